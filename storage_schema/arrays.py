@@ -1,0 +1,54 @@
+"""Names, dimensions, types and chunks of a stored run: the words that every reader and writer shares.
+
+A run is one zarr v3 group, ``<store>/runs/<name>.zarr``::
+
+    gram         (block, basis, basis_2)  float64, chunk (1, T, T)   inner products in the update basis
+    rounding     (block, step)            float64    expected squared norm of the stored type's rounding
+    nonfinite    (block, step)            int64      count of NaN and infinite values
+    theta        (step, parameter)        stored type, chunks (1, 2**20); only in a self-contained run
+    checkpoint/  step, label, fingerprint, dtype, files           (step)
+    block/       name, tensor, part, layer, component, size, offset    (block)
+
+The update basis of T checkpoints is [theta_0, U_1, ..., U_{T-1}] with U_t = theta_t - theta_{t-1}.
+"""
+
+from typing import Final
+
+FORMAT: Final = "trajsvc-run"
+FORMAT_VERSION: Final = 1
+SUFFIX: Final = ".zarr"
+
+GRAM: Final = "gram"
+ROUNDING: Final = "rounding"
+NONFINITE: Final = "nonfinite"
+THETA: Final = "theta"
+CHECKPOINT: Final = "checkpoint"
+BLOCK: Final = "block"
+
+DIMS: Final[dict[str, tuple[str, ...]]] = {
+    GRAM: ("block", "basis", "basis_2"),
+    ROUNDING: ("block", "step"),
+    NONFINITE: ("block", "step"),
+    THETA: ("step", "parameter"),
+}
+
+CHECKPOINT_COLUMNS: Final = ("step", "label", "fingerprint", "dtype", "files")
+BLOCK_COLUMNS: Final = ("name", "tensor", "part", "layer", "component", "size", "offset")
+
+THETA_CHUNK: Final = 2**20
+"""Columns in one chunk of theta; a chunk never spans two checkpoints, so an append rewrites nothing."""
+THETA_SHARD: Final = 2**26
+"""Columns in one shard of theta when a run has more than ``THETA_SHARD_ABOVE`` parameters."""
+THETA_SHARD_ABOVE: Final = 2**28
+
+FLOAT_TYPES: Final = ("float16", "bfloat16", "float32", "float64")
+"""The stored types that are parameters, in the spelling used in every table and message."""
+ITEMSIZE: Final[dict[str, int]] = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+STORED_AS: Final[dict[str, str]] = {
+    "float16": "float16",
+    "bfloat16": "uint16",
+    "float32": "float32",
+    "float64": "float64",
+}
+"""numpy type that holds the bits of each stored type (zarr and numpy have no bfloat16)."""
+MANTISSA_BITS: Final[dict[str, int]] = {"float16": 10, "bfloat16": 7, "float32": 23, "float64": 52}

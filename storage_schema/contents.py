@@ -1,0 +1,55 @@
+"""What one stored run holds, in memory: the small arrays and tables that a commit writes as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class CheckpointTable:
+    """One row a checkpoint, in order of the trajectory."""
+
+    step: NDArray[np.int64]
+    label: tuple[str, ...]
+    fingerprint: tuple[str, ...]
+    """hexadecimal digest of the checkpoint's parameters, equal for equal bytes"""
+    dtype: tuple[str, ...]
+    """stored type; ``mixed`` when tensors differ"""
+    files: tuple[str, ...]
+    """JSON list of {path, size, mtime_ns, sha256}: what the bytes were read from"""
+
+
+@dataclass(frozen=True)
+class BlockTable:
+    """One row a block, in the order of the columns of theta."""
+
+    name: tuple[str, ...]
+    tensor: tuple[str, ...]
+    part: tuple[str, ...]
+    layer: tuple[str, ...]
+    component: tuple[str, ...]
+    size: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    """first column of the block in theta"""
+
+
+@dataclass(frozen=True)
+class RunContents:
+    """A committed run without its theta."""
+
+    name: str
+    checkpoints: CheckpointTable
+    blocks: BlockTable
+    gram: NDArray[np.float64]
+    """(block, basis, basis): inner products in the update basis [theta_0, U_1, …]"""
+    rounding: NDArray[np.float64]
+    """(block, step): Σ ulp²/12 over the block's values, the expected squared norm of their rounding"""
+    nonfinite: NDArray[np.int64]
+    """(block, step)"""
+    attributes: dict[str, Any] = field(default_factory=dict)
+    """JSON: source, architecture, findings (list), excluded (list of {step, label, reason}), left_out, notes, groups options,
+    estimate (null when exact, else {fraction, …}), created, updated, version, plan"""

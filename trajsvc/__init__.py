@@ -1,0 +1,1 @@
+"""trajsvc: what checkpoints say about how a network learned."""

@@ -1,0 +1,66 @@
+"""Blocks and groups: what the columns of the trajectory are called.
+
+A *block* is a tensor, or the Q, K or V part of a fused one: the finest thing a Gram is kept for. A *group* is a set of
+blocks with an id (``layer/3/attention.q``); its Gram is the sum of its blocks' Grams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The elements of a flat tensor (C order) that a block covers:
+    ``{o * stride + start + i : 0 <= o < outer, 0 <= i < length}``. A whole tensor of n elements is ``Extent(1, n, 0, n)``."""
+
+    outer: int
+    stride: int
+    start: int
+    length: int
+
+    @property
+    def size(self) -> int:
+        return self.outer * self.length
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    name: str
+    """the tensor's name, or ``<tensor>[q]``, ``[k]``, ``[v]`` for a part"""
+    tensor: str
+    part: str
+    """``""``, ``"q"``, ``"k"`` or ``"v"``"""
+    layer: str
+    """``"3"`` in a transformer, ``"layer2.0"`` elsewhere, ``""`` for embeddings"""
+    component: str
+    """``attention.q``, ``attention.k``, ``attention.v``, ``attention.out``, ``mlp.in``, ``mlp.out``, ``mlp.gate``, ``norm``,
+    ``embedding``, ``unembedding`` or ``""``"""
+    extent: Extent
+
+    @property
+    def size(self) -> int:
+        return self.extent.size
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    id: str
+    blocks: tuple[int, ...]
+    """indices into ``Anatomy.blocks``"""
+    parameters: int
+    tensors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """What a checkpoint's tensors are. ``blocks`` are in the order of the columns of Θ: tensors in checkpoint order, Q K V parts
+    of a fused tensor side by side."""
+
+    architecture: str
+    """key of the rule that matched: ``gpt-neox``, ``llama`` …, or ``generic``"""
+    blocks: tuple[Block, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """tensor → why it is not a parameter (buffer, integer type, tied to …)"""
+    notes: tuple[str, ...] = ()

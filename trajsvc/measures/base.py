@@ -1,0 +1,56 @@
+"""The Gram of one group at chosen checkpoints, and how a measure describes itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class GroupGram:
+    """All inner products of one group's trajectory.
+
+    ``gram`` is (T, T) float64 in the update basis [θ_0, U_1, …, U_{T-1}], U_t = θ_t − θ_{t−1}, so θ_t is the sum of the
+    first t + 1 basis vectors. ``rounding`` is (T,), the expected squared norm of the rounding of the stored values
+    (Σ ulp²/12), NaN where unknown.
+    """
+
+    group: str
+    steps: NDArray[np.int64]
+    gram: Array
+    parameters: int
+    rounding: Array
+
+    def select(self, indices: Sequence[int] | NDArray[np.int64]) -> GroupGram:
+        """The same group at a subset of its checkpoints (strictly increasing indices).
+
+        The new updates are sums of the old ones, so nothing cancels: G' = S G Sᵀ with S of zeros and ones.
+        """
+        index = np.asarray(indices, dtype=np.int64)
+        if index.size == 0 or np.any(np.diff(index) <= 0) or index[0] < 0 or index[-1] >= len(self.steps):
+            raise ValueError(f"checkpoint indices must increase within 0 … {len(self.steps) - 1}")
+        sums = np.zeros((len(index), len(self.steps)))
+        sums[0, : index[0] + 1] = 1.0
+        for row, (before, here) in enumerate(zip(index[:-1], index[1:], strict=True), start=1):
+            sums[row, before + 1 : here + 1] = 1.0
+        return GroupGram(self.group, self.steps[index], sums @ self.gram @ sums.T, self.parameters, self.rounding[index])
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One row of the registry: a measure, computable for any group from its Gram."""
+
+    name: str
+    compute: Callable[..., Any]
+    """``compute(gram: GroupGram, **parameters)`` → float or float64 array, NaN where undefined"""
+    dims: tuple[str, ...]
+    """names of the axes of the result: ``()`` a scalar, ``("update",)``, ``("step", "step_2")`` …"""
+    units: Literal["1", "degree", "parameter", "step"]
+    definition: str
+    source: str

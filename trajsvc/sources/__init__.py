@@ -1,0 +1,1 @@
+"""Finds and reads checkpoints: what a string names, which tensors lie where, and their bytes."""

@@ -1,0 +1,1 @@
+"""Runs jobs: pools, devices and the job runner."""
