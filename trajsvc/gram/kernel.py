@@ -1,0 +1,158 @@
+"""The Gram kernel: widen, difference, multiply.
+
+For every chunk of at most 2^14 columns: stored values → float32 (float64 when stored so); D = [θ_0, θ_1 − θ_0, …], the
+update basis, differenced in that type; D Dᵀ in float32 (SYRK); added to the block's Gram in float64. Differencing before
+multiplying keeps small updates: a float32 product of the θ themselves would lose them by cancellation, and its relative error in every
+inner product here is about 2e-7 whatever the size of the updates. ``precision="float64"`` differences and multiplies in float64.
+
+Chunks with NaN or infinite values, or whose squares leave float32's range, take a careful path in float64: a non-finite element
+counts as unchanged since the last finite checkpoint, so that the updates on both sides of it still add up, and is counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from storage_schema.arrays import ITEMSIZE
+from trajsvc.gram.extents import Rectangle
+
+_TORCH = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
+_TINY = 1e-26
+"""A squared norm below this in float32 may have lost squares to underflow."""
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """Consecutive checkpoints that store a segment in one type: ``values`` is (rows, elements) of that type, on the CPU."""
+
+    first: int
+    values: torch.Tensor
+
+
+def row_group(first: int, raw: NDArray[np.uint8], dtype: str) -> RowGroup:
+    """Rows of raw bytes (rows, elements × itemsize) as a typed tensor that shares them."""
+    return RowGroup(first, torch.from_numpy(raw).view(_TORCH[dtype]))
+
+
+@dataclass(frozen=True)
+class ChunkGram:
+    """Inner products of one chunk and what was noticed in it."""
+
+    gram: NDArray[np.float64]
+    """(new, T)"""
+    nonfinite: NDArray[np.int64] | None
+    """(T,), None when all values are finite"""
+
+
+class Kernel(Protocol):
+    """One worker's arithmetic. Not shared between threads; its buffers are its own."""
+
+    def widen(self, groups: Sequence[RowGroup], place: Rectangle) -> None:
+        """Take the elements at ``place`` of every checkpoint as the current chunk."""
+        ...
+
+    def gram(self, new: int) -> ChunkGram:
+        """Inner products of the last ``new`` vectors of the update basis with all T, for the current chunk."""
+        ...
+
+    def widened(self) -> NDArray[np.floating]:
+        """The current chunk's values (T, elements) in the working type, as a view that the next ``widen`` overwrites."""
+        ...
+
+
+class CpuKernel:
+    """torch widens (vectorised for 16-bit types), numpy multiplies (``D @ D.T`` is SYRK). Buffers: two of T × width."""
+
+    def __init__(self, rows: int, width: int, precision: str = "float32") -> None:
+        self.rows, self.width = rows, width
+        self._double = precision == "float64"
+        self._buffers: dict[torch.dtype, tuple[torch.Tensor, NDArray[np.floating]]] = {}
+        self._values = np.empty((rows, 0), np.float32)
+        self._work: NDArray[np.floating] = self._values
+
+    def widen(self, groups: Sequence[RowGroup], place: Rectangle) -> None:
+        n = place.size
+        first = groups[0].values
+        if len(groups) == 1 and place.outer == 1 and not self._double and first.dtype == torch.float32:
+            self._values = first[:, place.at : place.at + n].numpy()  # stored as it is multiplied: no copy
+            self._work = self._room(torch.float32, n)[1]
+            return
+        wide = self._double or any(g.values.dtype == torch.float64 for g in groups)
+        values, self._work = self._room(torch.float64 if wide else torch.float32, n)
+        target = values.view(self.rows, place.outer, place.length)
+        for group in groups:
+            rows = group.values.shape[0]
+            source = group.values.as_strided(
+                (rows, place.outer, place.length),
+                (group.values.stride(0), place.stride, 1),
+                group.values.storage_offset() + place.at,
+            )
+            target[group.first : group.first + rows].copy_(source)
+        self._values = values.numpy()
+
+    def widened(self) -> NDArray[np.floating]:
+        return self._values
+
+    def gram(self, new: int) -> ChunkGram:
+        work, values = self._work, self._values
+        work[0] = values[0]
+        np.subtract(values[1:], values[:-1], out=work[1:])
+        if work.dtype == np.float64 and not self._double:
+            work = work.astype(np.float32)
+        product = work @ work.T if new == self.rows else work[self.rows - new :] @ work.T
+        norms = np.diagonal(product) if new == self.rows else np.einsum("ij,ij->i", work, work)
+        # a non-finite or overflowed row shows on the diagonal as NaN or infinity
+        if math.isfinite(norms.sum()) and (norms.min() >= _TINY or not _underflowed(norms, self._work)):
+            return ChunkGram(product.astype(np.float64), None)
+        return careful_gram(values, new)
+
+    def _room(self, dtype: torch.dtype, n: int) -> tuple[torch.Tensor, NDArray[np.floating]]:
+        """Contiguous (rows, n) views of this kernel's two buffers."""
+        if dtype not in self._buffers or self._buffers[dtype][0].numel() < self.rows * n:
+            size = self.rows * max(n, self.width)
+            self._buffers[dtype] = (torch.empty(size, dtype=dtype), torch.empty(size, dtype=dtype).numpy())
+        values, work = self._buffers[dtype]
+        return values[: self.rows * n].view(self.rows, n), work[: self.rows * n].reshape(self.rows, n)
+
+
+def _underflowed(norms: NDArray[np.floating], work: NDArray[np.floating]) -> bool:
+    """Whether some row's squared norm is so small that squares may have been lost, though the row is not zero."""
+    return any(bool(work[i].any()) for i in np.flatnonzero(norms < _TINY))
+
+
+def careful_gram(values: NDArray[np.floating], new: int) -> ChunkGram:
+    """The chunk's Gram in float64 with non-finite elements held at their last finite value (0 before the first)."""
+    wide = values.astype(np.float64)
+    bad = ~np.isfinite(wide)
+    counts = bad.sum(axis=1)
+    if counts.any():
+        wide[0, bad[0]] = 0.0
+        for t in range(1, len(wide)):
+            wide[t, bad[t]] = wide[t - 1, bad[t]]
+    wide[1:] -= wide[:-1].copy()
+    product = wide[len(wide) - new :] @ wide.T
+    return ChunkGram(product, counts.astype(np.int64) if counts.any() else None)
+
+
+def raw_rows(
+    buffer: NDArray[np.uint8], dtypes: Sequence[str], elements: int
+) -> list[tuple[int, str, NDArray[np.uint8]]]:
+    """Cut ``buffer`` into (first row, type, (rows, bytes)) arrays for runs of equal type; each row holds ``elements``."""
+    groups: list[tuple[int, str, NDArray[np.uint8]]] = []
+    at = first = 0
+    while first < len(dtypes):
+        last = first
+        while last < len(dtypes) and dtypes[last] == dtypes[first]:
+            last += 1
+        width = elements * ITEMSIZE[dtypes[first]]
+        end = at + (last - first) * width
+        groups.append((first, dtypes[first], buffer[at:end].reshape(last - first, width)))
+        at, first = end, last
+    return groups

@@ -1,0 +1,161 @@
+"""What one slab contributes, and the state that slabs add up to, as plain arrays that a journal can keep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trajsvc.gram.plan import Plan, Slab
+from trajsvc.gram.rounding import ValueStatistics
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass
+class SlabResult:
+    """Partial sums of the blocks that one slab covers; first axis: ``blocks``, each block once."""
+
+    slab: int
+    blocks: NDArray[np.int64]
+    gram: NDArray[np.float64]
+    """(nb, new, T)"""
+    seen: NDArray[np.int64]
+    """(nb,) elements added"""
+    nonfinite: NDArray[np.int64]
+    """(nb, T)"""
+    rounding: NDArray[np.float64]
+    """(nb, T, 2) sums of ``rounding.observe``; zeros in slabs that are no sample"""
+    statistics: ValueStatistics
+    fingerprint: NDArray[np.uint64]
+    """(T,) sum over granules of a 64-bit hash of their bytes, modulo 2^64: no order, so any plan gives the same"""
+    crc: NDArray[np.uint32]
+    """(segments, T) CRC-32 of each segment's bytes, 0 where the archive keeps none"""
+    replicates: NDArray[np.float32]
+    """(nb, R, T, T)"""
+    counts: NDArray[np.int64]
+    """(nb, R) elements in each replicate"""
+
+    def arrays(self) -> Arrays:
+        out = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        stats = self.statistics
+        return out | {"bits": stats.bits, "largest": stats.largest, "beyond": stats.beyond_float32}
+
+    @classmethod
+    def from_arrays(cls, slab: int, arrays: Mapping[str, NDArray[np.generic]]) -> SlabResult:
+        rest = dict(arrays)
+        return cls(slab=slab, statistics=_statistics(rest), **rest)  # type: ignore[arg-type]
+
+
+@dataclass
+class GramState:
+    """Sums over the slabs done so far, in the plan's order: the same slabs give the same bits, interrupted or not."""
+
+    plan: Plan
+    cursor: int = 0
+    gram: NDArray[np.float64] = field(init=False)
+    seen: NDArray[np.int64] = field(init=False)
+    nonfinite: NDArray[np.int64] = field(init=False)
+    rounding: NDArray[np.float64] = field(init=False)
+    sampled: NDArray[np.int64] = field(init=False)
+    statistics: ValueStatistics = field(init=False)
+    fingerprint: NDArray[np.uint64] = field(init=False)
+    crc: list[NDArray[np.uint32]] = field(default_factory=list)
+    replicates: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    counts: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        b, t, new = self.plan.blocks, self.plan.rows, self.plan.new
+        self.gram = np.zeros((b, new, t))
+        self.seen = np.zeros(b, np.int64)
+        self.sampled = np.zeros(b, np.int64)
+        self.nonfinite = np.zeros((b, t), np.int64)
+        self.rounding = np.zeros((b, t, 2))
+        self.statistics = ValueStatistics(t)
+        self.fingerprint = np.zeros(t, np.uint64)
+        self.counts = np.zeros((b, self.plan.replicates), np.int64)
+
+    def add(self, result: SlabResult) -> None:
+        """Add the next slab in order."""
+        if result.slab != self.cursor:
+            raise ValueError(f"slab {result.slab} does not follow slab {self.cursor - 1}")
+        sample = self.plan.slabs[result.slab].sample
+        for i, block in enumerate(result.blocks):
+            self.gram[block] += result.gram[i]
+            self.seen[block] += result.seen[i]
+            self.nonfinite[block] += result.nonfinite[i]
+            if sample:
+                self.rounding[block] += result.rounding[i]
+                self.sampled[block] += result.seen[i]
+        for i, block in enumerate(result.blocks if self.plan.replicates and sample else ()):
+            if not result.counts[i].any():
+                continue
+            self.counts[block] += result.counts[i]
+            held = self.replicates.get(int(block))
+            self.replicates[int(block)] = result.replicates[i].copy() if held is None else held + result.replicates[i]
+        self.statistics.merge(result.statistics)
+        self.fingerprint += result.fingerprint
+        self.crc.append(result.crc)
+        self.cursor += 1
+
+    @property
+    def fraction(self) -> float:
+        """Share of the parameters that is in the sums."""
+        total = int(self.plan.block_sizes().sum())
+        return float(self.seen.sum()) / total if total else 1.0
+
+    @property
+    def exact(self) -> bool:
+        return self.cursor == len(self.plan.slabs)
+
+    def arrays(self) -> Arrays:
+        ids = np.array(sorted(self.replicates), dtype=np.int64)
+        t, r = self.plan.rows, self.plan.replicates
+        held = np.stack([self.replicates[i] for i in ids]) if len(ids) else np.zeros((0, r, t, t), np.float32)
+        stats = self.statistics
+        return {
+            "gram": self.gram, "seen": self.seen, "sampled": self.sampled, "nonfinite": self.nonfinite,
+            "rounding": self.rounding, "fingerprint": self.fingerprint, "counts": self.counts,
+            "crc": np.concatenate(self.crc) if self.crc else np.zeros((0, t), np.uint32),
+            "replicate_blocks": ids, "replicates": held,
+            "bits": stats.bits, "largest": stats.largest, "beyond": stats.beyond_float32,
+        }  # fmt: skip
+
+    @classmethod
+    def from_arrays(cls, plan: Plan, cursor: int, arrays: Mapping[str, NDArray[np.generic]]) -> GramState:
+        rest = dict(arrays)
+        state = cls(plan, cursor)
+        state.statistics = _statistics(rest)
+        ids, held = rest.pop("replicate_blocks"), rest.pop("replicates")
+        state.replicates = {int(i): np.array(h) for i, h in zip(ids, held, strict=True)}
+        state.crc = [np.array(rest.pop("crc"))]
+        for name, value in rest.items():
+            setattr(state, name, np.array(value))
+        return state
+
+    def segments_done(self) -> list[tuple[int, int, int]]:
+        """(column, lo, hi) of every segment in the sums, in the order of the rows of ``crc``."""
+        return [(s.column, s.lo, s.hi) for slab in self.plan.slabs[: self.cursor] for s in slab.segments]
+
+
+def empty_result(plan: Plan, slab: Slab) -> SlabResult:
+    """Zeros for the blocks that ``slab`` may touch."""
+    blocks = np.array(sorted({b for s in slab.segments for b, _ in plan.columns[s.column].blocks}), dtype=np.int64)
+    nb, t, r = len(blocks), plan.rows, plan.replicates if slab.sample else 0
+    return SlabResult(
+        slab=slab.index, blocks=blocks, gram=np.zeros((nb, plan.new, t)), seen=np.zeros(nb, np.int64),
+        nonfinite=np.zeros((nb, t), np.int64), rounding=np.zeros((nb if slab.sample else 0, t, 2)),
+        statistics=ValueStatistics(t), fingerprint=np.zeros(t, np.uint64),
+        crc=np.zeros((len(slab.segments), t), np.uint32),
+        replicates=np.zeros((nb, r, t, t), np.float32), counts=np.zeros((nb, r), np.int64),
+    )  # fmt: skip
+
+
+def _statistics(arrays: dict[str, NDArray[np.generic]]) -> ValueStatistics:
+    stats = ValueStatistics(len(arrays["bits"]))
+    stats.bits = np.array(arrays.pop("bits"), np.int32)
+    stats.largest = np.array(arrays.pop("largest"), np.float64)
+    stats.beyond_float32 = np.array(arrays.pop("beyond"), np.bool_)
+    return stats

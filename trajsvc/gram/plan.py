@@ -1,0 +1,269 @@
+"""The planner: (columns, T, memory) → slabs. A pure function; it reads nothing and knows no device.
+
+A *column* is one tensor of the run for all checkpoints. A column is divided into *granules*, runs of elements whose length
+depends on the tensor's size alone, so that the fingerprints and samples of two plans are comparable. A *segment* is a range of
+granules of one column; a *slab* is a list of segments that is read, multiplied and made durable as one piece of work.
+
+The first slabs are a stratified sample: granules from every block, so that every group's map has an estimate after
+about 1 % of the bytes. Blocks no larger than a granule are read whole there. The remaining slabs read the rest in order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from trajsvc.anatomy.blocks import Extent
+from trajsvc.errors import LimitExceeded
+
+GRANULE_MIN = 2**12
+GRANULE_MAX = 2**16
+REPLICATES = 8
+MIB = 2**20
+SLABS_WANTED = 128
+SLAB_MIN = 16 * MIB
+SLAB_MAX = 128 * MIB
+CHUNK_BYTES = 4 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSpec:
+    """What the planner needs of one tensor: its size, widest stored item, and the blocks it holds."""
+
+    name: str
+    size: int
+    itemsize: int
+    blocks: tuple[tuple[int, Extent], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Elements [lo, hi) of one column. ``replicate`` is the jackknife replicate a sampled granule belongs to, or −1 when
+    the granule itself is divided among the replicates."""
+
+    column: int
+    lo: int
+    hi: int
+    replicate: int = -1
+
+    @property
+    def size(self) -> int:
+        return self.hi - self.lo
+
+
+@dataclass(frozen=True, slots=True)
+class Slab:
+    index: int
+    segments: tuple[Segment, ...]
+    sample: bool
+
+    @property
+    def elements(self) -> int:
+        return sum(s.size for s in self.segments)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides the result's bits: slabs in order, rows, chunk width, precision.
+
+    ``new`` is the number of trailing checkpoints whose rows are computed (T for a new run, fewer for an append).
+    """
+
+    columns: tuple[ColumnSpec, ...]
+    blocks: int
+    rows: int
+    new: int
+    slabs: tuple[Slab, ...]
+    chunk: int
+    slab_bytes: int
+    threads: int
+    replicates: int
+    precision: str
+    projected_memory: int
+    row_bytes: int
+
+    @property
+    def bytes(self) -> int:
+        return self.row_bytes * self.rows
+
+    @property
+    def sample_slabs(self) -> int:
+        return sum(s.sample for s in self.slabs)
+
+    def slab_read_bytes(self, slab: Slab) -> int:
+        """Bytes read for one slab over all checkpoints (an upper bound when checkpoints differ in stored type)."""
+        return self.rows * sum(s.size * self.columns[s.column].itemsize for s in slab.segments)
+
+    def block_sizes(self) -> np.ndarray:
+        sizes = np.zeros(self.blocks, dtype=np.int64)
+        for column in self.columns:
+            for block, extent in column.blocks:
+                sizes[block] = extent.size
+        return sizes
+
+    def key(self) -> str:
+        """Digest of all that the result's bits depend on; a journal written under another key is not resumed."""
+        facts = {
+            "columns": [asdict(c) for c in self.columns],
+            "slabs": [[s.sample, [(g.column, g.lo, g.hi, g.replicate) for g in s.segments]] for s in self.slabs],
+            "rows": [self.rows, self.new],
+            "kernel": [self.chunk, self.replicates, self.precision],
+        }
+        return hashlib.sha256(json.dumps(facts, separators=(",", ":")).encode()).hexdigest()
+
+
+def granule(size: int) -> int:
+    """Length of a granule of a tensor with ``size`` elements: a power of two near size/128, within 2^12 … 2^16."""
+    return min(GRANULE_MAX, max(GRANULE_MIN, 1 << max(0, size // 128).bit_length()))
+
+
+def make_plan(
+    columns: Sequence[ColumnSpec],
+    rows: int,
+    *,
+    new: int | None = None,
+    memory: int = 512 * MIB,
+    threads: int = 2,
+    sample_fraction: float = 0.01,
+    precision: str = "float32",
+    replicates: int = REPLICATES,
+) -> Plan:
+    """Cut ``columns`` × ``rows`` checkpoints into slabs that ``threads`` workers can hold within ``memory`` bytes.
+
+    Raises LimitExceeded (``memory-budget``) when even the smallest slabs do not fit; the message says what would.
+    """
+    columns = tuple(columns)
+    new = rows if new is None else new
+    blocks = 1 + max((b for c in columns for b, _ in c.blocks), default=-1)
+    chunk = chunk_width(rows)
+    sampled = [sample_granules(c, sample_fraction) for c in columns]
+    partial = _partly_sampled(columns, sampled)
+    if partial == 0 or new < rows:
+        replicates = 0
+    fixed = _fixed_memory(blocks, partial, rows, new, replicates)
+    share = (memory - fixed - threads * _chunk_memory(rows, chunk)) // (threads + 1)
+    row_bytes = sum(c.size * c.itemsize for c in columns)
+    slab_bytes = min(SLAB_MAX, max(SLAB_MIN, rows * row_bytes // SLABS_WANTED), share * 3 // 4)
+    smallest = (
+        rows
+        * min(GRANULE_MAX, max((c.size for c in columns), default=0))
+        * max((c.itemsize for c in columns), default=2)
+    )
+    result_bytes = share - slab_bytes
+    one_result = new * rows * 8 + (replicates * rows * rows * 4)
+    if slab_bytes < smallest or result_bytes < 2 * one_result:
+        need = fixed + threads * _chunk_memory(rows, chunk) + (threads + 1) * (smallest * 4 // 3 + 3 * one_result)
+        raise LimitExceeded(
+            "memory-budget",
+            f"{rows} checkpoints of {len(columns)} tensors do not fit the memory budget of {memory // MIB} MiB",
+            hint=f"Give --memory {math.ceil(need / MIB) + 1}MiB, fewer --threads, or fewer checkpoints with --steps.",
+        )
+    packer = _Packer(columns, rows, slab_bytes, max(1, result_bytes // (2 * one_result)))
+    slabs = packer.pack(_sample_segments(columns, sampled, replicates), sample=True)
+    slabs += packer.pack(_rest_segments(columns, sampled), sample=False, first=len(slabs))
+    return Plan(
+        columns, blocks, rows, new, tuple(slabs), chunk, slab_bytes, threads, replicates, precision,
+        projected_memory=fixed + threads * _chunk_memory(rows, chunk) + (threads + 1) * share, row_bytes=row_bytes,
+    )  # fmt: skip
+
+
+def chunk_width(rows: int) -> int:
+    """Columns multiplied at once in the working type: T rows of float32 stay within a core's cache, at most 2^14."""
+    wanted = CHUNK_BYTES // (4 * max(1, rows))
+    return min(2**14, max(2**10, 1 << max(0, wanted.bit_length() - 1)))
+
+
+def sample_granules(column: ColumnSpec, fraction: float) -> list[int]:
+    """Granules of the first pass: for every block at least one, at random within equal strata of the block.
+
+    The choice depends on the tensor's name, size and blocks alone.
+    """
+    g = granule(column.size)
+    total = -(-column.size // g)
+    if total <= 1 or fraction >= 1.0:
+        return list(range(total))
+    seed = int.from_bytes(hashlib.blake2b(column.name.encode(), digest_size=8).digest(), "big")
+    rng = np.random.default_rng(seed)
+    chosen: set[int] = set()
+    for _, extent in column.blocks:
+        wanted = min(total, max(1, round(fraction * extent.size / g)))
+        places = ((np.arange(wanted) + rng.random(wanted)) / wanted * extent.size).astype(np.int64)
+        outer, inner = np.divmod(np.minimum(places, extent.size - 1), extent.length)
+        chosen.update(((outer * extent.stride + extent.start + inner) // g).tolist())
+    return sorted(chosen)
+
+
+def _partly_sampled(columns: Sequence[ColumnSpec], sampled: Sequence[list[int]]) -> int:
+    return sum(len(c.blocks) for c, s in zip(columns, sampled, strict=True) if len(s) < -(-c.size // granule(c.size)))
+
+
+def _fixed_memory(blocks: int, partial: int, rows: int, new: int, replicates: int) -> int:
+    """Accumulators (twice: a copy exists while state is written) and the jackknife's replicates."""
+    return 2 * blocks * new * rows * 8 + replicates * partial * rows * rows * 4
+
+
+def _chunk_memory(rows: int, chunk: int) -> int:
+    """Widened values and differences of one chunk, and the same in float64 for the careful path."""
+    return rows * chunk * (4 + 4 + 8 + 8)
+
+
+def _sample_segments(columns: Sequence[ColumnSpec], sampled: Sequence[list[int]], replicates: int) -> list[Segment]:
+    segments = []
+    for index, (column, chosen) in enumerate(zip(columns, sampled, strict=True)):
+        g = granule(column.size)
+        whole = len(chosen) * g >= column.size
+        for ordinal, k in enumerate(chosen):
+            by_granule = not whole and len(chosen) >= 2 * replicates > 0
+            replicate = ordinal % replicates if by_granule else -1
+            segments.append(Segment(index, k * g, min(column.size, (k + 1) * g), replicate))
+    return segments
+
+
+def _rest_segments(columns: Sequence[ColumnSpec], sampled: Sequence[list[int]]) -> list[Segment]:
+    segments = []
+    for index, (column, chosen) in enumerate(zip(columns, sampled, strict=True)):
+        g = granule(column.size)
+        at = 0
+        for k in [*chosen, -(-column.size // g)]:
+            end = min(column.size, k * g)
+            if end > at:
+                segments.append(Segment(index, at, end))
+            at = (k + 1) * g
+    return segments
+
+
+class _Packer:
+    """Fills slabs with segments in order, cutting long ones at granules."""
+
+    def __init__(self, columns: Sequence[ColumnSpec], rows: int, slab_bytes: int, max_blocks: int) -> None:
+        self.columns, self.rows, self.slab_bytes, self.max_blocks = columns, rows, slab_bytes, max_blocks
+
+    def pack(self, segments: Sequence[Segment], *, sample: bool, first: int = 0) -> list[Slab]:
+        slabs: list[Slab] = []
+        held: list[Segment] = []
+        room, blocks = self.slab_bytes, 0
+        for segment in segments:
+            column = self.columns[segment.column]
+            g = granule(column.size)
+            item = column.itemsize * self.rows
+            at = segment.lo
+            while at < segment.hi:
+                fits = room // item
+                take = segment.hi - at if segment.hi - at <= fits else fits // g * g
+                if held and (take <= 0 or blocks + len(column.blocks) > self.max_blocks):
+                    slabs.append(Slab(first + len(slabs), tuple(held), sample))
+                    held, room, blocks = [], self.slab_bytes, 0
+                    continue
+                take = take or min(g, segment.hi - at)
+                held.append(Segment(segment.column, at, at + take, segment.replicate))
+                at += take
+                room -= take * item
+                blocks += len(column.blocks)
+        if held:
+            slabs.append(Slab(first + len(slabs), tuple(held), sample))
+        return slabs

@@ -1,0 +1,138 @@
+"""One slab's work: read its bytes once, fingerprint them, and multiply every block's part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import numpy as np
+import xxhash
+from isal import isal_zlib
+from numpy.typing import NDArray
+
+from storage_schema.arrays import ITEMSIZE
+from trajsvc.gram.extents import Rectangle, chunks, rectangles
+from trajsvc.gram.kernel import Kernel, RowGroup, raw_rows, row_group
+from trajsvc.gram.partial import SlabResult, empty_result
+from trajsvc.gram.plan import Plan, Segment, Slab, granule
+from trajsvc.gram.rounding import observe
+
+
+class Theta(Protocol):
+    """Columns of the matrix Θ, wherever its bytes lie."""
+
+    def dtypes(self, column: int) -> Sequence[str]:
+        """Stored type of a tensor at every checkpoint."""
+        ...
+
+    def read(self, column: int, row: int, lo: int, hi: int, out: memoryview) -> None:
+        """Fill ``out`` with the stored bytes of elements [lo, hi) of a tensor at one checkpoint."""
+        ...
+
+    def has_crc(self, column: int, row: int) -> bool: ...
+
+
+_MASK = 2**64 - 1
+
+RowSink = Callable[[int, int, int, "NDArray[np.uint8]"], None]
+"""``sink(column, row, lo, raw bytes)``: where a copy is written as the bytes pass."""
+
+
+class SlabWorker:
+    """Reads and multiplies slabs, one at a time, in buffers of its own."""
+
+    def __init__(self, theta: Theta, plan: Plan, kernel: Kernel, sink: RowSink | None = None) -> None:
+        self.theta, self.plan, self.kernel, self.sink = theta, plan, kernel, sink
+        self._buffer = np.empty(0, np.uint8)
+
+    def run(self, slab: Slab, computing: AbstractContextManager[object], cancelled: Callable[[], bool]) -> SlabResult:
+        """The slab's partial sums. Reading is done outside ``computing`` so that it overlaps with others' arithmetic."""
+        result = empty_result(self.plan, slab)
+        loaded = self._load(slab, cancelled)
+        with computing, np.errstate(all="ignore"):  # non-finite values are noticed, not warned of
+            place = {int(b): i for i, b in enumerate(result.blocks)}
+            for number, (segment, groups) in enumerate(zip(slab.segments, loaded, strict=True)):
+                if cancelled():
+                    raise Cancelled
+                self._digest(number, segment, groups, result)
+                self._multiply(slab, segment, groups, place, result, cancelled)
+        return result
+
+    def _load(self, slab: Slab, cancelled: Callable[[], bool]) -> list[list[tuple[int, str, NDArray[np.uint8]]]]:
+        sizes = [sum(ITEMSIZE[d] for d in self.theta.dtypes(s.column)) * s.size for s in slab.segments]
+        if sum(sizes) + 64 * len(sizes) > len(self._buffer):
+            self._buffer = np.empty(sum(sizes) + 64 * len(sizes), np.uint8)
+        loaded, at = [], 0
+        for segment, size in zip(slab.segments, sizes, strict=True):
+            if cancelled():
+                raise Cancelled
+            groups = raw_rows(self._buffer[at : at + size], self.theta.dtypes(segment.column), segment.size)
+            for first, _, raw in groups:
+                for i, row in enumerate(raw):
+                    self.theta.read(segment.column, first + i, segment.lo, segment.hi, memoryview(row))
+                    if self.sink is not None:
+                        self.sink(segment.column, first + i, segment.lo, row)
+            loaded.append(groups)
+            at += -(-size // 64) * 64
+        return loaded
+
+    def _digest(
+        self, number: int, segment: Segment, groups: list[tuple[int, str, NDArray[np.uint8]]], result: SlabResult
+    ) -> None:
+        column = self.plan.columns[segment.column]
+        g = granule(column.size)
+        seed = xxhash.xxh3_64_intdigest(column.name.encode())
+        for first, dtype, raw in groups:
+            step = g * ITEMSIZE[dtype]
+            for i, row in enumerate(raw):
+                total = 0
+                for k, at in enumerate(range(0, len(row), step), start=segment.lo // g):
+                    total += xxhash.xxh3_64_intdigest(row[at : at + step], (seed + k) & _MASK)
+                result.fingerprint[first + i] = np.uint64((int(result.fingerprint[first + i]) + total) & _MASK)
+                if self.theta.has_crc(segment.column, first + i):
+                    result.crc[number, first + i] = isal_zlib.crc32(row)
+
+    def _multiply(
+        self,
+        slab: Slab,
+        segment: Segment,
+        raw: list[tuple[int, str, NDArray[np.uint8]]],
+        place: dict[int, int],
+        result: SlabResult,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        plan, column = self.plan, self.plan.columns[segment.column]
+        groups = [row_group(first, rows, dtype) for first, dtype, rows in raw]
+        jackknife = slab.sample and plan.replicates > 0 and segment.size < column.size
+        for block, extent in column.blocks:
+            i = place[block]
+            pieces = rectangles(extent, segment.lo, segment.hi)
+            width = plan.chunk
+            if jackknife and segment.replicate < 0:
+                width = max(1, min(width, sum(p.size for p in pieces) // plan.replicates))
+            for ordinal, piece in enumerate(p for r in pieces for p in chunks(r, width)):
+                if cancelled():
+                    raise Cancelled
+                gram = self._chunk(slab, piece, groups, i, result)
+                if jackknife:
+                    r = segment.replicate if segment.replicate >= 0 else ordinal % plan.replicates
+                    result.replicates[i, r] += gram
+                    result.counts[i, r] += piece.size
+
+    def _chunk(
+        self, slab: Slab, piece: Rectangle, groups: Sequence[RowGroup], i: int, result: SlabResult
+    ) -> NDArray[np.float64]:
+        self.kernel.widen(groups, piece)
+        chunk = self.kernel.gram(self.plan.new)
+        result.gram[i] += chunk.gram
+        result.seen[i] += piece.size
+        if chunk.nonfinite is not None:
+            result.nonfinite[i] += chunk.nonfinite
+        if slab.sample:
+            result.rounding[i] += observe(self.kernel.widened(), result.statistics)
+        return chunk.gram
+
+
+class Cancelled(Exception):  # noqa: N818  (a way out, not an error)
+    """The work was asked to stop; finished slabs are kept."""
