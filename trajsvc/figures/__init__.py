@@ -1,1 +1,21 @@
-"""Figures for papers."""
+"""Figures for papers: maps, layers, attention, curves, comparisons. Each function takes arrays and returns a matplotlib
+``Figure``; ``save`` writes it as PNG, SVG or PDF."""
+
+from trajsvc.figures.compare import compare_curves_figure, compare_figure
+from trajsvc.figures.curves import Curves, curves_figure
+from trajsvc.figures.grid import layer_grid
+from trajsvc.figures.maps import Panel, map_figure
+from trajsvc.figures.qkv import qkv_figure
+from trajsvc.figures.style import save
+
+__all__ = [
+    "Curves",
+    "Panel",
+    "compare_curves_figure",
+    "compare_figure",
+    "curves_figure",
+    "layer_grid",
+    "map_figure",
+    "qkv_figure",
+    "save",
+]

@@ -1,0 +1,158 @@
+"""The look that all figures share: sizes of a paper's columns, fonts that embed, and how a figure is made and saved.
+
+No pyplot: a figure here belongs to its caller and to no global list, so a server can make them in any thread.
+matplotlib is imported when the first figure is made.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+import numpy as np
+
+from trajsvc.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+COLUMN: Final = 3.3
+"""width of a figure in one column of a paper, in inches"""
+PAGE: Final = 6.8
+"""width of a figure across both columns, in inches"""
+SUFFIXES: Final = (".png", ".svg", ".pdf")
+LINES: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+"""Okabe and Ito's palette, told apart with any colour vision."""
+GREY: Final = "#7f7f7f"
+
+_RC: Final[Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "figure.titlesize": 9,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3,
+    "hatch.linewidth": 0.5,
+    "pdf.fonttype": 42,  # TrueType: text stays text, and publishers accept it
+    "svg.fonttype": "none",
+    "svg.hashsalt": "trajsvc",  # the same figure gives the same bytes
+}
+_SETTINGS_LOCK: Final = threading.RLock()
+
+
+@contextmanager
+def paper() -> Iterator[None]:
+    """matplotlib's settings for papers within a ``with``; one thread at a time, as the settings are global."""
+    import matplotlib
+
+    with _SETTINGS_LOCK, matplotlib.rc_context(_RC):
+        yield
+
+
+def in_paper_style(make: Callable[P, R]) -> Callable[P, R]:
+    """``make`` under ``paper()``."""
+
+    @wraps(make)
+    def styled(*args: P.args, **kwargs: P.kwargs) -> R:
+        with paper():
+            return make(*args, **kwargs)
+
+    return styled
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches, drawn by Agg, its parts kept apart by the constrained layout."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def pack(figure: Figure) -> None:
+    """Bring the panels of a dense grid close together."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)  # type: ignore[call-arg]
+
+
+def legend_above(axes: Axes, columns: int = 3) -> None:
+    """The legend over the axes instead of on the data; nothing where no line has a name."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(
+            frameon=False,
+            handlelength=1.4,
+            columnspacing=1.0,
+            ncols=columns,
+            loc="lower left",
+            bbox_to_anchor=(0, 0.98),
+            borderaxespad=0,
+        )
+
+
+def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 300) -> Path:
+    """Write ``figure`` as PNG, SVG or PDF by the suffix of ``path``; the old file stays until the new one is whole.
+
+    The bytes depend on the figure alone: no date is written. Raises UsageError (``bad-suffix``) for another suffix.
+    """
+    target = Path(path)
+    suffix = target.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(
+            "bad-suffix", f"no figure format for {target.name!r}", hint=f"use one of {', '.join(SUFFIXES)}"
+        )
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as out:
+            write(figure, out, suffix[1:], dpi=dpi)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def write(figure: Figure, out: object, kind: str, *, dpi: int = 300) -> None:
+    """Write ``figure`` to the binary file object ``out`` as ``kind``: ``png``, ``svg`` or ``pdf``."""
+    dates = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    with paper():
+        figure.savefig(out, format=kind, dpi=dpi, metadata=dates[kind])  # type: ignore[arg-type]
+
+
+def step_label(step: int) -> str:
+    """A step number short enough for a tick: 512, 1.5k, 143k, 2M."""
+    for unit, letter in ((1_000_000, "M"), (1_000, "k")):
+        if abs(step) >= unit:
+            return f"{step / unit:.4g}{letter}"
+    return str(step)
+
+
+def tick_places(count: int, most: int) -> list[int]:
+    """At most ``most`` indices of ``count``, evenly spread, the first and the last among them."""
+    if count == 0:
+        return []
+    return sorted({int(i) for i in np.linspace(0, count - 1, max(1, min(most, count))).round()})
+
+
+def step_axis(axes: Axes, steps: Sequence[int]) -> None:
+    """The x axis of a curve: linear, or logarithmic from the first positive step when gaps grow (0, 1, 2, 4, …)."""
+    values = np.asarray(steps, dtype=np.float64)
+    gaps = np.diff(values)
+    if len(gaps) > 2 and gaps.min() > 0 and gaps.max() / gaps.min() > 20:
+        positive = values[values > 0]
+        axes.set_xscale("symlog", linthresh=float(positive.min()), linscale=0.5)
+        axes.set_xlim(values[0], values[-1])
+    axes.set_xlabel("step")
