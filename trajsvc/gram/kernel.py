@@ -141,10 +141,18 @@ def careful_gram(values: NDArray[np.floating], new: int) -> ChunkGram:
     return ChunkGram(product, counts.astype(np.int64) if counts.any() else None)
 
 
+def raw_size(dtypes: Sequence[str], elements: int) -> int:
+    """Bytes that ``raw_rows`` needs."""
+    return sum(ITEMSIZE[d] * elements + 64 for d in dtypes)
+
+
 def raw_rows(
     buffer: NDArray[np.uint8], dtypes: Sequence[str], elements: int
 ) -> list[tuple[int, str, NDArray[np.uint8]]]:
-    """Cut ``buffer`` into (first row, type, (rows, bytes)) arrays for runs of equal type; each row holds ``elements``."""
+    """Cut ``buffer`` into (first row, type, (rows, bytes)) arrays for runs of equal type; each row holds ``elements``.
+
+    Every array begins on a cache line.
+    """
     groups: list[tuple[int, str, NDArray[np.uint8]]] = []
     at = first = 0
     while first < len(dtypes):
@@ -154,5 +162,5 @@ def raw_rows(
         width = elements * ITEMSIZE[dtypes[first]]
         end = at + (last - first) * width
         groups.append((first, dtypes[first], buffer[at:end].reshape(last - first, width)))
-        at, first = end, last
+        at, first = -(-end // 64) * 64, last
     return groups

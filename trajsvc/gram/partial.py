@@ -33,6 +33,8 @@ class SlabResult:
     """(T,) sum over granules of a 64-bit hash of their bytes, modulo 2^64: no order, so any plan gives the same"""
     crc: NDArray[np.uint32]
     """(segments, T) CRC-32 of each segment's bytes, 0 where the archive keeps none"""
+    zeros: NDArray[np.int64]
+    """(segments, T) values that are zero"""
     replicates: NDArray[np.float32]
     """(nb, R, T, T)"""
     counts: NDArray[np.int64]
@@ -63,6 +65,8 @@ class GramState:
     statistics: ValueStatistics = field(init=False)
     fingerprint: NDArray[np.uint64] = field(init=False)
     crc: list[NDArray[np.uint32]] = field(default_factory=list)
+    zeros: NDArray[np.int64] = field(init=False)
+    """(column, T)"""
     replicates: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     counts: NDArray[np.int64] = field(init=False)
 
@@ -75,6 +79,7 @@ class GramState:
         self.rounding = np.zeros((b, t, 2))
         self.statistics = ValueStatistics(t)
         self.fingerprint = np.zeros(t, np.uint64)
+        self.zeros = np.zeros((len(self.plan.columns), t), np.int64)
         self.counts = np.zeros((b, self.plan.replicates), np.int64)
 
     def add(self, result: SlabResult) -> None:
@@ -98,6 +103,8 @@ class GramState:
         self.statistics.merge(result.statistics)
         self.fingerprint += result.fingerprint
         self.crc.append(result.crc)
+        for segment, zeros in zip(self.plan.slabs[result.slab].segments, result.zeros, strict=True):
+            self.zeros[segment.column] += zeros
         self.cursor += 1
 
     @property
@@ -117,7 +124,8 @@ class GramState:
         stats = self.statistics
         return {
             "gram": self.gram, "seen": self.seen, "sampled": self.sampled, "nonfinite": self.nonfinite,
-            "rounding": self.rounding, "fingerprint": self.fingerprint, "counts": self.counts,
+            "rounding": self.rounding, "fingerprint": self.fingerprint,
+            "counts": self.counts, "zeros": self.zeros,
             "crc": np.concatenate(self.crc) if self.crc else np.zeros((0, t), np.uint32),
             "replicate_blocks": ids, "replicates": held,
             "bits": stats.bits, "largest": stats.largest, "beyond": stats.beyond_float32,
@@ -149,6 +157,7 @@ def empty_result(plan: Plan, slab: Slab) -> SlabResult:
         nonfinite=np.zeros((nb, t), np.int64), rounding=np.zeros((nb if slab.sample else 0, t, 2)),
         statistics=ValueStatistics(t), fingerprint=np.zeros(t, np.uint64),
         crc=np.zeros((len(slab.segments), t), np.uint32),
+        zeros=np.zeros((len(slab.segments), t), np.int64),
         replicates=np.zeros((nb, r, t, t), np.float32), counts=np.zeros((nb, r), np.int64),
     )  # fmt: skip
 

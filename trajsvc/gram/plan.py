@@ -132,6 +132,7 @@ def make_plan(
     sample_fraction: float = 0.01,
     precision: str = "float32",
     replicates: int = REPLICATES,
+    chunk: int | None = None,
 ) -> Plan:
     """Cut ``columns`` × ``rows`` checkpoints into slabs that ``threads`` workers can hold within ``memory`` bytes.
 
@@ -140,7 +141,7 @@ def make_plan(
     columns = tuple(columns)
     new = rows if new is None else new
     blocks = 1 + max((b for c in columns for b, _ in c.blocks), default=-1)
-    chunk = chunk_width(rows)
+    chunk = chunk or chunk_width(rows)
     sampled = [sample_granules(c, sample_fraction) for c in columns]
     partial = _partly_sampled(columns, sampled)
     if partial == 0 or new < rows:
@@ -148,12 +149,9 @@ def make_plan(
     fixed = _fixed_memory(blocks, partial, rows, new, replicates)
     share = (memory - fixed - threads * _chunk_memory(rows, chunk)) // (threads + 1)
     row_bytes = sum(c.size * c.itemsize for c in columns)
-    slab_bytes = min(SLAB_MAX, max(SLAB_MIN, rows * row_bytes // SLABS_WANTED), share * 3 // 4)
-    smallest = (
-        rows
-        * min(GRANULE_MAX, max((c.size for c in columns), default=0))
-        * max((c.itemsize for c in columns), default=2)
-    )
+    smallest = rows * max((min(c.size, granule(c.size)) * c.itemsize for c in columns), default=0)
+    wanted = max(SLAB_MIN, rows * row_bytes // SLABS_WANTED, smallest)
+    slab_bytes = min(max(SLAB_MAX, smallest), wanted, share * 3 // 4)
     result_bytes = share - slab_bytes
     one_result = new * rows * 8 + (replicates * rows * rows * 4)
     if slab_bytes < smallest or result_bytes < 2 * one_result:
@@ -163,12 +161,15 @@ def make_plan(
             f"{rows} checkpoints of {len(columns)} tensors do not fit the memory budget of {memory // MIB} MiB",
             hint=f"Give --memory {math.ceil(need / MIB) + 1}MiB, fewer --threads, or fewer checkpoints with --steps.",
         )
-    packer = _Packer(columns, rows, slab_bytes, max(1, result_bytes // (2 * one_result)))
+    most_blocks = max(1, min(blocks, result_bytes // (2 * one_result)))
+    packer = _Packer(columns, rows, slab_bytes, most_blocks)
     slabs = packer.pack(_sample_segments(columns, sampled, replicates), sample=True)
     slabs += packer.pack(_rest_segments(columns, sampled), sample=False, first=len(slabs))
     return Plan(
         columns, blocks, rows, new, tuple(slabs), chunk, slab_bytes, threads, replicates, precision,
-        projected_memory=fixed + threads * _chunk_memory(rows, chunk) + (threads + 1) * share, row_bytes=row_bytes,
+        projected_memory=fixed
+        + threads * _chunk_memory(rows, chunk)
+        + (threads + 1) * (slab_bytes + 2 * one_result * most_blocks), row_bytes=row_bytes,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from storage_schema.arrays import ITEMSIZE
 from trajsvc.gram.extents import Rectangle, chunks, rectangles
-from trajsvc.gram.kernel import Kernel, RowGroup, raw_rows, row_group
+from trajsvc.gram.kernel import Kernel, RowGroup, raw_rows, raw_size, row_group
 from trajsvc.gram.partial import SlabResult, empty_result
 from trajsvc.gram.plan import Plan, Segment, Slab, granule
 from trajsvc.gram.rounding import observe
@@ -34,6 +34,7 @@ class Theta(Protocol):
 
 
 _MASK = 2**64 - 1
+_ODD = 0x9E3779B97F4A7C15  # mixes a granule's digest with its place before the sum
 
 RowSink = Callable[[int, int, int, "NDArray[np.uint8]"], None]
 """``sink(column, row, lo, raw bytes)``: where a copy is written as the bytes pass."""
@@ -60,9 +61,9 @@ class SlabWorker:
         return result
 
     def _load(self, slab: Slab, cancelled: Callable[[], bool]) -> list[list[tuple[int, str, NDArray[np.uint8]]]]:
-        sizes = [sum(ITEMSIZE[d] for d in self.theta.dtypes(s.column)) * s.size for s in slab.segments]
-        if sum(sizes) + 64 * len(sizes) > len(self._buffer):
-            self._buffer = np.empty(sum(sizes) + 64 * len(sizes), np.uint8)
+        sizes = [raw_size(self.theta.dtypes(s.column), s.size) for s in slab.segments]
+        if sum(sizes) > len(self._buffer):
+            self._buffer = np.empty(sum(sizes), np.uint8)
         loaded, at = [], 0
         for segment, size in zip(slab.segments, sizes, strict=True):
             if cancelled():
@@ -74,24 +75,35 @@ class SlabWorker:
                     if self.sink is not None:
                         self.sink(segment.column, first + i, segment.lo, row)
             loaded.append(groups)
-            at += -(-size // 64) * 64
+            at += size // 64 * 64
         return loaded
 
     def _digest(
         self, number: int, segment: Segment, groups: list[tuple[int, str, NDArray[np.uint8]]], result: SlabResult
     ) -> None:
+        """Fingerprint the segment's granules, count zero values, and take the CRC where the archive keeps one.
+
+        Zeros are counted one by one in segments no longer than a granule, else by whole granules of zero bytes.
+        """
         column = self.plan.columns[segment.column]
         g = granule(column.size)
         seed = xxhash.xxh3_64_intdigest(column.name.encode())
         for first, dtype, raw in groups:
             step = g * ITEMSIZE[dtype]
-            for i, row in enumerate(raw):
-                total = 0
+            nothing = xxhash.xxh3_64_intdigest(bytes(step))
+            for i, row in enumerate(raw, start=first):
+                total = int(result.fingerprint[i])
+                zeros = 0
                 for k, at in enumerate(range(0, len(row), step), start=segment.lo // g):
-                    total += xxhash.xxh3_64_intdigest(row[at : at + step], (seed + k) & _MASK)
-                result.fingerprint[first + i] = np.uint64((int(result.fingerprint[first + i]) + total) & _MASK)
-                if self.theta.has_crc(segment.column, first + i):
-                    result.crc[number, first + i] = isal_zlib.crc32(row)
+                    digest = xxhash.xxh3_64_intdigest(row[at : at + step])
+                    zeros += g * (digest == nothing)
+                    total += ((digest ^ (seed + k)) & _MASK) * _ODD
+                result.fingerprint[i] = np.uint64(total & _MASK)
+                if segment.size <= g:
+                    zeros = segment.size - int(np.count_nonzero(row.view(f"u{ITEMSIZE[dtype]}")))
+                result.zeros[number, i] = zeros
+                if self.theta.has_crc(segment.column, i):
+                    result.crc[number, i] = isal_zlib.crc32(row)
 
     def _multiply(
         self,

@@ -1,0 +1,305 @@
+"""From a source to a committed run: open, plan, compute, check, commit. Resumes what was interrupted; appends what is new."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from storage_schema.contents import RunContents
+from storage_schema.journal import SlabJournal
+from storage_schema.problems import RunMissing
+from storage_schema.runstore import RunStore, RunWriter, StoredRun, run_name
+from trajsvc import assemble
+from trajsvc.errors import TrajsvcError, TryAgain, UsageError
+from trajsvc.gram.devices import GPU_CHUNK, check_device, kernel_factory
+from trajsvc.gram.engine import ProgressCallback, compute
+from trajsvc.gram.plan import Plan, make_plan
+from trajsvc.settings import Settings, parse_bytes, parse_share
+from trajsvc.sources.base import CheckpointSource
+from trajsvc.sources.resolve import open_source
+from trajsvc.store_errors import store_errors
+from trajsvc.trajectory import Trajectory, open_trajectory
+from trajsvc.version import __version__
+
+if TYPE_CHECKING:
+    from trajsvc.anatomy.rules import Rules
+    from trajsvc.run import Run
+
+DEFAULT_SAMPLE = 0.01
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is analysed. Sizes in bytes."""
+
+    steps: str | Sequence[int] | None = None
+    memory: int = 512 * 2**20
+    threads: int = 2
+    device: str = "cpu"
+    precision: str = "float32"
+    rules: Rules | None = None
+    heads: int | None = None
+    copy: bool = False
+    archive: bool = False
+    preview: float | None = None
+    recompute: bool = False
+    skip_damaged: bool = False
+
+
+class Observer(Protocol):
+    """Who watches: called as the parts of an analysis become known."""
+
+    def opened(self, trajectory: Trajectory) -> None: ...
+    def planned(self, trajectory: Trajectory, plan: Plan, *, appended: int) -> None: ...
+    def progress(self) -> ProgressCallback | None: ...
+
+
+@dataclass
+class Silent:
+    """An observer that says nothing."""
+
+    def opened(self, trajectory: Trajectory) -> None:
+        return None
+
+    def planned(self, trajectory: Trajectory, plan: Plan, *, appended: int) -> None:
+        return None
+
+    def progress(self) -> ProgressCallback | None:
+        return None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an analysis did: ``action`` is ``computed``, ``appended``, ``estimated`` or ``unchanged``."""
+
+    name: str
+    store: Path
+    action: str
+    new_steps: tuple[int, ...] = ()
+    left_out: tuple[int, ...] = field(default=())
+
+
+def analyze(
+    source: str | Path | CheckpointSource,
+    *,
+    store: str | Path | None = None,
+    name: str | None = None,
+    steps: str | Sequence[int] | None = None,
+    memory: str | int | None = None,
+    threads: int | None = None,
+    device: str | None = None,
+    precision: str = "float32",
+    rules: str | Path | Rules | None = None,
+    heads: int | None = None,
+    copy: bool = False,
+    archive: bool = False,
+    preview: str | float | None = None,
+    recompute: bool = False,
+    skip_damaged: bool = False,
+) -> Run:
+    """Analyse a sequence of checkpoints and return the run, whose measures are labelled xarray objects.
+
+    ``source`` is a folder, a glob or a CheckpointSource; ``store`` and ``name`` say where the result is kept (default:
+    ``TRAJSVC_STORE`` or ``./trajsvc-store``, and the folder's name); ``memory`` is the engine's budget (``"512MiB"``). Called again
+    it resumes an interrupted analysis, appends new checkpoints, or returns what is there. ``preview="1%"`` stops at an
+    estimate. Raises TrajsvcError.
+    """
+    from trajsvc.run import open as open_run
+
+    settings = Settings()
+    options = Options(
+        steps=steps,
+        memory=parse_bytes(memory) if isinstance(memory, str) else memory or settings.memory,
+        threads=threads or settings.threads,
+        device=device or settings.device,
+        precision=precision,
+        rules=_rules(rules),
+        heads=heads,
+        copy=copy,
+        archive=archive,
+        preview=parse_share(preview) if isinstance(preview, str) else preview,
+        recompute=recompute,
+        skip_damaged=skip_damaged,
+    )
+    opened = open_source(source) if isinstance(source, str | Path) else source
+    try:
+        outcome = run_analysis(opened, Path(store or settings.store), name, options)
+    finally:
+        opened.close()
+    return open_run(outcome.store, outcome.name)
+
+
+def _rules(rules: str | Path | Rules | None) -> Rules | None:
+    if isinstance(rules, str | Path):
+        from trajsvc.anatomy.rules import load_rules
+
+        return load_rules(rules)
+    return rules
+
+
+def run_analysis(
+    source: CheckpointSource,
+    store: Path,
+    name: str | None,
+    options: Options,
+    observer: Observer | None = None,
+    stop: threading.Event | None = None,
+) -> Outcome:
+    """Analyse ``source`` into ``store``; the same call resumes. A checkpoint that changes while it is read fails the attempt,
+    which is made once more from the start. Raises TrajsvcError; gram.slabs.Cancelled when ``stop`` is set."""
+    observer = observer or Silent()
+    with store_errors():
+        for attempt in (1, 2):
+            try:
+                return _attempt(source, store, name, options, observer, stop or threading.Event())
+            except TryAgain as error:
+                if error.kind != "file-changed" or attempt == 2:
+                    raise
+    raise AssertionError("not reached")
+
+
+def _attempt(
+    source: CheckpointSource, store: Path, name: str | None, options: Options, observer: Observer, stop: threading.Event
+) -> Outcome:
+    trajectory = open_trajectory(
+        source, steps=options.steps, rules=options.rules, heads=options.heads, skip_damaged=options.skip_damaged
+    )
+    observer.opened(trajectory)
+    run = run_name(name or source.name)
+    left_out = tuple(e.step for e in trajectory.excluded)
+    runs = RunStore(store)
+    old = None if options.recompute else _stored(runs, run)
+    kept = 0 if old is None else _rows_kept(old, trajectory, options)
+    if old is not None and kept == len(trajectory.rows) and not _wants_more(old, options):
+        return Outcome(run, store, "unchanged", (), left_out)
+    contents = old.contents() if old is not None and kept and kept * 2 >= len(trajectory.rows) else None
+    if contents is not None and kept == len(trajectory.rows):
+        contents = None  # all rows are known and something else is asked for: compute anew
+    new = len(trajectory.rows) - (kept if contents is not None else 0)
+    plan = plan_of(trajectory, options, new=new, sample=_sample_fraction(old, options))
+    observer.planned(trajectory, plan, appended=new if contents is not None else 0)
+    with runs.writer(run) as writer:
+        _compute_and_commit(writer, store, run, trajectory, plan, options, contents, observer, stop)
+    action = "estimated" if options.preview else "appended" if contents is not None else "computed"
+    return Outcome(run, store, action, tuple(r.step for r in trajectory.rows[len(trajectory.rows) - new :]), left_out)
+
+
+def plan_of(
+    trajectory: Trajectory, options: Options, *, new: int | None = None, sample: float = DEFAULT_SAMPLE
+) -> Plan:
+    """The slabs of an analysis with ``options``. Raises LimitExceeded (``memory-budget``)."""
+    return make_plan(
+        trajectory.columns,
+        len(trajectory.rows),
+        new=new,
+        memory=options.memory,
+        threads=options.threads,
+        sample_fraction=options.preview or sample,
+        precision=options.precision,
+        chunk=None if options.device == "cpu" else GPU_CHUNK,
+    )
+
+
+def _stored(runs: RunStore, run: str) -> StoredRun | None:
+    try:
+        return runs.open(run)
+    except RunMissing:
+        return None
+
+
+def _rows_kept(old: StoredRun, trajectory: Trajectory, options: Options) -> int:
+    """How many leading rows the stored run already has, unchanged and exact; 0 when its blocks or precision differ."""
+    same = (
+        old.attributes.get("estimate") is None
+        and old.attributes.get("precision") == options.precision
+        and list(old.blocks.name) == [b.name for b in trajectory.anatomy.blocks]
+        and old.blocks.size.tolist() == [b.size for b in trajectory.anatomy.blocks]
+        and len(old.checkpoints.step) <= len(trajectory.rows)
+        and (old.has_theta or not options.copy)
+    )
+    if not same:
+        return 0
+    mine = [(r.step, assemble.files_json(r)) for r in trajectory.rows]
+    theirs = list(zip(old.checkpoints.step.tolist(), old.checkpoints.files, strict=True))
+    return len(theirs) if mine[: len(theirs)] == theirs else 0
+
+
+def _wants_more(old: StoredRun, options: Options) -> bool:
+    return options.copy and not old.has_theta
+
+
+def _sample_fraction(old: StoredRun | None, options: Options) -> float:
+    """The share that the first slabs sample: that of an earlier preview, so that its bytes are not read again."""
+    if options.preview is None and old is not None and old.attributes.get("estimate"):
+        return float(old.attributes["estimate"].get("sample", DEFAULT_SAMPLE))
+    return DEFAULT_SAMPLE
+
+
+def _compute_and_commit(
+    writer: RunWriter,
+    store: Path,
+    run: str,
+    trajectory: Trajectory,
+    plan: Plan,
+    options: Options,
+    old: RunContents | None,
+    observer: Observer,
+    stop: threading.Event,
+) -> None:
+    key = hashlib.sha256(f"{plan.key()} {assemble.rows_digest(trajectory.rows)} {options.copy}".encode()).hexdigest()
+    journal = SlabJournal(store / "work" / run, key)
+    sink = _theta_sink(writer, trajectory, plan, options)
+    try:
+        state = compute(
+            trajectory,
+            plan,
+            kernel_factory(options.device, plan),
+            journal=journal,
+            sink=sink,
+            progress=observer.progress(),
+            stop=stop,
+            until=plan.sample_slabs if options.preview else None,
+        )
+        _check_unchanged(trajectory)
+        if state.exact:
+            trajectory.check_crc(state.segments_done(), state.crc_rows())
+    except TrajsvcError as error:
+        if error.kind in ("file-changed", "checksum-mismatch"):
+            journal.discard()
+        raise
+    contents = assemble.run_contents(run, trajectory, state, old=old, facts=_facts(trajectory, plan, state, options))
+    writer.commit(contents)
+    if state.exact:
+        journal.discard()
+    if options.archive and state.exact:
+        writer.archive_theta()
+
+
+def _facts(trajectory: Trajectory, plan: Plan, state: Any, options: Options) -> dict[str, Any]:
+    facts = {
+        "version": __version__,
+        "precision": options.precision,
+        "device": options.device,
+        "carried": assemble.carried_types(trajectory, state),
+        "plan": {"slabs": len(plan.slabs), "chunk": plan.chunk, "threads": plan.threads, "memory": options.memory},
+        "bytes": trajectory.bytes,
+    }
+    if not state.exact:
+        facts["estimate"] = {"fraction": state.fraction, "sample": options.preview, "replicates": plan.replicates}
+    return facts
+
+
+def _check_unchanged(trajectory: Trajectory) -> None:
+    for row in trajectory.rows:
+        if not trajectory.source.unchanged(row.checkpoint):
+            raise TryAgain(
+                "file-changed",
+                f"{row.checkpoint.files[0].path} changed while it was read",
+                hint="Wait until the checkpoint is complete, then run the same command again.",
+                step=row.step,
+                file=row.checkpoint.files[0].path,
+            )

@@ -1,0 +1,143 @@
+"""From the engine's sums to what a run keeps: tables, the whole Gram, the noise of rounding, the integrity report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage_schema.arrays import FLOAT_TYPES
+from storage_schema.contents import BlockTable, CheckpointTable, RunContents
+from trajsvc import integrity
+from trajsvc.gram.estimate import estimated
+from trajsvc.gram.partial import GramState
+from trajsvc.gram.rounding import expected_rounding
+from trajsvc.trajectory import Row, Trajectory
+
+
+def run_contents(
+    name: str, trajectory: Trajectory, state: GramState, *, old: RunContents | None, facts: dict[str, Any]
+) -> RunContents:
+    """What is committed. ``old`` is the run before these checkpoints were appended (None: computed anew)."""
+    kept = 0 if old is None else len(trajectory.rows) - state.plan.new
+    gram = estimated(state) if old is None else appended(old.gram, state.gram)
+    blocks = block_table(trajectory)
+    fingerprints = [f"{int(f):016x}" for f in state.fingerprint]
+    findings = [f.model_dump() for f in trajectory.findings] + [
+        f.model_dump()
+        for f in integrity.report(
+            steps=trajectory.steps,
+            blocks=trajectory.anatomy.blocks,
+            gram=gram,
+            nonfinite=state.nonfinite,
+            fingerprints=fingerprints if state.exact else [str(i) for i in range(len(fingerprints))],
+            zeros=state.zeros,
+            columns=[(c.name, c.size) for c in trajectory.columns],
+        )
+    ]
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    attributes = {
+        "source": trajectory.source.uri,
+        "architecture": trajectory.anatomy.architecture,
+        "parameters": trajectory.parameters,
+        "findings": findings,
+        "excluded": [asdict(e) for e in trajectory.excluded],
+        "left_out": dict(trajectory.anatomy.left_out),
+        "notes": list(trajectory.anatomy.notes),
+        "estimate": None if state.exact else {"fraction": state.fraction},
+        "created": now if old is None else old.attributes.get("created", now),
+        "updated": now,
+        **facts,
+    }
+    rounding = block_rounding(trajectory, state)
+    if old is not None:  # an append samples the old rows again; what was said of them stands
+        rounding[:, :kept] = old.rounding[:, :kept]
+    return RunContents(
+        name=name,
+        checkpoints=checkpoint_table(trajectory.rows, fingerprints),
+        blocks=blocks,
+        gram=gram,
+        rounding=rounding,
+        nonfinite=state.nonfinite,
+        attributes=attributes,
+    )
+
+
+def appended(old: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The Gram of T vectors from that of the first T − k (block, T−k, T−k) and the last k rows (block, k, T)."""
+    b, k, t = rows.shape
+    gram = np.empty((b, t, t))
+    gram[:, : t - k, : t - k] = old
+    gram[:, t - k :, :] = rows
+    gram[:, : t - k, t - k :] = rows[:, :, : t - k].transpose(0, 2, 1)
+    return gram
+
+
+def checkpoint_table(rows: Sequence[Row], fingerprints: Sequence[str]) -> CheckpointTable:
+    return CheckpointTable(
+        step=np.array([r.step for r in rows], dtype=np.int64),
+        label=tuple(r.label for r in rows),
+        fingerprint=tuple(fingerprints),
+        dtype=tuple(r.dtype for r in rows),
+        files=tuple(files_json(r) for r in rows),
+    )
+
+
+def files_json(row: Row) -> str:
+    """What a row was read from, as stable text: equal text, equal files."""
+    return json.dumps([asdict(f) for f in row.checkpoint.files], sort_keys=True)
+
+
+def block_table(trajectory: Trajectory) -> BlockTable:
+    blocks = trajectory.anatomy.blocks
+    sizes = np.array([b.size for b in blocks], dtype=np.int64)
+    return BlockTable(
+        name=tuple(b.name for b in blocks),
+        tensor=tuple(b.tensor for b in blocks),
+        part=tuple(b.part for b in blocks),
+        layer=tuple(b.layer for b in blocks),
+        component=tuple(b.component for b in blocks),
+        size=sizes,
+        offset=np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64),
+    )
+
+
+def block_rounding(trajectory: Trajectory, state: GramState) -> NDArray[np.float64]:
+    """(block, T): expected squared norm of the rounding of the stored values, scaled up from the sampled ones.
+
+    A checkpoint's values are taken to carry the narrowest type that holds all of those seen: published float32 files often hold
+    exact float16 values.
+    """
+    out = np.full((state.plan.blocks, state.plan.rows), np.nan)
+    sizes = state.plan.block_sizes()
+    scale = sizes / np.maximum(1, state.sampled)
+    tensor_column = {c.name: i for i, c in enumerate(trajectory.columns)}
+    for t in range(state.plan.rows):
+        for b, block in enumerate(trajectory.anatomy.blocks):
+            stored = trajectory.dtypes(tensor_column[block.tensor])[t]
+            out[b, t] = expected_rounding(state.rounding[b, t], state.statistics.carried_type(stored, t)) * scale[b]
+    return out
+
+
+def carried_types(trajectory: Trajectory, state: GramState) -> list[str]:
+    """For every checkpoint the widest type that its values carry."""
+    kinds = []
+    for t, row in enumerate(trajectory.rows):
+        stored = {e.dtype for e in row.entries}
+        kinds.append(max((state.statistics.carried_type(s, t) for s in stored), key=FLOAT_TYPES.index, default=""))
+    return kinds
+
+
+def rows_digest(rows: Sequence[Row]) -> str:
+    """Identity of the bytes that a job reads: files with size and time, and where every tensor lies in them."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(files_json(row).encode())
+        digest.update(repr([(e.file, e.offset, e.dtype, e.strides) for e in row.entries]).encode())
+    return digest.hexdigest()

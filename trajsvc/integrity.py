@@ -1,0 +1,169 @@
+"""The integrity report: what the numbers themselves say is wrong with a sequence of checkpoints.
+
+Published trajectories are dirty: revisions that are copies of others, shards of another step, values lost to rounding. Everything
+here is read off the Gram and the fingerprints, so that it costs no further pass over the bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage_schema.wire import Finding
+from trajsvc.anatomy.blocks import Block
+
+ZERO_SHARE = 0.25
+OUTLIER_RATIO = 0.25
+OUTLIER_JUMP = 4.0
+SHOWN = 6
+
+
+def report(
+    *,
+    steps: NDArray[np.int64],
+    blocks: Sequence[Block],
+    gram: NDArray[np.float64],
+    nonfinite: NDArray[np.int64],
+    fingerprints: Sequence[str],
+    zeros: NDArray[np.int64],
+    columns: Sequence[tuple[str, int]],
+) -> list[Finding]:
+    """Findings of one run. ``gram`` is (block, T, T) in the update basis, ``nonfinite`` (block, T), ``zeros`` (column, T) values that are
+    zero, ``columns`` (tensor, size)."""
+    return [
+        *identical(steps, fingerprints),
+        *non_finite(steps, blocks, nonfinite),
+        *zero_updates(steps, blocks, gram, nonfinite),
+        *mostly_zero(steps, columns, zeros),
+        *outliers(steps, blocks, gram),
+    ]
+
+
+def identical(steps: NDArray[np.int64], fingerprints: Sequence[str]) -> list[Finding]:
+    """Checkpoints whose parameters are the same bytes."""
+    same: dict[str, list[int]] = {}
+    for step, fingerprint in zip(steps.tolist(), fingerprints, strict=True):
+        same.setdefault(fingerprint, []).append(step)
+    return [
+        Finding(
+            kind="identical",
+            message=f"steps {_listed(group)} hold identical parameters",
+            steps=tuple(group),
+            details={"fingerprint": fingerprint},
+        )
+        for fingerprint, group in same.items()
+        if len(group) > 1
+    ]
+
+
+def non_finite(steps: NDArray[np.int64], blocks: Sequence[Block], counts: NDArray[np.int64]) -> list[Finding]:
+    """Checkpoints with NaN or infinite values: stored, and left out of every measure unless asked for."""
+    found = []
+    for t in np.flatnonzero(counts.sum(axis=0)):
+        tensors = list(dict.fromkeys(blocks[b].tensor for b in np.flatnonzero(counts[:, t])))
+        found.append(
+            Finding(
+                kind="non-finite",
+                severity="error",
+                message=f"step {steps[t]} has {int(counts[:, t].sum())} NaN or infinite values in {len(tensors)} tensors "
+                f"({_listed(tensors)}); it is left out of the measures",
+                steps=(int(steps[t]),),
+                tensors=tuple(tensors[:20]),
+            )
+        )
+    return found
+
+
+def zero_updates(
+    steps: NDArray[np.int64], blocks: Sequence[Block], gram: NDArray[np.float64], nonfinite: NDArray[np.int64]
+) -> list[Finding]:
+    """Steps at which some blocks did not change at all: their update is the zero vector and has no direction."""
+    diagonal = np.einsum("bii->bi", gram)
+    still = (diagonal[:, 1:] == 0) & ~np.isnan(diagonal[:, 1:])
+    tainted = nonfinite.sum(axis=0) > 0
+    found = []
+    for t in range(still.shape[1]):
+        if not still[:, t].any() or tainted[t] or tainted[t + 1]:
+            continue
+        names = [blocks[b].name for b in np.flatnonzero(still[:, t])]
+        between = f"between steps {steps[t]} and {steps[t + 1]}"
+        everything = bool(still[:, t].all())
+        found.append(
+            Finding(
+                kind="zero-update",
+                severity="warning" if everything else "info",
+                message=f"no parameter changed {between}"
+                if everything
+                else f"{len(names)} of {len(blocks)} blocks did not change {between}: {_listed(names)}",
+                steps=(int(steps[t]), int(steps[t + 1])),
+                tensors=tuple(names[:20]),
+                details={"blocks": len(names)},
+            )
+        )
+    return found
+
+
+def mostly_zero(
+    steps: NDArray[np.int64], columns: Sequence[tuple[str, int]], zeros: NDArray[np.int64]
+) -> list[Finding]:
+    """Tensors a large part of which is zero at a checkpoint, and not at most others: a sign of data lost in writing.
+
+    A tensor that is zero as a whole (a bias at initialisation) is no finding; nor one that is equally sparse throughout.
+    """
+    by_step: dict[int, list[str]] = {}
+    for c, (name, size) in enumerate(columns):
+        share = zeros[c] / max(1, size)
+        sparse = (share >= ZERO_SHARE) & (share < 1)
+        if size < 16 or not sparse.any() or np.median(share) >= ZERO_SHARE:
+            continue
+        for t in np.flatnonzero(sparse):
+            by_step.setdefault(int(t), []).append(name)
+    return [
+        Finding(
+            kind="mostly-zero",
+            message=f"step {steps[t]}: {len(names)} tensors are zero in {ZERO_SHARE:.0%} or more of their values ({_listed(names)})",
+            steps=(int(steps[t]),),
+            tensors=tuple(names[:20]),
+        )
+        for t, names in sorted(by_step.items())
+    ]
+
+
+def outliers(steps: NDArray[np.int64], blocks: Sequence[Block], gram: NDArray[np.float64]) -> list[Finding]:
+    """Checkpoints that lie far from both neighbours while these are near each other: a swapped or foreign file or shard.
+
+    For a block, step t is an outlier when ‖θ_{t+1} − θ_{t−1}‖ < 1/4 min(‖U_t‖, ‖U_{t+1}‖) and both updates are over 4 times the
+    median of the block's. In training, consecutive updates are never so nearly opposite and so large at once.
+    """
+    diagonal = np.einsum("bii->bi", gram)[:, 1:]
+    if diagonal.shape[1] < 3:
+        return []
+    cross = np.einsum("bii->bi", gram[:, 1:-1, 2:])
+    left, right = diagonal[:, :-1], diagonal[:, 1:]
+    with np.errstate(invalid="ignore"):
+        around = np.maximum(left + 2 * cross + right, 0.0)
+        nearest = np.minimum(left, right)
+        median = np.nanmedian(diagonal, axis=1, keepdims=True)
+        away = (around < OUTLIER_RATIO**2 * nearest) & (nearest > OUTLIER_JUMP**2 * median) & (median > 0)
+    found = []
+    for t in np.flatnonzero(away.any(axis=0)):
+        names = list(dict.fromkeys(blocks[b].tensor for b in np.flatnonzero(away[:, t])))
+        ratio = float(np.sqrt(np.nanmax(nearest[away[:, t], t] / median[away[:, t], 0])))
+        found.append(
+            Finding(
+                kind="outlier",
+                message=f"step {steps[t + 1]} lies far from both neighbours in {len(names)} tensors ({_listed(names)}): "
+                f"{ratio:.1f} times a usual update away and back",
+                steps=(int(steps[t + 1]),),
+                tensors=tuple(names[:20]),
+                details={"blocks": int(away[:, t].sum()), "of": len(blocks)},
+            )
+        )
+    return found
+
+
+def _listed(items: Sequence[object]) -> str:
+    shown = ", ".join(str(i) for i in items[:SHOWN])
+    return shown + (f" and {len(items) - SHOWN} more" if len(items) > SHOWN else "")
