@@ -6,6 +6,7 @@ A run is one zarr v3 group, ``<store>/runs/<name>.zarr``::
     rounding     (block, step)            float64    expected squared norm of the stored type's rounding
     nonfinite    (block, step)            int64      count of NaN and infinite values
     theta        (step, parameter)        stored type, chunks (1, 2**20); only in a self-contained run
+    theta_archive  (step, parameter)      the same for cold storage: differences of ordered bits, compressed
     checkpoint/  step, label, fingerprint, dtype, files           (step)
     block/       name, tensor, part, layer, component, size, offset    (block)
 
@@ -22,6 +23,7 @@ GRAM: Final = "gram"
 ROUNDING: Final = "rounding"
 NONFINITE: Final = "nonfinite"
 THETA: Final = "theta"
+THETA_ARCHIVE: Final = "theta_archive"
 CHECKPOINT: Final = "checkpoint"
 BLOCK: Final = "block"
 
@@ -30,6 +32,7 @@ DIMS: Final[dict[str, tuple[str, ...]]] = {
     ROUNDING: ("block", "step"),
     NONFINITE: ("block", "step"),
     THETA: ("step", "parameter"),
+    THETA_ARCHIVE: ("step", "parameter"),
 }
 
 CHECKPOINT_COLUMNS: Final = ("step", "label", "fingerprint", "dtype", "files")
@@ -40,6 +43,10 @@ THETA_CHUNK: Final = 2**20
 THETA_SHARD: Final = 2**26
 """Columns in one shard of theta when a run has more than ``THETA_SHARD_ABOVE`` parameters."""
 THETA_SHARD_ABOVE: Final = 2**28
+GRAM_SHARD_BYTES: Final = 2**24
+"""Size that a file of the gram is kept below, so that one layer of a deep network is read without the rest."""
+GRAM_FILES: Final = 64
+"""Files that a gram is cut into at most, whatever its size: an open run holds them all open."""
 
 FLOAT_TYPES: Final = ("float16", "bfloat16", "float32", "float64")
 """The stored types that are parameters, in the spelling used in every table and message."""

@@ -1,0 +1,107 @@
+"""The commit: stage, prove, rename one file, settle. What a crash can leave behind, and how the next writer goes on.
+
+The next generation's files are written and synced in ``.pending-<generation>/``. Renaming its manifest over the old one
+commits it. Then its files are moved to their places and what is obsolete is removed (``settle``). Readers look in the
+committed generation's pending folder first, so they find every file at every instant, moved or not.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from storage_schema.durable import make_dir, replace_file, sync_dir, sync_many
+from storage_schema.manifest import MANIFEST, PENDING, FileEntry, Manifest
+from storage_schema.snapshot import hash_file
+
+
+def staged_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """(key, path) of every file below a folder."""
+    for top, _, names in os.walk(folder):
+        for name in names:
+            path = Path(top, name)
+            yield path.relative_to(folder).as_posix(), path
+
+
+def prove(folder: Path, known: Mapping[str, FileEntry], live: Mapping[str, FileEntry]) -> dict[str, FileEntry]:
+    """The entry of every staged file (``known`` ones are durable and hashed already), all of them synced.
+
+    A file equal to the one that is live already need not be published: it is dropped from the stage.
+    """
+    found: dict[str, FileEntry] = {}
+    fresh: list[Path] = []
+    for key, path in list(staged_files(folder)):
+        entry = known.get(key) or hash_file(path)
+        found[key] = entry
+        if key not in known and live.get(key) == entry:
+            path.unlink()
+        elif key not in known:
+            fresh.append(path)
+    sync_many(fresh, [Path(top) for top, _, _ in os.walk(folder)])
+    return found
+
+
+def publish(run: Path, manifest: Manifest) -> None:
+    """The commit point: before it readers see the old generation, after it the new one."""
+    sync_dir(run)
+    replace_file(run / MANIFEST, manifest.to_bytes())
+
+
+def settle(run: Path, manifest: Manifest) -> None:
+    """Moves a committed generation's files to their places and removes what no generation needs. May be done twice."""
+    pending = run / manifest.pending()
+    touched: set[Path] = set()
+    for key, path in list(staged_files(pending)):
+        if key in manifest.files:
+            make_dir((run / key).parent)
+            path.replace(run / key)
+            touched.add((run / key).parent)
+    for directory in touched:
+        sync_dir(directory)
+    _sweep(run, manifest)
+    if pending.is_dir():  # last: it is the sign that there is something to settle
+        shutil.rmtree(pending)
+    sync_dir(run)
+
+
+def _sweep(run: Path, manifest: Manifest) -> None:
+    """Removes files and folders that the manifest does not name, other generations' stages left alone."""
+    keep = {MANIFEST, *manifest.files}
+    for top, folders, names in os.walk(run, topdown=True):
+        if Path(top) == run:
+            folders[:] = [f for f in folders if not f.startswith(PENDING)]
+        for name in names:
+            path = Path(top, name)
+            if path.relative_to(run).as_posix() not in keep:
+                path.unlink()
+    for top, _, _ in os.walk(run, topdown=False):
+        path = Path(top)
+        if path != run and not path.relative_to(run).parts[0].startswith(PENDING):
+            with suppress(OSError):  # not empty
+                path.rmdir()
+
+
+def recover(run: Path, manifest: Manifest | None) -> None:
+    """Finishes what a crashed writer left: settles the committed generation, clears the next one's stage but for theta."""
+    if manifest is not None and (run / manifest.pending()).exists():
+        settle(run, manifest)
+    following = f"{PENDING}{1 + (manifest.generation if manifest else 0)}"
+    for path in run.glob(f"{PENDING}*"):
+        if path.name == following:
+            clear(path)
+        else:
+            shutil.rmtree(path)
+
+
+def clear(stage: Path, *, theta: bool = False) -> None:
+    """Empties a stage; rows of theta that were written stay for a resumed job unless ``theta``."""
+    for path in list(stage.iterdir()) if stage.is_dir() else []:
+        if path.name == "theta" and not theta:
+            (path / "zarr.json").unlink(missing_ok=True)
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

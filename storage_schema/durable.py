@@ -1,0 +1,160 @@
+"""Files that survive a crash: written whole or not at all, with their directories, and a full disk said plainly."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from storage_schema.problems import DiskFull, StoreBusy, StoreProblem, StoreUnwritable
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_READ: Final = 2**20
+_SYNC_THREADS: Final = 8
+"""fsyncs that wait together share one journal write of the file system"""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns the system's refusals to write under ``path`` into DiskFull and StoreUnwritable."""
+    try:
+        yield
+    except StoreProblem:
+        raise
+    except OSError as error:
+        where = error.filename if isinstance(error.filename, str) else path
+        if error.errno in _FULL:
+            raise DiskFull(
+                where,
+                f"could not write: {os.strerror(error.errno or 0).lower()}",
+                "Nothing that was committed is lost. Free some space or raise the limit, then run the same command again.",
+            ) from error
+        if error.errno in _DENIED:
+            raise StoreUnwritable(
+                where,
+                f"could not write: {os.strerror(error.errno or 0).lower()}",
+                "Choose a store that you may write, with --store or TRAJSVC_STORE.",
+            ) from error
+        raise
+
+
+def write_all(fd: int, data: Buffer, at: int) -> None:
+    """All of ``data`` at byte ``at``: a single pwrite may stop short, and then the next one names the reason."""
+    view = memoryview(data).cast("B")
+    while view:
+        done = os.pwrite(fd, view, at)
+        view, at = view[done:], at + done
+
+
+def sync_dir(path: Path) -> None:
+    """Makes the names in a directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_file(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_many(files: Iterable[Path], directories: Iterable[Path]) -> None:
+    """Files first, then the directories that name them."""
+    with ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="trajsvc-sync") as pool:
+        list(pool.map(sync_file, files))
+        list(pool.map(sync_dir, directories))
+
+
+def make_dir(path: Path) -> None:
+    """A directory that survives a crash, and its parents."""
+    if not path.is_dir():
+        make_dir(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_dir(path.parent)
+
+
+def replace_file(path: Path, data: Buffer) -> None:
+    """``path`` holds ``data`` or what it held before, at every instant."""
+    beside = path.with_name(f".{path.name}.new")
+    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        write_all(fd, data, 0)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    beside.replace(path)
+    sync_dir(path.parent)
+
+
+def feed(fd: int, start: int, stop: int, hasher: hashlib._Hash) -> int:
+    """Adds bytes [start, stop) of a file to ``hasher``; returns how many there were."""
+    at = start
+    while at < stop:
+        block = os.pread(fd, min(_READ, stop - at), at)
+        if not block:
+            break
+        hasher.update(block)
+        at += len(block)
+    return at - start
+
+
+class Lock:
+    """At most one holder of a file, over all processes; the file names the holder's process id.
+
+    The lock is the kernel's (flock), so it goes with its process, however that ends.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = -1
+
+    def acquire(self) -> None:
+        """Raises StoreBusy when another holds it."""
+        while True:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+                os.close(fd)
+                if error.errno not in {errno.EWOULDBLOCK, errno.EACCES}:
+                    raise
+                raise StoreBusy(
+                    self.path,
+                    f"the run is being written by process {holder or 'unknown'}",
+                    "Wait for it to finish, or stop it, then run the same command again.",
+                ) from None
+            if self._is_current(fd):
+                break
+            os.close(fd)  # the holder before us removed the file: a newcomer would lock another one
+        self._fd = fd
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+
+    def _is_current(self, fd: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(fd), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+    def release(self, *, remove: bool = False) -> None:
+        if self._fd >= 0:
+            if remove:
+                self.path.unlink(missing_ok=True)
+            os.close(self._fd)
+            self._fd = -1

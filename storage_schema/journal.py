@@ -1,0 +1,217 @@
+"""The resume journal: what finished slabs gave, durable before the next one counts, so that a killed job loses no slab.
+
+A journal is two files of one folder, named by the job's key. ``<key>.slabs`` is a header and then one record a slab::
+
+    magic 4 bytes | payload length, 8 bytes little-endian | SHA-256 of the payload | payload
+
+with the payload a JSON line (slab, meta, names, types and shapes of the arrays) and the arrays' bytes. ``<key>.state`` is one
+such record: the sum of all slabs before its cursor. A record is written and synced as a whole; one that is torn or
+altered ends the journal, and what followed it is computed again, which is always right since slabs are deterministic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage_schema.durable import make_dir, replace_file, sync_dir, write_all, writing
+from storage_schema.problems import JournalMismatch
+
+Arrays = dict[str, NDArray[Any]]
+Record = tuple[int, Arrays, dict[str, Any]]
+
+_MAGIC: Final = b"TSJ1"
+_HEAD: Final = struct.Struct("<4sQ32s")
+
+
+class SlabJournal:
+    """Durable results of one job's slabs. One process at a time writes it: hold the run's writer.
+
+    ``key`` names the work exactly (plan, bytes, options). A journal of another key is another file and stays untouched;
+    JournalMismatch is raised where a file of this key's name was written for another.
+    """
+
+    def __init__(self, directory: str | Path, key: str) -> None:
+        self.directory = Path(directory)
+        self.key = key
+        stem = hashlib.sha256(key.encode()).hexdigest()[:32]
+        self._slabs = self.directory / f"{stem}.slabs"
+        self._states = self.directory / f"{stem}.state"
+        self._end = 0
+        self._base = 0
+        """slabs before this one are in the state"""
+        kept = self._read_state()
+        if kept is not None:
+            self._base = kept[0]
+        self._recover()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the records since the last compaction."""
+        return self._end
+
+    def append(self, slab: int, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        """Keep one slab's results; when this returns they survive a crash. Raises DiskFull, with the journal as before."""
+        with writing(self._slabs):
+            fd = self._open_for_append()
+            try:
+                write_all(fd, record := _encode(slab, arrays, meta), self._end)
+                os.fsync(fd)
+            except BaseException:
+                os.ftruncate(fd, self._end)
+                raise
+            finally:
+                os.close(fd)
+        self._end += len(record)
+
+    def _open_for_append(self) -> int:
+        if self._end:
+            return os.open(self._slabs, os.O_RDWR | os.O_CLOEXEC)
+        make_dir(self.directory)
+        header = self._header()
+        replace_file(self._slabs, header)
+        self._end = len(header)
+        return os.open(self._slabs, os.O_RDWR | os.O_CLOEXEC)
+
+    def _header(self) -> bytes:
+        return _encode(-1, {}, {"key": self.key})
+
+    def replay(self) -> Iterator[Record]:
+        """(slab, arrays, meta) of every slab after the state, in the order in which they were kept."""
+        if not self._end:
+            return
+        with self._slabs.open("rb") as file:
+            file.seek(len(self._header()))
+            while file.tell() < self._end:
+                payload = _read_record(file.fileno(), file.tell(), self._end)
+                if payload is None:  # altered since the journal was opened: as if it were torn here
+                    return
+                file.seek(_HEAD.size + len(payload), os.SEEK_CUR)
+                slab, arrays, meta = _decode(payload)
+                if slab >= self._base:
+                    yield slab, arrays, meta
+
+    def state(self) -> Record | None:
+        """(cursor, arrays, meta) of the last compaction: the sum of the slabs before ``cursor``."""
+        return self._read_state()
+
+    def compact(self, cursor: int, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        """Replace everything before slab ``cursor`` by one state. At every instant either the old records or the new
+        state can be read, and a record that a crash leaves behind is skipped, not added twice."""
+        with writing(self._states):
+            make_dir(self.directory)
+            replace_file(self._states, _encode(cursor, arrays, {"key": self.key, "meta": dict(meta)}))
+            later = list(self._raw_records(cursor))
+            replace_file(self._slabs, data := b"".join([self._header(), *later]))
+        self._base = cursor
+        self._end = len(data)
+
+    def _raw_records(self, cursor: int) -> Iterator[bytes]:
+        for slab, arrays, meta in self.replay():
+            if slab >= cursor:
+                yield _encode(slab, arrays, meta)
+
+    def discard(self) -> None:
+        """Forget this job, and what other jobs on the same run left behind: their run is committed, or their bytes changed."""
+        if self.directory.is_dir():
+            for pattern in ("*.slabs", "*.state", ".*.new"):
+                for path in self.directory.glob(pattern):
+                    path.unlink(missing_ok=True)
+            sync_dir(self.directory)
+        self._end = self._base = 0
+
+    def _read_state(self) -> Record | None:
+        try:
+            fd = os.open(self._states, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            payload = _read_record(fd, 0, os.fstat(fd).st_size)
+        finally:
+            os.close(fd)
+        if payload is None:  # the records that followed it are worth nothing alone
+            self._states.unlink()
+            self._slabs.unlink(missing_ok=True)
+            return None
+        cursor, arrays, words = _decode(payload)
+        self._check_key(self._states, words.get("key"))
+        return cursor, arrays, words["meta"]
+
+    def _recover(self) -> None:
+        """Finds the end of the last whole record and cuts off what is torn."""
+        try:
+            fd = os.open(self._slabs, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            size = os.fstat(fd).st_size
+            header = _read_record(fd, 0, size)
+            if header is not None:
+                self._check_key(self._slabs, _decode(header)[2].get("key"))
+            at = 0
+            while at < size and (payload := _read_record(fd, at, size)) is not None:
+                at += _HEAD.size + len(payload)
+            if at < size:
+                os.ftruncate(fd, at)
+            self._end = at
+        finally:
+            os.close(fd)
+
+    def _check_key(self, path: Path, key: object) -> None:
+        if key != self.key:
+            raise JournalMismatch(
+                path, "the resume journal belongs to another job", "Remove the file, then run the same command again."
+            )
+
+
+def _encode(slab: int, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> bytes:
+    whole = {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in arrays.items()}
+    for name, value in whole.items():
+        if value.dtype.hasobject:
+            raise TypeError(f"array {name!r} holds Python objects; a journal keeps plain numbers")
+    words = {
+        "slab": slab,
+        "meta": dict(meta),
+        "arrays": [[name, value.dtype.str, list(value.shape)] for name, value in whole.items()],
+    }
+    line = json.dumps(words, allow_nan=False).encode() + b"\n"
+    payload = b"".join([line, *(value.tobytes() for value in whole.values())])
+    return _HEAD.pack(_MAGIC, len(payload), hashlib.sha256(payload).digest()) + payload
+
+
+def _read_record(fd: int, at: int, size: int) -> bytes | None:
+    """The payload of the record at byte ``at`` of a file of ``size`` bytes; None where no whole, unaltered one is."""
+    head = os.pread(fd, _HEAD.size, at)
+    if len(head) < _HEAD.size:
+        return None
+    magic, length, digest = _HEAD.unpack(head)
+    if magic != _MAGIC or length > size - at - _HEAD.size:
+        return None
+    parts, have = [], 0
+    while have < length and (part := os.pread(fd, length - have, at + _HEAD.size + have)):
+        parts.append(part)
+        have += len(part)
+    payload = b"".join(parts)
+    return payload if hashlib.sha256(payload).digest() == digest else None
+
+
+def _decode(payload: bytes) -> Record:
+    line, _, _ = payload.partition(b"\n")
+    words = json.loads(line)
+    arrays: Arrays = {}
+    at = len(line) + 1
+    for name, dtype, shape in words["arrays"]:
+        kind = np.dtype(dtype)
+        count = int(np.prod(shape, dtype=np.int64))
+        # a copy: aligned, and the caller's own to add to
+        arrays[name] = np.frombuffer(payload, kind, count, at).reshape(shape).copy()
+        at += count * kind.itemsize
+    return words["slab"], arrays, words["meta"]

@@ -1,0 +1,30 @@
+"""Names of runs: plain file names, so that a name can never be a path."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+from storage_schema.problems import BadRunName
+
+MAX_NAME: Final = 128
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+def check_name(name: str) -> str:
+    """``name`` itself; BadRunName unless it is 1 to 128 letters, digits, ``.``, ``_``, ``-``, not led by ``.`` or ``-``."""
+    if len(name) <= MAX_NAME and _NAME.fullmatch(name):
+        return name
+    raise BadRunName(
+        ascii(name[:MAX_NAME]),
+        f"not a run name: letters, digits and ._- only, at most {MAX_NAME} of them, not led by . or -",
+        f"{run_name(name)!r} would do.",
+    )
+
+
+def run_name(text: str) -> str:
+    """A run name made from a folder's name or a repository's id: ``EleutherAI/pythia-70m`` gives ``EleutherAI-pythia-70m``."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    joined = re.sub(r"[^A-Za-z0-9._]+", "-", plain)
+    return joined.lstrip(".-")[:MAX_NAME].rstrip(".-") or "run"

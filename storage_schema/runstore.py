@@ -1,0 +1,94 @@
+"""The store: a folder of runs. One writer a run, any number of readers, each of whom sees committed generations only.
+
+::
+
+    <root>/runs/<name>.zarr/    a zarr v3 group (see ``arrays``) and its manifest.json
+    <root>/work/<name>/         resume journals and progress of unfinished jobs
+    <root>/locks/<name>.lock    held by the run's writer
+
+How to use it::
+
+    store = RunStore("trajsvc-store")
+    with store.writer("pythia-70m") as writer:
+        writer.commit(contents)
+    store.open("pythia-70m").gram(range(12))
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from storage_schema.arrays import SUFFIX
+from storage_schema.durable import sync_dir, writing
+from storage_schema.manifest import MANIFEST
+from storage_schema.names import check_name, run_name
+from storage_schema.problems import RunMissing
+from storage_schema.stored import StoredRun
+from storage_schema.writer import RunWriter
+
+__all__ = ["RunStore", "RunWriter", "StoredRun", "run_name"]
+
+_REMOVED = ".removed-"
+
+
+class RunStore:
+    """The runs below one folder. Nothing is created before something is written."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    def path(self, name: str) -> Path:
+        """Folder of a run, whether it exists or not. Raises BadRunName."""
+        return self.runs / f"{check_name(name)}{SUFFIX}"
+
+    def work(self, name: str) -> Path:
+        """Folder of what an unfinished job on the run keeps."""
+        return self.root / "work" / check_name(name)
+
+    def names(self) -> tuple[str, ...]:
+        """Names of the runs that have been committed, sorted."""
+        found = self.runs.glob(f"[!.]*{SUFFIX}/{MANIFEST}")
+        return tuple(sorted(path.parent.name.removesuffix(SUFFIX) for path in found))
+
+    def open(self, name: str) -> StoredRun:
+        """The run's last commit. Raises RunMissing, StoreDamaged, StoreVersion, BadRunName."""
+        try:
+            return StoredRun(self.path(name))
+        except RunMissing as problem:
+            known = self.names()
+            listed = ", ".join(known[:8]) + (", …" if len(known) > 8 else "")
+            problem.hint = f"Runs in {self.root}: {listed}" if known else f"There are no runs in {self.root} yet."
+            problem.message = f"no run {name!r}"
+            raise
+
+    def writer(self, name: str) -> RunWriter:
+        """The run's writer, for ``with``; entering it raises StoreBusy while another process, or thread, holds it."""
+        return RunWriter(self.root, check_name(name))
+
+    def remove(self, name: str) -> None:
+        """Remove a run and what its unfinished jobs kept; gone at once for readers, whatever happens then.
+
+        Raises RunMissing and StoreBusy.
+        """
+        path = self.path(name)
+        if not path.exists():
+            raise RunMissing(path, f"no run {name!r}", f"Runs in {self.root}: {', '.join(self.names()[:8])}")
+        writer = self.writer(name)
+        writer.hold()
+        try:
+            with writing(path):
+                if path.exists():
+                    path.rename(path.with_name(f"{_REMOVED}{path.name}-{os.getpid()}"))
+                    sync_dir(self.runs)
+                for left in self.runs.glob(f"{_REMOVED}{path.name}-*"):
+                    shutil.rmtree(left)
+                if self.work(name).is_dir():
+                    shutil.rmtree(self.work(name))
+        finally:
+            writer.release(remove=True)

@@ -1,0 +1,169 @@
+"""Writes the arrays of a run as a zarr v3 group into a folder: what a commit then publishes.
+
+Everything is uncompressed: Grams of float64 sums have no redundancy that a general codec finds, and the tables are
+small. Fill values are NaN and -1, so that even a reader that checks nothing sees a lost chunk as undefined and not as zero.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage_schema import arrays
+from storage_schema.contents import BlockTable, CheckpointTable, RunContents
+from storage_schema.theta_layout import ThetaLayout
+
+if TYPE_CHECKING:
+    import zarr
+
+ROOT: Final = "zarr.json"
+_FILL: Final[dict[str, Any]] = {"f": "NaN", "i": -1, "T": ""}
+_QUIET_NAN: Final = 0x7FC0
+"""the bits of a bfloat16 NaN"""
+_RESERVED: Final = ("format", "format_version")
+BITS: Final[dict[str, str]] = {"float16": "uint16", "bfloat16": "uint16", "float32": "uint32", "float64": "uint64"}
+"""numpy type of the same width as each stored type"""
+
+
+def gram_span(blocks: int, basis: int) -> int:
+    """Blocks in one file of the gram: as many as keep it under 16 MiB, more where that would make too many files."""
+    by_size = arrays.GRAM_SHARD_BYTES // (basis * basis * 8)
+    return min(blocks, max(1, by_size, -(-blocks // arrays.GRAM_FILES)))
+
+
+def stage(folder: Path, contents: RunContents, theta: ThetaLayout | None, archive: ThetaLayout | None) -> None:
+    """All of a run's files but the chunks of theta and its archive."""
+    import zarr
+    from zarr.storage import LocalStore
+
+    group = zarr.create_group(LocalStore(folder), zarr_format=3, attributes=_attributes(contents), overwrite=False)
+    _gram(group, contents.gram)
+    _array(group, arrays.ROUNDING, np.asarray(contents.rounding, np.float64))
+    _array(group, arrays.NONFINITE, np.asarray(contents.nonfinite, np.int64))
+    _table(group.create_group(arrays.CHECKPOINT), "step", contents.checkpoints, arrays.CHECKPOINT_COLUMNS)
+    _table(group.create_group(arrays.BLOCK), "block", contents.blocks, arrays.BLOCK_COLUMNS)
+    if theta is not None:
+        create_theta(group, theta)
+    if archive is not None:
+        create_archive(group, archive)
+    _consolidate(folder)
+
+
+def _attributes(contents: RunContents) -> dict[str, Any]:
+    taken = sorted(set(contents.attributes) & set(_RESERVED))
+    if taken:
+        raise ValueError(f"attributes {taken} belong to the store")
+    own = {"format": arrays.FORMAT, "format_version": arrays.FORMAT_VERSION}
+    # JSON as every reader knows it: NaN is not JSON, and tuples would come back as lists anyway
+    plain: dict[str, Any] = json.loads(json.dumps(contents.attributes, allow_nan=False))
+    return own | plain
+
+
+def run_attributes(root: bytes) -> dict[str, Any]:
+    """The caller's attributes from the bytes of the root's ``zarr.json``."""
+    found: dict[str, Any] = json.loads(root)["attributes"]
+    return {name: value for name, value in found.items() if name not in _RESERVED}
+
+
+def _gram(group: zarr.Group, gram: NDArray[np.float64]) -> None:
+    blocks, basis, _ = gram.shape
+    span = gram_span(blocks, basis)
+    array = group.create_array(
+        arrays.GRAM,
+        shape=gram.shape,
+        dtype="float64",
+        chunks=(1, basis, basis),
+        shards=(span, basis, basis),
+        dimension_names=arrays.DIMS[arrays.GRAM],
+        compressors=None,
+        filters=None,
+        fill_value="NaN",
+        config={"write_empty_chunks": True},
+    )
+    for first in range(0, blocks, span):  # a file at a time: a write that straddles two would read both back
+        array[first : first + span] = gram[first : first + span]
+
+
+def _array(
+    group: zarr.Group, name: str, values: NDArray[Any], dims: tuple[str, ...] = (), kind: str | None = None
+) -> None:
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        dtype=str if kind == "T" else values.dtype,
+        chunks=tuple(max(1, n) for n in values.shape),
+        dimension_names=dims or arrays.DIMS[name],
+        compressors=None,
+        filters=None,
+        fill_value=_FILL[kind or values.dtype.kind],
+        config={"write_empty_chunks": True},
+    )
+    array[...] = values
+
+
+def _table(group: zarr.Group, dim: str, table: CheckpointTable | BlockTable, columns: Sequence[str]) -> None:
+    for column in columns:
+        values = getattr(table, column)
+        if isinstance(values, np.ndarray):
+            _array(group, column, values.astype(np.int64), (dim,))
+        else:
+            _array(group, column, np.array(values, dtype=np.dtypes.StringDType()), (dim,), "T")
+
+
+def create_theta(group: zarr.Group, layout: ThetaLayout) -> None:
+    """Metadata of theta; its chunks are written by ``ThetaStage``."""
+    group.create_array(
+        arrays.THETA,
+        shape=(layout.rows, layout.columns),
+        dtype=arrays.STORED_AS[layout.dtype],
+        chunks=(1, layout.chunk),
+        shards=(1, layout.shard) if layout.shard else None,
+        dimension_names=arrays.DIMS[arrays.THETA],
+        compressors=None,
+        filters=None,
+        fill_value=_QUIET_NAN if layout.dtype == "bfloat16" else "NaN",
+        attributes={"stored_type": layout.dtype},
+    )
+
+
+def create_archive(group: zarr.Group, layout: ThetaLayout) -> zarr.Array[Any]:
+    """The archive of theta: unsigned differences, bit-shuffled and compressed (see ``delta_codec``)."""
+    from zarr.codecs import BloscCodec
+
+    bits = BITS[layout.dtype]
+    return group.create_array(
+        arrays.THETA_ARCHIVE,
+        shape=(layout.rows, layout.columns),
+        dtype=bits,
+        chunks=(1, layout.chunk),
+        shards=(1, layout.shard) if layout.shard else None,
+        dimension_names=arrays.DIMS[arrays.THETA_ARCHIVE],
+        compressors=BloscCodec(typesize=np.dtype(bits).itemsize, cname="zstd", clevel=5, shuffle="bitshuffle"),
+        filters=None,
+        fill_value=0,
+        attributes={"stored_type": layout.dtype, "coding": "ordered-bits-difference"},
+        config={"write_empty_chunks": True},
+    )
+
+
+def _consolidate(folder: Path) -> None:
+    """Copies all metadata into the root's ``zarr.json``, so that opening a run reads one file of it.
+
+    The form is zarr-python's (``consolidated_metadata``, kind ``inline``). It is written here because zarr-python warns
+    that the zarr v3 specification does not name it yet, and a warning cannot be silenced for one thread only.
+    """
+    root = json.loads((folder / ROOT).read_bytes())
+    below = sorted(p for p in folder.rglob(ROOT) if p.parent != folder)
+    members: dict[str, Any] = {}
+    for path in below:
+        node = json.loads(path.read_bytes())
+        if node["node_type"] == "group":
+            node["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": {}}
+        members[path.parent.relative_to(folder).as_posix()] = node
+    root["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": members}
+    (folder / ROOT).write_text(json.dumps(root, indent=1, allow_nan=False))

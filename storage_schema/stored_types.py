@@ -1,0 +1,60 @@
+"""Stored types side by side: which type holds several without loss, and the widening itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage_schema.arrays import FLOAT_TYPES, ITEMSIZE
+from storage_schema.problems import ThetaTypes
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+_WIDER: Final[dict[str, tuple[str, ...]]] = {
+    "float16": ("float16", "float32", "float64"),
+    "bfloat16": ("bfloat16", "float32", "float64"),
+    "float32": ("float32", "float64"),
+    "float64": ("float64",),
+}
+"""the types that hold every value of a type, narrowest first"""
+
+
+def holds(wide: str, narrow: str) -> bool:
+    """Whether every value of ``narrow`` is a value of ``wide``."""
+    return wide in _WIDER.get(narrow, ())
+
+
+def common_type(dtypes: Iterable[str]) -> str:
+    """The narrowest stored type that holds all of ``dtypes`` without loss: float32 for float16 and bfloat16 together."""
+    found = sorted(set(dtypes))
+    for wide in ("float16", "bfloat16", "float32", "float64"):
+        if found and all(holds(wide, narrow) for narrow in found):
+            return wide
+    unknown = [d for d in found if d not in FLOAT_TYPES] or found
+    raise ThetaTypes(
+        "theta",
+        f"no stored type holds {', '.join(unknown) or 'nothing'} without loss",
+        f"A self-contained run keeps {', '.join(FLOAT_TYPES)}; analyze without a copy.",
+    )
+
+
+def widen(data: Buffer, narrow: str, wide: str) -> memoryview:
+    """The bytes of ``data`` (little-endian ``narrow`` values) as ``wide`` values: exact for every number.
+
+    Infinities and signed zeros stay what they are; a NaN stays a NaN.
+    """
+    if narrow == wide:
+        return memoryview(data).cast("B")
+    if not holds(wide, narrow):
+        raise ThetaTypes("theta", f"{wide} does not hold {narrow} without loss", "Analyze the run anew.")
+    raw = memoryview(data).cast("B")
+    if narrow == "bfloat16":
+        values: NDArray[np.floating] = (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
+    else:
+        values = np.frombuffer(raw, f"<f{ITEMSIZE[narrow]}")
+    with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one, which is no news here
+        return np.ascontiguousarray(values.astype(f"<f{ITEMSIZE[wide]}")).data.cast("B")
