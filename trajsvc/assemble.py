@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from storage_schema.arrays import FLOAT_TYPES
 from storage_schema.contents import BlockTable, CheckpointTable, RunContents
 from trajsvc import integrity
+from trajsvc.gram.basis import appended
 from trajsvc.gram.estimate import estimated
 from trajsvc.gram.partial import GramState
 from trajsvc.gram.rounding import expected_rounding
@@ -67,16 +68,6 @@ def run_contents(
         nonfinite=state.nonfinite,
         attributes=attributes,
     )
-
-
-def appended(old: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The Gram of T vectors from that of the first T − k (block, T−k, T−k) and the last k rows (block, k, T)."""
-    b, k, t = rows.shape
-    gram = np.empty((b, t, t))
-    gram[:, : t - k, : t - k] = old
-    gram[:, t - k :, :] = rows
-    gram[:, : t - k, t - k :] = rows[:, :, : t - k].transpose(0, 2, 1)
-    return gram
 
 
 def checkpoint_table(rows: Sequence[Row], fingerprints: Sequence[str]) -> CheckpointTable:

@@ -28,7 +28,7 @@ def block_left_out(state: GramState, block: int) -> NDArray[np.float64] | None:
     size, seen = int(state.plan.block_sizes()[block]), int(state.seen[block])
     if seen >= size or block not in state.replicates:
         return None
-    parts, counts = state.replicates[block].astype(np.float64), state.counts[block]
+    parts, counts = state.replicates[block], state.counts[block]
     total, all_counts = parts.sum(axis=0), counts.sum()
     rest = np.maximum(all_counts - counts, 1)
     without = (total - parts) * (size / rest)[:, None, None]

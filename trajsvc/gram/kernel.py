@@ -1,9 +1,9 @@
 """The Gram kernel: widen, difference, multiply.
 
 For every chunk of at most 2^14 columns: stored values → float32 (float64 when stored so); D = [θ_0, θ_1 − θ_0, …], the
-update basis, differenced in that type; D Dᵀ in float32 (SYRK); added to the block's Gram in float64. Differencing before
-multiplying keeps small updates: a float32 product of the θ themselves would lose them by cancellation, and its relative error in every
-inner product here is about 2e-7 whatever the size of the updates. ``precision="float64"`` differences and multiplies in float64.
+update basis, differenced in that type; D Dᵀ in float32 (SYRK) over 2^11 columns at a time; summed over columns in float64.
+Differencing before multiplying keeps small updates, which a float32 product of the θ themselves would lose by cancellation: every
+inner product here is right to about 2e-7 of the product of the norms, whatever the size of the updates. ``precision="float64"`` differences and multiplies in float64.
 
 Chunks with NaN or infinite values, or whose squares leave float32's range, take a careful path in float64: a non-finite element
 counts as unchanged since the last finite checkpoint, so that the updates on both sides of it still add up, and is counted.
@@ -24,6 +24,9 @@ from storage_schema.arrays import ITEMSIZE
 from trajsvc.gram.extents import Rectangle
 
 _TORCH = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
+RUN = 2**11
+"""Columns whose products are summed in the working type."""
+_ALL_BITS = np.float32(1.3548387)
 _TINY = 1e-26
 """A squared norm below this in float32 may have lost squares to underflow."""
 
@@ -106,11 +109,11 @@ class CpuKernel:
         np.subtract(values[1:], values[:-1], out=work[1:])
         if work.dtype == np.float64 and not self._double:
             work = work.astype(np.float32)
-        product = work @ work.T if new == self.rows else work[self.rows - new :] @ work.T
+        product = inner_products(work, new)
         norms = np.diagonal(product) if new == self.rows else np.einsum("ij,ij->i", work, work)
         # a non-finite or overflowed row shows on the diagonal as NaN or infinity
         if math.isfinite(norms.sum()) and (norms.min() >= _TINY or not _underflowed(norms, self._work)):
-            return ChunkGram(product.astype(np.float64), None)
+            return ChunkGram(product, None)
         return careful_gram(values, new)
 
     def _room(self, dtype: torch.dtype, n: int) -> tuple[torch.Tensor, NDArray[np.floating]]:
@@ -120,6 +123,30 @@ class CpuKernel:
             self._buffers[dtype] = (torch.empty(size, dtype=dtype), torch.empty(size, dtype=dtype).numpy())
         values, work = self._buffers[dtype]
         return values[: self.rows * n].view(self.rows, n), work[: self.rows * n].reshape(self.rows, n)
+
+
+def inner_products(work: NDArray[np.floating], new: int) -> NDArray[np.float64]:
+    """(new, T) products of the last ``new`` rows of ``work`` (overwritten) with all rows.
+
+    In the type of ``work`` over 2^11 columns at a time, summed in float64; the columns that do not fill a run in float64. Two things
+    would otherwise cost digits in float32. Long sums: hence the runs. And values that carry few mantissa bits (16-bit types): the low bits
+    of their squares are not spread evenly (an odd square is 1 modulo 8), so that rounding shortens every squared norm by up to
+    1e-6; multiplied by a number with all bits in use first, and divided by its square after, they round evenly.
+    """
+    rows, n = work.shape
+    split = n // RUN * RUN if work.dtype == np.float32 else 0
+    tail = work[:, split:].astype(np.float64)
+    total = tail[rows - new :] @ tail.T
+    if not split:
+        return total
+    body = work[:, :split]
+    few = not (body[:, ::RUN].view(np.int32) & 0xFFF).any(axis=1).all()
+    if few:
+        body *= _ALL_BITS
+    runs = body.reshape(rows, split // RUN, RUN).transpose(1, 0, 2)
+    left = runs if new == rows else runs[:, rows - new :]
+    product = np.matmul(left, runs.transpose(0, 2, 1)).sum(axis=0, dtype=np.float64)
+    return np.asarray(total + (product / float(_ALL_BITS) ** 2 if few else product))
 
 
 def _underflowed(norms: NDArray[np.floating], work: NDArray[np.floating]) -> bool:

@@ -35,7 +35,7 @@ class SlabResult:
     """(segments, T) CRC-32 of each segment's bytes, 0 where the archive keeps none"""
     zeros: NDArray[np.int64]
     """(segments, T) values that are zero"""
-    replicates: NDArray[np.float32]
+    replicates: NDArray[np.float64]
     """(nb, R, T, T)"""
     counts: NDArray[np.int64]
     """(nb, R) elements in each replicate"""
@@ -67,7 +67,7 @@ class GramState:
     crc: list[NDArray[np.uint32]] = field(default_factory=list)
     zeros: NDArray[np.int64] = field(init=False)
     """(column, T)"""
-    replicates: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    replicates: dict[int, NDArray[np.float64]] = field(default_factory=dict)
     counts: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -120,7 +120,7 @@ class GramState:
     def arrays(self) -> Arrays:
         ids = np.array(sorted(self.replicates), dtype=np.int64)
         t, r = self.plan.rows, self.plan.replicates
-        held = np.stack([self.replicates[i] for i in ids]) if len(ids) else np.zeros((0, r, t, t), np.float32)
+        held = np.stack([self.replicates[i] for i in ids]) if len(ids) else np.zeros((0, r, t, t))
         stats = self.statistics
         return {
             "gram": self.gram, "seen": self.seen, "sampled": self.sampled, "nonfinite": self.nonfinite,
@@ -158,7 +158,7 @@ def empty_result(plan: Plan, slab: Slab) -> SlabResult:
         statistics=ValueStatistics(t), fingerprint=np.zeros(t, np.uint64),
         crc=np.zeros((len(slab.segments), t), np.uint32),
         zeros=np.zeros((len(slab.segments), t), np.int64),
-        replicates=np.zeros((nb, r, t, t), np.float32), counts=np.zeros((nb, r), np.int64),
+        replicates=np.zeros((nb, r, t, t)), counts=np.zeros((nb, r), np.int64),
     )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from trajsvc.errors import LimitExceeded
 GRANULE_MIN = 2**12
 GRANULE_MAX = 2**16
 REPLICATES = 8
+"""Parts of the sample for the jackknife; halved while they would take more than half the memory budget."""
 MIB = 2**20
 SLABS_WANTED = 128
 SLAB_MIN = 16 * MIB
@@ -133,9 +134,11 @@ def make_plan(
     precision: str = "float32",
     replicates: int = REPLICATES,
     chunk: int | None = None,
+    slab: int | None = None,
 ) -> Plan:
     """Cut ``columns`` × ``rows`` checkpoints into slabs that ``threads`` workers can hold within ``memory`` bytes.
 
+    ``slab`` (bytes) and ``chunk`` (columns) override what the budget and the cache suggest.
     Raises LimitExceeded (``memory-budget``) when even the smallest slabs do not fit; the message says what would.
     """
     columns = tuple(columns)
@@ -146,14 +149,16 @@ def make_plan(
     partial = _partly_sampled(columns, sampled)
     if partial == 0 or new < rows:
         replicates = 0
+    while replicates > 2 and _fixed_memory(blocks, partial, rows, new, replicates) > memory // 2:
+        replicates //= 2
     fixed = _fixed_memory(blocks, partial, rows, new, replicates)
     share = (memory - fixed - threads * _chunk_memory(rows, chunk)) // (threads + 1)
     row_bytes = sum(c.size * c.itemsize for c in columns)
     smallest = rows * max((min(c.size, granule(c.size)) * c.itemsize for c in columns), default=0)
-    wanted = max(SLAB_MIN, rows * row_bytes // SLABS_WANTED, smallest)
+    wanted = max(slab or max(SLAB_MIN, rows * row_bytes // SLABS_WANTED), smallest)
     slab_bytes = min(max(SLAB_MAX, smallest), wanted, share * 3 // 4)
     result_bytes = share - slab_bytes
-    one_result = new * rows * 8 + (replicates * rows * rows * 4)
+    one_result = new * rows * 8 + replicates * rows * rows * 8
     if slab_bytes < smallest or result_bytes < 2 * one_result:
         need = fixed + threads * _chunk_memory(rows, chunk) + (threads + 1) * (smallest * 4 // 3 + 3 * one_result)
         raise LimitExceeded(
@@ -205,7 +210,7 @@ def _partly_sampled(columns: Sequence[ColumnSpec], sampled: Sequence[list[int]])
 
 def _fixed_memory(blocks: int, partial: int, rows: int, new: int, replicates: int) -> int:
     """Accumulators (twice: a copy exists while state is written) and the jackknife's replicates."""
-    return 2 * blocks * new * rows * 8 + replicates * partial * rows * rows * 4
+    return 2 * blocks * new * rows * 8 + replicates * partial * rows * rows * 8
 
 
 def _chunk_memory(rows: int, chunk: int) -> int:
