@@ -20,3 +20,150 @@ class Finding(BaseModel):
     steps: tuple[int, ...] = ()
     tensors: tuple[str, ...] = ()
     details: dict[str, Any] = {}
+
+
+class Answer(BaseModel):
+    """Base of the answers: unknown fields are refused, so that a test against a model notices a field it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunRow(Answer):
+    """One line of the list of runs."""
+
+    run: str
+    checkpoints: int
+    first_step: int | None
+    last_step: int | None
+    parameters: int
+    architecture: str
+    source: str
+    updated: str
+    estimate: bool
+    """whether the run holds only an estimate from a part of its bytes"""
+
+
+class GroupRow(Answer):
+    """A set of blocks with an id."""
+
+    id: str
+    parameters: int
+    tensors: int
+
+
+class MapAnswer(Answer):
+    """A trajectory map, or with an ``origin`` the relative one; ``steps`` number its rows and columns."""
+
+    run: str
+    group: str
+    origin: int | None
+    steps: list[int]
+    map: list[list[float | None]]
+
+
+Values = float | None | list[float | None] | list[list[float | None]]
+
+
+class MeasuresAnswer(Answer):
+    """Measures of one group; undefined values are null."""
+
+    run: str
+    group: str
+    parameters: int
+    steps: list[int]
+    measures: dict[str, Values]
+    undefined: dict[str, int | list[int]]
+    """``points`` and ``updates`` that are zero vectors; ``below_noise_floor``, the steps of the updates that rounding of the
+    stored type could explain"""
+
+
+class LayerRow(Answer):
+    """One layer in the table of layers."""
+
+    layer: str
+    group: str
+    parameters: int
+    mds: float | None
+    relative_mds: float | None
+    path_length: float | None
+    tortuosity: float | None
+    largest_update_angle: float | None
+    settling_step: float | None
+    below_noise_floor: int
+    """number of updates that rounding of the stored type could explain"""
+
+
+class QkvRow(Answer):
+    """Q, K and V of one layer: how far their maps are from each other, and where each comes to rest."""
+
+    layer: str
+    group: str
+    mds_q: float | None
+    mds_k: float | None
+    mds_v: float | None
+    distance_qk: float | None
+    distance_qv: float | None
+    distance_kv: float | None
+    heterogeneity: float | None
+    """mean of the three distances"""
+    settling_step_q: float | None
+    settling_step_k: float | None
+    settling_step_v: float | None
+
+
+class QkvAnswer(Answer):
+    run: str
+    steps: list[int]
+    layers: list[QkvRow]
+
+
+class CompareRow(Answer):
+    """One group of one run beside others."""
+
+    run: str
+    group: str
+    parameters: int
+    checkpoints: int
+    mds: float | None
+    relative_mds: float | None
+    path_length: float | None
+    tortuosity: float | None
+    mean_update_angle: float | None
+    mu: float | None
+    alpha: float | None
+    settling_step: float | None
+
+
+class CompareAnswer(Answer):
+    runs: list[str]
+    rows: list[CompareRow]
+
+
+class PhaseRow(Answer):
+    """One stretch of the trajectory between change points, and the evidence for the point at which it begins."""
+
+    start_step: int
+    end_step: int
+    evidence: float | None
+    details: dict[str, Any] = {}
+
+
+class Summary(Answer):
+    """What a researcher wants to know first about a run."""
+
+    run: str
+    source: str
+    architecture: str
+    parameters: int
+    checkpoints: int
+    first_step: int | None
+    last_step: int | None
+    excluded: list[dict[str, Any]]
+    estimate: dict[str, Any] | None
+    network: dict[str, Values]
+    phases: list[PhaseRow]
+    layers: list[LayerRow]
+    others: list[LayerRow]
+    """embedding and unembedding, where the model has them"""
+    qkv: list[QkvRow]
+    integrity: list[Finding]

@@ -23,6 +23,9 @@ from trajsvc.gram.plan import make_plan
 from trajsvc.gram.slabs import Cancelled
 
 MIB = 2**20
+TOLERANCE = 6e-7
+"""of an inner product, relative to the product of the norms: half of it in a norm. Values of few digits (float16 updates of a few
+units in the last place) come closest to it; others stay near 1e-7."""
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def test_inner_products_are_exact_at_any_update_size(device: str, size: float) -
     theta = make_theta(9, size=size, types=("float64",))
     state = gram_of(theta, device)
     for block in range(5):
-        assert relative(state.gram[block], theta.oracle(block)) < 3e-7
+        assert relative(state.gram[block], theta.oracle(block)) < TOLERANCE
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -75,7 +78,7 @@ def test_every_stored_type_and_their_mixture(device: str, types: tuple[str, ...]
     theta = make_theta(9, types=types)
     state = gram_of(theta, device)
     for block in range(5):
-        assert relative(state.gram[block], theta.oracle(block)) < 3e-7
+        assert relative(state.gram[block], theta.oracle(block)) < TOLERANCE
 
 
 def test_float64_precision_is_float64() -> None:
@@ -143,8 +146,8 @@ def test_appended_rows_equal_a_computation_anew(device: str) -> None:
     added = gram_of(theta, device, new=3)
     joined = appended(gram_of(first, device).gram, added.gram)
     for block in range(5):
-        assert relative(joined[block], theta.oracle(block)) < 3e-7
-        assert relative(joined[block], whole.gram[block]) < 3e-7
+        assert relative(joined[block], theta.oracle(block)) < TOLERANCE
+        assert relative(joined[block], whole.gram[block]) < TOLERANCE
     assert (added.fingerprint == whole.fingerprint).all()
 
 
@@ -162,7 +165,7 @@ def test_values_that_are_not_finite_are_held_and_counted(device: str) -> None:
     held.values[0][3][100_000] = held.values[0][2][100_000]
     held.values[1][0][:] = 0
     for block in range(5):
-        assert relative(state.gram[block], held.oracle(block)) < 3e-7
+        assert relative(state.gram[block], held.oracle(block)) < TOLERANCE
 
 
 @pytest.mark.parametrize("scale", [1e-25, 1e-30, 1e25])
@@ -171,7 +174,7 @@ def test_squares_beyond_float32_are_not_lost(scale: float) -> None:
     theta.values = [[v * scale for v in c] for c in theta.values]
     state = gram_of(theta)
     for block in range(5):
-        assert relative(state.gram[block] / scale**2, theta.oracle(block) / scale**2) < 3e-7
+        assert relative(state.gram[block] / scale**2, theta.oracle(block) / scale**2) < TOLERANCE
 
 
 def test_one_checkpoint_and_a_repeated_one() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from storage_schema.contents import BlockTable, CheckpointTable, RunContents
-
-MakeContents = Callable[..., RunContents]
+from storage_schema.runstore import RunStore
 
 
 def make_contents(
@@ -62,10 +61,5 @@ def _tables(run: RunContents) -> list[object]:
 
 
 @pytest.fixture
-def contents() -> MakeContents:
-    return make_contents
-
-
-@pytest.fixture
-def equal() -> Callable[[RunContents, RunContents], bool]:
-    return same
+def store(tmp_path: Path) -> RunStore:
+    return RunStore(tmp_path / "store")
