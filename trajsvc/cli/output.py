@@ -1,0 +1,172 @@
+"""How results leave the command line: to stdout or a file, for people or machines, and errors to stderr with an exit code."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from typer.core import TyperGroup
+
+from trajsvc.errors import EXIT_FAILED, EXIT_INTERRUPTED, TrajsvcError, UsageError, printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FORMATS = ("human", "json", "csv")
+FIGURES = ("png", "svg", "pdf")
+
+
+class Commands(TyperGroup):
+    """The command group: the one place where an error becomes a message and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except TrajsvcError as error:
+            report(error)
+            ctx.exit(error.outcome.exit_code)
+        except KeyboardInterrupt:
+            errors_console().print("interrupted", style="yellow")
+            ctx.exit(EXIT_INTERRUPTED)
+        except BrokenPipeError:
+            # The reader has gone: say nothing, and give the interpreter's last flush somewhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(EXIT_FAILED)
+
+
+def report(error: TrajsvcError) -> None:
+    """Write an error to stderr: what and where, then what to do next. With ``TRAJSVC_DEBUG=1`` its traceback too."""
+    if os.environ.get("TRAJSVC_DEBUG", "") not in ("", "0"):
+        import traceback
+
+        traceback.print_exception(error)
+    console = errors_console()
+    what, _, hint = str(error).partition("\n")
+    console.print("error:", style="bold red", end=" ")
+    console.print(what, markup=False, highlight=False, soft_wrap=True)
+    if hint:
+        console.print(hint, markup=False, highlight=False, soft_wrap=True)
+
+
+def errors_console() -> Console:
+    """Where messages and progress go."""
+    from rich.console import Console
+
+    return Console(stderr=True, soft_wrap=True)
+
+
+def results_console() -> Console:
+    """Where results for people go: as wide as the terminal, and wide enough for any table when it is none."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(highlight=False, width=240)
+    return console
+
+
+def safe(text: str) -> str:
+    """Text from a checkpoint, made harmless for a terminal and for rich's markup."""
+    from rich.markup import escape
+
+    return escape(printable(text))
+
+
+def choose(form: str | None, output: Path | None, allowed: Sequence[str]) -> str:
+    """The format of a result: ``--format``, else the suffix of ``-o``, else ``human``.
+
+    Raises UsageError: ``bad-format`` for an unknown format, ``bad-suffix`` for a file's, ``format-conflict`` when they differ.
+    """
+    if form is not None and form not in (*FORMATS, *allowed):
+        raise UsageError("bad-format", f"no format {form!r}", hint=f"use one of {', '.join(FORMATS)}")
+    if output is None:
+        if form is not None and form not in FORMATS:
+            raise UsageError("bad-format", f"{form} is written to a file", hint=f"add -o FILE.{form}")
+        return form or "human"
+    suffix = output.suffix.lower().removeprefix(".")
+    if suffix not in allowed:
+        raise UsageError(
+            "bad-suffix",
+            f"this command cannot write {output.name!r}",
+            hint=f"end the file's name in one of {', '.join('.' + a for a in allowed)}",
+        )
+    if form is not None and form != suffix:
+        raise UsageError(
+            "format-conflict", f"--format {form} and -o {output.name} disagree", hint="leave one of the two out"
+        )
+    return suffix
+
+
+def emit(text: str, output: Path | None, quiet: bool = False) -> None:
+    """Write text to stdout, or to a file and say so."""
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        write_file(output, lambda out: out.write(text.encode()), quiet=quiet)
+
+
+def write_file(output: Path, fill: Callable[[Any], object], *, quiet: bool = False) -> None:
+    """Let ``fill`` write ``output`` as a binary file; an old file stays until the new one is whole."""
+    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as out:
+            fill(out)
+        partial.replace(output)
+    except OSError as error:
+        raise cannot_write(output, error) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    wrote(output, quiet)
+
+
+def cannot_write(output: Path, error: OSError) -> TrajsvcError:
+    """The error for a result file that could not be written."""
+    return TrajsvcError(
+        "cannot-write",
+        f"cannot write {output}: {error.strerror or error}",
+        hint="Name a file in a folder that exists and that you may write to.",
+    )
+
+
+def save_figure(figure: Any, output: Path, quiet: bool = False) -> None:
+    """Write a figure by the suffix of ``output``."""
+    from trajsvc.figures import save
+
+    try:
+        save(figure, output)
+    except OSError as error:
+        raise cannot_write(output, error) from error
+    wrote(output, quiet)
+
+
+def wrote(output: Path, quiet: bool) -> None:
+    """Say on stderr what was written."""
+    if not quiet:
+        errors_console().print(f"wrote {output}", markup=False, highlight=False)
+
+
+def json_text(value: Any) -> str:
+    """One line of JSON. NaN has become null before; one that has not is an error, not invalid JSON."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """CSV with a header; undefined values are empty fields, floats keep every digit."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(["" if v is None else v for v in row] for row in rows)
+    return out.getvalue()
+
+
+def csv_rows(rows: Sequence[Mapping[str, Any]], header: Sequence[str]) -> str:
+    """CSV of dictionaries that share the keys ``header``."""
+    return csv_text(header, ([row[name] for name in header] for row in rows))

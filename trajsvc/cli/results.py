@@ -1,0 +1,305 @@
+"""The commands that answer with numbers and figures: ``map``, ``measures``, ``layers`` and ``qkv``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trajsvc.cli.options import (
+    FormatOption,
+    GroupOption,
+    OriginOption,
+    OutputOption,
+    QuietOption,
+    RunArgument,
+    StepsOption,
+    StoreOption,
+)
+from trajsvc.cli.output import (
+    FIGURES,
+    choose,
+    csv_rows,
+    csv_text,
+    emit,
+    json_text,
+    results_console,
+    safe,
+    save_figure,
+    write_file,
+)
+from trajsvc.cli.show import new_table, open_run
+from trajsvc.cli.terminal import NUMBERS_UP_TO, heat, limits, number
+from trajsvc.errors import UsageError
+
+if TYPE_CHECKING:
+    from storage_schema.wire import MapAnswer, MeasuresAnswer
+    from trajsvc.run import Run
+
+ByLayer = Annotated[
+    bool, typer.Option("--layers", help="With -o FILE.png|svg|pdf: a map for every layer, on one scale.")
+]
+NamesOption = Annotated[
+    str | None, typer.Option("--names", metavar="A,B", help="Only these measures, separated by commas.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to ``app``."""
+    app.command("map", epilog="Example:  trajsvc map pythia-70m --group layer/3/attention.q --origin 0 -o q3.pdf")(map_)
+    app.command("measures", epilog="Example:  trajsvc measures pythia-70m --names mds,update_angle --format csv")(
+        measures
+    )
+    app.command("layers", epilog="Example:  trajsvc layers pythia-70m -o layers.csv")(layers)
+    app.command("qkv", epilog="Example:  trajsvc qkv pythia-70m -o attention.pdf")(qkv)
+
+
+def map_(
+    run: RunArgument,
+    group: GroupOption = "network",
+    origin: OriginOption = None,
+    steps: StepsOption = None,
+    by_layer: ByLayer = False,
+    store: StoreOption = None,
+    form: FormatOption = None,
+    output: OutputOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Show the trajectory map of a group: cosines between its checkpoints, or relative to an --origin."""
+    from trajsvc import answers
+
+    kind = choose(form, output, ("json", "csv", "npy", "npz", *FIGURES))
+    opened = open_run(store, run)
+    if by_layer and kind not in FIGURES:
+        raise UsageError("needs-figure", "--layers makes a figure", hint=f"trajsvc map {run} --layers -o layers.png")
+    if kind in FIGURES and output is not None:
+        figure = layer_maps(opened, origin, steps) if by_layer else one_map(opened, group, origin, steps)
+        return save_figure(figure, output, quiet)
+    answer = answers.trajectory_map(opened, group, origin, steps)
+    if kind == "json":
+        return emit(json_text(answer.model_dump()), output, quiet)
+    if kind == "csv":
+        rows = ([step, *row] for step, row in zip(answer.steps, answer.map, strict=True))
+        return emit(csv_text(["step", *map(str, answer.steps)], rows), output, quiet)
+    if output is not None:
+        return _write_arrays(answer, kind, output, quiet)
+    return _print_map(opened, answer, steps)
+
+
+def _write_arrays(answer: MapAnswer, kind: str, output: Path, quiet: bool) -> None:
+    import numpy as np
+
+    values = np.array(answer.map, dtype=np.float64).reshape(len(answer.steps), len(answer.steps))
+    numbers = np.array(answer.steps, dtype=np.int64)
+    if kind == "npy":
+        return write_file(output, lambda out: np.save(out, values), quiet=quiet)
+    return write_file(output, lambda out: np.savez(out, map=values, steps=numbers), quiet=quiet)
+
+
+def _print_map(run: Run, answer: MapAnswer, steps: str | None) -> None:
+    import numpy as np
+
+    values = np.array(answer.map, dtype=np.float64).reshape(len(answer.steps), len(answer.steps))
+    console = results_console()
+    relative = "" if answer.origin is None else f", relative to step {answer.origin}"
+    console.print(f"[bold]{safe(run.name)}[/bold]  {safe(answer.group)}{relative}")
+    if len(values):
+        console.print(heat(values, colours=console.color_system is not None and console.is_terminal), end="")
+        low, high = limits(values)
+        mean = float(np.nanmean(values)) if np.isfinite(values).any() else None
+        count = len(values)
+        console.print(
+            f"{count} × {count}, steps {answer.steps[0]} … {answer.steps[-1]}, colours from {low:g} to {high:g}"
+            f"\n{'MDS' if answer.origin is None else 'relative MDS'} {number(mean, 6)}"
+        )
+    if 0 < len(values) <= NUMBERS_UP_TO:
+        table = new_table(["step", *(f">{step}" for step in answer.steps)])
+        for step, row in zip(answer.steps, answer.map, strict=True):
+            table.add_row(str(step), *(number(v) for v in row))
+        console.print(table)
+    console.print(f"[dim]trajsvc map {safe(run.name)} -o map.png makes the figure, -o map.npz the numbers[/dim]")
+
+
+def one_map(run: Run, group: str, origin: int | None, steps: str | None) -> Any:
+    """The figure of one group: its map, beside it the relative one at the first checkpoint; only the latter with an origin."""
+    from trajsvc.figures import Panel, map_figure
+
+    panels = []
+    chosen = run.gram(group, steps).steps
+    origins = [origin] if origin is not None else [None, int(chosen[0])] if len(chosen) > 1 else [None]
+    for at in origins:
+        values = run.trajectory_map(group, at, steps)
+        name = "trajectory map" if at is None else f"relative to step {at}"
+        panels.append(Panel(values.values, values["step"].values.tolist(), name))
+    return map_figure(panels, title=f"{run.name}: {group}", marks=phase_marks(run, group, steps))
+
+
+def layer_maps(run: Run, origin: int | None, steps: str | None) -> Any:
+    """The figure of all layers."""
+    from trajsvc.figures import Panel, layer_grid
+
+    panels = []
+    for group in run.layer_ids():
+        values = run.trajectory_map(group, origin, steps)
+        panels.append(Panel(values.values, values["step"].values.tolist(), group.removeprefix("layer/")))
+    what = "trajectory maps" if origin is None else f"maps relative to step {origin}"
+    return layer_grid(panels, title=f"{run.name}: {what} by layer", marks=phase_marks(run, "network", steps))
+
+
+def phase_marks(run: Run, group: str, steps: str | None) -> list[int]:
+    """First steps of the phases after the first."""
+    from trajsvc import answers
+
+    return [phase.start_step for phase in answers.phases(run, group, steps)[1:]]
+
+
+def measures(
+    run: RunArgument,
+    group: GroupOption = "network",
+    names: NamesOption = None,
+    steps: StepsOption = None,
+    store: StoreOption = None,
+    form: FormatOption = None,
+    output: OutputOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Show the measures of a group: scalars, and curves against the step."""
+    from trajsvc import answers
+
+    kind = choose(form, output, ("json", "csv", *FIGURES))
+    opened = open_run(store, run)
+    if kind in FIGURES and output is not None:
+        return save_figure(curves(opened, group, steps), output, quiet)
+    chosen = [name.strip() for name in names.split(",") if name.strip()] if names else None
+    answer = answers.measures(opened, group, chosen, steps)
+    if kind == "json":
+        return emit(json_text(answer.model_dump()), output, quiet)
+    if kind == "csv":
+        return emit(
+            csv_text(["measure", "axis", "at", "axis_2", "at_2", "value"], answers.long_rows(answer)), output, quiet
+        )
+    return _print_measures(answer)
+
+
+def _print_measures(answer: MeasuresAnswer) -> None:
+    from trajsvc.measures.registry import MEASURES
+
+    console = results_console()
+    console.print(f"[bold]{safe(answer.run)}[/bold]  {safe(answer.group)}  {answer.parameters:,} parameters")
+    scalars = new_table(["measure", ">value", "unit", "definition"])
+    curves: dict[str, list[tuple[str, list[Any]]]] = {}
+    for name, value in answer.measures.items():
+        about = MEASURES[name]
+        if not about.dims:
+            unit = "" if about.units == "1" else about.units
+            scalars.add_row(name, number(value, 6), unit, safe(about.definition))  # type: ignore[arg-type]
+        elif len(about.dims) == 1 and isinstance(value, list):
+            axis = "lag" if about.dims[0] == "lag" else "component" if "component" in about.dims[0] else "step"
+            curves.setdefault(axis, []).append((name, value))
+        else:
+            console.print(f"[dim]{name} is a map: --format json or csv prints it[/dim]")
+    if scalars.row_count:
+        console.print(scalars)
+    for axis, columns in curves.items():
+        console.print(_curve_table(axis, columns, answer.steps))
+    notes = {k: v for k, v in answer.undefined.items() if v}
+    for name, count in notes.items():
+        shown = ", ".join(map(str, count)) if isinstance(count, list) else str(count)
+        console.print(f"[yellow]{name.replace('_', ' ')}[/yellow]: {shown}")
+
+
+def _curve_table(axis: str, columns: list[tuple[str, list[Any]]], steps: list[int]) -> Any:
+    """One row a step (or lag, component), the columns aligned by what they are numbered by."""
+    import numpy as np
+
+    from trajsvc.labelled import axis as numbers
+
+    placed = {name: dict(zip(numbers(axis, len(v), np.array(steps)).tolist(), v, strict=True)) for name, v in columns}
+    table = new_table([f">{axis}", *(f">{name}" for name in placed)])
+    for at in sorted({at for values in placed.values() for at in values}):
+        table.add_row(str(at), *(number(values[at]) if at in values else "" for values in placed.values()))
+    return table
+
+
+def curves(run: Run, group: str, steps: str | None) -> Any:
+    """The figure of angles and norms of a group."""
+    from trajsvc.figures import Curves, curves_figure
+
+    names = ("update_angle", "apex_angle_init", "norm", "distance_from_init", "update_norm", "noise_floor")
+    values = {name: run.measure(name, group, steps).values for name in names}  # type: ignore[union-attr]
+    chosen = run.gram(group, steps).steps.tolist()
+    title = f"{run.name}: {group}"
+    return curves_figure(Curves(steps=chosen, **values), title=title, marks=phase_marks(run, group, steps))
+
+
+def layers(
+    run: RunArgument,
+    origin: OriginOption = None,
+    steps: StepsOption = None,
+    store: StoreOption = None,
+    form: FormatOption = None,
+    output: OutputOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Show the table of layers; as a figure, a map for every layer."""
+    from storage_schema.wire import LayerRow
+    from trajsvc import answers
+    from trajsvc.cli.summary import layer_table
+
+    kind = choose(form, output, ("json", "csv", *FIGURES))
+    opened = open_run(store, run)
+    if kind in FIGURES and output is not None:
+        return save_figure(layer_maps(opened, origin, steps), output, quiet)
+    rows = answers.layers(opened, steps)
+    if kind == "json":
+        return emit(json_text([row.model_dump() for row in rows]), output, quiet)
+    if kind == "csv":
+        return emit(csv_rows([r.model_dump() for r in rows], list(LayerRow.model_fields)), output, quiet)
+    return results_console().print(layer_table(rows))
+
+
+def qkv(
+    run: RunArgument,
+    steps: StepsOption = None,
+    store: StoreOption = None,
+    form: FormatOption = None,
+    output: OutputOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Show how differently Q, K and V move, layer by layer."""
+    from storage_schema.wire import QkvRow
+    from trajsvc import answers
+    from trajsvc.cli.summary import qkv_table
+
+    kind = choose(form, output, ("json", "csv", *FIGURES))
+    opened = open_run(store, run)
+    answer = answers.qkv(opened, steps)
+    if kind in FIGURES and output is not None:
+        return save_figure(_qkv_figure(opened, answer, steps), output, quiet)
+    if kind == "json":
+        return emit(json_text(answer.model_dump()), output, quiet)
+    if kind == "csv":
+        return emit(csv_rows([r.model_dump() for r in answer.layers], list(QkvRow.model_fields)), output, quiet)
+    return results_console().print(qkv_table(answer.layers))
+
+
+def _qkv_figure(run: Run, answer: Any, steps: str | None) -> Any:
+    import numpy as np
+
+    from trajsvc.figures import qkv_figure
+
+    maps = [
+        [run.trajectory_map(f"{row.group}/attention.{part}", steps=steps).values for part in "qkv"]
+        for row in answer.layers
+    ]
+    distances = [[row.distance_qk, row.distance_qv, row.distance_kv] for row in answer.layers]
+    settling = [[row.settling_step_q, row.settling_step_k, row.settling_step_v] for row in answer.layers]
+    return qkv_figure(
+        [row.layer for row in answer.layers],
+        np.array(maps),
+        answer.steps,
+        np.array(distances, dtype=np.float64),
+        np.array(settling, dtype=np.float64),
+        title=f"{run.name}: Q, K and V",
+    )

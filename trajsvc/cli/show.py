@@ -1,0 +1,159 @@
+"""The commands that say what is there: ``ls``, ``show`` and ``groups``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trajsvc.cli.options import FormatOption, OutputOption, QuietOption, RunArgument, StoreOption
+from trajsvc.cli.output import choose, csv_rows, emit, errors_console, json_text, results_console, safe
+from trajsvc.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from storage_schema.wire import Summary
+    from trajsvc.run import Run
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to ``app``."""
+    app.command("ls", epilog="Example:  trajsvc ls --format json | jq -r '.[].run'")(ls)
+    app.command("show", epilog="Example:  trajsvc show pythia-70m --integrity")(show)
+    app.command("groups", epilog="Example:  trajsvc groups pythia-70m --match 'layer/*/attention.q'")(groups)
+
+
+def open_run(store: Path | None, name: str) -> Run:
+    """The run ``name`` of ``store``, of the default store, or at the path of a ``.zarr`` folder."""
+    from trajsvc.run import default_store
+    from trajsvc.run import open as open_stored
+
+    if name.rstrip("/").endswith(".zarr"):
+        return open_stored(name)
+    run = open_stored(store or default_store(), name)
+    if run.estimate is not None:
+        share = run.estimate.get("fraction")
+        seen = f" from {share:.1%} of the values" if isinstance(share, float) else ""
+        errors_console().print(f"{name} is an estimate{seen}; `trajsvc analyze` makes it exact", markup=False)
+    return run
+
+
+def ls(
+    store: StoreOption = None, form: FormatOption = None, output: OutputOption = None, quiet: QuietOption = False
+) -> None:
+    """List the runs of a store."""
+    from storage_schema.wire import RunRow
+    from trajsvc import answers
+    from trajsvc.run import default_store, names
+    from trajsvc.run import open as open_stored
+
+    kind = choose(form, output, ("json", "csv"))
+    root = store or default_store()
+    rows = [answers.run_row(open_stored(root, name)).model_dump() for name in names(root)]
+    if kind == "json":
+        return emit(json_text(rows), output, quiet)
+    if kind == "csv":
+        return emit(csv_rows(rows, list(RunRow.model_fields)), output, quiet)
+    if not rows:
+        errors_console().print(f"no runs in {root}; `trajsvc analyze SOURCE` makes one", markup=False, highlight=False)
+        return None
+    table = new_table(["run", ">checkpoints", ">steps", ">parameters", "architecture", "updated"])
+    for row in rows:
+        table.add_row(
+            safe(row["run"]) + (" [yellow](estimate)[/yellow]" if row["estimate"] else ""),
+            str(row["checkpoints"]),
+            _span(row["first_step"], row["last_step"]),
+            f"{row['parameters']:,}",
+            safe(row["architecture"]),
+            safe(row["updated"]),
+        )
+    results_console().print(table)
+    return None
+
+
+def groups(
+    run: RunArgument,
+    match: Annotated[str | None, typer.Option("--match", metavar="GLOB", help="Only ids that match.")] = None,
+    store: StoreOption = None,
+    form: FormatOption = None,
+    output: OutputOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """List what can be measured in a run: the ids that --group takes."""
+    from trajsvc import answers
+
+    kind = choose(form, output, ("json", "csv"))
+    rows = [row.model_dump() for row in answers.groups(open_run(store, run), match)]
+    if kind == "json":
+        return emit(json_text(rows), output, quiet)
+    if kind == "csv":
+        return emit(csv_rows(rows, ["id", "parameters", "tensors"]), output, quiet)
+    table = new_table(["id", ">parameters", ">tensors"])
+    for row in rows:
+        table.add_row(safe(row["id"]), f"{row['parameters']:,}", str(row["tensors"]))
+    results_console().print(table)
+    return None
+
+
+def show(
+    run: RunArgument,
+    integrity: Annotated[bool, typer.Option("--integrity", help="Only the integrity report, in full.")] = False,
+    store: StoreOption = None,
+    form: FormatOption = None,
+    output: OutputOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Summarise a run: phases, layers, attention, integrity."""
+    from trajsvc.cli import summary as pages
+
+    kind = choose(form, output, ("json",))
+    opened = open_run(store, run)
+    if kind == "csv":
+        raise UsageError("bad-format", "a summary is no table", hint=f"`trajsvc layers {run} --format csv` is one")
+    if kind == "json":
+        return emit(
+            json_text([f.model_dump(mode="json") for f in opened.findings] if integrity else summary(opened)),
+            output,
+            quiet,
+        )
+    if integrity:
+        return pages.render_integrity(opened, results_console(), all_findings=True)
+    return render_summary(opened, results_console())
+
+
+def summary_of(run: Run) -> Summary:
+    """What a researcher wants to know first."""
+    from trajsvc import answers
+
+    return answers.summary(run)
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """The same as JSON has it."""
+    return summary_of(run).model_dump(mode="json")
+
+
+def render_summary(run: Run, console: Console) -> None:
+    """The same for people, printed on ``console``."""
+    from trajsvc.cli import summary as pages
+
+    pages.render(run, summary_of(run), console)
+
+
+def new_table(columns: Sequence[str]) -> Any:
+    """A light table; a column whose name begins with ``>`` is set flush right."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in columns:
+        right = column.startswith(">")
+        table.add_column(column.removeprefix(">"), justify="right" if right else "left", no_wrap=True)
+    return table
+
+
+def _span(first: int | None, last: int | None) -> str:
+    return "–" if first is None else f"{first} … {last}"

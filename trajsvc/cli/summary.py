@@ -1,0 +1,147 @@
+"""The summary of a run as a page of text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from trajsvc.cli.output import safe
+from trajsvc.cli.show import new_table
+from trajsvc.cli.terminal import bar, number, sparkline, step_number
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from storage_schema.wire import LayerRow, QkvRow, Summary
+    from trajsvc.run import Run
+
+FINDINGS_SHOWN = 8
+SEVERITIES = {"error": "red", "warning": "yellow", "info": "blue"}
+
+
+def render(run: Run, facts: Summary, console: Console) -> None:
+    """Print the whole summary."""
+    _head(facts, console)
+    _network(run, facts, console)
+    _phases(facts, console)
+    _layers(facts, console)
+    _qkv(facts.qkv, console)
+    render_integrity(run, console)
+    console.print(
+        f"\n[dim]trajsvc map {safe(facts.run)} -o map.png · trajsvc layers {safe(facts.run)} -o layers.pdf[/dim]"
+    )
+
+
+def _head(facts: Summary, console: Console) -> None:
+    console.print(f"[bold]{safe(facts.run)}[/bold]  {safe(facts.source)}")
+    span = f"steps {facts.first_step} … {facts.last_step}" if facts.checkpoints else "no usable checkpoint"
+    left_out = f", {len(facts.excluded)} left out" if facts.excluded else ""
+    architecture = f" · {safe(facts.architecture)}" if facts.architecture else ""
+    console.print(f"{facts.checkpoints} checkpoints{left_out}, {span} · {facts.parameters:,} parameters{architecture}")
+    if facts.estimate is not None:
+        share = facts.estimate.get("fraction")
+        seen = f" from {share:.1%} of the values" if isinstance(share, float) else ""
+        console.print(f"[yellow]an estimate{seen}[/yellow]")
+
+
+def _network(run: Run, facts: Summary, console: Console) -> None:
+    network: dict[str, Any] = facts.network
+    console.print(
+        f"\nMDS {number(network['mds'])} · relative MDS {number(network['relative_mds'])} · "
+        f"path length {number(network['path_length'])} · tortuosity {number(network['tortuosity'])} · "
+        f"μ {number(network['mu'])} · α {number(network['alpha'])}"
+    )
+    angles, norms = run.measure("update_angle"), run.measure("update_norm")
+    for name, values, unit in (("update angle", angles, "°"), ("update norm", norms, "")):
+        numbers = [float(v) for v in values]  # type: ignore[union-attr]
+        defined = [v for v in numbers if v == v]
+        if defined:
+            console.print(
+                f"{name:<13}{sparkline(numbers, 40)}  {number(min(defined), 3)}{unit} … {number(max(defined), 3)}{unit}"
+            )
+
+
+def _phases(facts: Summary, console: Console) -> None:
+    if len(facts.phases) < 2:
+        console.print("phases       one: no change point found")
+        return
+    console.print("phases")
+    for phase in facts.phases:
+        evidence = "" if phase.evidence is None else f"  [dim]evidence {number(phase.evidence, 3)}[/dim]"
+        console.print(f"  {phase.start_step:>8} … {phase.end_step:<8}{evidence}")
+
+
+def _layers(facts: Summary, console: Console) -> None:
+    console.print()
+    console.print(layer_table([*facts.layers, *facts.others]))
+
+
+def layer_table(rows: Sequence[LayerRow]) -> Any:
+    """The layers as a table with a bar of the MDS; noise is shown only where there is some."""
+    noisy = any(row.below_noise_floor for row in rows)
+    columns = [
+        "layer",
+        ">parameters",
+        ">MDS",
+        "",
+        ">relative",
+        ">path length",
+        ">tortuosity",
+        ">max angle°",
+        ">settles at",
+    ]
+    table = new_table([*columns, *([">in noise"] if noisy else [])])
+    for row in rows:
+        cells = [
+            safe(row.layer),
+            f"{row.parameters:,}",
+            number(row.mds),
+            f"[cyan]{bar(row.mds, 1.0)}[/cyan]",
+            number(row.relative_mds),
+            number(row.path_length),
+            number(row.tortuosity),
+            number(row.largest_update_angle, 3),
+            step_number(row.settling_step),
+        ]
+        table.add_row(*cells, *([str(row.below_noise_floor or "")] if noisy else []))
+    return table
+
+
+def _qkv(rows: Sequence[QkvRow], console: Console) -> None:
+    if rows:
+        console.print()
+        console.print(qkv_table(rows))
+
+
+def qkv_table(rows: Sequence[QkvRow]) -> Any:
+    """Q, K and V through the layers: distances of their maps, MDS and settling steps."""
+    most = max((row.heterogeneity or 0.0 for row in rows), default=0.0)
+    names = ["Q-K", "Q-V", "K-V", "mean"]
+    table = new_table(
+        ["layer", *(f">{n}" for n in names), "", *(f">MDS {p}" for p in "QKV"), *(f">{p} settles" for p in "QKV")]
+    )
+    for row in rows:
+        distances = (row.distance_qk, row.distance_qv, row.distance_kv, row.heterogeneity)
+        table.add_row(
+            safe(row.layer),
+            *(number(d, 3) for d in distances),
+            f"[cyan]{bar(row.heterogeneity, most)}[/cyan]",
+            *(number(m) for m in (row.mds_q, row.mds_k, row.mds_v)),
+            *(step_number(s) for s in (row.settling_step_q, row.settling_step_k, row.settling_step_v)),
+        )
+    return table
+
+
+def render_integrity(run: Run, console: Console, *, all_findings: bool = False) -> None:
+    """Print what the integrity check found, the grave first; only the first few unless all are wanted."""
+    order = list(SEVERITIES)
+    found = sorted(run.findings, key=lambda f: order.index(f.severity))
+    if not found:
+        console.print("\nintegrity    nothing to report")
+        return
+    console.print(f"\nintegrity    {len(found)} finding{'s' if len(found) > 1 else ''}")
+    for finding in found if all_findings else found[:FINDINGS_SHOWN]:
+        style = SEVERITIES[finding.severity]
+        console.print(f"  [{style}]{finding.severity}[/{style}] {safe(finding.kind)}: {safe(finding.message)}")
+    if not all_findings and len(found) > FINDINGS_SHOWN:
+        console.print(f"  … `trajsvc show {safe(run.name)} --integrity` shows all", highlight=False)

@@ -1,0 +1,126 @@
+"""Small pictures in a terminal: a map in half blocks, a bar, a line of blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+VIRIDIS = ((68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141),
+           (39, 173, 129), (92, 200, 99), (170, 220, 50), (253, 231, 37))  # fmt: skip
+DIVERGING = (
+    (33, 102, 172),
+    (103, 169, 207),
+    (209, 229, 240),
+    (247, 247, 247),
+    (253, 219, 199),
+    (239, 138, 98),
+    (178, 24, 43),
+)
+SHADES = " ░▒▓█"
+BLOCKS = "▁▂▃▄▅▆▇█"
+UNDEFINED = (90, 90, 90)
+NUMBERS_UP_TO = 12
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A value for people: so many significant digits, a dash where it is undefined."""
+    if value is None or not np.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    if abs(value) < 1e-3 or abs(value) >= 1e6:
+        return f"{value:.{digits - 1}e}"
+    decimals = max(0, digits - 1 - int(np.floor(np.log10(abs(value)))))
+    return f"{value:.{decimals}f}"
+
+
+def step_number(value: float | None) -> str:
+    """A step that may lie between two checkpoints: whole from 100 on, else to a tenth."""
+    if value is None or not np.isfinite(value):
+        return "–"
+    return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
+
+
+def limits(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The ends of the scale: 0 … 1 from the tenth below the least, −1 … 1 when a cosine is negative."""
+    finite = values[np.isfinite(values)]
+    least = float(finite.min()) if finite.size else 0.0
+    return (-1.0, 1.0) if least < -1e-6 else (max(0.0, np.floor(least * 10 - 1e-9) / 10), 1.0)
+
+
+def colour(value: float, low: float, high: float) -> tuple[int, int, int]:
+    """Red, green, blue of a value on the scale from ``low`` to ``high``; grey where it is undefined."""
+    if not np.isfinite(value):
+        return UNDEFINED
+    stops = DIVERGING if low < 0 else VIRIDIS
+    at = float(np.clip((value - low) / (high - low), 0, 1)) * (len(stops) - 1)
+    k = min(int(at), len(stops) - 2)
+    red, green, blue = (round(a + (at - k) * (b - a)) for a, b in zip(stops[k], stops[k + 1], strict=True))
+    return red, green, blue
+
+
+def shrink(values: NDArray[np.float64], most: int) -> NDArray[np.float64]:
+    """A square map of at most ``most`` rows: means over the defined cells of near-equal tiles."""
+    n = len(values)
+    if n <= most:
+        return values
+    edges = np.linspace(0, n, most + 1).round().astype(int)
+    defined = np.isfinite(values)
+    sums = np.add.reduceat(np.add.reduceat(np.where(defined, values, 0.0), edges[:-1], 0), edges[:-1], 1)
+    counts = np.add.reduceat(np.add.reduceat(defined.astype(float), edges[:-1], 0), edges[:-1], 1)
+    return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+
+
+def heat(values: NDArray[np.float64], *, colours: bool, most: int = 48) -> Text:
+    """A map as text: two rows of cells in one line of coloured half blocks, or shades of grey where there is no colour."""
+    from rich.text import Text
+
+    small = shrink(values, most)
+    low, high = limits(values)
+    picture = Text()
+    if not colours:
+        for row in small:
+            picture.append("".join(2 * _shade(v, low, high) for v in row) + "\n")
+        return picture
+    for top in range(0, len(small), 2):
+        for column in range(len(small)):
+            upper = "#{:02x}{:02x}{:02x}".format(*colour(small[top, column], low, high))
+            if top + 1 < len(small):
+                lower = "#{:02x}{:02x}{:02x}".format(*colour(small[top + 1, column], low, high))
+                picture.append("▀", style=f"{upper} on {lower}")
+            else:
+                picture.append("▀", style=upper)
+        picture.append("\n")
+    return picture
+
+
+def _shade(value: float, low: float, high: float) -> str:
+    if not np.isfinite(value):
+        return "·"
+    return SHADES[min(len(SHADES) - 1, int(np.clip((value - low) / (high - low), 0, 1) * len(SHADES)))]
+
+
+def bar(value: float | None, most: float, width: int = 10) -> str:
+    """A bar of at most ``width`` characters for a value between 0 and ``most``."""
+    if value is None or not np.isfinite(value) or most <= 0:
+        return ""
+    eighths = round(8 * width * min(1.0, max(0.0, value / most)))
+    return "█" * (eighths // 8) + ("▏▎▍▌▋▊▉"[eighths % 8 - 1] if eighths % 8 else "")
+
+
+def sparkline(values: Sequence[float | None], width: int = 24) -> str:
+    """A line of blocks from the least to the greatest value; a dot where none is defined."""
+    array = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+    if not np.isfinite(array).any():
+        return ""
+    tiles = np.array_split(array, min(width, len(array)))
+    means = [float(np.mean(t[np.isfinite(t)])) if np.isfinite(t).any() else np.nan for t in tiles]
+    low, high = np.nanmin(means), np.nanmax(means)
+    span = high - low or 1.0
+    return "".join("·" if np.isnan(m) else BLOCKS[min(7, int((m - low) / span * 8))] for m in means)

@@ -1,0 +1,262 @@
+"""A run, opened: its checkpoints, its groups, and every measure of them as labelled arrays.
+
+::
+
+    run = trajsvc.open("trajsvc-store", "pythia-70m")
+    run.trajectory_map("layer/3/attention.q", origin=0)       # DataArray (step, step_2)
+    run.mds(), run.update_angle(steps="..5000")
+    run.layers().to_dataframe()
+
+Everything is computed from the stored Grams when asked for; nothing here touches parameters.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage_schema.arrays import SUFFIX
+from storage_schema.runstore import RunStore
+from storage_schema.wire import Finding
+from trajsvc import answers
+from trajsvc.anatomy.blocks import Group
+from trajsvc.anatomy.groups import find_group, groups_of
+from trajsvc.errors import NotFound, UsageError
+from trajsvc.labelled import label
+from trajsvc.measured import MeasureMethods, Steps
+from trajsvc.measures.base import GroupGram
+from trajsvc.measures.registry import MEASURES, compute
+from trajsvc.sources.steps import select_steps
+from trajsvc.store_errors import store_errors
+
+if TYPE_CHECKING:
+    from xarray import DataArray, Dataset
+
+    from storage_schema.runstore import StoredRun
+
+
+def open(path: str | os.PathLike[str], name: str | None = None) -> Run:
+    """Open a stored run: ``open(store, name)``, ``open("…/runs/NAME.zarr")``, or ``open(name)`` in the default store
+    (``TRAJSVC_STORE``, else ``./trajsvc-store``).
+
+    Raises NotFound (``run-not-found``) and what reading a damaged store raises.
+    """
+    root, run = _locate(path, name)
+    with store_errors():
+        try:
+            stored = RunStore(root).open(run)
+        except LookupError as error:
+            raise run_not_found(root, run) from error
+    return Run(run, stored)
+
+
+def default_store() -> Path:
+    """Where runs are kept unless a store is named: ``TRAJSVC_STORE``, the settings file, else ``./trajsvc-store``."""
+    from trajsvc.settings import Settings
+
+    return Settings().store
+
+
+def names(store: str | os.PathLike[str]) -> list[str]:
+    """The runs of a store; none where there is no store yet."""
+    root = Path(store)
+    with store_errors():
+        return list(RunStore(root).names()) if root.is_dir() else []
+
+
+def run_not_found(root: Path, run: str) -> NotFound:
+    """The error for a run that is not in the store, with the names that are close to it."""
+    from difflib import get_close_matches
+
+    known = names(root)
+    close = get_close_matches(run, known, n=3) or known[:5]
+    there = f"It has {', '.join(close)}{' …' if len(known) > len(close) else ''}. " if close else "It has no runs. "
+    return NotFound(
+        "run-not-found",
+        f"no run {run!r} in the store {root}",
+        hint=f"{there}`trajsvc ls --store {root}` lists them; `trajsvc analyze SOURCE --store {root}` makes one.",
+    )
+
+
+def _locate(path: str | os.PathLike[str], name: str | None) -> tuple[Path, str]:
+    text = os.fspath(path)
+    if "://" in text:
+        raise UsageError("bad-run", f"{text} is an address", hint="Runs are opened from a store's folder on disk.")
+    given = Path(text)
+    if name is not None:
+        return given, name
+    if given.suffix == SUFFIX:
+        resolved = given.resolve()
+        return resolved.parent.parent, resolved.stem
+    if (given / "runs").is_dir():
+        raise UsageError(
+            "run-needed",
+            f"{given} is a store",
+            hint=f'Name a run: trajsvc.open("{given}", "NAME"); `trajsvc ls` lists.',
+        )
+    return default_store(), text
+
+
+class Run(MeasureMethods):
+    """One stored run.
+
+    Checkpoints with NaN or infinite values are stored and left out of every measure, unless a selection names their step or is
+    ``"all"``; then each such element counts as unchanged since the last finite checkpoint. Group ids are those of
+    ``groups()``; steps are selected as ``"0,1,2"``, ``"1000..5000"``, ``"every:4"``, ``"first:10"``, or a list of numbers.
+    """
+
+    def __init__(self, name: str, stored: StoredRun) -> None:
+        self.name = name
+        self.stored = stored
+        self._grams: dict[str, GroupGram] = {}
+
+    def __repr__(self) -> str:
+        steps = self.steps
+        span = f"steps {steps[0]} to {steps[-1]}" if len(steps) else "no usable steps"
+        return f"<trajsvc.Run {self.name}: {len(steps)} checkpoints, {span}, {self.parameters:,} parameters>"
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """What the analysis noted: source, architecture, findings, excluded, estimate, …"""
+        return self.stored.attributes
+
+    @cached_property
+    def _usable(self) -> NDArray[np.int64]:
+        with store_errors():
+            return np.flatnonzero(self.stored.nonfinite().sum(axis=0) == 0)
+
+    @property
+    def steps(self) -> NDArray[np.int64]:
+        """(T,) step numbers of the checkpoints that measures use."""
+        return self.stored.checkpoints.step[self._usable]
+
+    @property
+    def labels(self) -> list[str]:
+        """The names those checkpoints had in their source."""
+        return [self.stored.checkpoints.label[i] for i in self._usable]
+
+    @property
+    def excluded(self) -> list[dict[str, Any]]:
+        """Checkpoints that measures leave out: {step, label, reason}."""
+        table, usable = self.stored.checkpoints, set(self._usable.tolist())
+        flagged = [
+            {"step": int(step), "label": table.label[i], "reason": "NaN or infinite values"}
+            for i, step in enumerate(table.step)
+            if i not in usable
+        ]
+        return [*(self.attributes.get("excluded") or []), *flagged]
+
+    @property
+    def parameters(self) -> int:
+        return int(self.stored.blocks.size.sum())
+
+    @property
+    def architecture(self) -> str:
+        return str(self.attributes.get("architecture", ""))
+
+    @property
+    def source(self) -> str:
+        return str(self.attributes.get("source", ""))
+
+    @property
+    def findings(self) -> list[Finding]:
+        """The integrity report."""
+        return [Finding(**finding) for finding in self.attributes.get("findings") or []]
+
+    @property
+    def estimate(self) -> dict[str, Any] | None:
+        """None for an exact run; of a preview, the fraction of the values it has seen and what it says of its error."""
+        return self.attributes.get("estimate")
+
+    @cached_property
+    def _groups(self) -> dict[str, Group]:
+        return groups_of(self.stored.blocks)
+
+    def groups(self) -> dict[str, Group]:
+        """Every group by its id: network, layers, components, tensors."""
+        return dict(self._groups)
+
+    def layer_ids(self) -> list[str]:
+        """Ids of the groups that are a layer, in order of depth."""
+        return [g for g in self._groups if g.startswith("layer/") and g.count("/") == 1]
+
+    def selection(self, steps: Steps = None) -> NDArray[np.int64]:
+        """Indices into the stored checkpoints of the usable ones, or of those that ``steps`` selects.
+
+        Raises NotFound (``step-not-found``) and UsageError (``bad-steps``).
+        """
+        every = self.stored.checkpoints.step.tolist()
+        if steps is None:
+            return self._usable
+        if isinstance(steps, str) and steps.strip() == "all":
+            return np.arange(len(every), dtype=np.int64)
+        try:
+            return self._usable[select_steps(steps, self.steps.tolist())]
+        except NotFound as error:
+            try:
+                return np.asarray(select_steps(steps, every), dtype=np.int64)
+            except NotFound:
+                raise self._why_missing(error, steps) from None
+
+    def _why_missing(self, error: NotFound, steps: str | Sequence[int]) -> NotFound:
+        """``error``, and for a checkpoint that the analysis left out the reason."""
+        asked = re.findall(r"\d+", steps) if isinstance(steps, str) else [str(int(s)) for s in steps]
+        left_out = [e for e in self.attributes.get("excluded") or [] if str(e["step"]) in asked]
+        reasons = [f"Step {e['step']} was left out of the analysis: {e['reason']}." for e in left_out]
+        error.hint = "\n".join(filter(None, [*reasons, error.hint]))
+        return error
+
+    def gram(self, group: str = "network", steps: Steps = None) -> GroupGram:
+        """The group's Gram in the update basis at the selected checkpoints, float64: the sum of its blocks' Grams, cached.
+
+        Raises NotFound (``group-not-found``, ``step-not-found``).
+        """
+        whole = self._grams.get(group)
+        if whole is None:
+            whole = self._grams[group] = self._sum(find_group(self._groups, group))
+        index = self.selection(steps)
+        return whole if len(index) == len(whole.steps) else whole.select(index)
+
+    def _sum(self, group: Group) -> GroupGram:
+        with store_errors():
+            gram, rounding = self.stored.gram(group.blocks), self.stored.rounding(group.blocks)
+        return GroupGram(group.id, self.stored.checkpoints.step, gram, group.parameters, rounding)
+
+    def measure(self, name: str, group: str = "network", steps: Steps = None, **parameters: Any) -> DataArray | float:
+        """Any measure of the registry by its name, with its own ``parameters`` (``origin`` …).
+
+        Raises NotFound (``measure-not-found``, ``group-not-found``, ``step-not-found``).
+        """
+        if name not in MEASURES:
+            compute([name], self.gram(group, steps))  # raises with the names that are close
+        gram = self.gram(group, steps)
+        given = {k: v for k, v in parameters.items() if v is not None}
+        return label(MEASURES[name], MEASURES[name].compute(gram, **given), gram, given)
+
+    def measures(
+        self, group: str = "network", names: Sequence[str] | None = None, steps: Steps = None
+    ) -> dict[str, Any]:
+        """Measures of one group as JSON has them: {run, group, parameters, steps, measures, undefined}."""
+        return answers.measures(self, group, names, steps).model_dump()
+
+    def layers(self, steps: Steps = None) -> Dataset:
+        """One row a layer: parameters, mds, relative_mds, path_length, tortuosity, largest_update_angle, settling_step,
+        below_noise_floor. Dimension ``layer``, its labels the group ids; ``to_dataframe()`` makes a table."""
+        return answers.dataset([answers.layer_row(self, id, steps) for id in self.layer_ids()])
+
+    def qkv(self, steps: Steps = None) -> Dataset:
+        """One row a layer with attention: distances between the maps of Q, K and V, and the settling step of each."""
+        return answers.dataset(answers.qkv(self, steps).layers)
+
+    def phases(self, group: str = "network", steps: Steps = None) -> list[Any]:
+        """Stretches of the trajectory between change points, each with its evidence."""
+        from trajsvc.measures.phases import phases
+
+        return list(phases(self.gram(group, steps)))
