@@ -1,0 +1,71 @@
+"""Small pictures of text: maps in half blocks, bars, lines, numbers."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+
+from trajsvc.cli.terminal import bar, colour, heat, number, shrink, sparkline, step_number
+
+
+def test_a_map_in_colour_has_half_a_line_for_every_row() -> None:
+    from rich.console import Console
+
+    values = np.linspace(0, 1, 25).reshape(5, 5)
+    picture = heat(values, colours=True)
+    assert picture.plain == "▀▀▀▀▀\n" * 3
+    out = io.StringIO()
+    Console(file=out, force_terminal=True, color_system="truecolor").print(picture, end="")
+    red, green, blue = colour(float(values[1, 4]), 0.0, 1.0)
+    assert f"48;2;{red};{green};{blue}" in out.getvalue(), "the lower half of a block is the row below"
+
+
+def test_without_colour_shades_grow_with_the_value() -> None:
+    lines = heat(np.array([[0.0, 0.3], [0.5, 1.0]]), colours=False).plain.splitlines()
+    assert lines == ["  ░░", "▒▒██"]
+    assert heat(np.array([[np.nan]]), colours=False).plain == "··\n"
+
+
+def test_shrinking_takes_means_of_what_is_defined() -> None:
+    values = np.arange(16.0).reshape(4, 4)
+    values[0, 0] = np.nan
+    np.testing.assert_allclose(shrink(values, 2), [[(1 + 4 + 5) / 3, 4.5], [10.5, 12.5]])
+    assert shrink(np.full((9, 9), np.nan), 3).shape == (3, 3)
+    assert np.isnan(shrink(np.full((9, 9), np.nan), 3)).all()
+    assert shrink(values, 4) is values
+    assert shrink(np.ones((154, 154)), 48).shape == (48, 48)
+
+
+def test_colours_run_from_dark_to_bright_and_grey_is_undefined() -> None:
+    sums = [sum(colour(v, 0.0, 1.0)) for v in np.linspace(0, 1, 9)]
+    assert sums == sorted(sums)
+    assert len(set(colour(float("nan"), 0.0, 1.0))) == 1
+    red, _, blue = colour(0.9, -1.0, 1.0)
+    assert red > blue
+    red, _, blue = colour(-0.9, -1.0, 1.0)
+    assert blue > red
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (float("nan"), "–"), (0.0, "0"), (1.0, "1.000"), (0.72504, "0.7250"), (-0.05, "-0.05000"),
+     (113.04, "113.0"), (12345.6, "12346"), (2.5e-7, "2.500e-07"), (3.2e9, "3.200e+09")],
+)  # fmt: skip
+def test_numbers_for_people(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(None, "–"), (16.0, "16"), (2.52, "2.5"), (22143.7, "22144")])
+def test_steps_for_people(value: float | None, text: str) -> None:
+    assert step_number(value) == text
+
+
+def test_bars_and_lines() -> None:
+    assert [bar(v, 1.0) for v in (0.0, 1.0, 0.5, 0.0625, None)] == ["", "█" * 10, "█" * 5, "▋", ""]
+    assert sparkline([1, 2, 3]) == "▁▅█"
+    assert sparkline([1, None, 3]) == "▁·█"
+    assert sparkline([2, 2]) == "▁▁"
+    assert sparkline([None]) == ""
+    assert len(sparkline(list(range(1000)), 24)) == 24
