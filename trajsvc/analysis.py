@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from storage_schema.contents import RunContents
-from storage_schema.journal import SlabJournal
 from storage_schema.problems import RunMissing
 from storage_schema.runstore import RunStore, RunWriter, StoredRun, run_name
 from trajsvc import assemble
+from trajsvc.copying import ThetaSink
 from trajsvc.errors import TrajsvcError, TryAgain, UsageError
 from trajsvc.gram.devices import GPU_CHUNK, check_device, kernel_factory
 from trajsvc.gram.engine import ProgressCallback, compute
@@ -152,6 +152,7 @@ def run_analysis(
     """Analyse ``source`` into ``store``; the same call resumes. A checkpoint that changes while it is read fails the attempt,
     which is made once more from the start. Raises TrajsvcError; gram.slabs.Cancelled when ``stop`` is set."""
     observer = observer or Silent()
+    check_device(options.device)
     with store_errors():
         for attempt in (1, 2):
             try:
@@ -173,6 +174,9 @@ def _attempt(
     left_out = tuple(e.step for e in trajectory.excluded)
     runs = RunStore(store)
     old = None if options.recompute else _stored(runs, run)
+    options = _as_before(options, old)
+    if options.preview and options.copy:
+        raise UsageError("preview-copy", "a preview reads too little for a copy", hint="Leave out --preview or --copy.")
     kept = 0 if old is None else _rows_kept(old, trajectory, options)
     if old is not None and kept == len(trajectory.rows) and not _wants_more(old, options):
         return Outcome(run, store, "unchanged", (), left_out)
@@ -183,7 +187,7 @@ def _attempt(
     plan = plan_of(trajectory, options, new=new, sample=_sample_fraction(old, options))
     observer.planned(trajectory, plan, appended=new if contents is not None else 0)
     with runs.writer(run) as writer:
-        _compute_and_commit(writer, store, run, trajectory, plan, options, contents, observer, stop)
+        _compute_and_commit(writer, trajectory, plan, options, contents, observer, stop)
     action = "estimated" if options.preview else "appended" if contents is not None else "computed"
     return Outcome(run, store, action, tuple(r.step for r in trajectory.rows[len(trajectory.rows) - new :]), left_out)
 
@@ -219,7 +223,7 @@ def _rows_kept(old: StoredRun, trajectory: Trajectory, options: Options) -> int:
         and list(old.blocks.name) == [b.name for b in trajectory.anatomy.blocks]
         and old.blocks.size.tolist() == [b.size for b in trajectory.anatomy.blocks]
         and len(old.checkpoints.step) <= len(trajectory.rows)
-        and (old.has_theta or not options.copy)
+        and (old.has_theta or old.has_archive or not options.copy)
     )
     if not same:
         return 0
@@ -229,7 +233,14 @@ def _rows_kept(old: StoredRun, trajectory: Trajectory, options: Options) -> int:
 
 
 def _wants_more(old: StoredRun, options: Options) -> bool:
-    return options.copy and not old.has_theta
+    return options.copy and not (old.has_theta or old.has_archive)
+
+
+def _as_before(options: Options, old: StoredRun | None) -> Options:
+    """A run that keeps a copy, or an archive, goes on keeping it."""
+    if old is None or options.preview:
+        return options
+    return replace(options, copy=options.copy or old.has_theta, archive=options.archive or old.has_archive)
 
 
 def _sample_fraction(old: StoredRun | None, options: Options) -> float:
@@ -241,8 +252,6 @@ def _sample_fraction(old: StoredRun | None, options: Options) -> float:
 
 def _compute_and_commit(
     writer: RunWriter,
-    store: Path,
-    run: str,
     trajectory: Trajectory,
     plan: Plan,
     options: Options,
@@ -250,9 +259,15 @@ def _compute_and_commit(
     observer: Observer,
     stop: threading.Event,
 ) -> None:
-    key = hashlib.sha256(f"{plan.key()} {assemble.rows_digest(trajectory.rows)} {options.copy}".encode()).hexdigest()
-    journal = SlabJournal(store / "work" / run, key)
-    sink = _theta_sink(writer, trajectory, plan, options)
+    copying = options.copy or options.archive
+    key = hashlib.sha256(f"{plan.key()} {assemble.rows_digest(trajectory.rows)} {copying}".encode()).hexdigest()
+    if copying and old is not None and writer.current is not None and not writer.current.has_theta:
+        writer.restore_theta()
+    sink = ThetaSink(writer, trajectory, plan.rows - plan.new, key) if copying else None
+    journal = writer.journal(key)
+    if sink is not None and not sink.resumed:
+        journal.discard()  # the copy begins anew, and so do the slabs that would have written it
+        journal = writer.journal(key)
     try:
         state = compute(
             trajectory,
@@ -271,8 +286,10 @@ def _compute_and_commit(
         if error.kind in ("file-changed", "checksum-mismatch"):
             journal.discard()
         raise
-    contents = assemble.run_contents(run, trajectory, state, old=old, facts=_facts(trajectory, plan, state, options))
-    writer.commit(contents)
+    contents = assemble.run_contents(
+        writer.name, trajectory, state, old=old, facts=_facts(trajectory, plan, state, options)
+    )
+    writer.commit(contents, theta="auto" if copying and state.exact else "drop")
     if state.exact:
         journal.discard()
     if options.archive and state.exact:

@@ -1,9 +1,218 @@
-"""The commands that analyse: placed on the command line by ``register``."""
+"""``trajsvc analyze``: the main job, from a folder of checkpoints to a run in the store, its summary and its figures."""
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from trajsvc.cli.options import FormatOption, QuietOption, StoreOption
+from trajsvc.cli.output import choose, emit, errors_console, json_text, results_console
+from trajsvc.errors import EXIT_PARTLY
+
+if TYPE_CHECKING:
+    from trajsvc.analysis import Observer, Options, Outcome
+    from trajsvc.run import Run
+
+SourceArgument = Annotated[str, typer.Argument(metavar="SOURCE", help="A folder of checkpoints, or a quoted glob.")]
+NameOption = Annotated[str | None, typer.Option("--name", metavar="NAME", help="The run's name; else the folder's.")]
+SelectOption = Annotated[
+    str | None,
+    typer.Option("--steps", metavar="SPEC", help="Checkpoints to read: 0,1,2 · 1000..5000 · every:4 · last:5."),
+]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option("--memory", metavar="SIZE", help="What the engine may hold beside the interpreter. [512MiB]"),
+]
+ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="Computing threads; else one a core.")]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1. [cpu]")]
+RulesOption = Annotated[
+    Path | None, typer.Option("--rules", metavar="FILE", help="Your own names and layouts of tensors, in TOML.")
+]
+HeadsOption = Annotated[
+    int | None, typer.Option("--heads", min=1, help="Attention heads, where no config.json says them.")
+]
+SkipOption = Annotated[bool, typer.Option("--skip-damaged", help="Leave unreadable checkpoints out; exit code 3.")]
+
+EPILOG = """Examples:
+
+  trajsvc analyze checkpoints/my-run
+
+  trajsvc analyze checkpoints/my-run --preview 1%     every map with error bars, from 1 % of the bytes
+
+  trajsvc analyze "ckpts/epoch_*.pt" --name my-run --copy
+
+Stopped with ^C, the same command resumes; with new checkpoints in the folder it adds them.
+"""
 
 
 def register(app: typer.Typer) -> None:
-    """Add this module's commands to ``app``."""
+    """Add the commands that read checkpoints to ``app``."""
+    from trajsvc.cli import doctor, plan, watch
+
+    app.command("analyze", epilog=EPILOG)(analyze)
+    plan.register(app)
+    watch.register(app)
+    doctor.register(app)
+
+
+def analyze(
+    source: SourceArgument,
+    store: StoreOption = None,
+    name: NameOption = None,
+    steps: SelectOption = None,
+    preview: Annotated[
+        str | None, typer.Option("--preview", metavar="SHARE", help="Stop at an estimate from this share: 1%.")
+    ] = None,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Keep the parameters too: a zarr that needs no originals.")
+    ] = False,
+    archive: Annotated[
+        bool, typer.Option("--archive", help="Keep the parameters in less space: slower to read, losslessly.")
+    ] = False,
+    memory: MemoryOption = None,
+    threads: ThreadsOption = None,
+    device: DeviceOption = None,
+    precision: Annotated[
+        str, typer.Option("--precision", help="float32, or float64 for the products too.")
+    ] = "float32",
+    rules: RulesOption = None,
+    heads: HeadsOption = None,
+    recompute: Annotated[bool, typer.Option("--recompute", help="Compute anew what is stored.")] = False,
+    skip_damaged: SkipOption = False,
+    figures: Annotated[
+        Path | None, typer.Option("--figures", metavar="DIR", help="Where figures go; else STORE/figures/RUN.")
+    ] = None,
+    no_figures: Annotated[bool, typer.Option("--no-figures", help="Draw no figures.")] = False,
+    form: FormatOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Read checkpoints once, keep all their inner products, and say how the parameters moved."""
+    from trajsvc.cli.summary import render
+
+    kind = choose(form, None, ())
+    options = make_options(
+        steps=steps, preview=preview, copy=copy, archive=archive, memory=memory, threads=threads, device=device,
+        precision=precision, rules=rules, heads=heads, recompute=recompute, skip_damaged=skip_damaged,
+    )  # fmt: skip
+    outcome = run_analysis(source, store, name, options, quiet=quiet or kind == "json")
+    run = opened(outcome)
+    drawn = None
+    if not no_figures and (figures is not None or kind == "human"):
+        drawn = draw(run, figures or outcome.store / "figures" / outcome.name)
+    if kind == "json":
+        emit(json_text(machine_summary(run, outcome, drawn)), None)
+    elif not quiet:
+        said = {"unchanged": "nothing new", "appended": f"{len(outcome.new_steps)} checkpoints added"}
+        if outcome.action in said:
+            errors_console().print(said[outcome.action], highlight=False)
+        console = results_console()
+        from trajsvc.cli.show import summary_of
+
+        render(run, summary_of(run), console)
+        console.print(f"store    {outcome.store / 'runs' / (outcome.name + '.zarr')}", markup=False, highlight=False)
+        if drawn is not None:
+            console.print(f"figures  {drawn}", markup=False, highlight=False)
+    if outcome.left_out:
+        raise typer.Exit(EXIT_PARTLY)
+
+
+def make_options(*, memory: str | None, preview: str | None, rules: Path | None, **given: Any) -> Options:
+    """Options of an analysis from the command line's words, the rest from the settings."""
+    from trajsvc.analysis import Options, load_rules_file
+    from trajsvc.errors import UsageError
+    from trajsvc.settings import Settings, parse_bytes, parse_share
+
+    settings = Settings()
+    if given.get("precision", "float32") not in ("float32", "float64"):
+        raise UsageError("bad-precision", f"no precision {given['precision']!r}", hint="Use float32 or float64.")
+    given["threads"] = given.get("threads") or settings.threads
+    given["device"] = given.get("device") or settings.device
+    return Options(
+        memory=parse_bytes(memory) if memory else settings.memory,
+        preview=parse_share(preview) if preview else None,
+        rules=load_rules_file(rules),
+        **given,
+    )
+
+
+def run_analysis(source: str, store: Path | None, name: str | None, options: Options, *, quiet: bool) -> Outcome:
+    """Analyse with progress on stderr; ^C stops at the next chunk and leaves what resumes."""
+    from trajsvc import analysis
+    from trajsvc.cli.progress import LiveObserver
+    from trajsvc.gram.slabs import Cancelled
+    from trajsvc.run import default_store
+    from trajsvc.sources.resolve import open_source
+
+    observer: Observer = analysis.Silent() if quiet else LiveObserver()
+    opened_source = open_source(source)
+    with stop_on_interrupt() as stop:
+        try:
+            return analysis.run_analysis(opened_source, store or default_store(), name, options, observer, stop)
+        except (Cancelled, KeyboardInterrupt):
+            if not quiet:
+                errors_console().print("stopped; the same command resumes where it was", highlight=False)
+            raise KeyboardInterrupt from None
+        finally:
+            if isinstance(observer, LiveObserver):
+                observer.close()
+            opened_source.close()
+
+
+@contextlib.contextmanager
+def stop_on_interrupt() -> Iterator[threading.Event]:
+    """An event that ^C and SIGTERM set; a second ^C interrupts at once."""
+    stop = threading.Event()
+
+    def ask(signum: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def opened(outcome: Outcome) -> Run:
+    from trajsvc.run import open as open_stored
+
+    return open_stored(outcome.store, outcome.name)
+
+
+def machine_summary(run: Run, outcome: Outcome, figures: Path | None) -> dict[str, Any]:
+    """``{"run", "store", "steps", "parameters", "summary", "integrity"}`` and what was done."""
+    from trajsvc.cli.show import summary_of
+
+    return {
+        "run": outcome.name,
+        "store": str(outcome.store),
+        "steps": [int(s) for s in run.steps],
+        "parameters": run.parameters,
+        "action": outcome.action,
+        "figures": None if figures is None else str(figures),
+        "summary": summary_of(run).model_dump(),
+        "integrity": [f.model_dump() for f in run.findings],
+    }
+
+
+def draw(run: Run, folder: Path) -> Path:
+    """The figures of a run, those that it has enough checkpoints and layers for."""
+    from trajsvc.cli.figures import run_figures
+    from trajsvc.cli.output import save_figure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for stem, figure in run_figures(run):
+        save_figure(figure, folder / f"{stem}.png", quiet=True)
+    return folder

@@ -26,6 +26,9 @@ from trajsvc.gram.extents import Rectangle
 _TORCH = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 RUN = 2**11
 """Columns whose products are summed in the working type."""
+SAMPLE_EVERY = 64
+COARSE = 0.1
+"""Updates above this share of the values use most of a 16-bit type's digits."""
 _ALL_BITS = np.float32(1.3548387)
 _TINY = 1e-26
 """A squared norm below this in float32 may have lost squares to underflow."""
@@ -128,10 +131,8 @@ class CpuKernel:
 def inner_products(work: NDArray[np.floating], new: int) -> NDArray[np.float64]:
     """(new, T) products of the last ``new`` rows of ``work`` (overwritten) with all rows.
 
-    In the type of ``work`` over 2^11 columns at a time, summed in float64; the columns that do not fill a run in float64. Two things
-    would otherwise cost digits in float32. Long sums: hence the runs. And values that carry few mantissa bits (16-bit types): the low bits
-    of their squares are not spread evenly (an odd square is 1 modulo 8), so that rounding shortens every squared norm by up to
-    1e-6; multiplied by a number with all bits in use first, and divided by its square after, they round evenly.
+    In the type of ``work`` over 2^11 columns at a time, summed in float64; the columns that do not fill a run in float64. A float32
+    sum over more columns would lose digits; so would squares of values with few mantissa bits, see ``_even_rounding``.
     """
     rows, n = work.shape
     split = n // RUN * RUN if work.dtype == np.float32 else 0
@@ -140,13 +141,29 @@ def inner_products(work: NDArray[np.floating], new: int) -> NDArray[np.float64]:
     if not split:
         return total
     body = work[:, :split]
-    few = not (body[:, ::RUN].view(np.int32) & 0xFFF).any(axis=1).all()
-    if few:
-        body *= _ALL_BITS
+    scale = _even_rounding(body)
     runs = body.reshape(rows, split // RUN, RUN).transpose(1, 0, 2)
     left = runs if new == rows else runs[:, rows - new :]
     product = np.matmul(left, runs.transpose(0, 2, 1)).sum(axis=0, dtype=np.float64)
-    return np.asarray(total + (product / float(_ALL_BITS) ** 2 if few else product))
+    return np.asarray(total + product / np.outer(scale[rows - new :], scale))
+
+
+def _even_rounding(body: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Multiply rows in place so that sums of their squares round evenly; returns (T,) what each was multiplied by.
+
+    The low bits of squares of 16-bit values are not spread evenly (an odd square is 1 modulo 8): a long float32 sum of them comes out
+    short by up to 1e-6. Times a number that uses all bits, they are spread. Updates much smaller than the values are left as they
+    are: a few units in the last place each, their squares are small integers, whose sums are exact.
+    """
+    scale = np.ones(len(body))
+    sample = body[:, ::SAMPLE_EVERY]
+    if (np.ascontiguousarray(sample[0]).view(np.int32) & 0xFFF).any():
+        return scale
+    norms = np.einsum("ij,ij->i", sample, sample)
+    for row in np.flatnonzero(norms >= COARSE**2 * norms[0]):
+        body[row] *= _ALL_BITS
+        scale[row] = float(_ALL_BITS)
+    return scale
 
 
 def _underflowed(norms: NDArray[np.floating], work: NDArray[np.floating]) -> bool:

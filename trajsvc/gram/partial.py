@@ -126,7 +126,7 @@ class GramState:
             "gram": self.gram, "seen": self.seen, "sampled": self.sampled, "nonfinite": self.nonfinite,
             "rounding": self.rounding, "fingerprint": self.fingerprint,
             "counts": self.counts, "zeros": self.zeros,
-            "crc": np.concatenate(self.crc) if self.crc else np.zeros((0, t), np.uint32),
+            "crc": self.crc_rows(),
             "replicate_blocks": ids, "replicates": held,
             "bits": stats.bits, "largest": stats.largest, "beyond": stats.beyond_float32,
         }  # fmt: skip
@@ -142,6 +142,10 @@ class GramState:
         for name, value in rest.items():
             setattr(state, name, np.array(value))
         return state
+
+    def crc_rows(self) -> NDArray[np.uint32]:
+        """(segments, T) CRC-32 of every segment in the sums."""
+        return np.concatenate(self.crc) if self.crc else np.zeros((0, self.plan.rows), np.uint32)
 
     def segments_done(self) -> list[tuple[int, int, int]]:
         """(column, lo, hi) of every segment in the sums, in the order of the rows of ``crc``."""

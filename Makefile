@@ -1,0 +1,43 @@
+# Two commands: `make demo` sets everything up and analyses a real run; `make test` sets up and passes the tests.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo test check format benchmark clean
+
+help:
+	@echo "make demo        set up and analyse the run under examples/"
+	@echo "make test        set up and run the tests"
+	@echo "make check       format, lint, types, arrows between the rooms"
+	@echo "make benchmark   measure against reading, BLAS and what people write instead"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "trajsvc needs Python 3.11 or newer; name one with: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt torch -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/trajsvc analyze examples/pythia-nano --store trajsvc-store
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+benchmark: $(STAMP)
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) trajsvc-store benchmarks/work

@@ -1,0 +1,120 @@
+"""What a person sees while an analysis runs: bytes, rate, time left, and the estimate of the map as it sharpens. On stderr."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from trajsvc.cli.output import errors_console, safe
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+    from trajsvc.gram.engine import Progress, ProgressCallback
+    from trajsvc.gram.plan import Plan
+    from trajsvc.trajectory import Trajectory
+
+ESTIMATE_SECONDS = 1.0
+
+
+class LiveObserver:
+    """Shows an analysis on a terminal; a few plain lines where stderr is none."""
+
+    def __init__(self) -> None:
+        self.console = errors_console()
+        self.bars: Bars | None = None
+        self._estimated = 0.0
+
+    def opened(self, trajectory: Trajectory) -> None:
+        rows = trajectory.rows
+        span = f"steps {rows[0].step} … {rows[-1].step}" if rows else ""
+        self.console.print(
+            f"{safe(trajectory.source.uri)}: {len(rows)} checkpoints, {span}, {trajectory.parameters:,} parameters, "
+            f"{trajectory.anatomy.architecture}",
+            highlight=False,
+        )
+        for left in trajectory.excluded:
+            self.console.print(f"  left out: step {left.step}, {safe(left.reason)}", style="yellow", highlight=False)
+
+    def planned(self, trajectory: Trajectory, plan: Plan, *, appended: int) -> None:
+        what = f"appending {appended} checkpoints" if appended else "reading"
+        self.console.print(
+            f"{what}: {size(trajectory.bytes)} in {len(plan.slabs)} slabs, {plan.threads} threads, "
+            f"{size(plan.projected_memory)} of memory",
+            highlight=False,
+        )
+
+    def progress(self) -> ProgressCallback:
+        return self._show
+
+    def _show(self, progress: Progress) -> None:
+        if self.console.is_terminal:
+            self._bar(progress)
+        if progress.state.exact or progress.bytes_done >= progress.bytes:
+            self.close()
+
+    def _bar(self, progress: Progress) -> None:
+        if self.bars is None:
+            self.bars = new_bars(self.console)
+            self.bars.add_task("computing", total=progress.bytes, completed=progress.bytes_resumed, note="")
+            self.bars.start()
+            if progress.bytes_resumed:
+                self.console.print(f"resumed after {size(progress.bytes_resumed)}", highlight=False)
+        task = self.bars.task_ids[0]
+        self.bars.update(task, completed=progress.bytes_done)
+        sampled = progress.state.cursor >= progress.state.plan.sample_slabs
+        if sampled and time.monotonic() - self._estimated > ESTIMATE_SECONDS:
+            self._estimated = time.monotonic()
+            self.bars.update(task, note=estimate(progress))
+
+    def close(self) -> None:
+        """Take the bars off; safe to call again."""
+        if self.bars is not None:
+            self.bars.stop()
+            self.bars = None
+
+
+def new_bars(console: object) -> Bars:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,  # type: ignore[arg-type]
+        transient=True,
+    )
+
+
+def estimate(progress: Progress) -> str:
+    """``MDS 0.8731 ± 0.0004``: the network's, from the sums so far."""
+    import numpy as np
+
+    from trajsvc.gram.estimate import group_replicates, with_error
+    from trajsvc.measures.base import GroupGram
+    from trajsvc.measures.maps import mds
+
+    state = progress.state
+    plan = state.plan
+    if plan.new < plan.rows:
+        return ""
+    steps = np.arange(plan.rows)
+    unknown = np.full(plan.rows, np.nan)
+
+    def network(gram: np.ndarray) -> float:
+        return float(mds(GroupGram("network", steps, gram, 1, unknown)))
+
+    value, error = with_error(network, *group_replicates(state, range(plan.blocks)))
+    return f"MDS {float(value):.4f}" + (f" ± {float(error):.2g}" if float(error) > 1e-12 else "")
+
+
+def size(count: float) -> str:
+    """Bytes for people: ``281.7 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
