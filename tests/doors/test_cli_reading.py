@@ -278,3 +278,25 @@ def test_a_pixel_of_the_written_map_has_the_colour_of_its_cosine(cli: Cli, made:
         close = np.abs(picture - np.array(colour)).max(axis=2) < 0.01
         rows, _columns = np.nonzero(close)
         assert len(rows) > 200, f"cell {i}, {j} is a square of its colour"
+
+
+def test_a_run_has_the_figures_that_it_has_the_checkpoints_and_layers_for(store: Path, tmp_path: Path) -> None:
+    import trajsvc
+    from trajsvc.cli.figures import run_figures
+
+    assert [stem for stem, _ in run_figures(trajsvc.open(store, "nano"))] == ["map", "measures", "layers", "qkv"]
+    assert [stem for stem, _ in run_figures(trajsvc.open(store, "mlp"))] == ["map", "measures", "layers"]
+    made_runs.commit(tmp_path, made_runs.make("short", made_runs.transformer_blocks(1), [0, 1]))
+    assert list(run_figures(trajsvc.open(tmp_path, "short"))) == []
+
+
+@pytest.mark.parametrize("steps", [[5], [0, 1], [0, 1, 2]])
+def test_short_runs_are_shown_by_every_command(tmp_path: Path, steps: list[int]) -> None:
+    made_runs.commit(tmp_path, made_runs.make("short", made_runs.transformer_blocks(1), steps))
+    cli = Cli(tmp_path)
+    for command in ("show", "map", "measures", "layers", "qkv", "compare"):
+        assert cli(command, "short").exit_code == 0, command
+        assert cli.json(command, "short")
+    for command in ("map", "measures", "layers", "qkv", "compare"):
+        result = cli(command, "short", "-o", tmp_path / f"{command}.pdf")
+        assert result.exit_code == 0, result.stderr

@@ -244,3 +244,19 @@ def test_ticks_are_few_and_hold_both_ends(count: int, most: int) -> None:
     places = tick_places(count, most)
     assert len(places) <= most
     assert not count or (places[0], places[-1]) == (0, count - 1)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_few_or_undefined_points_still_make_figures(tmp_path: Path, count: int) -> None:
+    nothing = [np.full(max(0, count - k), np.nan) for k in (2, 1, 0, 0, 1, 1)]
+    empty = np.full((count, count), np.nan)
+    steps = STEPS[:count]
+    figures = [
+        curves_figure(Curves(steps, *nothing)),
+        map_figure([Panel(empty, steps), Panel(empty[1:, 1:], steps[1:])], marks=[1]),
+        layer_grid([Panel(empty, steps)] * 3),
+        qkv_figure(["layer/0"], np.array([[empty] * 3]), steps, np.full((1, 3), np.nan), np.full((1, 3), np.nan)),
+        compare_figure(["a"], {"mds": [None]}),
+    ]
+    for number, figure in enumerate(figures):
+        assert save(figure, tmp_path / f"{number}.png", dpi=50).stat().st_size > 1000

@@ -22,10 +22,10 @@ from trajsvc.cli.terminal import number, step_number
 from trajsvc.errors import UsageError
 
 if TYPE_CHECKING:
-    from storage_schema.wire import CompareAnswer, CompareRow
+    from storage_schema.wire import CompareRow
     from trajsvc.run import Run
 
-SHOWN = ("mds", "relative_mds", "path_length", "tortuosity", "mean_update_angle", "mu", "alpha", "settling_step")
+SHOWN = ("mds", "relative_mds", "path_length", "tortuosity", "mean_update_angle", "mu", "alpha")
 
 
 def register(app: typer.Typer) -> None:
@@ -48,6 +48,7 @@ def compare(
     """Compare runs: directional similarity, length and straightness of the path, correlation of updates."""
     from storage_schema.wire import CompareRow
     from trajsvc import answers
+    from trajsvc.cli import figures
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     if by not in (None, "layer"):
@@ -56,10 +57,10 @@ def compare(
         raise UsageError("needs-figure", "--maps makes a figure", hint="add -o maps.png")
     opened = [open_run(store, name) for name in runs]
     if maps and output is not None:
-        return save_figure(_maps(opened, group, origin, steps), output, quiet)
+        return save_figure(figures.maps_beside(opened, group, origin, steps), output, quiet)
     answer = answers.compare(opened, _groups(opened, group, by), steps)
     if kind in FIGURES and output is not None:
-        return save_figure(_bars(answer), output, quiet)
+        return save_figure(figures.comparison(answer), output, quiet)
     if kind == "json":
         return emit(json_text(answer.model_dump()), output, quiet)
     if kind == "csv":
@@ -73,27 +74,10 @@ def _groups(runs: Sequence[Run], group: str, by: str | None) -> list[str]:
 
 
 def _table(rows: Sequence[CompareRow]) -> Any:
-    table = new_table(["run", "group", ">checkpoints", *(f">{name.replace('_', ' ')}" for name in SHOWN)])
+    table = new_table(
+        ["run", "group", ">checkpoints", *(f">{name.replace('_', ' ')}" for name in SHOWN), ">settles at"]
+    )
     for row in rows:
-        values = (number(getattr(row, name)) for name in SHOWN[:-1])
+        values = (number(getattr(row, name)) for name in SHOWN)
         table.add_row(safe(row.run), safe(row.group), str(row.checkpoints), *values, step_number(row.settling_step))
     return table
-
-
-def _bars(answer: CompareAnswer) -> Any:
-    """Bars of the runs, for one group; several groups have a bar each, in the order of the rows."""
-    from trajsvc.figures import compare_figure
-
-    one = len({row.group for row in answer.rows}) == 1
-    names = [row.run if one else f"{row.run} {row.group.removeprefix('layer/')}" for row in answer.rows]
-    return compare_figure(names, {name: [getattr(row, name) for row in answer.rows] for name in SHOWN})
-
-
-def _maps(runs: Sequence[Run], group: str, origin: int | None, steps: str | None) -> Any:
-    from trajsvc.figures import Panel, map_figure
-
-    panels = []
-    for run in runs:
-        values = run.trajectory_map(group, origin, steps)
-        panels.append(Panel(values.values, values["step"].values.tolist(), run.name))
-    return map_figure(panels, title=group if origin is None else f"{group}, relative to step {origin}")

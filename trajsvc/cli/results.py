@@ -68,13 +68,14 @@ def map_(
 ) -> None:
     """Show the trajectory map of a group: cosines between its checkpoints, or relative to an --origin."""
     from trajsvc import answers
+    from trajsvc.cli import figures
 
     kind = choose(form, output, ("json", "csv", "npy", "npz", *FIGURES))
     opened = open_run(store, run)
     if by_layer and kind not in FIGURES:
         raise UsageError("needs-figure", "--layers makes a figure", hint=f"trajsvc map {run} --layers -o layers.png")
     if kind in FIGURES and output is not None:
-        figure = layer_maps(opened, origin, steps) if by_layer else one_map(opened, group, origin, steps)
+        figure = figures.layers_of(opened, origin, steps) if by_layer else figures.map_of(opened, group, origin, steps)
         return save_figure(figure, output, quiet)
     answer = answers.trajectory_map(opened, group, origin, steps)
     if kind == "json":
@@ -121,39 +122,6 @@ def _print_map(run: Run, answer: MapAnswer, steps: str | None) -> None:
     console.print(f"[dim]trajsvc map {safe(run.name)} -o map.png makes the figure, -o map.npz the numbers[/dim]")
 
 
-def one_map(run: Run, group: str, origin: int | None, steps: str | None) -> Any:
-    """The figure of one group: its map, beside it the relative one at the first checkpoint; only the latter with an origin."""
-    from trajsvc.figures import Panel, map_figure
-
-    panels = []
-    chosen = run.gram(group, steps).steps
-    origins = [origin] if origin is not None else [None, int(chosen[0])] if len(chosen) > 1 else [None]
-    for at in origins:
-        values = run.trajectory_map(group, at, steps)
-        name = "trajectory map" if at is None else f"relative to step {at}"
-        panels.append(Panel(values.values, values["step"].values.tolist(), name))
-    return map_figure(panels, title=f"{run.name}: {group}", marks=phase_marks(run, group, steps))
-
-
-def layer_maps(run: Run, origin: int | None, steps: str | None) -> Any:
-    """The figure of all layers."""
-    from trajsvc.figures import Panel, layer_grid
-
-    panels = []
-    for group in run.layer_ids():
-        values = run.trajectory_map(group, origin, steps)
-        panels.append(Panel(values.values, values["step"].values.tolist(), group.removeprefix("layer/")))
-    what = "trajectory maps" if origin is None else f"maps relative to step {origin}"
-    return layer_grid(panels, title=f"{run.name}: {what} by layer", marks=phase_marks(run, "network", steps))
-
-
-def phase_marks(run: Run, group: str, steps: str | None) -> list[int]:
-    """First steps of the phases after the first."""
-    from trajsvc import answers
-
-    return [phase.start_step for phase in answers.phases(run, group, steps)[1:]]
-
-
 def measures(
     run: RunArgument,
     group: GroupOption = "network",
@@ -166,11 +134,12 @@ def measures(
 ) -> None:
     """Show the measures of a group: scalars, and curves against the step."""
     from trajsvc import answers
+    from trajsvc.cli import figures
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     opened = open_run(store, run)
     if kind in FIGURES and output is not None:
-        return save_figure(curves(opened, group, steps), output, quiet)
+        return save_figure(figures.curves_of(opened, group, steps), output, quiet)
     chosen = [name.strip() for name in names.split(",") if name.strip()] if names else None
     answer = answers.measures(opened, group, chosen, steps)
     if kind == "json":
@@ -222,17 +191,6 @@ def _curve_table(axis: str, columns: list[tuple[str, list[Any]]], steps: list[in
     return table
 
 
-def curves(run: Run, group: str, steps: str | None) -> Any:
-    """The figure of angles and norms of a group."""
-    from trajsvc.figures import Curves, curves_figure
-
-    names = ("update_angle", "apex_angle_init", "norm", "distance_from_init", "update_norm", "noise_floor")
-    values = {name: run.measure(name, group, steps).values for name in names}  # type: ignore[union-attr]
-    chosen = run.gram(group, steps).steps.tolist()
-    title = f"{run.name}: {group}"
-    return curves_figure(Curves(steps=chosen, **values), title=title, marks=phase_marks(run, group, steps))
-
-
 def layers(
     run: RunArgument,
     origin: OriginOption = None,
@@ -245,12 +203,13 @@ def layers(
     """Show the table of layers; as a figure, a map for every layer."""
     from storage_schema.wire import LayerRow
     from trajsvc import answers
+    from trajsvc.cli import figures
     from trajsvc.cli.summary import layer_table
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     opened = open_run(store, run)
     if kind in FIGURES and output is not None:
-        return save_figure(layer_maps(opened, origin, steps), output, quiet)
+        return save_figure(figures.layers_of(opened, origin, steps), output, quiet)
     rows = answers.layers(opened, steps)
     if kind == "json":
         return emit(json_text([row.model_dump() for row in rows]), output, quiet)
@@ -270,36 +229,16 @@ def qkv(
     """Show how differently Q, K and V move, layer by layer."""
     from storage_schema.wire import QkvRow
     from trajsvc import answers
+    from trajsvc.cli import figures
     from trajsvc.cli.summary import qkv_table
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     opened = open_run(store, run)
     answer = answers.qkv(opened, steps)
     if kind in FIGURES and output is not None:
-        return save_figure(_qkv_figure(opened, answer, steps), output, quiet)
+        return save_figure(figures.qkv_of(opened, answer, steps), output, quiet)
     if kind == "json":
         return emit(json_text(answer.model_dump()), output, quiet)
     if kind == "csv":
         return emit(csv_rows([r.model_dump() for r in answer.layers], list(QkvRow.model_fields)), output, quiet)
     return results_console().print(qkv_table(answer.layers))
-
-
-def _qkv_figure(run: Run, answer: Any, steps: str | None) -> Any:
-    import numpy as np
-
-    from trajsvc.figures import qkv_figure
-
-    maps = [
-        [run.trajectory_map(f"{row.group}/attention.{part}", steps=steps).values for part in "qkv"]
-        for row in answer.layers
-    ]
-    distances = [[row.distance_qk, row.distance_qv, row.distance_kv] for row in answer.layers]
-    settling = [[row.settling_step_q, row.settling_step_k, row.settling_step_v] for row in answer.layers]
-    return qkv_figure(
-        [row.layer for row in answer.layers],
-        np.array(maps),
-        answer.steps,
-        np.array(distances, dtype=np.float64),
-        np.array(settling, dtype=np.float64),
-        title=f"{run.name}: Q, K and V",
-    )

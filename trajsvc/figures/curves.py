@@ -79,7 +79,7 @@ def _update_norms(axes: Axes, steps: Array, curves: Curves) -> None:
 
 
 def _distance(axes: Axes, steps: Array, curves: Curves) -> None:
-    walk = np.sqrt(np.concatenate([[0.0], np.cumsum(np.square(curves.update_norm))]))
+    walk = np.sqrt(np.concatenate([[0.0], np.cumsum(np.square(curves.update_norm))]))[: len(steps)]
     axes.plot(steps, curves.distance_from_init, "o-", color=LINES[0], label="distance from first")
     axes.plot(steps, walk, color=GREY, linestyle="--", label="random walk")
     axes.plot(steps, curves.norm, color=LINES[1], label="norm")

@@ -90,8 +90,9 @@ def map_figure(
 def draw_map(axes: Axes, panel: Panel, scale: Scale, *, ticks: int, marks: Sequence[int] = ()) -> AxesImage:
     """Draw one map: rows and columns are checkpoints in order, the labels their step numbers."""
     axes.patch.set(facecolor="0.93", edgecolor="0.55", hatch="//////")
+    values = panel.values if panel.values.size else np.full((1, 1), np.nan)  # an empty image has no axes
     image = axes.imshow(
-        panel.values, cmap=scale.colormap(), vmin=scale.low, vmax=scale.high, interpolation="nearest", origin="upper"
+        values, cmap=scale.colormap(), vmin=scale.low, vmax=scale.high, interpolation="nearest", origin="upper"
     )
     at = tick_places(len(panel.steps), ticks)
     labels = [step_label(int(panel.steps[i])) for i in at]
