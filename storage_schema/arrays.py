@@ -5,6 +5,8 @@ A run is one zarr v3 group, ``<store>/runs/<name>.zarr``::
     gram         (block, basis, basis_2)  float64, chunk (1, T, T)   inner products in the update basis
     rounding     (block, step)            float64    expected squared norm of the stored type's rounding
     nonfinite    (block, step)            int64      count of NaN and infinite values
+    replicates   (replicate, block, basis, basis_2)  float64    the gram with each jackknife replicate left out;
+                                                 only in an estimate
     theta        (step, parameter)        stored type, chunks (1, 2**20); only in a self-contained run
     theta_archive  (step, parameter)      the same for cold storage: differences of ordered bits, compressed
     checkpoint/  step, label, fingerprint, dtype, files           (step)
@@ -22,6 +24,7 @@ SUFFIX: Final = ".zarr"
 GRAM: Final = "gram"
 ROUNDING: Final = "rounding"
 NONFINITE: Final = "nonfinite"
+REPLICATES: Final = "replicates"
 THETA: Final = "theta"
 THETA_ARCHIVE: Final = "theta_archive"
 CHECKPOINT: Final = "checkpoint"
@@ -31,6 +34,7 @@ DIMS: Final[dict[str, tuple[str, ...]]] = {
     GRAM: ("block", "basis", "basis_2"),
     ROUNDING: ("block", "step"),
     NONFINITE: ("block", "step"),
+    REPLICATES: ("replicate", "block", "basis", "basis_2"),
     THETA: ("step", "parameter"),
     THETA_ARCHIVE: ("step", "parameter"),
 }

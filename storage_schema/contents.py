@@ -50,6 +50,8 @@ class RunContents:
     """(block, step): Σ ulp²/12 over the block's values, the expected squared norm of their rounding"""
     nonfinite: NDArray[np.int64]
     """(block, step)"""
+    replicates: NDArray[np.float64] | None = None
+    """(replicate, block, basis, basis): for an estimate, the gram with each jackknife replicate of the sample left out"""
     attributes: dict[str, Any] = field(default_factory=dict)
     """JSON: source, architecture, findings (list), excluded (list of {step, label, reason}), left_out, notes, groups options,
     estimate (null when exact, else {fraction, …}), created, updated, version, plan"""

@@ -45,6 +45,8 @@ def stage(folder: Path, contents: RunContents, theta: ThetaLayout | None, archiv
     _gram(group, contents.gram)
     _array(group, arrays.ROUNDING, np.asarray(contents.rounding, np.float64))
     _array(group, arrays.NONFINITE, np.asarray(contents.nonfinite, np.int64))
+    if contents.replicates is not None:
+        _array(group, arrays.REPLICATES, np.asarray(contents.replicates, np.float64))
     _table(group.create_group(arrays.CHECKPOINT), "step", contents.checkpoints, arrays.CHECKPOINT_COLUMNS)
     _table(group.create_group(arrays.BLOCK), "block", contents.blocks, arrays.BLOCK_COLUMNS)
     if theta is not None:

@@ -140,6 +140,12 @@ class StoredRun:
     def _nonfinite(self) -> NDArray[np.int64]:
         return self._array(arrays.NONFINITE)
 
+    def replicates(self, blocks: Iterable[int] | None = None) -> NDArray[np.float64] | None:
+        """(R, T, T): the Gram of a set of blocks with each jackknife replicate of the sample left out; None for an exact run."""
+        if arrays.REPLICATES not in self.group:
+            return None
+        return np.asarray(self._array(arrays.REPLICATES)[:, self._indices(blocks)].sum(axis=1))
+
     def contents(self) -> RunContents:
         """All of the run but theta, in memory."""
         return RunContents(
@@ -149,6 +155,7 @@ class StoredRun:
             gram=self.block_grams(),
             rounding=self._rounding.copy(),
             nonfinite=self.nonfinite(),
+            replicates=self._array(arrays.REPLICATES) if arrays.REPLICATES in self.group else None,
             attributes=dict(self.attributes),
         )
 

@@ -16,7 +16,7 @@ from storage_schema.arrays import FLOAT_TYPES
 from storage_schema.contents import BlockTable, CheckpointTable, RunContents
 from trajsvc import integrity
 from trajsvc.gram.basis import appended
-from trajsvc.gram.estimate import estimated
+from trajsvc.gram.estimate import estimated, left_out_grams
 from trajsvc.gram.partial import GramState
 from trajsvc.gram.rounding import expected_rounding
 from trajsvc.trajectory import Row, Trajectory
@@ -66,6 +66,7 @@ def run_contents(
         gram=gram,
         rounding=rounding,
         nonfinite=state.nonfinite,
+        replicates=None if state.exact or state.plan.replicates < 2 else left_out_grams(state),
         attributes=attributes,
     )
 

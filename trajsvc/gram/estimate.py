@@ -35,6 +35,16 @@ def block_left_out(state: GramState, block: int) -> NDArray[np.float64] | None:
     return np.asarray((without - total * (size / all_counts)) * (1.0 - seen / size))
 
 
+def left_out_grams(state: GramState) -> NDArray[np.float64]:
+    """(R, block, T, T): every block's estimate with each replicate left out; equal to the estimate where a block is exact."""
+    grams = np.repeat(estimated(state)[None], max(1, state.plan.replicates), axis=0)
+    for block in range(state.plan.blocks):
+        deviations = block_left_out(state, block)
+        if deviations is not None:
+            grams[:, block] += deviations
+    return grams
+
+
 def group_replicates(state: GramState, blocks: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """A group's estimated Gram (T, T), and (R, T, T) the same with each replicate left out."""
     sizes = state.plan.block_sizes()
