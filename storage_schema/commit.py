@@ -84,14 +84,18 @@ def _sweep(run: Path, manifest: Manifest) -> None:
                 path.rmdir()
 
 
-def recover(run: Path, manifest: Manifest | None) -> None:
-    """Finishes what a crashed writer left: settles the committed generation, clears the next one's stage but for theta."""
+def recover(run: Path, manifest: Manifest | None, *, theta_of: str) -> None:
+    """Finishes what a crashed writer left: settles the committed generation, clears the next one's stage.
+
+    Rows of theta stay in the stage of the name ``theta_of``, whose writing can be resumed.
+    """
     if manifest is not None and (run / manifest.pending()).exists():
         settle(run, manifest)
+    (run / f".{MANIFEST}.new").unlink(missing_ok=True)
     following = f"{PENDING}{1 + (manifest.generation if manifest else 0)}"
     for path in run.glob(f"{PENDING}*"):
         if path.name == following:
-            clear(path)
+            clear(path, theta=path.name != theta_of)
         else:
             shutil.rmtree(path)
 

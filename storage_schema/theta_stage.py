@@ -57,7 +57,7 @@ class Spans:
             return None
         lo = self.stops[0] if self.starts and self.starts[0] == 0 else 0
         later = [s for s in self.starts if s > lo]
-        return lo, later[0] if later else size
+        return lo, min(size, later[0]) if later else size
 
     def pairs(self) -> list[list[int]]:
         return [list(pair) for pair in zip(self.starts, self.stops, strict=True)]
@@ -112,10 +112,7 @@ class ThetaStage:
         self.resumed = bool(self._rows)
 
     def _resume(self) -> dict[int, list[list[int]]]:
-        try:
-            kept = json.loads(self._progress.read_bytes())
-        except (FileNotFoundError, ValueError):
-            return {}
+        kept = _read(self._progress)
         if kept.get("identity") != self._identity:
             return {}
         return {row: spans for rows, spans in kept["written"] for row in rows}
@@ -193,3 +190,16 @@ class ThetaStage:
         finally:
             os.close(fd)
         return key, FileEntry(size + len(tail), hasher.hexdigest())
+
+
+def resumable(progress: Path) -> str:
+    """Name of the stage whose rows ``progress`` knows; empty where there is none."""
+    return str(_read(progress).get("identity", {}).get("folder", ""))
+
+
+def _read(progress: Path) -> dict[str, Any]:
+    try:
+        kept = json.loads(progress.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return kept if isinstance(kept, dict) else {}

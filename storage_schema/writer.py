@@ -21,7 +21,7 @@ from storage_schema.staging import gram_span, stage
 from storage_schema.stored import StoredRun
 from storage_schema.stored_types import widen
 from storage_schema.theta_layout import ThetaLayout
-from storage_schema.theta_stage import ThetaStage
+from storage_schema.theta_stage import ThetaStage, resumable
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -60,7 +60,7 @@ class RunWriter:
         self.hold()
         try:
             with writing(self.path):
-                commit.recover(self.path, _manifest(self.path))
+                commit.recover(self.path, _manifest(self.path), theta_of=resumable(self.work / PROGRESS))
             self._current = _stored(self.path)
         except BaseException:
             self.release()

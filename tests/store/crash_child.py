@@ -1,0 +1,98 @@
+"""What the crash tests run in a process of its own: a writer that commits generation after generation."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+from made_runs import make_contents
+
+from storage_schema import arrays
+from storage_schema.problems import DiskFull
+from storage_schema.runstore import RunStore, RunWriter
+
+COLUMNS = 50
+ROWS = 3
+
+
+def theta_of(mark: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.arange(ROWS * COLUMNS, dtype=np.float32).reshape(ROWS, COLUMNS) + mark
+
+
+def contents_of(mark: int) -> Any:
+    """Generation ``mark``: more blocks each time, so that files come, change and stay."""
+    sizes = (COLUMNS - 1 - mark % 3,) + (1,) * (1 + mark % 3)
+    return make_contents(ROWS, sizes=sizes, mark=mark, seed=mark)
+
+
+def commit_next(writer: RunWriter) -> int:
+    """One more generation; every third is without theta."""
+    mark = 1 + (writer.current.generation if writer.current else 0)
+    if mark % 3 == 0:
+        return writer.commit(contents_of(mark), theta="drop").generation
+    theta = theta_of(mark)
+    writer.theta_begin(COLUMNS, "float32", range(ROWS), key=str(mark))
+    for row in range(ROWS):
+        writer.write_theta(row, 0, theta[row].data)
+    return writer.commit(contents_of(mark)).generation
+
+
+def prepare() -> None:
+    arrays.THETA_CHUNK = 20  # type: ignore[misc]  # three files a row
+    arrays.GRAM_SHARD_BYTES = 72  # type: ignore[misc]  # a file a block
+
+
+def commit_for_ever(root: str, acknowledged: Connection) -> None:
+    """Sends each generation's number once it is committed."""
+    prepare()
+    store = RunStore(root)
+    while True:
+        with store.writer("run") as writer:
+            for _ in range(3):
+                acknowledged.send(commit_next(writer))
+
+
+def die_at(root: str, event: int, answer: Connection) -> None:
+    """Commits once and kills itself, without a word, before its ``event``-th change of a file below ``root``.
+
+    Every way of Python to a file (open, rename, remove, mkdir, rmdir) raises an audit event, which is counted.
+    """
+    prepare()
+    left = [event]
+
+    def count(name: str, args: tuple[Any, ...]) -> None:
+        if name not in ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"):
+            return
+        if not str(args[0]).startswith(root) or (name == "open" and not _writes(args)):
+            return
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+    with RunStore(root).writer("run") as writer:
+        commit_next(writer)
+    answer.send(event - left[0])
+
+
+def _writes(args: tuple[Any, ...]) -> bool:
+    flags = args[2] if isinstance(args[2], int) else 0
+    return bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+
+
+def commit_within(root: str, limit: int, answer: Connection) -> None:
+    """Commits once with files limited to ``limit`` bytes; answers what came of it."""
+    prepare()
+    with RunStore(root).writer("run") as writer:
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            said = f"committed {commit_next(writer)}"
+        except DiskFull as full:
+            said = f"DiskFull: {full.hint}"
+        answer.send(said)
