@@ -1,0 +1,113 @@
+"""``trajsvc watch``: adds the checkpoints of a training that goes on, each when it is whole."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trajsvc.cli.analyze import (
+    HeadsOption,
+    MemoryOption,
+    NameOption,
+    RulesOption,
+    SkipOption,
+    SourceArgument,
+    ThreadsOption,
+    make_options,
+    stop_on_interrupt,
+)
+from trajsvc.cli.options import QuietOption, StoreOption
+from trajsvc.cli.output import errors_console, report
+from trajsvc.errors import EXIT_INTERRUPTED, NotFound, TryAgain
+
+if TYPE_CHECKING:
+    from trajsvc.analysis import Options, Outcome
+
+EPILOG = """Example:  trajsvc watch checkpoints/my-run --interval 60
+
+A checkpoint is taken when its files have kept their size and time for --settle seconds. ^C ends it; nothing is lost."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``watch`` to ``app``."""
+    app.command("watch", epilog=EPILOG)(watch)
+
+
+def watch(
+    source: SourceArgument,
+    store: StoreOption = None,
+    name: NameOption = None,
+    interval: Annotated[float, typer.Option("--interval", metavar="SECONDS", help="How often to look.")] = 30.0,
+    settle: Annotated[
+        float, typer.Option("--settle", metavar="SECONDS", help="How long a file must rest before it is read.")
+    ] = 10.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once, add what is whole, and leave.")] = False,
+    copy: Annotated[bool, typer.Option("--copy", help="Keep the parameters too.")] = False,
+    memory: MemoryOption = None,
+    threads: ThreadsOption = None,
+    rules: RulesOption = None,
+    heads: HeadsOption = None,
+    skip_damaged: SkipOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Analyse a folder again and again while training writes to it, reading only whole, new checkpoints."""
+    from trajsvc.run import default_store
+
+    options = make_options(
+        memory=memory, preview=None, rules=rules, threads=threads, device=None, heads=heads, copy=copy,
+        skip_damaged=skip_damaged,
+    )  # fmt: skip
+    with stop_on_interrupt() as stop:
+        while not stop.is_set():
+            outcome = look(source, store or default_store(), name, options, settle, stop)
+            if outcome is not None and outcome.new_steps and not quiet:
+                _say(outcome)
+            if once:
+                return
+            stop.wait(interval)
+    raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def look(
+    source: str, store: Path, name: str | None, options: Options, settle: float, stop: threading.Event
+) -> Outcome | None:
+    """One round: what was added, or None when there is nothing yet or it must be tried again."""
+    from trajsvc.analysis import run_analysis
+    from trajsvc.gram.slabs import Cancelled
+    from trajsvc.sources.resolve import open_source
+    from trajsvc.sources.settled import SettledSource
+
+    try:
+        opened = open_source(source)
+    except NotFound as error:
+        if error.kind != "no-checkpoints":
+            raise
+        return None
+    try:
+        whole = SettledSource(opened, settle)
+        if not whole.checkpoints():
+            return None
+        return run_analysis(whole, store, name, options, stop=stop)
+    except TryAgain as error:
+        report(error)
+        return None
+    except Cancelled:
+        return None
+    finally:
+        opened.close()
+
+
+def _say(outcome: Outcome) -> None:
+    from trajsvc.run import open as open_stored
+
+    run = open_stored(outcome.store, outcome.name)
+    steps = ", ".join(map(str, outcome.new_steps[-5:]))
+    errors_console().print(
+        f"{time.strftime('%H:%M:%S')}  {outcome.name}: + step {steps}; {len(run.steps)} checkpoints, MDS {run.mds():.4f}",
+        highlight=False,
+        markup=False,
+    )

@@ -1,0 +1,58 @@
+"""A source less the checkpoints that are still being written."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from storage_schema.wire import Finding
+from trajsvc.sources.base import CheckpointRef, CheckpointSource, CheckpointTensors
+from trajsvc.sources.local import settled
+
+
+class SettledSource:
+    """A ``CheckpointSource`` that shows only those checkpoints of another whose files have rested for ``quiet`` seconds."""
+
+    def __init__(self, source: CheckpointSource, quiet: float) -> None:
+        self.source, self.quiet = source, quiet
+
+    @property
+    def uri(self) -> str:
+        return self.source.uri
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @cached_property
+    def _parted(self) -> tuple[tuple[CheckpointRef, ...], tuple[CheckpointRef, ...]]:
+        whole, growing = [], []
+        for checkpoint in self.source.checkpoints():
+            (whole if settled(checkpoint, self.quiet) else growing).append(checkpoint)
+        return tuple(whole), tuple(growing)
+
+    def checkpoints(self) -> tuple[CheckpointRef, ...]:
+        return self._parted[0]
+
+    def findings(self) -> tuple[Finding, ...]:
+        growing = [
+            Finding(
+                kind="growing",
+                severity="info",
+                message=f"step {c.step} is still being written; it is left for later",
+                steps=(c.step,),
+            )
+            for c in self._parted[1]
+        ]
+        return (*self.source.findings(), *growing)
+
+    def tensors(self, checkpoint: CheckpointRef) -> CheckpointTensors:
+        return self.source.tensors(checkpoint)
+
+    def read(self, file: str, offset: int, out: memoryview) -> None:
+        self.source.read(file, offset, out)
+
+    def unchanged(self, checkpoint: CheckpointRef) -> bool:
+        return self.source.unchanged(checkpoint)
+
+    def close(self) -> None:
+        self.source.close()
