@@ -48,7 +48,7 @@ def qkv_figure(
     grid = figure.add_gridspec(2, 1, height_ratios=(upper, lower))
     above, below = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     places = above.subplots(3 * bands, across, squeeze=False)
-    scale = scale_of(list(maps.reshape(-1, *maps.shape[2:])), limits)
+    scale = scale_of([values for layer in maps for values in layer], limits)
     for column in range(bands * across):
         stack = places[3 * (column // across) : 3 * (column // across) + 3, column % across]
         if column < len(layers):
