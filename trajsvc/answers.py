@@ -138,19 +138,10 @@ def qkv_row(run: Run, group: str, steps: Steps) -> QkvRow:
     """Q, K and V of one layer."""
     from trajsvc.measures.heterogeneity import qkv_heterogeneity
 
-    grams = {part: run.gram(f"{group}/attention.{part}", steps) for part in PARTS}
-    found = qkv_heterogeneity(grams["q"], grams["k"], grams["v"])
-    mds = {f"mds_{part}": MEASURES["mds"].compute(gram) for part, gram in grams.items()}
-    settling = {f"settling_step_{part}": MEASURES["settling_step"].compute(gram) for part, gram in grams.items()}
-    return QkvRow(
-        layer=group.removeprefix("layer/"),
-        group=group,
-        distance_qk=plain(found.distance_qk),
-        distance_qv=plain(found.distance_qv),
-        distance_kv=plain(found.distance_kv),
-        heterogeneity=plain(found.mean),
-        **plain(mds | settling),
-    )
+    parts = [run.gram(f"{group}/attention.{part}", steps) for part in PARTS]
+    facts = plain(asdict(qkv_heterogeneity(*parts)))
+    known = {name: value for name, value in facts.items() if name in QkvRow.model_fields}
+    return QkvRow(layer=group.removeprefix("layer/"), group=group, heterogeneity=facts["mean"], **known)
 
 
 def qkv(run: Run, steps: Steps = None) -> QkvAnswer:

@@ -37,9 +37,9 @@ class MeasureMethods(ABC):
         """Mean of all entries of the trajectory map."""
         return self._scalar("mds", group, steps)
 
-    def relative_mds(self, group: str = "network", steps: Steps = None) -> float:
-        """Mean of all entries of the relative trajectory map at the first point."""
-        return self._scalar("relative_mds", group, steps)
+    def relative_mds(self, group: str = "network", origin: int | None = None, steps: Steps = None) -> float:
+        """Mean of all entries of the relative trajectory map at ``origin``, by default the first point."""
+        return self._scalar("relative_mds", group, steps, origin=origin)
 
     def update_angle(self, group: str = "network", steps: Steps = None) -> DataArray:
         """Angle between successive updates in degrees, (T − 2)."""
@@ -85,6 +85,10 @@ class MeasureMethods(ABC):
         """Path length over ‖θ_{T−1} − θ_0‖."""
         return self._scalar("tortuosity", group, steps)
 
+    def update_map(self, group: str = "network", steps: Steps = None) -> DataArray:
+        """Cosines between all pairs of updates, (T − 1, T − 1)."""
+        return self._array("update_map", group, steps)
+
     def mu(self, group: str = "network", steps: Steps = None) -> float:
         """Mean inner product of distinct normalised updates."""
         return self._scalar("mu", group, steps)
@@ -92,6 +96,10 @@ class MeasureMethods(ABC):
     def alpha(self, group: str = "network", steps: Steps = None) -> float:
         """Root mean square inner product of distinct normalised updates."""
         return self._scalar("alpha", group, steps)
+
+    def inv_sqrt_parameters(self, group: str = "network", steps: Steps = None) -> float:
+        """1/√P, what ``alpha`` is for independent random directions."""
+        return self._scalar("inv_sqrt_parameters", group, steps)
 
     def mu_lag(self, group: str = "network", steps: Steps = None) -> DataArray:
         """Mean of g_i · g_{i+k} over i, for every lag k, (T − 1)."""
@@ -113,9 +121,29 @@ class MeasureMethods(ABC):
         """Share of update cosines above ``random_bound``."""
         return self._scalar("nonrandom_fraction", group, steps)
 
+    def nonrandom_fraction_absolute(self, group: str = "network", steps: Steps = None) -> float:
+        """Share of absolute update cosines above ``random_bound``."""
+        return self._scalar("nonrandom_fraction_absolute", group, steps)
+
     def explained_variance(self, group: str = "network", steps: Steps = None) -> DataArray:
-        """Share of each principal component of the points."""
+        """Share of each principal component of the points, (T − 1)."""
         return self._array("explained_variance", group, steps)
+
+    def explained_variance_updates(self, group: str = "network", steps: Steps = None) -> DataArray:
+        """Share of each principal component of the updates, (T − 2)."""
+        return self._array("explained_variance_updates", group, steps)
+
+    def participation_ratio(self, group: str = "network", steps: Steps = None) -> float:
+        """(Σλ)²/Σλ² of the points' centred Gram: an effective number of dimensions."""
+        return self._scalar("participation_ratio", group, steps)
+
+    def participation_ratio_updates(self, group: str = "network", steps: Steps = None) -> float:
+        """(Σλ)²/Σλ² of the updates' centred Gram."""
+        return self._scalar("participation_ratio_updates", group, steps)
+
+    def random_walk_mds(self, group: str = "network", steps: Steps = None) -> float:
+        """Mean of all entries of ``random_walk``: what ``relative_mds`` is compared to."""
+        return self._scalar("random_walk_mds", group, steps)
 
     def random_walk(self, group: str = "network", steps: Steps = None) -> DataArray:
         """The relative trajectory map expected of a random walk with the same update norms."""

@@ -32,7 +32,7 @@ from trajsvc.errors import NotFound, UsageError
 from trajsvc.labelled import label
 from trajsvc.measured import MeasureMethods, Steps
 from trajsvc.measures.base import GroupGram
-from trajsvc.measures.registry import MEASURES, compute
+from trajsvc.measures.registry import measure_named
 from trajsvc.sources.steps import select_steps
 from trajsvc.store_errors import store_errors
 
@@ -234,11 +234,10 @@ class Run(MeasureMethods):
 
         Raises NotFound (``measure-not-found``, ``group-not-found``, ``step-not-found``).
         """
-        if name not in MEASURES:
-            compute([name], self.gram(group, steps))  # raises with the names that are close
+        measure = measure_named(name)
         gram = self.gram(group, steps)
         given = {k: v for k, v in parameters.items() if v is not None}
-        return label(MEASURES[name], MEASURES[name].compute(gram, **given), gram, given)
+        return label(measure, measure.compute(gram, **given), gram, given)
 
     def measures(
         self, group: str = "network", names: Sequence[str] | None = None, steps: Steps = None

@@ -146,6 +146,7 @@ def some_curves(noise: float = 0.0) -> Curves:
     update = rng.uniform(0.5, 1, n - 1)
     floor = np.full(n - 1, 0.01)
     floor[:2] = noise
+    below = floor >= 1
     return Curves(
         STEPS,
         rng.uniform(20, 90, n - 2),
@@ -154,6 +155,7 @@ def some_curves(noise: float = 0.0) -> Curves:
         rng.uniform(0, 4, n),
         update,
         floor,
+        below,
     )
 
 
@@ -169,14 +171,16 @@ def test_curves_stand_at_their_steps_with_the_random_walk_beside_them() -> None:
     np.testing.assert_array_equal(cone.lines[0].get_xdata(), STEPS[1:])
     assert angles.get_xscale() == "symlog"
     assert (
-        curves_figure(Curves([0, 10, 20, 30], *(np.ones(k) for k in (2, 3, 4, 4, 3, 3)))).axes[0].get_xscale()
+        curves_figure(Curves([0, 10, 20, 30], *(np.ones(k) for k in (2, 3, 4, 4, 3, 3)), np.zeros(3, bool)))
+        .axes[0]
+        .get_xscale()
         == "linear"
     )
 
 
 def test_updates_that_rounding_explains_are_shaded() -> None:
-    assert not figure_bands(curves_figure(some_curves(noise=0.1)))
-    assert len(figure_bands(curves_figure(some_curves(noise=0.9)))) == 2
+    assert not figure_bands(curves_figure(some_curves(noise=0.9)))
+    assert len(figure_bands(curves_figure(some_curves(noise=1.2)))) == 2
 
 
 def figure_bands(figure: Any) -> list[Any]:
@@ -252,7 +256,7 @@ def test_few_or_undefined_points_still_make_figures(tmp_path: Path, count: int) 
     empty = np.full((count, count), np.nan)
     steps = STEPS[:count]
     figures = [
-        curves_figure(Curves(steps, *nothing)),
+        curves_figure(Curves(steps, *nothing, np.zeros(max(0, count - 1), bool))),
         map_figure([Panel(empty, steps), Panel(empty[1:, 1:], steps[1:])], marks=[1]),
         layer_grid([Panel(empty, steps)] * 3),
         qkv_figure(["layer/0"], np.array([[empty] * 3]), steps, np.full((1, 3), np.nan), np.full((1, 3), np.nan)),

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import xarray
 from made_runs import STEPS, Made, cosines
-from trajsvc.measures.registry import MEASURES
 
 import trajsvc
 from storage_schema.wire import MeasuresAnswer
 from trajsvc.errors import NotFound, UsageError
+from trajsvc.measures.registry import MEASURES
 
 
 @pytest.fixture
@@ -129,6 +129,8 @@ def test_scalars_are_floats_that_the_vectors_confirm(run: trajsvc.Run, made: Mad
     points = made.vectors(layer="0")
     assert run.mds("layer/0") == pytest.approx(cosines(points).mean())
     assert run.relative_mds("layer/0") == pytest.approx(cosines(points[1:] - points[0]).mean())
+    relative = np.delete(points - points[3], 3, axis=0)
+    assert run.relative_mds("layer/0", origin=4) == pytest.approx(cosines(relative).mean())
     length = np.linalg.norm(np.diff(points, axis=0), axis=1).sum()
     assert run.path_length("layer/0") == pytest.approx(length)
     assert run.tortuosity("layer/0") == pytest.approx(length / np.linalg.norm(points[-1] - points[0]))
@@ -140,7 +142,8 @@ def test_scalars_are_floats_that_the_vectors_confirm(run: trajsvc.Run, made: Mad
 
 def test_every_measure_of_the_registry_answers_and_has_its_own_method(run: trajsvc.Run) -> None:
     for name, measure in MEASURES.items():
-        found = run.measure(name)
+        found = getattr(run, name)()
+        assert np.array_equal(found, run.measure(name), equal_nan=True)
         if measure.dims:
             assert isinstance(found, xarray.DataArray)
             assert found.dims == measure.dims

@@ -63,12 +63,13 @@ def layers_of(run: Run, origin: int | None = None, steps: str | None = None) -> 
 def curves_of(run: Run, group: str, steps: str | None = None) -> Figure:
     """Angles and norms of a group against the step."""
     from trajsvc.figures import Curves, curves_figure
+    from trajsvc.measures.nulls import below_floor
     from trajsvc.measures.registry import MEASURES
 
     gram = run.gram(group, steps)
     names = ("update_angle", "apex_angle_init", "norm", "distance_from_init", "update_norm", "noise_floor")
     values = {name: np.asarray(MEASURES[name].compute(gram), dtype=np.float64) for name in names}
-    curves = Curves(steps=gram.steps.tolist(), **values)
+    curves = Curves(steps=gram.steps.tolist(), **values, below_floor=below_floor(gram))
     return curves_figure(curves, title=f"{run.name}: {group}", marks=_marks(run, group, steps))
 
 

@@ -23,7 +23,8 @@ class Curves:
     """One group's curves at T ``steps``.
 
     ``update_angle`` (T − 2) and ``apex_angle_init`` (T − 1) in degrees, ``norm`` and ``distance_from_init`` (T),
-    ``update_norm`` (T − 1), and ``noise_floor`` (T − 1), the share of every update that rounding explains.
+    ``update_norm`` (T − 1), ``noise_floor`` (T − 1), the share of every update that rounding explains, and ``below_floor``
+    (T − 1), whether it could explain the whole update.
     """
 
     steps: Sequence[int]
@@ -33,6 +34,7 @@ class Curves:
     distance_from_init: Array
     update_norm: Array
     noise_floor: Array
+    below_floor: NDArray[np.bool_]
 
 
 @in_paper_style
@@ -40,7 +42,7 @@ def curves_figure(curves: Curves, *, title: str = "", marks: Sequence[int] = ())
     """Four panels against the step: angles between updates, sizes of updates, distance travelled, angle of the cone.
 
     Grey dashed lines are a random walk with the same update norms: successive updates at 90°, and a distance of
-    sqrt(Σ ‖U_k‖²). Grey bands are the updates that rounding of the stored type could explain (noise floor ≥ 1/2).
+    sqrt(Σ ‖U_k‖²). Grey bands are the updates that rounding of the stored type could explain.
     """
     steps = np.asarray(curves.steps, dtype=np.float64)
     figure = new_figure(PAGE, 4.2)
@@ -51,7 +53,7 @@ def curves_figure(curves: Curves, *, title: str = "", marks: Sequence[int] = ())
     _cone(places[1, 1], steps, curves)
     for axes in places.ravel():
         step_axis(axes, curves.steps)
-        _noise_bands(axes, steps, curves.noise_floor)
+        _noise_bands(axes, steps, curves.below_floor)
         for mark in marks:
             axes.axvline(mark, color="black", linewidth=0.6, linestyle=":")
         legend_above(axes)
@@ -92,7 +94,7 @@ def _cone(axes: Axes, steps: Array, curves: Curves) -> None:
     axes.set_ylabel("cone angle at first point (°)")
 
 
-def _noise_bands(axes: Axes, steps: Array, noise_floor: Array) -> None:
-    """A band over every update of which rounding could be half or more."""
-    for k in np.flatnonzero(np.nan_to_num(noise_floor) >= 0.5):
+def _noise_bands(axes: Axes, steps: Array, below_floor: NDArray[np.bool_]) -> None:
+    """A band over every update that rounding could explain."""
+    for k in np.flatnonzero(below_floor):
         axes.axvspan(float(steps[k]), float(steps[k + 1]), color="0.9", linewidth=0, zorder=0)
