@@ -32,13 +32,15 @@ def engine(folder: Path, work: Path, **options: Any) -> Result:
 
     from trajsvc.analysis import Options, run_analysis
     from trajsvc.sources.resolve import open_source
+    from workers.local import ThreadPool
 
     store = work / "store"
     if not options.pop("keep", False):
         shutil.rmtree(store, ignore_errors=True)
     begun = time.perf_counter()
     source = open_source(folder)
-    outcome = run_analysis(source, store, "bench", Options(threads=os.cpu_count() or 1, **options))
+    threads = os.cpu_count() or 1
+    outcome = run_analysis(source, store, "bench", Options(threads=threads, **options), ThreadPool(threads))
     seconds = time.perf_counter() - begun
     import trajsvc
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,18 +16,15 @@ from trajsvc import assemble
 from trajsvc.copying import ThetaSink
 from trajsvc.errors import TrajsvcError, TryAgain, UsageError
 from trajsvc.gram.devices import GPU_CHUNK, check_device, kernel_factory
-from trajsvc.gram.engine import ProgressCallback, compute
+from trajsvc.gram.engine import ProgressCallback, SlabPool, compute
 from trajsvc.gram.plan import Plan, make_plan
-from trajsvc.settings import Settings, parse_bytes, parse_share
 from trajsvc.sources.base import CheckpointSource
-from trajsvc.sources.resolve import open_source
 from trajsvc.store_errors import store_errors
 from trajsvc.trajectory import Trajectory, open_trajectory
 from trajsvc.version import __version__
 
 if TYPE_CHECKING:
     from trajsvc.anatomy.rules import Rules
-    from trajsvc.run import Run
 
 DEFAULT_SAMPLE = 0.01
 
@@ -83,69 +80,12 @@ class Outcome:
     left_out: tuple[int, ...] = field(default=())
 
 
-def analyze(
-    source: str | Path | CheckpointSource,
-    *,
-    store: str | Path | None = None,
-    name: str | None = None,
-    steps: str | Sequence[int] | None = None,
-    memory: str | int | None = None,
-    threads: int | None = None,
-    device: str | None = None,
-    precision: str = "float32",
-    rules: str | Path | Rules | None = None,
-    heads: int | None = None,
-    copy: bool = False,
-    archive: bool = False,
-    preview: str | float | None = None,
-    recompute: bool = False,
-    skip_damaged: bool = False,
-) -> Run:
-    """Analyse a sequence of checkpoints and return the run, whose measures are labelled xarray objects.
-
-    ``source`` is a folder, a glob or a CheckpointSource; ``store`` and ``name`` say where the result is kept (default:
-    ``TRAJSVC_STORE`` or ``./trajsvc-store``, and the folder's name); ``memory`` is the engine's budget (``"512MiB"``). Called again
-    it resumes an interrupted analysis, appends new checkpoints, or returns what is there. ``preview="1%"`` stops at an
-    estimate. Raises TrajsvcError.
-    """
-    from trajsvc.run import open as open_run
-
-    settings = Settings()
-    options = Options(
-        steps=steps,
-        memory=parse_bytes(memory) if isinstance(memory, str) else memory or settings.memory,
-        threads=threads or settings.threads,
-        device=device or settings.device,
-        precision=precision,
-        rules=_rules(rules),
-        heads=heads,
-        copy=copy,
-        archive=archive,
-        preview=parse_share(preview) if isinstance(preview, str) else preview,
-        recompute=recompute,
-        skip_damaged=skip_damaged,
-    )
-    opened = open_source(source) if isinstance(source, str | Path) else source
-    try:
-        outcome = run_analysis(opened, Path(store or settings.store), name, options)
-    finally:
-        opened.close()
-    return open_run(outcome.store, outcome.name)
-
-
-def _rules(rules: str | Path | Rules | None) -> Rules | None:
-    if isinstance(rules, str | Path):
-        from trajsvc.anatomy.rules import load_rules
-
-        return load_rules(rules)
-    return rules
-
-
 def run_analysis(
     source: CheckpointSource,
     store: Path,
     name: str | None,
     options: Options,
+    pool: SlabPool,
     observer: Observer | None = None,
     stop: threading.Event | None = None,
 ) -> Outcome:
@@ -156,7 +96,7 @@ def run_analysis(
     with store_errors():
         for attempt in (1, 2):
             try:
-                return _attempt(source, store, name, options, observer, stop or threading.Event())
+                return _attempt(source, store, name, options, pool, observer, stop or threading.Event())
             except TryAgain as error:
                 if error.kind != "file-changed" or attempt == 2:
                     raise
@@ -164,7 +104,13 @@ def run_analysis(
 
 
 def _attempt(
-    source: CheckpointSource, store: Path, name: str | None, options: Options, observer: Observer, stop: threading.Event
+    source: CheckpointSource,
+    store: Path,
+    name: str | None,
+    options: Options,
+    pool: SlabPool,
+    observer: Observer,
+    stop: threading.Event,
 ) -> Outcome:
     trajectory = open_trajectory(
         source, steps=options.steps, rules=options.rules, heads=options.heads, skip_damaged=options.skip_damaged
@@ -187,7 +133,7 @@ def _attempt(
     plan = plan_of(trajectory, options, new=new, sample=_sample_fraction(old, options))
     observer.planned(trajectory, plan, appended=new if contents is not None else 0)
     with runs.writer(run) as writer:
-        _compute_and_commit(writer, trajectory, plan, options, contents, observer, stop)
+        _compute_and_commit(writer, trajectory, plan, options, contents, pool, observer, stop)
     action = "estimated" if options.preview else "appended" if contents is not None else "computed"
     return Outcome(run, store, action, tuple(r.step for r in trajectory.rows[len(trajectory.rows) - new :]), left_out)
 
@@ -256,6 +202,7 @@ def _compute_and_commit(
     plan: Plan,
     options: Options,
     old: RunContents | None,
+    pool: SlabPool,
     observer: Observer,
     stop: threading.Event,
 ) -> None:
@@ -273,6 +220,7 @@ def _compute_and_commit(
             trajectory,
             plan,
             kernel_factory(options.device, plan),
+            pool,
             journal=journal,
             sink=sink,
             progress=observer.progress(),

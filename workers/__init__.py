@@ -1,1 +1,1 @@
-"""Runs jobs: pools, devices and the job runner."""
+"""Runs slabs and jobs: pools on this machine; clusters and the job runner come here too."""

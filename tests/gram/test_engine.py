@@ -21,6 +21,7 @@ from trajsvc.gram.estimate import estimated, group_replicates, standard_error
 from trajsvc.gram.partial import GramState
 from trajsvc.gram.plan import make_plan
 from trajsvc.gram.slabs import Cancelled
+from workers.local import ThreadPool
 
 MIB = 2**20
 TOLERANCE = 6e-7
@@ -38,7 +39,7 @@ DEVICES = ["cpu", "torch:cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 def gram_of(theta: MemoryTheta, device: str = "cpu", **plan: Any) -> GramState:
     made = make_plan(theta.columns, len(theta.values[0]), **plan)
-    return compute(theta, made, kernel_factory(device, made))
+    return compute(theta, made, kernel_factory(device, made), ThreadPool(made.threads))
 
 
 @dataclass
@@ -116,7 +117,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(theta: MemoryTheta, compact
     plan = make_plan(theta.columns, 9, slab=MIB // 4)
     assert len(plan.slabs) > 12
     kernel = kernel_factory("cpu", plan)
-    whole = compute(theta, plan, kernel)
+    whole = compute(theta, plan, kernel, ThreadPool(2))
     for stop_after in range(1, len(plan.slabs) - 8):  # the last ones may be under way when the stop comes
         journal = MemoryJournal(nbytes=2**40 if compact else 0)
         stop = threading.Event()
@@ -126,9 +127,9 @@ def test_an_interrupted_run_resumes_to_the_same_bits(theta: MemoryTheta, compact
                 stop.set()
 
         with pytest.raises(Cancelled):
-            compute(theta, plan, kernel, journal=journal, stop=stop, progress=halt)
+            compute(theta, plan, kernel, ThreadPool(2), journal=journal, stop=stop, progress=halt)
         theta.reads.clear()
-        state = compute(theta, plan, kernel, journal=journal)
+        state = compute(theta, plan, kernel, ThreadPool(2), journal=journal)
         assert state.gram.tobytes() == whole.gram.tobytes()
         assert (state.fingerprint == whole.fingerprint).all()
         assert np.array_equal(state.zeros, whole.zeros)
@@ -204,7 +205,7 @@ def test_estimates_after_the_sample_cover_the_truth() -> None:
     for seed in range(8):
         theta = make_theta(8, size=0.3, large=2**21, seed=seed)
         plan = make_plan(theta.columns, 8)
-        state = compute(theta, plan, kernel_factory("cpu", plan), until=plan.sample_slabs)
+        state = compute(theta, plan, kernel_factory("cpu", plan), ThreadPool(2), until=plan.sample_slabs)
         assert state.fraction < 0.05
         assert not state.exact
         gram, without = group_replicates(state, [0, 1, 2, 3, 4])
@@ -228,7 +229,7 @@ def test_the_estimate_sharpens_until_it_is_exact() -> None:
             _, without = group_replicates(progress.state, range(5))
             errors.append(float(standard_error(np.stack([_cosines(g) for g in without])).max()))
 
-    state = compute(theta, plan, kernel_factory("cpu", plan), progress=note)
+    state = compute(theta, plan, kernel_factory("cpu", plan), ThreadPool(2), progress=note)
     assert len(errors) > 3
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 1e-14

@@ -124,7 +124,8 @@ def analyze(
 
 def make_options(*, memory: str | None, preview: str | None, rules: Path | None, **given: Any) -> Options:
     """Options of an analysis from the command line's words, the rest from the settings."""
-    from trajsvc.analysis import Options, load_rules_file
+    from trajsvc.analysis import Options
+    from trajsvc.embedded import load_rules_of
     from trajsvc.errors import UsageError
     from trajsvc.settings import Settings, parse_bytes, parse_share
 
@@ -136,7 +137,7 @@ def make_options(*, memory: str | None, preview: str | None, rules: Path | None,
     return Options(
         memory=parse_bytes(memory) if memory else settings.memory,
         preview=parse_share(preview) if preview else None,
-        rules=load_rules_file(rules),
+        rules=load_rules_of(rules),
         **given,
     )
 
@@ -148,12 +149,15 @@ def run_analysis(source: str, store: Path | None, name: str | None, options: Opt
     from trajsvc.gram.slabs import Cancelled
     from trajsvc.run import default_store
     from trajsvc.sources.resolve import open_source
+    from workers.local import ThreadPool
 
     observer: Observer = analysis.Silent() if quiet else LiveObserver()
     opened_source = open_source(source)
     with stop_on_interrupt() as stop:
         try:
-            return analysis.run_analysis(opened_source, store or default_store(), name, options, observer, stop)
+            return analysis.run_analysis(
+                opened_source, store or default_store(), name, options, ThreadPool(options.threads), observer, stop
+            )
         except (Cancelled, KeyboardInterrupt):
             if not quiet:
                 errors_console().print("stopped; the same command resumes where it was", highlight=False)

@@ -80,6 +80,7 @@ def look(
     from trajsvc.gram.slabs import Cancelled
     from trajsvc.sources.resolve import open_source
     from trajsvc.sources.settled import SettledSource
+    from workers.local import ThreadPool
 
     try:
         opened = open_source(source)
@@ -91,7 +92,7 @@ def look(
         whole = SettledSource(opened, settle)
         if not whole.checkpoints():
             return None
-        return run_analysis(whole, store, name, options, stop=stop)
+        return run_analysis(whole, store, name, options, ThreadPool(options.threads), stop=stop)
     except TryAgain as error:
         report(error)
         return None

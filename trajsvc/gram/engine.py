@@ -1,16 +1,14 @@
-"""Runs a plan: slabs on a pool of threads, their results added in the plan's order and made durable as they arrive.
+"""Runs a plan: slabs on a pool, their results added in the plan's order and made durable as they arrive.
 
-Threads read ahead: one more than compute, and only reading happens outside the computing slots, so while every core
-multiplies the next slab's bytes are on their way. BLAS runs one thread in each.
+Workers read ahead: there is one more than slots to compute in, and only reading happens outside the slots, so while every
+core multiplies the next slab's bytes are on their way. BLAS runs one thread in each.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -50,10 +48,27 @@ class Progress:
 ProgressCallback = Callable[[Progress], None]
 
 
+class SlabPool(Protocol):
+    """Where slabs are computed: threads here, other machines elsewhere."""
+
+    @property
+    def threads(self) -> int:
+        """How many slabs are multiplied at once."""
+        ...
+
+    def results(
+        self, task: Callable[[Slab], SlabResult], slabs: Iterable[Slab], halt: threading.Event
+    ) -> Iterator[SlabResult]:
+        """Results of ``task`` in the order of ``slabs``. When the consumer leaves early, ``halt`` is set and running tasks are
+        waited for."""
+        ...
+
+
 def compute(
     theta: Theta,
     plan: Plan,
     kernel: Callable[[], Kernel],
+    pool: SlabPool,
     *,
     journal: Journal | None = None,
     sink: RowSink | None = None,
@@ -91,7 +106,7 @@ def compute(
             workers.put(worker)
 
     with one_blas_thread():
-        for slab, result in zip(todo, in_order(todo, task, plan.threads + 1, halt), strict=True):
+        for slab, result in zip(todo, pool.results(task, todo, halt), strict=True):
             if journal is not None:
                 journal.append(slab.index, result.arrays(), {})
             state.add(result)
@@ -116,28 +131,6 @@ def resume(plan: Plan, journal: Journal | None) -> GramState:
     return state
 
 
-def in_order(
-    slabs: Iterable[Slab], task: Callable[[Slab], SlabResult], threads: int, halt: threading.Event
-) -> Iterator[SlabResult]:
-    """Results of ``task`` in the order of ``slabs``, at most one waiting result for each thread beyond those running.
-
-    When the consumer leaves early (an error, ^C), ``halt`` is set and the running tasks are waited for."""
-    with ThreadPoolExecutor(threads, thread_name_prefix="trajsvc-slab", initializer=_one_torch_thread) as pool:
-        waiting: deque[Future[SlabResult]] = deque()
-        try:
-            for slab in slabs:
-                waiting.append(pool.submit(task, slab))
-                if len(waiting) > threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except BaseException:
-            halt.set()
-            for future in waiting:
-                future.cancel()
-            raise
-
-
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """BLAS at one thread while our own threads run: theirs would compete for the same cores."""
@@ -145,9 +138,3 @@ def one_blas_thread() -> Iterator[None]:
 
     with threadpool_limits(1):
         yield
-
-
-def _one_torch_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)

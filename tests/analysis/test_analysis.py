@@ -1,0 +1,332 @@
+"""The main job on real files: exact maps, resumption, appending, copies, previews, and what is wrong with a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_runs import HIDDEN, attention_part, cosines, flat, shapes, trajectory, write_run, write_step
+
+import trajsvc
+from storage_schema.runstore import RunStore
+from trajsvc.errors import DamagedCheckpoint, LimitExceeded, NotFound, TrajsvcError, TryAgain
+from trajsvc.run import Run
+
+NAMES = list(shapes())
+
+
+def grams(run: Run) -> np.ndarray:
+    return run.gram("network").gram
+
+
+@pytest.mark.parametrize("update", [1e-2, 1e-4, 1e-6])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_maps_and_angles_meet_the_oracle(tmp_path: Path, update: float, dtype: torch.dtype) -> None:
+    if dtype == torch.float32 and update < 1e-5:
+        update = 1e-5  # smaller ones are below float32's own spacing
+    states = trajectory(7, update=update, dtype=dtype)
+    run = trajsvc.analyze(write_run(tmp_path / "run", states), store=tmp_path / "store")
+    theta = flat(states, NAMES)
+    np.testing.assert_allclose(run.trajectory_map().values, cosines(theta), atol=1e-6)
+    np.testing.assert_allclose(run.trajectory_map(origin=0).values, cosines(theta[1:] - theta[0]), atol=1e-6)
+    updates = np.diff(theta, axis=0)
+    np.testing.assert_allclose(run.update_norm().values, np.linalg.norm(updates, axis=1), rtol=1e-6)
+    angle = np.degrees(np.arccos([cosines(updates)[i, i + 1] for i in range(5)]))
+    np.testing.assert_allclose(run.update_angle().values, angle, atol=1e-4)
+    for layer in (0, 1):
+        for part in "qkv":
+            found = run.trajectory_map(f"layer/{layer}/attention.{part}", origin=0).values
+            piece = attention_part(states, layer, part)
+            np.testing.assert_allclose(found, cosines(piece[1:] - piece[0]), atol=1e-6)
+
+
+def test_formats_mix_and_zero_vectors_are_undefined(tmp_path: Path) -> None:
+    states = trajectory(5, dtype=torch.float16)
+    run = trajsvc.analyze(write_run(tmp_path / "run", states, kinds=("safetensors", "torch")), store=tmp_path / "s")
+    group = "tensor/gpt_neox.layers.0.attention.dense.bias"
+    found = run.trajectory_map(group).values
+    assert np.isnan(found[0]).all()
+    np.testing.assert_allclose(found, cosines(flat(states, [group.removeprefix("tensor/")])), atol=1e-6)
+    assert run.measures(group)["undefined"]["points"] == 1
+
+
+def test_checkpoints_are_ordered_by_number_and_steps_selected(tmp_path: Path) -> None:
+    states = trajectory(4)
+    folder = write_run(tmp_path / "run", states, steps=[2, 10, 100, 1000])
+    run = trajsvc.analyze(folder, store=tmp_path / "store")
+    assert run.steps.tolist() == [2, 10, 100, 1000]
+    some = trajsvc.analyze(folder, store=tmp_path / "store", name="some", steps="2,1000")
+    np.testing.assert_allclose(grams(some), run.gram("network", steps="2,1000").gram, rtol=1e-6, atol=1e-9)
+
+
+def test_a_new_checkpoint_is_appended_and_equals_a_computation_anew(tmp_path: Path) -> None:
+    states = trajectory(8)
+    folder, store = tmp_path / "run", tmp_path / "store"
+    write_run(folder, states[:7])
+    trajsvc.analyze(folder, store=store)
+    before = RunStore(store).open("run")
+    old = before.block_grams()
+    write_step(folder, 700, states[7])
+    run = trajsvc.analyze(folder, store=store)
+    after = RunStore(store).open("run")
+    assert after.block_grams()[:, :7, :7].tobytes() == old.tobytes()
+    anew = trajsvc.analyze(folder, store=tmp_path / "other")
+    scale = np.sqrt(np.diag(grams(anew)))
+    assert np.max(np.abs(grams(run) - grams(anew)) / np.outer(scale, scale)) < 1e-6
+    assert after.checkpoints.fingerprint == RunStore(tmp_path / "other").open("run").checkpoints.fingerprint
+    generation = after.generation
+    trajsvc.analyze(folder, store=store)
+    assert RunStore(store).open("run").generation == generation
+
+
+def test_a_checkpoint_that_changed_is_not_mistaken_for_the_old_one(tmp_path: Path) -> None:
+    states = trajectory(6)
+    folder, store = write_run(tmp_path / "run", states[:5]), tmp_path / "store"
+    trajsvc.analyze(folder, store=store)
+    write_step(folder, 200, states[5])
+    run = trajsvc.analyze(folder, store=store)
+    expected = [*states[:2], states[5], *states[3:5]]
+    np.testing.assert_allclose(run.trajectory_map().values, cosines(flat(expected, NAMES)), atol=1e-6)
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_analysis_resumes_to_the_same_bits(tmp_path: Path, kill: signal.Signals) -> None:
+    folder = write_run(tmp_path / "run", trajectory(24, vocab=20_000))
+    whole = trajsvc.analyze(folder, store=tmp_path / "whole", memory="64MiB", threads=1)
+    command = [sys.executable, str(Path(__file__).with_name("slow_analysis.py")), str(folder), str(tmp_path / "store")]
+    slow = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert slow.stdout is not None
+    for line in slow.stdout:
+        if line.startswith("slab 3"):
+            slow.send_signal(kill)
+            break
+    slow.stdout.close()
+    assert slow.wait() == (-kill if kill == signal.SIGKILL else 130)
+    assert RunStore(tmp_path / "store").names() == ()
+    done = subprocess.run([*command, "--fast"], capture_output=True, text=True, check=True)
+    assert "resumed" in done.stdout
+    stored, expected = (RunStore(tmp_path / s).open("run") for s in ("store", "whole"))
+    assert stored.block_grams().tobytes() == expected.block_grams().tobytes()
+    assert stored.checkpoints.fingerprint == expected.checkpoints.fingerprint
+    assert np.array_equal(stored.nonfinite(), expected.nonfinite())
+    assert whole.steps.tolist() == trajsvc.open(tmp_path / "store", "run").steps.tolist()
+
+
+def test_a_copy_holds_every_bit_and_needs_no_original(tmp_path: Path) -> None:
+    states = trajectory(4, dtype=torch.bfloat16)
+    run = trajsvc.analyze(write_run(tmp_path / "run", states), store=tmp_path / "store", copy=True)
+    stored = RunStore(tmp_path / "store").open("run")
+    offset = dict(zip(stored.blocks.name, stored.blocks.offset.tolist(), strict=True))
+    size = dict(zip(stored.blocks.name, stored.blocks.size.tolist(), strict=True))
+    for row, state in enumerate(states):
+        for name in ("gpt_neox.embed_in.weight", "gpt_neox.final_layer_norm.weight"):
+            out = bytearray(2 * size[name])
+            stored.read_theta(row, offset[name], offset[name] + size[name], memoryview(out))
+            assert bytes(out) == state[name].view(torch.int16).numpy().tobytes()
+        fused = state["gpt_neox.layers.1.attention.query_key_value.weight"].view(torch.int16).numpy()
+        for part in range(3):
+            name = f"gpt_neox.layers.1.attention.query_key_value.weight[{'qkv'[part]}]"
+            out = bytearray(2 * size[name])
+            stored.read_theta(row, offset[name], offset[name] + size[name], memoryview(out))
+            assert bytes(out) == fused.reshape(4, 3, HIDDEN // 4, HIDDEN)[:, part].tobytes()
+    plain = trajsvc.analyze(tmp_path / "run", store=tmp_path / "plain")
+    assert grams(plain).tobytes() == grams(run).tobytes()
+
+
+def test_a_copy_goes_on_when_checkpoints_are_added(tmp_path: Path) -> None:
+    states = trajectory(5)
+    folder, store = write_run(tmp_path / "run", states[:4]), tmp_path / "store"
+    trajsvc.analyze(folder, store=store, copy=True)
+    write_step(folder, 400, states[4])
+    trajsvc.analyze(folder, store=store)
+    stored = RunStore(store).open("run")
+    assert stored.theta is not None
+    assert stored.theta.rows == 5
+    assert stored.verify() == ()
+
+
+def test_a_preview_says_how_far_it_may_be_off_and_is_refined(tmp_path: Path) -> None:
+    states = trajectory(6, update=0.3, vocab=30_000)
+    folder, store = write_run(tmp_path / "run", states), tmp_path / "store"
+    preview = trajsvc.analyze(folder, store=store, preview="1%")
+    assert preview.estimate is not None
+    assert preview.estimate["fraction"] < 0.05
+    exact = trajsvc.analyze(folder, store=store)
+    assert exact.estimate is None
+    off = np.abs(preview.trajectory_map().values - exact.trajectory_map().values)
+    assert 0 < off.max() < 0.1
+    again = trajsvc.analyze(folder, store=tmp_path / "other")
+    assert grams(again).tobytes() == grams(exact).tobytes()
+
+
+def test_non_finite_checkpoints_are_flagged_and_left_out(tmp_path: Path) -> None:
+    states = trajectory(6)
+    states[3]["gpt_neox.embed_in.weight"][5, 5] = torch.nan
+    run = trajsvc.analyze(write_run(tmp_path / "run", states), store=tmp_path / "store")
+    assert run.steps.tolist() == [0, 100, 200, 400, 500]
+    kept = [*states[:3], *states[4:]]
+    np.testing.assert_allclose(
+        run.trajectory_map(origin=0).values[:4], cosines(flat(kept, NAMES)[1:] - flat(kept, NAMES)[0]), atol=1e-6
+    )
+    found = [f for f in run.findings if f["kind"] == "non-finite"]
+    assert [f["steps"] for f in found] == [[300]]
+    assert found[0]["tensors"] == ["gpt_neox.embed_in.weight"]
+
+
+def test_what_is_wrong_is_reported(tmp_path: Path) -> None:
+    states = trajectory(12)
+    states[4] = {n: v.clone() for n, v in states[3].items()}
+    states[7]["gpt_neox.layers.1.mlp.dense_h_to_4h.weight"] = (
+        states[11]["embed_out.weight"].flatten()[: 4 * HIDDEN * HIDDEN].reshape(4 * HIDDEN, HIDDEN).clone()
+    )
+    states[9]["embed_out.weight"][:350] = 0
+    folder = write_run(tmp_path / "run", states)
+    odd = states[5] | {"gpt_neox.embed_in.weight": torch.zeros(10, HIDDEN)}
+    write_step(folder, 550, odd)
+    run = trajsvc.analyze(folder, store=tmp_path / "store")
+    kinds = {f["kind"]: f for f in run.findings}
+    assert kinds["identical"]["steps"] == [300, 400]
+    assert any(f["kind"] == "zero-update" and f["steps"] == [300, 400] for f in run.findings)
+    assert kinds["outlier"]["steps"] == [700]
+    assert "gpt_neox.layers.1.mlp.dense_h_to_4h.weight" in kinds["outlier"]["tensors"]
+    assert kinds["mostly-zero"]["steps"] == [900]
+    assert kinds["shape-change"]["steps"] == [550]
+    assert [e["step"] for e in run.excluded] == [550]
+    assert np.isnan(run.update_angle().values[2:4]).all()
+
+
+def test_a_flipped_byte_in_a_torch_file_is_caught_and_nothing_is_left(tmp_path: Path) -> None:
+    states = trajectory(3)
+    folder = write_run(tmp_path / "run", states, kinds=("torch",))
+    file = folder / "step100" / "pytorch_model.bin"
+    data = bytearray(file.read_bytes())
+    at = data.find(states[1]["embed_out.weight"].numpy().tobytes()[:64])
+    data[at + 1000] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(DamagedCheckpoint) as caught:
+        trajsvc.analyze(folder, store=tmp_path / "store")
+    assert caught.value.kind == "checksum-mismatch"
+    assert caught.value.step == 100
+    assert "embed_out.weight" in str(caught.value)
+    assert RunStore(tmp_path / "store").names() == ()
+    assert not list((tmp_path / "store").rglob("*journal*"))
+
+
+def test_a_file_that_changes_while_it_is_read_fails_the_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_run(tmp_path / "run", trajectory(3))
+    from trajsvc.sources.local import LocalSource
+
+    changes = iter([True, False])
+    original = LocalSource.unchanged
+    tried = []
+
+    def touched_once(self: LocalSource, checkpoint: object) -> bool:
+        if next(changes, False):
+            os.utime(folder / "step100" / "model.safetensors", ns=(1, 1))
+            tried.append(1)
+        return original(self, checkpoint)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(LocalSource, "unchanged", touched_once)
+    try:
+        run = trajsvc.analyze(folder, store=tmp_path / "store")
+        assert run.steps.tolist() == [0, 100, 200]
+    except TryAgain as error:
+        assert error.kind == "file-changed"
+    assert tried
+
+
+def test_damaged_checkpoints_fail_the_run_or_are_left_out(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", trajectory(4))
+    file = folder / "step200" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(TrajsvcError) as caught:
+        trajsvc.analyze(folder, store=tmp_path / "store")
+    assert caught.value.step == 200
+    assert str(file) in str(caught.value)
+    assert RunStore(tmp_path / "store").names() == ()
+    run = trajsvc.analyze(folder, store=tmp_path / "store", skip_damaged=True)
+    assert run.steps.tolist() == [0, 100, 300]
+    assert [f["steps"] for f in run.findings if f["kind"] == "unreadable"] == [[200]]
+
+
+def test_a_budget_that_cannot_be_kept_is_refused_before_the_start(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", trajectory(4))
+    with pytest.raises(LimitExceeded) as caught:
+        trajsvc.analyze(folder, store=tmp_path / "store", memory="1MiB")
+    assert "--memory" in caught.value.hint
+
+
+def test_nothing_to_read_is_said_plainly(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        trajsvc.analyze(tmp_path / "absent", store=tmp_path / "store")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NotFound):
+        trajsvc.analyze(tmp_path / "empty", store=tmp_path / "store")
+
+
+def test_one_checkpoint_is_a_run(tmp_path: Path) -> None:
+    run = trajsvc.analyze(write_run(tmp_path / "run", trajectory(1)), store=tmp_path / "store")
+    assert run.trajectory_map().values.tolist() == [[1.0]]
+    assert run.update_angle().shape == (0,)
+    assert np.isnan(run.relative_mds())
+
+
+def test_peak_memory_stays_within_the_budget(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", trajectory(40, vocab=40_000))
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("slow_analysis.py")),
+        str(folder),
+        str(tmp_path / "store"),
+        "--memory",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    peak = json.loads(done.stdout.splitlines()[-1])["peak"]
+    total = sum(f.stat().st_size for f in folder.rglob("*.safetensors"))
+    assert total > 400 * 2**20
+    assert peak < 96 * 2**20
+
+
+def test_the_command_line_says_what_it_did(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", trajectory(5))
+
+    def command(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "trajsvc", *words], capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+        assert done.returncode == code, done.stderr
+        return done
+
+    answer = json.loads(command("analyze", str(folder), "--format", "json").stdout)
+    assert {"run", "store", "steps", "parameters", "summary", "integrity"} <= set(answer)
+    assert answer["steps"] == [0, 100, 200, 300, 400]
+    plan = json.loads(command("plan", str(folder), "--format", "json").stdout)
+    assert plan["architecture"] == "gpt-neox"
+    assert plan["bytes"] == 5 * 4 * answer["parameters"]
+    human = command("analyze", str(folder), "--no-figures")
+    assert "relative MDS" in human.stdout
+    assert "nothing new" in human.stderr
+    assert command("analyze", str(folder), "--quiet", "--no-figures").stderr == ""
+    command("analyze", str(tmp_path / "absent"), code=4)
+    command("analyze", str(folder), "--steps", "nonsense", code=2)
+    command("analyze", str(folder), "--memory", "1MiB", "--name", "other", code=4)
+    assert "all is well" in command("doctor").stdout
+    write_step(folder, 500, trajectory(6)[5])
+    command("watch", str(folder), "--once", "--settle", "100")
+    assert len(json.loads(command("show", "run", "--format", "json").stdout)["layers"]) == 2
+    assert len(json.loads(command("map", "run", "--format", "json").stdout)["steps"]) == 5
+    command("watch", str(folder), "--once", "--settle", "0")
+    assert len(json.loads(command("map", "run", "--format", "json").stdout)["steps"]) == 6
+    started = time.perf_counter()
+    command("measures", "run", "--format", "json")
+    assert time.perf_counter() - started < 10

@@ -1,0 +1,74 @@
+"""Everything on this machine: ``trajsvc.analyze``, which puts a source, a pool of threads and a store together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trajsvc.analysis import Options, run_analysis
+from trajsvc.run import Run
+from trajsvc.run import open as open_run
+from trajsvc.settings import Settings, parse_bytes, parse_share
+from trajsvc.sources.base import CheckpointSource
+from trajsvc.sources.resolve import open_source
+from workers.local import ThreadPool
+
+if TYPE_CHECKING:
+    from trajsvc.anatomy.rules import Rules
+
+
+def analyze(
+    source: str | Path | CheckpointSource,
+    *,
+    store: str | Path | None = None,
+    name: str | None = None,
+    steps: str | Sequence[int] | None = None,
+    memory: str | int | None = None,
+    threads: int | None = None,
+    device: str | None = None,
+    precision: str = "float32",
+    rules: str | Path | Rules | None = None,
+    heads: int | None = None,
+    copy: bool = False,
+    archive: bool = False,
+    preview: str | float | None = None,
+    recompute: bool = False,
+    skip_damaged: bool = False,
+) -> Run:
+    """Analyse a sequence of checkpoints and return the run, whose measures are labelled xarray objects.
+
+    ``source`` is a folder, a glob or a CheckpointSource; ``store`` and ``name`` say where the result is kept (default:
+    ``TRAJSVC_STORE`` or ``./trajsvc-store``, and the folder's name); ``memory`` is the engine's budget (``"512MiB"``). Called again
+    it resumes an interrupted analysis, appends new checkpoints, or returns what is there. ``preview="1%"`` stops at an
+    estimate. Raises TrajsvcError.
+    """
+    settings = Settings()
+    options = Options(
+        steps=steps,
+        memory=parse_bytes(memory) if isinstance(memory, str) else memory or settings.memory,
+        threads=threads or settings.threads,
+        device=device or settings.device,
+        precision=precision,
+        rules=load_rules_of(rules),
+        heads=heads,
+        copy=copy,
+        archive=archive,
+        preview=parse_share(preview) if isinstance(preview, str) else preview,
+        recompute=recompute,
+        skip_damaged=skip_damaged,
+    )
+    opened = open_source(source) if isinstance(source, str | Path) else source
+    try:
+        outcome = run_analysis(opened, Path(store or settings.store), name, options, ThreadPool(options.threads))
+    finally:
+        opened.close()
+    return open_run(outcome.store, outcome.name)
+
+
+def load_rules_of(rules: str | Path | Rules | None) -> Rules | None:
+    if isinstance(rules, str | Path):
+        from trajsvc.anatomy.rules import load_rules
+
+        return loadload_rules_of(rules)
+    return rules
