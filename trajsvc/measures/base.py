@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+
+RETURN: Final = 1e-12
+"""A sum of updates whose squared norm is below this share of its terms' magnitudes, Σ|U_k·U_l|, has come back to where it
+began: what is left is rounding of the products, and the sum counts as the zero vector."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +35,20 @@ class GroupGram:
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> GroupGram:
         """The same group at a subset of its checkpoints (strictly increasing indices).
 
-        The new updates are sums of the old ones, so nothing cancels: G' = S G Sᵀ with S of zeros and ones.
+        The new updates are sums of the old ones, so nothing cancels: G' = S G Sᵀ with S of zeros and ones. An update that
+        returns to its beginning (see ``RETURN``) becomes exactly zero.
         """
         index = np.asarray(indices, dtype=np.int64)
         if index.size == 0 or np.any(np.diff(index) <= 0) or index[0] < 0 or index[-1] >= len(self.steps):
             raise ValueError(f"checkpoint indices must increase within 0 … {len(self.steps) - 1}")
         sums = np.zeros((len(index), len(self.steps)))
         sums[0, : index[0] + 1] = 1.0
-        for row, (before, here) in enumerate(zip(index[:-1], index[1:], strict=True), start=1):
+        for row, (before, here) in enumerate(pairwise(index), start=1):
             sums[row, before + 1 : here + 1] = 1.0
-        return GroupGram(self.group, self.steps[index], sums @ self.gram @ sums.T, self.parameters, self.rounding[index])
+        gram = sums @ self.gram @ sums.T
+        gone = np.diag(gram) <= RETURN * np.einsum("ik,kl,il->i", sums, np.abs(self.gram), sums, optimize=True)
+        gram[gone] = gram[:, gone] = 0.0
+        return GroupGram(self.group, self.steps[index], gram, self.parameters, self.rounding[index])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,101 @@
+"""Arithmetic in the update basis: squared distances, cosines and angles that do not lose small quantities.
+
+A trajectory is a path through *stations*: station 0 is the zero vector, station t + 1 is θ_t. The basis vectors
+[θ_0, U_1, …, U_{T-1}] are the legs of that path, so the difference of two stations is a plain sum of neighbouring legs and
+its squared norm is the sum of a block of the Gram: nothing large is subtracted. Everything is float64.
+
+For vectors a, b with d = a − b, the quantity kept is x = 1 − cos(a, b), in [0, 2]:
+
+    x = (‖d‖² − δ²) / (2 ‖a‖ ‖b‖),   δ = ‖a‖ − ‖b‖ = (‖a‖² − ‖b‖²) / (‖a‖ + ‖b‖) = d·(a + b) / (‖a‖ + ‖b‖)
+
+where a and b are close (‖d‖² < ‖a‖ ‖b‖), and x = 1 − a·b / (‖a‖ ‖b‖) elsewhere, which loses nothing there. The angle is
+2 atan2(√x, √(2 − x)). With a zero vector x is NaN.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trajsvc.measures.base import RETURN, Array
+
+
+def station_coefficients(count: int) -> Array:
+    """(T + 1, T): the stations 0, θ_0, …, θ_{T-1} of T = ``count`` points in the update basis; entries are zeros and ones."""
+    return np.tri(count + 1, count, -1)
+
+
+def squared_distances(gram: Array) -> Array:
+    """‖station_i − station_j‖² for all pairs, (T + 1, T + 1), from the (T, T) Gram in the update basis.
+
+    Entry (i, j), i < j, is the sum of the block of legs i … j − 1, accumulated from its own corner so that legs outside the
+    block, however long, leave no error in it. Row and column 0 hold ‖θ_t‖². A sum that is below ``RETURN`` times the sum of its
+    terms' magnitudes is a return to the same place and is exactly 0.
+    """
+    blocks = _block_sums(gram)
+    return np.where(blocks <= RETURN * _block_sums(np.abs(gram)), 0.0, blocks)
+
+
+def _block_sums(gram: Array) -> Array:
+    """S_ij = Σ_{i ≤ k, l < j} G_kl for i ≤ j, symmetric, in O(T²)."""
+    count = len(gram)
+    columns = np.cumsum(np.triu(gram)[::-1], axis=0)[::-1]
+    corners = np.triu(2.0 * columns - np.diag(gram)[None, :])
+    sums = np.zeros((count + 1, count + 1))
+    sums[:count, 1:] = np.cumsum(corners, axis=1)
+    upper = np.triu(sums, 1)
+    return upper + upper.T
+
+
+def one_minus_cosine(aa: Array, bb: Array, ab: Array, dd: Array, excess: Array) -> Array:
+    """x = 1 − cos(a, b) from aa = ‖a‖², bb = ‖b‖², ab = a·b, dd = ‖a − b‖², excess = ‖a‖² − ‖b‖²; NaN for a zero vector."""
+    a, b = np.sqrt(np.maximum(aa, 0.0)), np.sqrt(np.maximum(bb, 0.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        near = (dd - (excess / (a + b)) ** 2) / (2.0 * a * b)
+        far = 1.0 - ab / (a * b)
+        x = np.clip(np.where(dd < a * b, near, far), 0.0, 2.0)
+    return np.where((a > 0.0) & (b > 0.0), x, np.nan)
+
+
+def one_minus_cosine_map(gram: Array, origin: int = 0) -> Array:
+    """x_ij = 1 − cos(station_i − station_o, station_j − station_o), (T + 1, T + 1); row and column ``origin`` are NaN.
+
+    With legs U_k between stations i < j and a_i = station_i − station_o, the excess ‖a_j‖² − ‖a_i‖² is
+    Σ_k U_k·(a_i + a_j), again a sum of small things. O(T³) by two matrix products.
+    """
+    points = station_coefficients(len(gram))
+    points -= points[origin].copy()
+    legs = points @ gram
+    distances = squared_distances(gram)
+    along = np.zeros_like(distances)
+    along[:, 1:] = np.cumsum(np.triu(legs), axis=1)
+    gain = np.triu(2.0 * along + distances, 1)
+    squares = distances[:, origin]
+    x = one_minus_cosine(squares[:, None], squares[None, :], legs @ points.T, distances, gain.T - gain)
+    np.fill_diagonal(x, np.where(squares > 0.0, 0.0, np.nan))
+    return x
+
+
+def one_minus_cosine_of_basis(gram: Array) -> Array:
+    """x_ij = 1 − cos of all pairs of the vectors whose Gram this is, (n, n); zero vectors give NaN."""
+    squares = np.diag(gram).copy()
+    distances = squares[:, None] + squares[None, :] - 2.0 * gram
+    x = one_minus_cosine(squares[:, None], squares[None, :], gram, distances, squares[:, None] - squares[None, :])
+    np.fill_diagonal(x, np.where(squares > 0.0, 0.0, np.nan))
+    return x
+
+
+def degrees(x: Array) -> Array:
+    """The angle in degrees, 0 … 180, whose cosine is 1 − x: 2 atan2(√x, √(2 − x))."""
+    return np.asarray(np.degrees(2.0 * np.arctan2(np.sqrt(x), np.sqrt(2.0 - x))))
+
+
+def mean_defined(values: Array) -> float:
+    """Mean of the values that are not NaN; NaN when there are none."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else float("nan")
+
+
+def zero_updates(gram: Array) -> NDArray[np.bool_]:
+    """(T − 1,): which updates are the zero vector."""
+    return np.diag(gram)[1:] <= 0.0

@@ -1,0 +1,71 @@
+"""Lengths of a trajectory: norms, distances, the path, and where it comes to rest. Unit: that of the parameters.
+
+The norm of a zero vector is 0; what divides by it is NaN. Source: *Hallmarks* (arXiv 2403.07379) for norms and distances along
+the trajectory; path length over displacement is the usual tortuosity of a path.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trajsvc.measures.base import Array, GroupGram
+from trajsvc.measures.geometry import squared_distances
+from trajsvc.measures.maps import trajectory_map
+
+SETTLED = 0.9
+
+
+def norm(gram: GroupGram) -> Array:
+    """‖θ_t‖, (T)."""
+    return np.sqrt(squared_distances(gram.gram)[0, 1:])
+
+
+def distance_from_init(gram: GroupGram) -> Array:
+    """‖θ_t − θ_0‖, (T); the first is 0."""
+    return np.sqrt(squared_distances(gram.gram)[1, 1:])
+
+
+def update_norm(gram: GroupGram) -> Array:
+    """‖θ_{t+1} − θ_t‖ for t = 0 … T − 2, (T − 1)."""
+    return np.sqrt(np.maximum(np.diagonal(gram.gram)[1:], 0.0))
+
+
+def path_length(gram: GroupGram) -> float:
+    """Σ_t ‖θ_{t+1} − θ_t‖ over the checkpoints of the selection; 0 for a single checkpoint."""
+    return float(update_norm(gram).sum())
+
+
+def tortuosity(gram: GroupGram) -> float:
+    """Path length over displacement, Σ_t ‖θ_{t+1} − θ_t‖ / ‖θ_{T−1} − θ_0‖, at least 1; unit: 1.
+
+    NaN where the trajectory ends where it began, as it does with one checkpoint.
+    """
+    displacement = float(distance_from_init(gram)[-1])
+    return path_length(gram) / displacement if displacement > 0.0 else float("nan")
+
+
+def cosine_to_final(gram: GroupGram) -> Array:
+    """cos(θ_t, θ_{T−1}), (T), unit: 1; the last is 1. NaN where θ_t is zero, everywhere when θ_{T−1} is."""
+    return trajectory_map(gram)[:, -1].copy()
+
+
+def settling_step(gram: GroupGram, threshold: float = SETTLED) -> float:
+    """The first step from which ``cosine_to_final`` is at least ``threshold`` and stays so; unit: step.
+
+    The cosine is taken as linear in the step between the last checkpoint below the threshold and the next defined one, and the
+    crossing is the answer: a fraction of a step as a rule. The first defined step where the cosine never was below. Zero vectors
+    are passed over; NaN when the final point is one.
+    """
+    cosine = cosine_to_final(gram)
+    defined = ~np.isnan(cosine)
+    steps, values = gram.steps[defined].astype(np.float64), cosine[defined]
+    if not values.size:
+        return float("nan")
+    below = np.flatnonzero(values < threshold)
+    if not below.size:
+        return float(steps[0])
+    last = int(below[-1])
+    if last + 1 == len(values):
+        return float("nan")
+    share = (threshold - values[last]) / (values[last + 1] - values[last])
+    return float(steps[last] + share * (steps[last + 1] - steps[last]))
