@@ -100,6 +100,7 @@ def run_analysis(
             except TryAgain as error:
                 if error.kind != "file-changed" or attempt == 2:
                     raise
+                source.refresh()
     raise AssertionError("not reached")
 
 

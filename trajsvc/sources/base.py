@@ -104,6 +104,10 @@ class CheckpointSource(Protocol):
         """Fill ``out`` with the bytes of ``file`` from ``offset``. Thread-safe. A short read is an error."""
         ...
 
+    def refresh(self) -> None:
+        """Forget what was listed: the next ``checkpoints()`` looks again."""
+        ...
+
     def unchanged(self, checkpoint: CheckpointRef) -> bool:
         """Whether the checkpoint's files are still those that were listed."""
         ...

@@ -51,6 +51,10 @@ class SettledSource:
     def read(self, file: str, offset: int, out: memoryview) -> None:
         self.source.read(file, offset, out)
 
+    def refresh(self) -> None:
+        self.source.refresh()
+        self.__dict__.pop("_parted", None)
+
     def unchanged(self, checkpoint: CheckpointRef) -> bool:
         return self.source.unchanged(checkpoint)
 
