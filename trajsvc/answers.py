@@ -138,8 +138,8 @@ def qkv_row(run: Run, group: str, steps: Steps) -> QkvRow:
     """Q, K and V of one layer."""
     from trajsvc.measures.heterogeneity import qkv_heterogeneity
 
-    parts = [run.gram(f"{group}/attention.{part}", steps) for part in PARTS]
-    facts = plain(asdict(qkv_heterogeneity(*parts)))
+    q, k, v = (run.gram(f"{group}/attention.{part}", steps) for part in PARTS)
+    facts = plain(asdict(qkv_heterogeneity(q, k, v)))
     known = {name: value for name, value in facts.items() if name in QkvRow.model_fields}
     return QkvRow(layer=group.removeprefix("layer/"), group=group, heterogeneity=facts["mean"], **known)
 

@@ -144,7 +144,7 @@ def some_curves(noise: float = 0.0) -> Curves:
     rng = np.random.default_rng(1)
     n = len(STEPS)
     update = rng.uniform(0.5, 1, n - 1)
-    floor = np.full(n - 1, 0.01)
+    floor = np.full(n - 1, 0.001)
     floor[:2] = noise
     below = floor >= 1
     return Curves(
@@ -181,6 +181,12 @@ def test_curves_stand_at_their_steps_with_the_random_walk_beside_them() -> None:
 def test_updates_that_rounding_explains_are_shaded() -> None:
     assert not figure_bands(curves_figure(some_curves(noise=0.9)))
     assert len(figure_bands(curves_figure(some_curves(noise=1.2)))) == 2
+
+
+def test_the_size_of_rounding_is_drawn_where_it_matters() -> None:
+    matters, far = (curves_figure(some_curves(noise=n)).axes[1].lines for n in (0.4, 0.009))
+    assert [line.get_label() for line in matters[:2]] == ["update", "rounding"]
+    assert "rounding" not in [line.get_label() for line in far]
 
 
 def figure_bands(figure: Any) -> list[Any]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trajsvc.cli.output import safe
 from trajsvc.cli.show import new_table
 from trajsvc.cli.terminal import bar, number, sparkline, step_number
@@ -12,7 +15,7 @@ from trajsvc.cli.terminal import bar, number, sparkline, step_number
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from storage_schema.wire import LayerRow, QkvRow, Summary
+    from storage_schema.wire import LayerRow, PhaseRow, QkvRow, Summary
     from trajsvc.run import Run
 
 FINDINGS_SHOWN = 8
@@ -45,30 +48,49 @@ def _head(facts: Summary, console: Console) -> None:
 
 
 def _network(run: Run, facts: Summary, console: Console) -> None:
+    from trajsvc.measures.registry import MEASURES
+
     network: dict[str, Any] = facts.network
     console.print(
         f"\nMDS {number(network['mds'])} · relative MDS {number(network['relative_mds'])} · "
         f"path length {number(network['path_length'])} · tortuosity {number(network['tortuosity'])} · "
         f"μ {number(network['mu'])} · α {number(network['alpha'])}"
     )
-    angles, norms = run.measure("update_angle"), run.measure("update_norm")
-    for name, values, unit in (("update angle", angles, "°"), ("update norm", norms, "")):
-        numbers = [float(v) for v in values]  # type: ignore[union-attr]
-        defined = [v for v in numbers if v == v]
-        if defined:
-            console.print(
-                f"{name:<13}{sparkline(numbers, 40)}  {number(min(defined), 3)}{unit} … {number(max(defined), 3)}{unit}"
-            )
+    for name, unit, line in (("update_angle", "°", lambda v: v), ("update_norm", "", _decades)):
+        numbers = np.asarray(MEASURES[name].compute(run.gram()), dtype=np.float64)
+        defined = numbers[np.isfinite(numbers)]
+        if defined.size:
+            ends = f"{number(float(defined.min()), 3)}{unit} … {number(float(defined.max()), 3)}{unit}"
+            console.print(f"{name.replace('_', ' '):<13}{sparkline(line(numbers).tolist(), 40)}  {ends}")
+
+
+def _decades(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logarithms, so that one large update does not flatten all others; zeros are undefined."""
+    return np.log10(values, out=np.full_like(values, np.nan), where=values > 0)
 
 
 def _phases(facts: Summary, console: Console) -> None:
     if len(facts.phases) < 2:
-        console.print("phases       one: no change point found")
+        found = "no change point found" if facts.phases else "too few checkpoints to say"
+        console.print(f"phases       {found}")
         return
     console.print("phases")
     for phase in facts.phases:
-        evidence = "" if phase.evidence is None else f"  [dim]evidence {number(phase.evidence, 3)}[/dim]"
-        console.print(f"  {phase.start_step:>8} … {phase.end_step:<8}{evidence}")
+        console.print(f"  {phase.start_step:>8} … {phase.end_step:<8}  {_change(phase)}".rstrip())
+
+
+def _change(phase: PhaseRow) -> str:
+    """What began the phase: the kind of change, where it could as well be, and the evidence."""
+    change = phase.details.get("change")
+    if not change:
+        return ""
+    first, last = change["between"]
+    where = f"between {first} and {last}" if first != last else f"at {first}"
+    speed = "" if change["kind"] == "turn" else f", speed × {number(change['speed_ratio'], 3)}"
+    return (
+        f"{change['kind']} {where}{speed} [dim]· explains {change['evidence']:.0%} of the scatter, "
+        f"strength {number(change['strength'], 3)}[/dim]"
+    )
 
 
 def _layers(facts: Summary, console: Console) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
+ROUNDING_SHOWN = 0.01
+"""share of an update from which on its rounding is drawn; far below, the line would only flatten the rest"""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def _update_norms(axes: Axes, steps: Array, curves: Curves) -> None:
     axes.plot(steps[1:][positive], curves.update_norm[positive], "o-", color=LINES[0], label="update")
     rounding = curves.noise_floor * curves.update_norm
     seen = np.isfinite(rounding) & (rounding > 0)
-    if seen.any():
+    if seen.any() and np.nanmax(curves.noise_floor) >= ROUNDING_SHOWN:
         axes.plot(steps[1:][seen], rounding[seen], color=GREY, linestyle=":", label="rounding")
     if positive.any():
         axes.set_yscale("log")
