@@ -67,8 +67,9 @@ def analyze(
 
 
 def load_rules_of(rules: str | Path | Rules | None) -> Rules | None:
+    """Rules read from a file; rules that are rules already."""
     if isinstance(rules, str | Path):
         from trajsvc.anatomy.rules import load_rules
 
-        return loadload_rules_of(rules)
+        return load_rules(rules)
     return rules

@@ -21,7 +21,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TRAJSVC_", extra="ignore")
 
     store: Path = Path("trajsvc-store")
-    memory: int = Field(512 * 2**20, description="bytes the engine may hold, beside the interpreter")
+    memory: int = Field(default=512 * 2**20, description="bytes the engine may hold, beside the interpreter")
     threads: int = Field(
         default_factory=lambda: (
             len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

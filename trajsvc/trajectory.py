@@ -157,10 +157,10 @@ def read_elements(source: CheckpointSource, entry: TensorEntry, lo: int, hi: int
     else:
         span = 1 + sum((d - 1) * s for d, s in zip(entry.shape, entry.strides, strict=True))
         raw = np.empty(span * item, np.uint8)
-        source.read(entry.file, entry.offset, memoryview(raw))
+        source.read(entry.file, entry.offset, raw.data)
         bits = raw.view(f"u{item}")
         view = np.lib.stride_tricks.as_strided(bits, entry.shape, [s * item for s in entry.strides], writeable=False)
-        out[:] = memoryview(np.ascontiguousarray(view).reshape(-1)[lo:hi].view(np.uint8))
+        out[:] = np.ascontiguousarray(view).reshape(-1)[lo:hi].view(np.uint8).data
 
 
 def _read_pieces(
