@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-RETURN: Final = 1e-12
-"""A sum of updates whose squared norm is below this share of its terms' magnitudes, Σ|U_k·U_l|, has come back to where it
-began: what is left is rounding of the products, and the sum counts as the zero vector."""
+RETURN: Final = 2.0**-22
+"""A sum of updates whose squared norm is below this share of its terms' magnitudes, Σ|U_k·U_l|, has come back to where it began
+as far as the products can say, which are good to a few 1e-7; it counts as the zero vector. A checkpoint that repeats an
+earlier one is recognised so; a loop closed to within 1/2000 of its length is the price."""
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,8 @@ def one_minus_cosine_map(gram: Array, origin: int = 0) -> Array:
     along[:, 1:] = np.cumsum(np.triu(legs), axis=1)
     gain = np.triu(2.0 * along + distances, 1)
     squares = distances[:, origin]
-    x = one_minus_cosine(squares[:, None], squares[None, :], legs @ points.T, distances, gain.T - gain)
+    x = np.triu(one_minus_cosine(squares[:, None], squares[None, :], legs @ points.T, distances, gain.T - gain), 1)
+    x = x + x.T
     np.fill_diagonal(x, np.where(squares > 0.0, 0.0, np.nan))
     return x
 

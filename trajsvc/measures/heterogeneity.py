@@ -11,7 +11,7 @@ from trajsvc.errors import UsageError
 from trajsvc.measures.base import Array, GroupGram
 from trajsvc.measures.geometry import mean_defined
 from trajsvc.measures.maps import dissimilarity_map
-from trajsvc.measures.norms import SETTLED, settling_step
+from trajsvc.measures.norms import SETTLED, settling
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,10 @@ def qkv_heterogeneity(
     common = [m[np.ix_(defined, defined)] for m in maps]
     qk, qv, kv = (map_distance(common[a], common[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
     mds_q, mds_k, mds_v = (1.0 - mean_defined(m) for m in maps)
-    settled_q, settled_k, settled_v = (settling_step(part, threshold) for part in (q, k, v))
+    to_final = [
+        1.0 - (m if origin is None else dissimilarity_map(p))[:, -1] for m, p in zip(maps, (q, k, v), strict=True)
+    ]
+    settled_q, settled_k, settled_v = (settling(cosine, q.steps, threshold) for cosine in to_final)
     return QkvHeterogeneity(
         distance_qk=qk,
         distance_qv=qv,

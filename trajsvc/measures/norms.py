@@ -7,6 +7,7 @@ the trajectory; path length over displacement is the usual tortuosity of a path.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trajsvc.measures.base import Array, GroupGram
 from trajsvc.measures.geometry import squared_distances
@@ -54,18 +55,22 @@ def settling_step(gram: GroupGram, threshold: float = SETTLED) -> float:
 
     The cosine is taken as linear in the step between the last checkpoint below the threshold and the next defined one, and the
     crossing is the answer: a fraction of a step as a rule. The first defined step where the cosine never was below. Zero vectors
-    are passed over; NaN when the final point is one.
+    are passed over; NaN when the final point is one, or the threshold is above 1.
     """
-    cosine = cosine_to_final(gram)
+    return settling(cosine_to_final(gram), gram.steps, threshold)
+
+
+def settling(cosine: Array, steps: NDArray[np.int64], threshold: float = SETTLED) -> float:
+    """``settling_step`` of a curve of cosines, (T), at ``steps``, (T)."""
     defined = ~np.isnan(cosine)
-    steps, values = gram.steps[defined].astype(np.float64), cosine[defined]
+    at, values = steps[defined].astype(np.float64), cosine[defined]
     if not values.size:
         return float("nan")
     below = np.flatnonzero(values < threshold)
     if not below.size:
-        return float(steps[0])
+        return float(at[0])
     last = int(below[-1])
     if last + 1 == len(values):
         return float("nan")
     share = (threshold - values[last]) / (values[last + 1] - values[last])
-    return float(steps[last] + share * (steps[last + 1] - steps[last]))
+    return float(at[last] + share * (at[last + 1] - at[last]))

@@ -26,6 +26,7 @@ down to nearly zero) is cut where it bends most.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Literal
 
 import numpy as np
@@ -92,12 +93,11 @@ def phases(gram: GroupGram) -> list[Phase]:
     if features is None:
         return []
     ends = best_segments(features.costs[0] + features.costs[1], features.price, SHORTEST)
-    changes: list[ChangePoint | None] = [None]
-    changes += [_change(features, *triple) for triple in zip([0, *ends[:-2]], ends[:-1], ends[1:], strict=True)]
-    starts = [int(gram.steps[0]), *(c.step for c in changes if c is not None)]
-    lasts = [*starts[1:], int(gram.steps[-1])]
-    spans = zip([0, *ends[:-1]], ends, starts, lasts, changes, strict=True)
-    return [_phase(features, *span) for span in spans]
+    cuts = [0, *ends]
+    changes = [_change(features, *cut) for cut in zip(cuts[:-2], cuts[1:-1], cuts[2:], strict=True)]
+    borders = [int(gram.steps[0]), *(change.step for change in changes), int(gram.steps[-1])]
+    spans = zip(pairwise(cuts), pairwise(borders), [None, *changes], strict=True)
+    return [_phase(features, *updates, *steps, change) for updates, steps, change in spans]
 
 
 def change_points(gram: GroupGram) -> list[ChangePoint]:
