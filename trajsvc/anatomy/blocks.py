@@ -28,15 +28,16 @@ class Extent:
 @dataclass(frozen=True, slots=True)
 class Block:
     name: str
-    """the tensor's name, or ``<tensor>[q]``, ``[k]``, ``[v]`` for a part"""
+    """the tensor's name, or ``<tensor>[q]``, ``[k]``, ``[v]``, ``[gate]``, ``[up]`` for a part"""
     tensor: str
     part: str
-    """``""``, ``"q"``, ``"k"`` or ``"v"``"""
+    """``""``; of a fused projection ``"q"``, ``"k"`` or ``"v"``; of a fused gated MLP ``"gate"`` or ``"up"``"""
     layer: str
-    """``"3"`` in a transformer, ``"layer2.0"`` elsewhere, ``""`` for embeddings"""
+    """``"3"`` in a transformer (``"encoder.layers.3"`` where it has several stacks), ``"layer2.0"`` elsewhere, ``""`` for
+    embeddings"""
     component: str
-    """``attention.q``, ``attention.k``, ``attention.v``, ``attention.out``, ``mlp.in``, ``mlp.out``, ``mlp.gate``, ``norm``,
-    ``embedding``, ``unembedding`` or ``""``"""
+    """``attention.q``, ``attention.k``, ``attention.v``, ``attention.out``, the same under ``cross-attention``, ``mlp.in``,
+    ``mlp.out``, ``mlp.gate``, ``norm``, ``embedding``, ``unembedding`` or ``""``"""
     extent: Extent
 
     @property

@@ -1,0 +1,136 @@
+"""From a checkpoint's tensors to blocks: what is a parameter, where it stands, and which parts it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from storage_schema.arrays import FLOAT_TYPES
+from trajsvc.anatomy.blocks import Anatomy, Block
+from trajsvc.anatomy.layouts import Heads, Shape, part_extents, whole
+from trajsvc.anatomy.names import Place, buffer_reason, layer_labels, place
+from trajsvc.anatomy.rule import LEAF, Fused, Rule, ending
+from trajsvc.anatomy.rules import Choice, Rules
+from trajsvc.errors import UsageError
+
+Tensors = Mapping[str, tuple[Shape, str]]
+
+
+def dissect(
+    tensors: Tensors,
+    config: Mapping[str, Any] | None = None,
+    *,
+    rules: Rules | None = None,
+    heads: int | None = None,
+    tied: Mapping[str, str] | None = None,
+) -> Anatomy:
+    """What the tensors of a checkpoint are: ``tensors`` is name → (shape, stored type), in checkpoint order.
+
+    ``config`` is the model's config.json, ``rules`` the user's own, ``heads`` the number of attention heads where no config says
+    it, ``tied`` tensor → the tensor whose bytes it shares. Every floating tensor that is no buffer and not tied to another is in
+    exactly one block, or in the blocks of its parts, which partition it.
+
+    Raises Refused (``heads-unknown``, ``layout-mismatch``) and UsageError (``heads-conflict``: ``heads`` is not what the config
+    says).
+    """
+    choice = (rules or Rules()).choose(tensors, config)
+    known = _heads(choice.rule, config or {}, heads)
+    left_out = {
+        name: why for name, (shape, kind) in tensors.items() if (why := _no_parameter(choice.rule, name, shape, kind))
+    }
+    places = {name: place(choice.rule, name) for name in tensors if name not in left_out}
+    repeated = _tied(choice.rule, config, places, tensors, tied or {})
+    left_out |= {name: f"tied to {other}" for name, other in repeated.items()}
+    kept = [at for name, at in places.items() if name not in repeated]
+    labels = layer_labels(kept)
+    blocks: list[Block] = []
+    unsplit: list[str] = []
+    for at in kept:
+        if isinstance(at.role, Fused) and not choice.trusted:
+            unsplit.append(at.name)
+        blocks.extend(_blocks(at, labels[at.name], choice, tensors, known))
+    return Anatomy(
+        architecture=choice.rule.key,
+        blocks=tuple(blocks),
+        left_out={name: left_out[name] for name in tensors if name in left_out},
+        notes=choice.notes + _note_unsplit(unsplit),
+    )
+
+
+def _no_parameter(rule: Rule, name: str, shape: Shape, kind: str) -> str | None:
+    if (why := buffer_reason(rule, name, shape)) is not None:
+        return why
+    if kind not in FLOAT_TYPES:
+        return f"not a floating type: {kind}"
+    return "no elements" if 0 in shape else None
+
+
+def _heads(rule: Rule, config: Mapping[str, Any], given: int | None) -> Heads:
+    text = config.get("text_config")
+    places = [config, text] if isinstance(text, Mapping) else [config]
+    stated = next((n for where in places for key in rule.heads_keys if (n := _count(where.get(key)))), None)
+    dim = next((n for where in places if (n := _count(where.get("head_dim")))), None)
+    if given is not None and stated is not None and given != stated and rule.heads is None:
+        raise UsageError(
+            "heads-conflict",
+            f"--heads is {given}, and the config of this model says {stated}",
+            hint="Leave --heads out, or correct config.json; `heads` in a file for --rules overrides both.",
+        )
+    return Heads(rule.heads or given or stated, dim)
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _tied(
+    rule: Rule,
+    config: Mapping[str, Any] | None,
+    places: Mapping[str, Place],
+    tensors: Tensors,
+    shared: Mapping[str, str],
+) -> dict[str, str]:
+    """Tensor → the one that is counted for it: the embedding where one of them is, else the first."""
+    found: dict[str, str] = {}
+    sets: dict[str, list[str]] = {}
+    for name in places:
+        sets.setdefault(shared.get(name, name), []).append(name)
+    for names in sets.values():
+        counted = next((n for n in names if places[n].role == "embedding"), names[0])
+        found |= {name: counted for name in names if name != counted}
+    if config is not None and config.get("tie_word_embeddings", rule.tied_by_default):
+        for text, source in rule.tied:
+            found |= _pairs(text, source, [n for n in places if n not in found], tensors)
+    return found
+
+
+def _pairs(text: str, source: str, names: Iterable[str], tensors: Tensors) -> dict[str, str]:
+    names = list(names)
+    sources = [n for n in names if ending(source).match(n)]
+    heads = [n for n in names if ending(text).match(n)]
+    alike = {h: next((s for s in sources if tensors[s][0] == tensors[h][0]), None) for h in heads}
+    return {head: other for head, other in alike.items() if other is not None}
+
+
+def _blocks(at: Place, layer: str, choice: Choice, tensors: Tensors, heads: Heads) -> Iterable[Block]:
+    shape = tensors[at.name][0]
+    if not isinstance(at.role, Fused):
+        return [Block(at.name, at.name, "", layer, at.role, whole(shape))]
+    if not choice.trusted:
+        return [Block(at.name, at.name, "", layer, "", whole(shape))]
+    weight = tensors.get(LEAF.sub(".weight", at.name), ((), ""))[0]
+    extents = part_extents(at.role, at.name, shape, weight, heads)
+    return [
+        Block(f"{at.name}[{part}]", at.name, part, layer, component, extent)
+        for (part, component), extent in zip(at.role.parts, extents, strict=True)
+    ]
+
+
+def _note_unsplit(names: list[str]) -> tuple[str, ...]:
+    if not names:
+        return ()
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return (
+        f"{names[0]}{more}: left whole, as the layout of fused tensors in this architecture is not known; "
+        "a file for --rules can say it",
+    )

@@ -1,0 +1,82 @@
+"""Where a name stands in a network: its layer, and what its rule says of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from trajsvc.anatomy.rule import LEAF, Fused, Rule, ending, layer_pattern, pattern
+from trajsvc.anatomy.rules import BUFFERS
+
+_SEPARATOR: Final = re.compile(r"[./]")
+OUTSIDE: Final = ("embedding", "unembedding")
+"""Components of tensors that belong to no layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """``stack`` and ``number`` where the rule's layer pattern matches, else empty; ``role`` is the component or the layout."""
+
+    name: str
+    stack: str
+    number: str
+    role: str | Fused
+
+
+def place(rule: Rule, name: str) -> Place:
+    """What ``rule`` says of a tensor's name."""
+    found = layer_pattern(rule.layers).match(name) if rule.layers else None
+    if found is not None:
+        inside = found["inside"]
+        role = next((role for text, role in rule.inside if pattern(text).match(_module(inside))), "")
+        return Place(name, found["stack"], str(int(found["number"])), role)
+    role = next((role for text, role in rule.outside if ending(text).match(_module(name))), "")
+    return Place(name, "", "", role)
+
+
+def buffer_reason(rule: Rule, name: str, shape: tuple[int, ...]) -> str | None:
+    """Why a tensor is no parameter by its name, or None.
+
+    A causal mask is known by its rule's anchored name, or in any network by a shape that no parameter has: [1, 1, T, T]
+    (``attn.bias``, ``attn.mask``)."""
+    for text, what in BUFFERS:
+        if ending(text).match(name):
+            return f"buffer: {what}"
+    if any(ending(text).match(name) for text in rule.buffers):
+        return "buffer: mask of attention"
+    square = len(shape) == 4 and shape[0] == shape[1] == 1 and shape[2] == shape[3] > 1
+    if square and ending("bias|mask").match(name):
+        return "buffer: mask of attention"
+    return None
+
+
+def layer_labels(places: Iterable[Place]) -> dict[str, str]:
+    """Tensor → label of its layer, in the order given; ``""`` for embeddings.
+
+    A transformer's layers are numbered. Where it has several stacks (encoder and decoder, text and image) their numbers would
+    fall together, and the label is the path: ``encoder.layers.3``.
+    """
+    places = list(places)
+    several = len({p.stack for p in places if p.number}) > 1
+    return {p.name: _label(p, several) for p in places}
+
+
+def _label(at: Place, several: bool) -> str:
+    if at.number:
+        return _SEPARATOR.sub(".", at.stack) + at.number if several else at.number
+    return "" if at.role in OUTSIDE else module_path(at.name)
+
+
+def module_path(name: str) -> str:
+    """The name up to its first numeric part; without one, all but the last part: ``layer2.0.conv1.weight`` → ``layer2.0``,
+    ``bn1.weight`` → ``bn1``, ``cls_token`` → ``cls_token``."""
+    parts = _SEPARATOR.split(name)
+    numeric = next((i for i, part in enumerate(parts[:-1]) if part.isascii() and part.isdigit()), None)
+    kept = parts[:-1] if numeric is None else parts[: numeric + 1]
+    return ".".join(kept) or name
+
+
+def _module(name: str) -> str:
+    return LEAF.sub("", name)

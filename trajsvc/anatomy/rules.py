@@ -1,0 +1,441 @@
+"""The table: one row an architecture. Adding an architecture is adding a row.
+
+The names and layouts are those that the libraries' own modules write; ``tests/anatomy`` compares every fused row with the queries,
+keys and values that the module computes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any, Final
+
+from trajsvc.anatomy.rule import CROSS_QKV, GATE_UP, Fused, Rule, ending
+
+_LM_HEAD: Final = ("lm_head", "unembedding")
+_NUMBER: Final = re.compile(r"(?<![^.])[0-9]+(?![^.])")
+_MASKS: Final = ("attn.bias", "attn.masked_bias", "crossattention.bias", "crossattention.masked_bias")
+
+TABLE: Final[tuple[Rule, ...]] = (
+    Rule(
+        key="gpt-neox",
+        model_types=("gpt_neox",),
+        architectures=("GPTNeoX",),
+        marks=("layers.#.attention.query_key_value.weight",),
+        layers="layers.#",
+        inside=(
+            ("attention.query_key_value", Fused("interleaved")),
+            ("attention.dense", "attention.out"),
+            ("mlp.dense_h_to_4h", "mlp.in"),
+            ("mlp.dense_4h_to_h", "mlp.out"),
+            ("(input|post_attention)_layernorm", "norm"),
+        ),
+        outside=(("embed_in", "embedding"), ("embed_out", "unembedding"), _LM_HEAD, ("final_layer_norm", "norm")),
+        buffers=("attention.bias", "attention.masked_bias"),
+        tied=(("(embed_out|lm_head).weight", "embed_in.weight"),),
+    ),
+    Rule(
+        key="bloom",
+        model_types=("bloom",),
+        architectures=("Bloom",),
+        marks=("h.#.self_attention.query_key_value.weight", "word_embeddings_layernorm.weight"),
+        layers="h.#",
+        inside=(
+            ("self_attention.query_key_value", Fused("interleaved")),
+            ("self_attention.dense", "attention.out"),
+            ("mlp.dense_h_to_4h", "mlp.in"),
+            ("mlp.dense_4h_to_h", "mlp.out"),
+            ("(input|post_attention)_layernorm", "norm"),
+        ),
+        outside=(("word_embeddings", "embedding"), _LM_HEAD, ("word_embeddings_layernorm|ln_f", "norm")),
+        tied=(("lm_head.weight", "word_embeddings.weight"),),
+        tied_by_default=True,
+    ),
+    Rule(
+        # Multi-head, multi-query and the new decoder are one layout with kv = heads, 1 and num_kv_heads; the shape tells which.
+        # The config's num_kv_heads does not: it is the number of heads in a multi-query model.
+        key="falcon",
+        model_types=("falcon", "RefinedWeb", "RefinedWebModel"),
+        architectures=("Falcon", "RW"),
+        marks=("h.#.self_attention.query_key_value.weight",),
+        layers="h.#",
+        inside=(
+            ("self_attention.query_key_value", Fused("grouped-interleaved")),
+            ("self_attention.dense", "attention.out"),
+            ("mlp.dense_h_to_4h", "mlp.in"),
+            ("mlp.dense_4h_to_h", "mlp.out"),
+            ("(input|post_attention)_layernorm|ln_attn|ln_mlp", "norm"),
+        ),
+        outside=(("word_embeddings", "embedding"), _LM_HEAD, ("ln_f", "norm")),
+        tied=(("lm_head.weight", "word_embeddings.weight"),),
+        tied_by_default=True,
+    ),
+    Rule(
+        # A Conv1D keeps [in, 3 out]; scripts that rewrote the model with Linear layers keep [3 out, in] under the same names.
+        key="gpt-2",
+        model_types=("gpt2",),
+        architectures=("GPT2",),
+        marks=("h.#.attn.c_attn.weight",),
+        layers="h.#",
+        inside=(
+            ("attn.c_attn", Fused("concatenated", axis="either")),
+            ("attn.c_proj", "attention.out"),
+            ("crossattention.q_attn", "cross-attention.q"),
+            ("crossattention.c_attn", Fused("concatenated", CROSS_QKV[1:], axis="either")),
+            ("crossattention.c_proj", "cross-attention.out"),
+            ("mlp.c_fc", "mlp.in"),
+            ("mlp.c_proj", "mlp.out"),
+            (r"ln_\d|ln_cross_attn", "norm"),
+        ),
+        outside=(("wte|wpe", "embedding"), _LM_HEAD, ("ln_f", "norm")),
+        buffers=_MASKS,
+        tied=(("lm_head.weight", "wte.weight"),),
+        tied_by_default=True,
+    ),
+    Rule(
+        key="gpt-j",
+        model_types=("gptj",),
+        architectures=("GPTJ",),
+        marks=("h.#.attn.q_proj.weight", "h.#.mlp.fc_in.weight"),
+        layers="h.#",
+        inside=(
+            ("attn.q_proj", "attention.q"),
+            ("attn.k_proj", "attention.k"),
+            ("attn.v_proj", "attention.v"),
+            ("attn.out_proj", "attention.out"),
+            ("mlp.fc_in", "mlp.in"),
+            ("mlp.fc_out", "mlp.out"),
+            (r"ln_\d", "norm"),
+        ),
+        outside=(("wte", "embedding"), _LM_HEAD, ("ln_f", "norm")),
+        buffers=_MASKS,
+        tied=(("lm_head.weight", "wte.weight"),),
+    ),
+    Rule(
+        key="gpt-neo",
+        model_types=("gpt_neo",),
+        architectures=("GPTNeo",),
+        marks=("h.#.attn.attention.q_proj.weight",),
+        layers="h.#",
+        inside=(
+            ("attn.attention.q_proj", "attention.q"),
+            ("attn.attention.k_proj", "attention.k"),
+            ("attn.attention.v_proj", "attention.v"),
+            ("attn.attention.out_proj", "attention.out"),
+            ("mlp.c_fc", "mlp.in"),
+            ("mlp.c_proj", "mlp.out"),
+            (r"ln_\d", "norm"),
+        ),
+        outside=(("wte|wpe", "embedding"), _LM_HEAD, ("ln_f", "norm")),
+        buffers=("attn.attention.bias", "attn.attention.masked_bias"),
+        tied=(("lm_head.weight", "wte.weight"),),
+        tied_by_default=True,
+    ),
+    Rule(
+        key="phi-3",
+        model_types=("phi3",),
+        architectures=("Phi3",),
+        marks=("layers.#.self_attn.qkv_proj.weight", "layers.#.mlp.gate_up_proj.weight"),
+        layers="layers.#",
+        inside=(
+            ("self_attn.qkv_proj", Fused("grouped-concatenated")),
+            ("self_attn.o_proj", "attention.out"),
+            ("mlp.gate_up_proj", Fused("concatenated", GATE_UP)),
+            ("mlp.down_proj", "mlp.out"),
+            ("(input|post_attention)_layernorm", "norm"),
+        ),
+        outside=(("embed_tokens", "embedding"), _LM_HEAD, ("norm", "norm")),
+        tied=(("lm_head.weight", "embed_tokens.weight"),),
+    ),
+    Rule(
+        # LLaMA and those that kept its names: Mistral, Qwen, OLMo, SmolLM, Gemma …, and mixtures of experts among them.
+        key="llama",
+        model_types=(
+            "llama", "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "olmo", "olmo2", "olmo3", "olmoe",
+            "smollm3", "gemma", "gemma2", "gemma3_text", "stablelm", "granite", "cohere",
+        ),
+        architectures=("Llama", "Mistral", "Mixtral", "Qwen2", "Qwen3", "Olmo", "Olmo2", "Olmo3", "SmolLM3", "Gemma", "Gemma2"),
+        marks=("layers.#.self_attn.q_proj.weight", "layers.#.self_attn.o_proj.weight"),
+        layers="layers.#",
+        inside=(
+            ("self_attn.q_proj", "attention.q"),
+            ("self_attn.k_proj", "attention.k"),
+            ("self_attn.v_proj", "attention.v"),
+            ("self_attn.o_proj", "attention.out"),
+            ("mlp.(experts.#.|shared_expert.)?gate_proj|block_sparse_moe.experts.#.w1", "mlp.gate"),
+            ("mlp.(experts.#.|shared_expert.)?up_proj|block_sparse_moe.experts.#.w3", "mlp.in"),
+            ("mlp.(experts.#.|experts.|shared_expert.)?down_proj|block_sparse_moe.experts.#.w2", "mlp.out"),
+            ("mlp.experts.gate_up_proj", Fused("concatenated", GATE_UP, axis="expert-rows")),
+            (r"(\w+_layernorm)|self_attn.[qk]_(norm|layernorm)", "norm"),
+        ),
+        outside=(("embed_tokens", "embedding"), _LM_HEAD, ("norm", "norm")),
+        tied=(("lm_head.weight", "embed_tokens.weight"),),
+    ),
+    Rule(
+        key="phi",
+        model_types=("phi",),
+        architectures=("Phi",),
+        marks=("layers.#.self_attn.q_proj.weight", "layers.#.self_attn.dense.weight"),
+        layers="layers.#",
+        inside=(
+            ("self_attn.q_proj", "attention.q"),
+            ("self_attn.k_proj", "attention.k"),
+            ("self_attn.v_proj", "attention.v"),
+            ("self_attn.dense", "attention.out"),
+            ("mlp.fc1", "mlp.in"),
+            ("mlp.fc2", "mlp.out"),
+            ("input_layernorm|self_attn.[qk]_layernorm", "norm"),
+        ),
+        outside=(("embed_tokens", "embedding"), _LM_HEAD, ("final_layernorm", "norm")),
+        tied=(("lm_head.weight", "embed_tokens.weight"),),
+    ),
+    Rule(
+        # OPT, and the encoders and decoders of BART, Whisper and CLIP, which kept its names.
+        key="opt",
+        model_types=("opt",),
+        architectures=("OPT",),
+        marks=("layers.#.self_attn.q_proj.weight", "layers.#.self_attn.out_proj.weight", "layers.#.(mlp.)?fc1.weight"),
+        layers="layers.#",
+        inside=(
+            ("self_attn.q_proj", "attention.q"),
+            ("self_attn.k_proj", "attention.k"),
+            ("self_attn.v_proj", "attention.v"),
+            ("self_attn.out_proj", "attention.out"),
+            ("encoder_attn.q_proj", "cross-attention.q"),
+            ("encoder_attn.k_proj", "cross-attention.k"),
+            ("encoder_attn.v_proj", "cross-attention.v"),
+            ("encoder_attn.out_proj", "cross-attention.out"),
+            ("(mlp.)?fc1", "mlp.in"),
+            ("(mlp.)?fc2", "mlp.out"),
+            (r"\w*layer_norm\d?", "norm"),
+        ),
+        outside=(("embed_tokens|embed_positions|shared", "embedding"), _LM_HEAD, (r"\w*layer_?norm\w*", "norm")),
+        tied=(("lm_head.weight", "(embed_tokens|shared).weight"),),
+        tied_by_default=True,
+    ),
+    Rule(
+        key="bert",
+        model_types=("bert", "roberta", "xlm-roberta", "camembert", "electra"),
+        architectures=("Bert", "Roberta", "XLMRoberta", "Camembert", "Electra"),
+        marks=("layer.#.attention.self.query.weight",),
+        layers="encoder.layer.#",
+        inside=(
+            ("attention.self.query", "attention.q"),
+            ("attention.self.key", "attention.k"),
+            ("attention.self.value", "attention.v"),
+            ("attention.output.dense", "attention.out"),
+            ("crossattention.self.query", "cross-attention.q"),
+            ("crossattention.self.key", "cross-attention.k"),
+            ("crossattention.self.value", "cross-attention.v"),
+            ("crossattention.output.dense", "cross-attention.out"),
+            ("intermediate.dense", "mlp.in"),
+            ("output.dense", "mlp.out"),
+            ("((cross)?attention.)?output.LayerNorm", "norm"),
+        ),
+        outside=(
+            ("embeddings.(word|position|token_type)_embeddings", "embedding"),
+            ("cls.predictions(.decoder)?|lm_head(.decoder)?", "unembedding"),
+            ("LayerNorm|lm_head.layer_norm", "norm"),
+        ),
+        tied=(
+            ("(cls.predictions|lm_head).decoder.weight", "embeddings.word_embeddings.weight"),
+            ("cls.predictions.decoder.bias", "cls.predictions.bias"),
+            ("lm_head.decoder.bias", "lm_head.bias"),
+        ),
+        tied_by_default=True,
+    ),
+    Rule(
+        # The two halves of Wi are the activated branch and the one it is multiplied with: gate and up by their role.
+        key="modernbert",
+        model_types=("modernbert", "modernbert-decoder"),
+        architectures=("ModernBert",),
+        marks=("layers.#.attn.Wqkv.weight", "layers.#.mlp.Wi.weight"),
+        layers="layers.#",
+        inside=(
+            ("attn.Wqkv", Fused("concatenated")),
+            ("attn.Wo", "attention.out"),
+            ("mlp.Wi", Fused("concatenated", GATE_UP)),
+            ("mlp.Wo", "mlp.out"),
+            ("attn_norm|mlp_norm", "norm"),
+        ),
+        outside=(
+            ("embeddings.tok_embeddings", "embedding"),
+            ("decoder", "unembedding"),
+            ("embeddings.norm|final_norm|head.norm", "norm"),
+        ),
+        tied=(("decoder.weight", "embeddings.tok_embeddings.weight"),),
+        tied_by_default=True,
+    ),
+    Rule(
+        # Files of transformers' ViT have BERT-like names; its modules, since version 5, those of the second alternatives.
+        key="vit",
+        model_types=("vit", "deit", "vit_mae"),
+        architectures=("ViT", "DeiT"),
+        marks=("encoder.layer.#.attention.attention.query.weight|layers.#.attention.q_proj.weight",),
+        layers="(encoder.layer|layers).#",
+        inside=(
+            ("attention.attention.query|attention.q_proj", "attention.q"),
+            ("attention.attention.key|attention.k_proj", "attention.k"),
+            ("attention.attention.value|attention.v_proj", "attention.v"),
+            ("attention.output.dense|attention.o_proj", "attention.out"),
+            ("intermediate.dense|mlp.fc1", "mlp.in"),
+            ("output.dense|mlp.fc2", "mlp.out"),
+            ("layernorm_(before|after)", "norm"),
+        ),
+        outside=(
+            (r"embeddings.(\w+_token|position_embeddings|patch_embeddings.projection)", "embedding"),
+            ("layernorm", "norm"),
+        ),
+    ),
+    Rule(
+        key="vit-timm",
+        model_types=(),
+        marks=("blocks.#.attn.(qkv|q).weight", "blocks.#.mlp.fc1.weight"),
+        layers="blocks.#",
+        inside=(
+            ("attn.qkv", Fused("concatenated")),
+            ("attn.q", "attention.q"),
+            ("attn.k", "attention.k"),
+            ("attn.v", "attention.v"),
+            ("attn.proj", "attention.out"),
+            ("mlp.fc1", "mlp.in"),
+            ("mlp.fc2", "mlp.out"),
+            (r"norm\d|attn.[qk]_norm|attn.norm|mlp.norm", "norm"),
+        ),
+        outside=((r"(cls|reg|dist)_token|pos_embed|patch_embed.proj", "embedding"), (r"norm|fc_norm|norm_pre", "norm")),
+    ),
+    Rule(
+        # torch.nn.MultiheadAttention wherever it stands, and the layers of torch.nn.Transformer.
+        key="torch-mha",
+        marks=("in_proj_weight|q_proj_weight",),
+        layers="layers.#",
+        inside=(
+            ("multihead_attn.in_proj_(weight|bias)", Fused("concatenated", CROSS_QKV)),
+            ("multihead_attn.q_proj_weight", "cross-attention.q"),
+            ("multihead_attn.k_proj_weight", "cross-attention.k"),
+            ("multihead_attn.v_proj_weight", "cross-attention.v"),
+            ("multihead_attn.out_proj", "cross-attention.out"),
+            (r"(\w+.)*in_proj_(weight|bias)", Fused("concatenated")),
+            (r"(\w+.)*q_proj_weight", "attention.q"),
+            (r"(\w+.)*k_proj_weight", "attention.k"),
+            (r"(\w+.)*v_proj_weight", "attention.v"),
+            (r"(\w+.)*out_proj", "attention.out"),
+            ("linear1", "mlp.in"),
+            ("linear2", "mlp.out"),
+            (r"norm\d", "norm"),
+        ),
+        outside=(
+            ("in_proj_(weight|bias)", Fused("concatenated")),
+            ("q_proj_weight", "attention.q"),
+            ("k_proj_weight", "attention.k"),
+            ("v_proj_weight", "attention.v"),
+            ("out_proj", "attention.out"),
+        ),
+    ),
+)  # fmt: skip
+
+GENERIC: Final = Rule(key="generic", layers="", inside=())
+"""Any other network, by module path: no components, no parts."""
+
+BUFFERS: Final[tuple[tuple[str, str], ...]] = (
+    ("running_(mean|var)", "running statistics of a normalisation"),
+    ("num_batches_tracked", "counter of a normalisation"),
+    (r"\w*inv_freq", "rotary frequencies"),
+    ("(cos|sin)_cached", "rotary table"),
+    ("(position|token_type)_ids", "indices"),
+)
+"""(end of the name, what it is): no parameters in any architecture, though some are floats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The rule for a checkpoint. ``trusted`` says whether the config names it: then its layouts are those of the tensors."""
+
+    rule: Rule
+    trusted: bool
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The user's own rows, which come before those of the table."""
+
+    rows: tuple[Rule, ...] = ()
+    origin: str = ""
+
+    def choose(self, names: Collection[str], config: Mapping[str, Any] | None = None) -> Choice:
+        """The row for a checkpoint with these tensors: the one its config names, or the first whose marks the names have.
+
+        The names alone are trusted where no config speaks against them: a ``model_type`` that is not in the table may reuse a
+        name for another layout.
+        """
+        kinds = {_NUMBER.sub("0", name) for name in names}
+        notes = []
+        candidates = (*self.rows, *TABLE)
+        for rule in candidates:
+            if _named(rule, config or {}) and _marked(rule, kinds):
+                return Choice(rule, True)
+        model_type = (config or {}).get("model_type")
+        if model_type is not None:
+            notes.append(f"no rule for model_type {model_type!r} fits these tensors")
+        for rule in candidates:
+            mine = rule in self.rows
+            if (rule.marks or (mine and not (rule.model_types or rule.architectures))) and _marked(rule, kinds):
+                notes.append(f"rule {rule.key} was chosen by the tensors' names")
+                return Choice(rule, mine or model_type is None, tuple(notes))
+        return Choice(GENERIC, True, tuple(notes))
+
+
+def _named(rule: Rule, config: Mapping[str, Any]) -> bool:
+    if config.get("model_type") in rule.model_types:
+        return True
+    classes = config.get("architectures")
+    known = [c for c in classes if isinstance(c, str)] if isinstance(classes, list | tuple) else []
+    return any(re.fullmatch(rf"(?:{'|'.join(map(re.escape, rule.architectures))})(?:For|Model|LMHead|PreTrained)\w*", c)
+               for c in known if rule.architectures)  # fmt: skip
+
+
+def _marked(rule: Rule, kinds: Collection[str]) -> bool:
+    return all(any(ending(mark).match(kind) for kind in kinds) for mark in rule.marks)
+
+
+def rows() -> Iterator[Rule]:
+    """The table's rows, the generic one last."""
+    yield from TABLE
+    yield GENERIC
+
+
+def load_rules(path: str | PathLike[str]) -> Rules:
+    r"""A user's own rows from a TOML file, one table an architecture; they come before the built-in ones.
+
+    ::
+
+        [my-net]                              # the key, shown as the run's architecture
+        extends = "gpt-neox"                  # optional: what is not said here is taken from this row
+        model_types = ["my_net"]              # chosen by the config's model_type,
+        marks = ["blocks.#.mixer.qkv.weight"] # or by ends of names; with neither, for every checkpoint
+        layers = "blocks.#"                   # what stands before a layer's own names, # its number
+        heads = 8                             # where no config says it
+        buffers = ["mixer.mask"]
+        tied = [["head.weight", "embed.weight"]]   # one of them counts where the config ties them
+        tied_by_default = true                     # and where it does not say
+
+        [my-net.inside]                       # names inside a layer, without .weight and .bias
+        "mixer.qkv" = { layout = "interleaved", axis = "rows", parts = ["q", "k", "v"] }
+        "mixer.proj" = "attention.out"
+        'ln_\d' = "norm"
+
+        [my-net.outside]                      # ends of names that are in no layer
+        "embed" = "embedding"
+        "head" = "unembedding"
+
+    Patterns are regular expressions in which a dot is a dot and ``#`` a number (see ``rule.Rule``). ``layout`` and ``axis`` are
+    those of ``rule.Fused``; ``parts`` are of q, k, v, gate, up, or a table of part = "component".
+
+    Raises UsageError (``bad-rules``) naming the file and the key.
+    """
+    from trajsvc.anatomy.rules_file import read_rules
+
+    return Rules(*read_rules(path))

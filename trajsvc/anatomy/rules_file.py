@@ -1,0 +1,166 @@
+"""A user's own rules: TOML in, rows out. The format is shown in ``rules.load_rules``."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
+
+from trajsvc.anatomy.rule import GATE_UP, QKV, Axis, Fused, Layout, Rule, layer_pattern, pattern
+from trajsvc.anatomy.rules import rows
+from trajsvc.errors import NotFound, UsageError
+
+_PARTS = dict(QKV + GATE_UP)
+
+
+def _compiles(text: object) -> object:
+    if isinstance(text, str):
+        try:
+            pattern(text)
+        except re.error as error:
+            raise ValueError(f"{text!r} is not a pattern: {error}") from None
+    return text
+
+
+def _one_number(text: object) -> object:
+    if isinstance(text, str) and text.count("#") != 1:
+        raise ValueError(f"{text!r} must have one # for the layer's number, as in layers.#")
+    return text
+
+
+Pattern = Annotated[str, BeforeValidator(_compiles), Field(min_length=1)]
+Component = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+Part = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+PartList = Annotated[list[Literal["q", "k", "v", "gate", "up"]], Field(min_length=1)]
+PartTable = Annotated[dict[Part, Component], Field(min_length=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Fused(_Strict):
+    layout: Layout
+    axis: Axis = "rows"
+    parts: Annotated[
+        Annotated[PartTable, Tag("<table>")] | Annotated[PartList, Tag("<list>")],
+        Discriminator(lambda v: "<table>" if isinstance(v, dict) else "<list>"),
+    ] = ["q", "k", "v"]
+
+    def row(self) -> Fused:
+        named = self.parts if isinstance(self.parts, dict) else {part: _PARTS[part] for part in self.parts}
+        return Fused(self.layout, tuple(named.items()), self.axis)
+
+
+Role = Annotated[
+    Annotated[Component, Tag("<component>")] | Annotated[_Fused, Tag("<layout>")],
+    Discriminator(lambda v: "<component>" if isinstance(v, str) else "<layout>"),
+]
+"""A component, or the layout of a fused tensor. The tags keep an error's place to the keys that the user wrote."""
+
+
+class _Row(_Strict):
+    extends: str | None = None
+    layers: Annotated[Pattern, BeforeValidator(_one_number)] | None = None
+    inside: dict[Pattern, Role] = {}
+    outside: dict[Pattern, Role] = {}
+    buffers: list[Pattern] = []
+    tied: list[Annotated[list[Pattern], Field(min_length=2, max_length=2)]] = []
+    tied_by_default: bool | None = None
+    model_types: list[str] = []
+    architectures: list[str] = []
+    marks: list[Pattern] = []
+    heads_keys: list[str] = []
+    heads: int | None = Field(None, ge=1)
+
+
+def read_rules(path: str | PathLike[str]) -> tuple[tuple[Rule, ...], str]:
+    """The rows of a TOML file and its name. Raises UsageError (``bad-rules``), NotFound (``rules-not-found``)."""
+    file = str(path)
+    try:
+        document = tomllib.loads(Path(path).read_text("utf-8"))
+    except FileNotFoundError:
+        raise NotFound(
+            "rules-not-found", f"there is no file {file}", hint="Check the path of --rules.", file=file
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _bad(file, "", f"is not TOML: {error}") from None
+    except OSError as error:
+        raise _bad(file, "", f"cannot be read: {error.strerror}") from None
+    if not document:
+        raise _bad(file, "", "describes no architecture: it needs a table such as [my-net]")
+    return tuple(_row(file, key, table) for key, table in document.items()), file
+
+
+def _row(file: str, key: str, table: object) -> Rule:
+    if not isinstance(table, Mapping):
+        raise _bad(file, key, "is not a table of an architecture")
+    try:
+        row = _Row.model_validate(dict(table))
+    except ValidationError as error:
+        first = error.errors()[0]
+        keys = [str(part) for part in first["loc"] if str(part)[:1] not in "<["]
+        where = ".".join([key, *keys])
+        raise _bad(file, where, first["msg"].removeprefix("Value error, ")) from None
+    base = _base(file, key, row.extends)
+    if row.layers is None and base is None:
+        raise _bad(file, f"{key}.layers", "is missing: say what stands before a layer's own names, as in layers.#")
+    _check_parts(file, key, row)
+    return _built(key, row, base)
+
+
+def _built(key: str, row: _Row, base: Rule | None) -> Rule:
+    said: dict[str, Any] = {
+        "layers": row.layers,
+        "inside": _roles(row.inside) + (base.inside if base else ()),
+        "outside": _roles(row.outside) + (base.outside if base else ()),
+        "buffers": tuple(row.buffers) + (base.buffers if base else ()),
+        "tied": tuple((a, b) for a, b in row.tied) + (base.tied if base else ()),
+        "tied_by_default": row.tied_by_default,
+        "heads_keys": tuple(row.heads_keys) or None,
+        "heads": row.heads,
+    }
+    inherited = {name: getattr(base, name) for name in said} if base else {}
+    return Rule(
+        key=key,
+        model_types=tuple(row.model_types),
+        architectures=tuple(row.architectures),
+        marks=tuple(row.marks),
+        **{**inherited, **{name: value for name, value in said.items() if value is not None}},
+    )
+
+
+def _roles(table: Mapping[str, str | _Fused]) -> tuple[tuple[str, str | Fused], ...]:
+    return tuple((text, role if isinstance(role, str) else role.row()) for text, role in table.items())
+
+
+def _base(file: str, key: str, extends: str | None) -> Rule | None:
+    if extends is None:
+        return None
+    known = {rule.key: rule for rule in rows()}
+    if extends not in known:
+        raise _bad(file, f"{key}.extends", f"names no architecture {extends!r}; there are {', '.join(known)}")
+    return known[extends]
+
+
+def _check_parts(file: str, key: str, row: _Row) -> None:
+    for section, table in (("inside", row.inside), ("outside", row.outside)):
+        for text, role in table.items():
+            if isinstance(role, _Fused) and role.layout.startswith("grouped") and len(role.parts) != 3:
+                raise _bad(
+                    file, f"{key}.{section}.{text}.parts", f"of a {role.layout} tensor are three: queries, keys, values"
+                )
+    if row.layers is not None:
+        layer_pattern(row.layers)
+
+
+def _bad(file: str, key: str, what: str) -> UsageError:
+    place = f"{key} in {file}" if key else file
+    return UsageError(
+        "bad-rules", f"{place} {what}", hint="`trajsvc.anatomy.rules.load_rules` documents the format.", file=file
+    )
