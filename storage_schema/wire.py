@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Finding(BaseModel):
@@ -59,6 +59,8 @@ class MapAnswer(Answer):
     origin: int | None
     steps: list[int]
     map: list[list[float | None]]
+    error: list[list[float | None]] | None = Field(default=None, exclude_if=lambda v: v is None)
+    """of an estimate, the standard error of every entry; absent for an exact run"""
 
 
 Values = float | None | list[float | None] | list[list[float | None]]
@@ -75,6 +77,8 @@ class MeasuresAnswer(Answer):
     undefined: dict[str, int | list[int]]
     """``points`` and ``updates`` that are zero vectors; ``below_noise_floor``, the steps of the updates that rounding of the
     stored type could explain"""
+    errors: dict[str, Values] | None = Field(default=None, exclude_if=lambda v: v is None)
+    """of an estimate, the standard error of every value; absent for an exact run"""
 
 
 class LayerRow(Answer):
@@ -161,6 +165,8 @@ class Summary(Answer):
     excluded: list[dict[str, Any]]
     estimate: dict[str, Any] | None
     network: dict[str, Values]
+    network_errors: dict[str, Values] | None = Field(default=None, exclude_if=lambda v: v is None)
+    """of an estimate, their standard errors"""
     phases: list[PhaseRow]
     layers: list[LayerRow]
     others: list[LayerRow]

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 LAYER_MEASURES = ("mds", "relative_mds", "path_length", "tortuosity", "settling_step")
 COMPARE_MEASURES = (*LAYER_MEASURES[:4], "mu", "alpha", "settling_step")
 PARTS = ("q", "k", "v")
+NETWORK_MEASURES = (*COMPARE_MEASURES, "random_bound", "nonrandom_fraction")
 
 
 def run_row(run: Run) -> RunRow:
@@ -72,7 +73,15 @@ def trajectory_map(run: Run, group: str, origin: int | None, steps: Steps) -> Ma
     gram = run.gram(group, steps)
     values = MEASURES["trajectory_map"].compute(gram, origin=origin)
     numbers = axis("step", len(values), gram.steps, origin)
-    return MapAnswer(run=run.name, group=group, origin=origin, steps=numbers.tolist(), map=plain(values))
+    error = run.standard_error("trajectory_map", group, steps, origin=origin)
+    return MapAnswer(
+        run=run.name,
+        group=group,
+        origin=origin,
+        steps=numbers.tolist(),
+        map=plain(values),
+        error=None if error is None else plain(error),
+    )
 
 
 def measures(run: Run, group: str, names: Sequence[str] | None, steps: Steps) -> MeasuresAnswer:
@@ -86,7 +95,15 @@ def measures(run: Run, group: str, names: Sequence[str] | None, steps: Steps) ->
         steps=gram.steps.tolist(),
         measures=plain(compute(chosen, gram)),
         undefined={**undefined(gram), "below_noise_floor": below_noise_floor(gram)},
+        errors=standard_errors(run, chosen, group, steps),
     )
+
+
+def standard_errors(run: Run, names: Sequence[str], group: str, steps: Steps) -> dict[str, Any] | None:
+    """Of an estimated run, the standard error of every named measure; None for an exact one."""
+    if run.estimate is None:
+        return None
+    return {name: plain(run.standard_error(name, group, steps)) for name in names}
 
 
 def default_measures() -> list[str]:
@@ -224,7 +241,8 @@ def summary(run: Run) -> Summary:
         last_step=row.last_step,
         excluded=run.excluded,
         estimate=run.estimate,
-        network=plain(compute([*COMPARE_MEASURES, "random_bound", "nonrandom_fraction"], run.gram())),
+        network=plain(compute(NETWORK_MEASURES, run.gram())),
+        network_errors=standard_errors(run, NETWORK_MEASURES, "network", None),
         phases=phases(run),
         layers=layers(run),
         others=[layer_row(run, g, None) for g in ("embedding", "unembedding") if g in known],

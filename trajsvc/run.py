@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from trajsvc import answers
 from trajsvc.anatomy.blocks import Group
 from trajsvc.anatomy.groups import find_group, groups_of
 from trajsvc.errors import NotFound, UsageError
+from trajsvc.gram.jackknife import standard_error
 from trajsvc.labelled import label
 from trajsvc.measured import MeasureMethods, Steps
 from trajsvc.measures.base import GroupGram
@@ -116,6 +118,7 @@ class Run(MeasureMethods):
         self.name = name
         self.stored = stored
         self._grams: dict[str, GroupGram] = {}
+        self._left_out: dict[str, NDArray[np.float64] | None] = {}
 
     def __repr__(self) -> str:
         steps = self.steps
@@ -218,16 +221,39 @@ class Run(MeasureMethods):
 
         Raises NotFound (``group-not-found``, ``step-not-found``).
         """
-        whole = self._grams.get(group)
-        if whole is None:
-            whole = self._grams[group] = self._sum(find_group(self._groups, group))
-        index = self.selection(steps)
+        whole, index = self._whole(group), self.selection(steps)
         return whole if len(index) == len(whole.steps) else whole.select(index)
+
+    def _whole(self, group: str) -> GroupGram:
+        """The group's Gram at all stored checkpoints, cached."""
+        if group not in self._grams:
+            self._grams[group] = self._sum(find_group(self._groups, group))
+        return self._grams[group]
 
     def _sum(self, group: Group) -> GroupGram:
         with store_errors():
             gram, rounding = self.stored.gram(group.blocks), self.stored.rounding(group.blocks)
         return GroupGram(group.id, self.stored.checkpoints.step, gram, group.parameters, rounding)
+
+    def standard_error(
+        self, name: str, group: str = "network", steps: Steps = None, **parameters: Any
+    ) -> NDArray[np.float64] | None:
+        """Standard error of a measure of an estimated run, in the measure's shape; None for an exact run.
+
+        By the jackknife over the replicates of the sample: SE² = (R−1)/R Σ_r (f_(−r) − mean)².
+        """
+        whole = self._whole(group)
+        if group not in self._left_out:
+            with store_errors():
+                self._left_out[group] = self.stored.replicates(find_group(self._groups, group).blocks)
+        left_out = self._left_out[group]
+        if left_out is None:
+            return None
+        measure, index = measure_named(name), self.selection(steps)
+        given = {k: v for k, v in parameters.items() if v is not None}
+        full = [replace(whole, gram=gram) for gram in left_out]
+        values = [measure.compute(g if len(index) == len(whole.steps) else g.select(index), **given) for g in full]
+        return standard_error(np.stack([np.asarray(v, dtype=np.float64) for v in values]))
 
     def measure(self, name: str, group: str = "network", steps: Steps = None, **parameters: Any) -> DataArray | float:
         """Any measure of the registry by its name, with its own ``parameters`` (``origin`` …).

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from trajsvc.gram.basis import appended
 from trajsvc.gram.devices import kernel_factory
 from trajsvc.gram.engine import Progress, compute
-from trajsvc.gram.estimate import estimated, group_replicates, standard_error
+from trajsvc.gram.estimate import estimated, group_replicates
+from trajsvc.gram.jackknife import standard_error
 from trajsvc.gram.partial import GramState
 from trajsvc.gram.plan import make_plan
 from trajsvc.gram.slabs import Cancelled

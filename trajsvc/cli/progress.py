@@ -93,7 +93,8 @@ def estimate(progress: Progress) -> str:
     """``MDS 0.8731 ± 0.0004``: the network's, from the sums so far."""
     import numpy as np
 
-    from trajsvc.gram.estimate import group_replicates, with_error
+    from trajsvc.gram.estimate import group_replicates
+    from trajsvc.gram.jackknife import with_error
     from trajsvc.measures.base import GroupGram
     from trajsvc.measures.maps import mds
 

@@ -51,11 +51,13 @@ def _network(run: Run, facts: Summary, console: Console) -> None:
     from trajsvc.measures.registry import MEASURES
 
     network: dict[str, Any] = facts.network
-    console.print(
-        f"\nMDS {number(network['mds'])} · relative MDS {number(network['relative_mds'])} · "
-        f"path length {number(network['path_length'])} · tortuosity {number(network['tortuosity'])} · "
-        f"μ {number(network['mu'])} · α {number(network['alpha'])}"
-    )
+    errors = facts.network_errors or {}
+    shown = {"mds": "MDS", "relative_mds": "relative MDS", "path_length": "path length", "tortuosity": "tortuosity"}
+    parts = [
+        f"{title} {number(network[name])}" + (f" ± {number(errors[name], 2)}" if errors.get(name) else "")
+        for name, title in (shown | {"mu": "μ", "alpha": "α"}).items()
+    ]
+    console.print("\n" + " · ".join(parts))
     for name, unit, line in (("update_angle", "°", lambda v: v), ("update_norm", "", _decades)):
         numbers = np.asarray(MEASURES[name].compute(run.gram()), dtype=np.float64)
         defined = numbers[np.isfinite(numbers)]

@@ -7,7 +7,7 @@ Gram, SE² = (R−1)/R Σ_r (f_(−r) − mean f_(−r))². As more than the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,18 +56,3 @@ def group_replicates(state: GramState, blocks: Sequence[int]) -> tuple[NDArray[n
         if deviations is not None:
             away += deviations
     return gram, gram + away
-
-
-def standard_error(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Jackknife standard error of numbers computed with each replicate left out; first axis: replicates."""
-    r = len(values)
-    return np.asarray(np.sqrt((r - 1) / r * np.sum((values - values.mean(axis=0)) ** 2, axis=0)))
-
-
-def with_error(
-    function: Callable[[NDArray[np.float64]], NDArray[np.float64] | float],
-    gram: NDArray[np.float64],
-    left_out: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """``function`` of the estimated Gram and its standard error."""
-    return np.asarray(function(gram)), standard_error(np.stack([np.asarray(function(g)) for g in left_out]))
