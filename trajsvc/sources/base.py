@@ -37,6 +37,17 @@ class CheckpointRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """A run of a tensor's elements that lies by itself: elements [lo, hi) of the flat tensor (C order) at ``offset`` of ``file``,
+    without gaps."""
+
+    lo: int
+    hi: int
+    file: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class TensorEntry:
     """Where one stored tensor lies.
 
@@ -44,6 +55,8 @@ class TensorEntry:
     None when the elements lie in C order without gaps: then element i is at ``offset + i * itemsize``.
     ``storage`` names the bytes (file and record): two tensors with the same storage, offset, shape and strides are tied.
     ``storage_offset``, ``storage_nbytes`` bound the record in the file, ``crc32`` is the archive's checksum of it.
+    ``pieces`` is set when the elements lie in several places (a tensor saved by several ranks): they are in order and cover the
+    tensor exactly; ``file`` and ``offset`` are then those of the first, and ``strides`` and ``crc32`` are None.
     """
 
     name: str
@@ -56,6 +69,7 @@ class TensorEntry:
     storage_offset: int = 0
     storage_nbytes: int = 0
     crc32: int | None = None
+    pieces: tuple[Piece, ...] | None = None
 
     @property
     def size(self) -> int:

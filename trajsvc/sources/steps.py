@@ -1,0 +1,161 @@
+"""Steps as numbers: what a checkpoint's name says, and which checkpoints a selection means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from trajsvc.errors import NotFound, UsageError
+
+Kind = Literal["step", "epoch", "index"]
+
+WEIGHT_SUFFIXES: Final = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+STEP_LIMIT: Final = 2**53
+"""Steps are stored as int64 and shown as JSON numbers; nothing trains this long."""
+
+_SCALE: Final = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
+_NUMBER: Final = r"[-_=]?(\d+(?:\.\d+(?=[km]))?)([km]?)(?![a-z0-9]|\.\d)"
+# In order of trust: a name that says "step" means it, whatever else it counts.
+_STEP_WORDS: Final = ("global[-_]?step", "steps?", "iterations?|iters?|ba", "checkpoint")
+_SHARD: Final = re.compile(r"\d{2,}-of-\d{2,}")
+_EPOCH: Final = re.compile(r"(?<![a-z])(?:epochs?|ep)[-_=]?(\d+)(?![a-z0-9])")
+_INDEX: Final = re.compile(r"(?<![a-z])(?:ckpt|chkpt|index|idx)" + _NUMBER)
+_TOKENS: Final = re.compile(r"(?<![a-z])tokens?[-_=]?(\d+(?:\.\d+)?)([kmbt]?)(?![a-z0-9])")
+_PLAIN: Final = re.compile(r"(\d+)([km]?)")
+_TRAILING: Final = re.compile(r"(.*[a-z0-9])[-_.]0*(\d+)([km]?)")
+_NOT_STEPS: Final = re.compile(
+    r"(?:^|[-_.])(?:version|v|seed|fold|rank|shard|part|consolidated|tp|pp|mp|fsdp|layer|of)$"
+)
+
+GRAMMAR: Final = (
+    "Steps are written as numbers (0,1,2), ranges with both ends included (1000..5000, ..5000, 1000..), every:4 (every fourth "
+    "checkpoint, beginning with the first), first:10, last:5, or several of these with commas between them."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StepName:
+    """What a file's or folder's name says about when it was written."""
+
+    step: int
+    label: str
+    kind: Kind
+    """``step``; ``epoch`` when only an epoch is named; ``index`` when the number only counts checkpoints"""
+    extra: Mapping[str, int] = field(default_factory=dict)
+    """``tokens``, ``stage``, ``ingredient``, ``epoch`` where the name has them"""
+
+
+def parse_step(name: str) -> StepName | None:
+    """The step in ``name`` (of a file or folder, without its parents), or None when it names none.
+
+    Reads ``step500``, ``checkpoint-500``, ``global_step1000``, ``iter_0000500``, ``epoch=3-step=500.ckpt`` (the step is taken, the
+    epoch kept in ``extra``), ``stage1-step101000-tokens424B``, ``step_20k``, ``500.pt``, ``model_500.pt``; ``epoch_003.pt`` is kind
+    ``epoch``, ``ckpt_000`` kind ``index``. A shard's number (``model-00001-of-00002``) is no step.
+    """
+    suffix = next((s for s in WEIGHT_SUFFIXES if name.lower().endswith(s)), "")
+    label = name[: len(name) - len(suffix)]
+    text = label.lower()
+    if _SHARD.search(text):
+        return None
+    found = _numbered(text, of_file=bool(suffix))
+    if found is None or found[0] > STEP_LIMIT:
+        return None
+    extra = _extra(text)
+    if found[1] == "epoch":
+        extra.pop("epoch", None)
+    return StepName(found[0], label, found[1], extra)
+
+
+def _numbered(text: str, *, of_file: bool) -> tuple[int, Kind] | None:
+    for word in _STEP_WORDS:
+        if match := re.search(rf"(?<![a-z])(?:{word}){_NUMBER}", text):
+            return _scaled(match[1], match[2]), "step"
+    if match := _EPOCH.search(text):
+        return _scaled(match[1], ""), "epoch"
+    if match := _INDEX.search(text):
+        return _scaled(match[1], match[2]), "index"
+    if match := _PLAIN.fullmatch(text):
+        return _scaled(match[1], match[2]), "step"
+    # A trailing number means a step only in a file's name: folders end in versions, seeds and ranks.
+    match = _TRAILING.fullmatch(text) if of_file else None
+    if match and not _NOT_STEPS.search(match[1]):
+        return _scaled(match[2], match[3]), "step"
+    return None
+
+
+def _scaled(digits: str, suffix: str) -> int:
+    if len(digits) > 20:
+        return STEP_LIMIT + 1
+    return round(float(digits) * _SCALE[suffix]) if "." in digits else int(digits) * _SCALE[suffix]
+
+
+def _extra(text: str) -> dict[str, int]:
+    extra = {}
+    if match := _TOKENS.search(text):
+        extra["tokens"] = round(float(match[1]) * _SCALE[match[2]])
+    if match := _EPOCH.search(text):
+        extra["epoch"] = _scaled(match[1], "")
+    for word in ("stage", "ingredient"):
+        if match := re.search(rf"(?<![a-z]){word}[-_=]?(\d+)(?![a-z0-9])", text):
+            extra[word] = _scaled(match[1], "")
+    return extra
+
+
+def select_steps(spec: str | Sequence[int] | None, steps: Sequence[int]) -> list[int]:
+    """Indices into ``steps`` of the checkpoints that ``spec`` means, ascending, each once; all of them for None.
+
+    ``spec`` is a sequence of steps or text: ``0,1,2``; ``1000..5000``, ``..5000``, ``1000..`` (both ends included); ``every:4`` (every
+    fourth checkpoint, the first kept, the last not forced); ``first:10``; ``last:5``; a union of these by comma.
+    Raises UsageError (``bad-steps``) for another spelling, NotFound (``step-not-found``) for a part that no checkpoint meets.
+    """
+    if spec is None:
+        return list(range(len(steps)))
+    chosen: set[int] = set()
+    if isinstance(spec, str):
+        for part in spec.split(","):
+            chosen.update(_select_part(part.strip(), spec, steps))
+    else:
+        for step in spec:
+            chosen.update(_at(int(step), steps))
+    return sorted(chosen)
+
+
+def _select_part(part: str, spec: str, steps: Sequence[int]) -> Sequence[int]:
+    if part.isascii() and part.isdigit() and len(part) < 19:
+        return _at(int(part), steps)
+    if match := re.fullmatch(r"(every|first|last):(\d{1,18})", part, re.ASCII):
+        count = int(match[2])
+        if count > 0:
+            pick: Mapping[str, Callable[[], range]] = {
+                "every": lambda: range(0, len(steps), count),
+                "first": lambda: range(min(count, len(steps))),
+                "last": lambda: range(max(0, len(steps) - count), len(steps)),
+            }
+            return pick[match[1]]()
+    if match := re.fullmatch(r"(\d{0,18})\.\.(\d{0,18})", part, re.ASCII):
+        low, high = (int(match[1]) if match[1] else 0), (int(match[2]) if match[2] else STEP_LIMIT)
+        if part != ".." and low <= high:
+            return _between(low, high, part, steps)
+    raise UsageError("bad-steps", f"cannot read {part!r} in the steps {spec!r}", hint=GRAMMAR)
+
+
+def _at(step: int, steps: Sequence[int]) -> list[int]:
+    found = [i for i, s in enumerate(steps) if s == step]
+    if not found:
+        near = sorted(sorted(set(map(int, steps)), key=lambda s: abs(s - step))[:4])
+        raise NotFound(
+            "step-not-found",
+            f"there is no step {step}",
+            hint=f"The nearest are {', '.join(map(str, near))}." if near else "There are no checkpoints.",
+        )
+    return found
+
+
+def _between(low: int, high: int, part: str, steps: Sequence[int]) -> list[int]:
+    found = [i for i, s in enumerate(steps) if low <= s <= high]
+    if not found:
+        span = f"The steps run from {min(steps)} to {max(steps)}." if len(steps) else "There are no checkpoints."
+        raise NotFound("step-not-found", f"there is no step in {part}", hint=span)
+    return found
