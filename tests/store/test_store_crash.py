@@ -147,7 +147,9 @@ def every_change(store: RunStore, generation: int, stride: int) -> None:
     assert outcomes == sorted(outcomes), "once committed, always committed"
     assert len(outcomes) * stride > 50
     assert {generation - 1, generation} == set(outcomes)
-    print(f"generation {generation}: {len(outcomes) - 1} deaths, {outcomes.count(generation) - 1} of them after the commit")
+    print(
+        f"generation {generation}: {len(outcomes) - 1} deaths, {outcomes.count(generation) - 1} of them after the commit"
+    )
 
 
 @pytest.mark.parametrize("limit", [0, 1, 60, 72, 200, 700, 2_000, 5_000, 9_000, 1_000_000])

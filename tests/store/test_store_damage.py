@@ -171,6 +171,35 @@ def test_a_large_gram_is_read_from_the_generation_that_was_opened(
     assert same(store.open("run").contents(), make_contents(mark=6))
 
 
+def test_a_commit_between_the_manifest_and_the_files_is_noticed(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer commits after a reader took the manifest and before it held the gram, the only file that differs: the reader
+    begins again, and what it holds is of one generation."""
+    from dataclasses import replace
+
+    monkeypatch.setattr("storage_schema.snapshot.SMALL", 4096)
+    old = make_contents(12, 6)
+    new = replace(old, gram=old.gram + 1)
+    with store.writer("run") as writer:
+        writer.commit(old)
+        hold, left = Snapshot._pin, [1, 1]
+
+        def commit_first(self: Snapshot) -> None:
+            if left:
+                left.pop()
+                monkeypatch.setattr(Snapshot, "_pin", hold)
+                writer.commit(new)
+                monkeypatch.setattr(Snapshot, "_pin", commit_first)
+            hold(self)
+
+        monkeypatch.setattr(Snapshot, "_pin", commit_first)
+        run = store.open("run")
+    assert left == []
+    assert run.generation == 3
+    assert np.array_equal(run.block_grams(), new.gram)
+
+
 def test_without_the_manifest_check_a_flipped_bit_would_pass(run: StoredRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """The proof that the tests above bite: with the comparison taken out, a wrong number is read in silence."""
 

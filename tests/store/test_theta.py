@@ -121,6 +121,19 @@ def test_threads_may_write_the_same_files(store: RunStore) -> None:
     assert b"".join(read(run, row, 0, 400) for row in range(3)) == theta.tobytes()
 
 
+def test_what_is_written_last_counts_and_is_what_was_hashed(store: RunStore) -> None:
+    """A slab that is written a second time, with other bytes, replaces the first in the file and in its SHA-256."""
+    theta = random_theta(1, 40, "float32")
+    with store.writer("run") as writer:
+        begin(writer, theta, "float32")
+        writer.write_theta(0, 0, bytes(160))
+        writer.write_theta(0, 7, theta[0, 7:].data)
+        writer.write_theta(0, 0, theta[0, :7].data)
+        run = writer.commit(make_contents(1, sizes=(40,)))
+    assert run.verify() == ()
+    assert read(run, 0, 0, 40) == theta[0].tobytes()
+
+
 @pytest.mark.parametrize("hole", [(0, 1), (17, 18), (399, 400)])
 def test_a_row_with_a_hole_is_not_committed(store: RunStore, hole: tuple[int, int]) -> None:
     theta = random_theta(2, 400, "float16")
