@@ -31,6 +31,12 @@ def defined(values: np.ndarray) -> np.ndarray:
     return values[~np.isnan(values)]
 
 
+def tolerance(name: str) -> dict[str, float]:
+    """Where the Gram itself is rounded otherwise: a difference of points that is small beside the path between them loses digits,
+    and an angle near 0 or 180 half of those that its cosine has."""
+    return {"rtol": 1e-6, "atol": 5e-3 if MEASURES[name].units == "degree" else 1e-6}
+
+
 @SETTINGS
 @given(trajectories(2))
 def test_maps_are_symmetric_with_a_unit_diagonal_and_positive(case: Trajectory) -> None:
@@ -57,15 +63,16 @@ def test_means_are_bounded(case: Trajectory) -> None:
 
 
 @SETTINGS
-@given(trajectories(2), st.sampled_from([1e-6, 0.5, 4096.0]))
+@given(trajectories(2), st.sampled_from([2.0**-20, 0.5, 4096.0]))
 def test_scale_changes_lengths_and_nothing_else(case: Trajectory, factor: float) -> None:
+    """By a power of two, which rounds nothing."""
     scaled = made(case.basis[0] * factor, case.basis[1:] * factor, case.steps.tolist()).gram
     before, after = compute(MEASURES, case.gram), compute(MEASURES, scaled)
     for name, measure in MEASURES.items():
         if name == "noise_floor":
             continue
         expected = np.asarray(before[name]) * (factor if measure.units == "parameter" else 1.0)
-        assert_allclose(after[name], expected, rtol=1e-6, atol=3e-6, err_msg=name)
+        assert_allclose(after[name], expected, rtol=1e-9, atol=1e-9, err_msg=name)
 
 
 @SETTINGS
@@ -75,7 +82,7 @@ def test_order_of_coordinates_does_not_matter(case: Trajectory, seed: int) -> No
     shuffled = made(case.basis[0][order], case.basis[1:, order], case.steps.tolist()).gram
     before, after = compute(MEASURES, case.gram), compute(MEASURES, shuffled)
     for name in MEASURES:
-        assert_allclose(after[name], before[name], rtol=1e-6, atol=3e-6, err_msg=name)
+        assert_allclose(after[name], before[name], **tolerance(name), err_msg=name)
 
 
 @SETTINGS
@@ -85,7 +92,7 @@ def test_grams_of_blocks_add(case: Trajectory, cut: int) -> None:
     total = GroupGram("sum", case.steps, left @ left.T + right @ right.T, case.gram.parameters, case.gram.rounding)
     before, after = compute(MEASURES, case.gram), compute(MEASURES, total)
     for name in MEASURES:
-        assert_allclose(after[name], before[name], rtol=1e-6, atol=3e-6, err_msg=name)
+        assert_allclose(after[name], before[name], **tolerance(name), err_msg=name)
 
 
 @SETTINGS
