@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from made_runs import STEPS, Cli, Made, cosines
 from pydantic import TypeAdapter
-from trajsvc.measures.registry import MEASURES
 
 from storage_schema.wire import (
     CompareAnswer,
@@ -27,6 +26,7 @@ from storage_schema.wire import (
     Summary,
 )
 from trajsvc.figures.maps import scale_of
+from trajsvc.measures.registry import MEASURES
 
 SHAPES: dict[str, tuple[list[str], Any]] = {
     "ls": (["ls"], list[RunRow]),
