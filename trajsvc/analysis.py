@@ -127,6 +127,12 @@ def _attempt(
     kept = 0 if old is None else _rows_kept(old, trajectory, options)
     if old is not None and kept == len(trajectory.rows) and not _wants_more(old, options):
         return Outcome(run, store, "unchanged", (), left_out)
+    if options.preview and old is not None and old.attributes.get("estimate") is None:
+        raise UsageError(
+            "preview-over-run",
+            f"the store has the run {run} already, computed from all its bytes; an estimate would replace it",
+            hint="Leave out --preview to add what is new, or give the estimate another --name.",
+        )
     contents = old.contents() if old is not None and kept and kept * 2 >= len(trajectory.rows) else None
     if contents is not None and kept == len(trajectory.rows):
         contents = None  # all rows are known and something else is asked for: compute anew

@@ -16,7 +16,7 @@ from small_runs import HIDDEN, attention_part, cosines, flat, shapes, trajectory
 
 import trajsvc
 from storage_schema.runstore import RunStore
-from trajsvc.errors import DamagedCheckpoint, LimitExceeded, NotFound, TrajsvcError, TryAgain
+from trajsvc.errors import DamagedCheckpoint, LimitExceeded, NotFound, TrajsvcError, TryAgain, UsageError
 from trajsvc.run import Run
 from trajsvc.sources.base import CheckpointRef
 from trajsvc.sources.local import LocalSource
@@ -164,8 +164,23 @@ def test_a_preview_says_how_far_it_may_be_off_and_is_refined(tmp_path: Path) -> 
     assert exact.estimate is None
     off = np.abs(preview.trajectory_map().values - exact.trajectory_map().values)
     assert 0 < off.max() < 0.1
+    error = preview.standard_error("trajectory_map")
+    assert error is not None
+    assert np.nanmax(off / np.maximum(error, 1e-12)) < 10
+    assert exact.standard_error("trajectory_map") is None
     again = trajsvc.analyze(folder, store=tmp_path / "other")
     assert grams(again).tobytes() == grams(exact).tobytes()
+
+
+def test_an_estimate_does_not_replace_a_run(tmp_path: Path) -> None:
+    folder, store = write_run(tmp_path / "run", trajectory(4)), tmp_path / "store"
+    trajsvc.analyze(folder, store=store, copy=True)
+    assert trajsvc.analyze(folder, store=store, preview="1%").estimate is None
+    write_step(folder, 400, trajectory(5)[4])
+    with pytest.raises(UsageError) as caught:
+        trajsvc.analyze(folder, store=store, preview="1%")
+    assert caught.value.kind == "preview-over-run"
+    assert RunStore(store).open("run").has_theta
 
 
 def test_non_finite_checkpoints_are_flagged_and_left_out(tmp_path: Path) -> None:
