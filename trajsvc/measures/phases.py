@@ -20,7 +20,8 @@ is the price of a change: three coefficients by the Bayesian information criteri
 evidence, as neighbours on a smooth schedule are not independent; and what chance gives directions in P dimensions. The constants
 are conventions, chosen on simulated walks, drifts, momentum, turns and schedules and on a few small trained networks; they do not
 depend on the run. Boundaries of ``strength`` near 1 depend on them. A smooth schedule whose logarithm is far from a line (a cosine
-down to nearly zero) is cut where it bends most.
+down to nearly zero) is cut where it bends most; in groups of fewer than about 20 parameters, chance makes a change in a few walks of
+a hundred.
 """
 
 from __future__ import annotations
