@@ -71,7 +71,7 @@ def _column(
     """One layer's Q, K and V, one under the other; step numbers and names of the parts only at the first of a band."""
     for axes, part, values in zip(stack, PARTS, maps, strict=True):
         image = draw_map(axes, Panel(values, steps), scale, ticks=2)
-        axes.tick_params(labelleft=first, labelbottom=False, length=2 if first else 0)
+        axes.tick_params(labelleft=first, labelbottom=first and part == PARTS[-1], length=2 if first else 0)
         if first:
             axes.set_ylabel(part, rotation=0, labelpad=4, va="center")
     stack[0].set_title(layer.removeprefix("layer/"), fontsize=7, pad=2)
