@@ -71,11 +71,12 @@ def _label(at: Place, several: bool) -> str:
 
 def module_path(name: str) -> str:
     """The name up to its first numeric part; without one, all but the last part: ``layer2.0.conv1.weight`` → ``layer2.0``,
-    ``bn1.weight`` → ``bn1``, ``cls_token`` → ``cls_token``."""
+    ``bn1.weight`` → ``bn1``. A parameter of the outermost module itself keeps its name (``cls_token``), but for a weight or bias
+    (``in_proj_weight``, ``in_proj_bias``), which belong together: ``model``."""
     parts = _SEPARATOR.split(name)
     numeric = next((i for i, part in enumerate(parts[:-1]) if part.isascii() and part.isdigit()), None)
     kept = parts[:-1] if numeric is None else parts[: numeric + 1]
-    return ".".join(kept) or name
+    return ".".join(kept) or ("model" if name.endswith(("weight", "bias")) else name)
 
 
 def _module(name: str) -> str:

@@ -366,25 +366,28 @@ class Rules:
     origin: str = ""
 
     def choose(self, names: Collection[str], config: Mapping[str, Any] | None = None) -> Choice:
-        """The row for a checkpoint with these tensors: the one its config names, or the first whose marks the names have.
+        """The row for a checkpoint with these tensors: the user's first that fits, then the one that the config names, then the
+        first whose marks the names have.
 
-        The names alone are trusted where no config speaks against them: a ``model_type`` that is not in the table may reuse a
-        name for another layout.
+        A row of the user's fits by what it says of a config or of names, or always when it says neither. Names alone are trusted
+        where no config speaks against them: a ``model_type`` that is not in the table may reuse a name for another layout.
         """
         kinds = {_NUMBER.sub("0", name) for name in names}
-        notes = []
-        candidates = (*self.rows, *TABLE)
-        for rule in candidates:
-            if _named(rule, config or {}) and _marked(rule, kinds):
+        config = config or {}
+        for rule in self.rows:
+            if _marked(rule, kinds) and (_named(rule, config) or not (rule.model_types or rule.architectures)):
                 return Choice(rule, True)
-        model_type = (config or {}).get("model_type")
+        notes = [f"no rule of {self.origin} fits these tensors"] if self.rows else []
+        for rule in TABLE:
+            if _named(rule, config) and _marked(rule, kinds):
+                return Choice(rule, True, tuple(notes))
+        model_type = config.get("model_type")
         if model_type is not None:
             notes.append(f"no rule for model_type {model_type!r} fits these tensors")
-        for rule in candidates:
-            mine = rule in self.rows
-            if (rule.marks or (mine and not (rule.model_types or rule.architectures))) and _marked(rule, kinds):
+        for rule in TABLE:
+            if _marked(rule, kinds):
                 notes.append(f"rule {rule.key} was chosen by the tensors' names")
-                return Choice(rule, mine or model_type is None, tuple(notes))
+                return Choice(rule, model_type is None, tuple(notes))
         return Choice(GENERIC, True, tuple(notes))
 
 

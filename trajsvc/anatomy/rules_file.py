@@ -28,8 +28,13 @@ def _compiles(text: object) -> object:
 
 
 def _one_number(text: object) -> object:
-    if isinstance(text, str) and text.count("#") != 1:
-        raise ValueError(f"{text!r} must have one # for the layer's number, as in layers.#")
+    if isinstance(text, str):
+        if text.count("#") != 1:
+            raise ValueError(f"{text!r} must have one # for the layer's number, as in layers.#")
+        try:
+            layer_pattern(text)
+        except re.error as error:
+            raise ValueError(f"{text!r} is not a pattern of a layer: {error}") from None
     return text
 
 
@@ -89,29 +94,33 @@ def read_rules(path: str | PathLike[str]) -> tuple[tuple[Rule, ...], str]:
             "rules-not-found", f"there is no file {file}", hint="Check the path of --rules.", file=file
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise _bad(file, "", f"is not TOML: {error}") from None
+        raise _bad(file, "", f"not TOML: {error}") from None
     except OSError as error:
         raise _bad(file, "", f"cannot be read: {error.strerror}") from None
     if not document:
-        raise _bad(file, "", "describes no architecture: it needs a table such as [my-net]")
+        raise _bad(file, "", "no architecture is described: write a table such as [my-net]")
     return tuple(_row(file, key, table) for key, table in document.items()), file
 
 
 def _row(file: str, key: str, table: object) -> Rule:
     if not isinstance(table, Mapping):
-        raise _bad(file, key, "is not a table of an architecture")
+        raise _bad(file, key, "this is no table; an architecture is a table such as [my-net]")
     try:
         row = _Row.model_validate(dict(table))
     except ValidationError as error:
         first = error.errors()[0]
         keys = [str(part) for part in first["loc"] if str(part)[:1] not in "<["]
         where = ".".join([key, *keys])
-        raise _bad(file, where, first["msg"].removeprefix("Value error, ")) from None
+        raise _bad(file, where, _said(first["msg"])) from None
     base = _base(file, key, row.extends)
     if row.layers is None and base is None:
-        raise _bad(file, f"{key}.layers", "is missing: say what stands before a layer's own names, as in layers.#")
+        raise _bad(file, f"{key}.layers", "missing: say what stands before a layer's own names, as in layers.#")
     _check_parts(file, key, row)
     return _built(key, row, base)
+
+
+def _said(message: str) -> str:
+    return message.removeprefix("Value error, ").replace(" or instance of _Fused", "")
 
 
 def _built(key: str, row: _Row, base: Rule | None) -> Rule:
@@ -144,7 +153,7 @@ def _base(file: str, key: str, extends: str | None) -> Rule | None:
         return None
     known = {rule.key: rule for rule in rows()}
     if extends not in known:
-        raise _bad(file, f"{key}.extends", f"names no architecture {extends!r}; there are {', '.join(known)}")
+        raise _bad(file, f"{key}.extends", f"there is no architecture {extends!r}; those there are: {', '.join(known)}")
     return known[extends]
 
 
@@ -153,10 +162,8 @@ def _check_parts(file: str, key: str, row: _Row) -> None:
         for text, role in table.items():
             if isinstance(role, _Fused) and role.layout.startswith("grouped") and len(role.parts) != 3:
                 raise _bad(
-                    file, f"{key}.{section}.{text}.parts", f"of a {role.layout} tensor are three: queries, keys, values"
+                    file, f"{key}.{section}.{text}.parts", f"a {role.layout} tensor has three: queries, keys, values"
                 )
-    if row.layers is not None:
-        layer_pattern(row.layers)
 
 
 def _bad(file: str, key: str, what: str) -> UsageError:
