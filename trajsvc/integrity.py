@@ -62,7 +62,7 @@ def non_finite(steps: NDArray[np.int64], blocks: Sequence[Block], counts: NDArra
     """Checkpoints with NaN or infinite values: stored, and left out of every measure unless asked for."""
     found = []
     for t in np.flatnonzero(counts.sum(axis=0)):
-        tensors = list(dict.fromkeys(blocks[b].tensor for b in np.flatnonzero(counts[:, t])))
+        tensors = list(dict.fromkeys(blocks[b].tensor for b in np.flatnonzero(counts[:, t]).tolist()))
         found.append(
             Finding(
                 kind="non-finite",
@@ -87,7 +87,7 @@ def zero_updates(
     for t in range(still.shape[1]):
         if not still[:, t].any() or tainted[t] or tainted[t + 1]:
             continue
-        names = [blocks[b].name for b in np.flatnonzero(still[:, t])]
+        names = [blocks[b].name for b in np.flatnonzero(still[:, t]).tolist()]
         between = f"between steps {steps[t]} and {steps[t + 1]}"
         everything = bool(still[:, t].all())
         found.append(
@@ -149,7 +149,7 @@ def outliers(steps: NDArray[np.int64], blocks: Sequence[Block], gram: NDArray[np
         away = (around < OUTLIER_RATIO**2 * nearest) & (nearest > OUTLIER_JUMP**2 * median) & (median > 0)
     found = []
     for t in np.flatnonzero(away.any(axis=0)):
-        names = list(dict.fromkeys(blocks[b].tensor for b in np.flatnonzero(away[:, t])))
+        names = list(dict.fromkeys(blocks[b].tensor for b in np.flatnonzero(away[:, t]).tolist()))
         ratio = float(np.sqrt(np.nanmax(nearest[away[:, t], t] / median[away[:, t], 0])))
         found.append(
             Finding(

@@ -51,7 +51,7 @@ def _network(run: Run, facts: Summary, console: Console) -> None:
     from trajsvc.measures.registry import MEASURES
 
     network: dict[str, Any] = facts.network
-    errors = facts.network_errors or {}
+    errors: dict[str, Any] = dict(facts.network_errors or {})
     shown = {"mds": "MDS", "relative_mds": "relative MDS", "path_length": "path length", "tortuosity": "tortuosity"}
     parts = [
         f"{title} {number(network[name])}" + (f" ± {number(errors[name], 2)}" if errors.get(name) else "")

@@ -25,7 +25,8 @@ class SettledSource:
 
     @cached_property
     def _parted(self) -> tuple[tuple[CheckpointRef, ...], tuple[CheckpointRef, ...]]:
-        whole, growing = [], []
+        whole: list[CheckpointRef] = []
+        growing: list[CheckpointRef] = []
         for checkpoint in self.source.checkpoints():
             (whole if settled(checkpoint, self.quiet) else growing).append(checkpoint)
         return tuple(whole), tuple(growing)
