@@ -60,12 +60,7 @@ def groups(run: Run, match: str | None = None) -> list[GroupRow]:
     from trajsvc.anatomy.groups import match_groups
 
     found = run.groups() if match is None else match_groups(run.groups(), match)
-    return [GroupRow(id=g.id, parameters=g.parameters, tensors=g.tensors) for g in as_groups(found)]
-
-
-def as_groups(found: Any) -> list[Any]:
-    """The groups of a mapping or a sequence."""
-    return list(found.values()) if hasattr(found, "values") else list(found)
+    return [GroupRow(id=g.id, parameters=g.parameters, tensors=g.tensors) for g in found.values()]
 
 
 def trajectory_map(run: Run, group: str, origin: int | None, steps: Steps) -> MapAnswer:
