@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
-from made_runs import make_contents
+from stored_runs import make_contents
 
 from storage_schema import arrays
 from storage_schema.problems import DiskFull

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from made_runs import make_contents, same
+from stored_runs import make_contents, same
 
 from storage_schema import arrays
 from storage_schema.contents import BlockTable, CheckpointTable, RunContents

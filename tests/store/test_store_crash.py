@@ -15,7 +15,7 @@ import crash_child
 import numpy as np
 import pytest
 import xarray as xr
-from made_runs import same
+from stored_runs import same
 
 from storage_schema import arrays
 from storage_schema.problems import RunMissing

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_runs import make_contents, same
+from stored_runs import make_contents, same
 
 from storage_schema import arrays
 from storage_schema.manifest import FileEntry

@@ -8,7 +8,7 @@ import time
 import crash_child
 import numpy as np
 import pytest
-from made_runs import same
+from stored_runs import same
 from test_store_crash import check, drain, start
 
 from storage_schema import arrays

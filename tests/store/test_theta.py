@@ -11,7 +11,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_runs import make_contents, same
+from stored_runs import make_contents, same
 from numpy.typing import NDArray
 
 from storage_schema import arrays

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from made_runs import make_contents, same
+from stored_runs import make_contents, same
 from numpy.typing import NDArray
 
 from storage_schema import archive, arrays
