@@ -4,8 +4,8 @@ In order: ``network``; ``network/no-embedding`` (without embedding and unembeddi
 parts ``layer/3/attention.q`` …; ``component/attention.q`` (all layers together); ``embedding``; ``unembedding``;
 ``tensor/<full name>`` and ``tensor/<full name>[q]``. A group of Q, K or V holds weight and bias.
 
-Numbered layers come by number, then the others in the order of the checkpoint; of those whose names differ only in their numbers,
-the lower number first, since a file may be sorted as text.
+Numbered layers come by number, then the others in the order of the checkpoint. Where that is the order of text, as in a sorted
+file, of layers whose names differ only in their numbers the lower number comes first.
 """
 
 from __future__ import annotations
@@ -117,6 +117,8 @@ def in_order(labels: Iterable[str]) -> list[str]:
     labels = list(labels)
     numbered = sorted((label for label in labels if label.isdigit()), key=int)
     others = [label for label in labels if not label.isdigit()]
+    if others != sorted(others, key=lambda label: f"{label}."):
+        return numbered + others
     alike: dict[str, list[str]] = {}
     for label in others:
         alike.setdefault(_DIGITS.sub("#", label), []).append(label)

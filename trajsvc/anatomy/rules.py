@@ -369,13 +369,15 @@ class Rules:
         """The row for a checkpoint with these tensors: the user's first that fits, then the one that the config names, then the
         first whose marks the names have.
 
-        A row of the user's fits by what it says of a config or of names, or always when it says neither. Names alone are trusted
-        where no config speaks against them: a ``model_type`` that is not in the table may reuse a name for another layout.
+        A row of the user's fits by its marks or by what it says of a config, or always when it says neither. Of the table's,
+        names alone are trusted where no config speaks against them: a ``model_type`` that is not in the table may reuse a name
+        for another layout.
         """
         kinds = {_NUMBER.sub("0", name) for name in names}
         config = config or {}
         for rule in self.rows:
-            if _marked(rule, kinds) and (_named(rule, config) or not (rule.model_types or rule.architectures)):
+            always = not (rule.model_types or rule.architectures)
+            if _marked(rule, kinds) and (rule.marks or always or _named(rule, config)):
                 return Choice(rule, True)
         notes = [f"no rule of {self.origin} fits these tensors"] if self.rows else []
         for rule in TABLE:

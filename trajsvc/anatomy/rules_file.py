@@ -32,9 +32,11 @@ def _one_number(text: object) -> object:
         if text.count("#") != 1:
             raise ValueError(f"{text!r} must have one # for the layer's number, as in layers.#")
         try:
+            for half in text.split("#"):
+                pattern(half)
             layer_pattern(text)
         except re.error as error:
-            raise ValueError(f"{text!r} is not a pattern of a layer: {error}") from None
+            raise ValueError(f"{text!r} is not a pattern around a number: {error}") from None
     return text
 
 
@@ -169,5 +171,5 @@ def _check_parts(file: str, key: str, row: _Row) -> None:
 def _bad(file: str, key: str, what: str) -> UsageError:
     place = f"{key} in {file}" if key else file
     return UsageError(
-        "bad-rules", f"{place} {what}", hint="`trajsvc.anatomy.rules.load_rules` documents the format.", file=file
+        "bad-rules", f"{place}: {what}", hint="`trajsvc.anatomy.rules.load_rules` documents the format.", file=file
     )
