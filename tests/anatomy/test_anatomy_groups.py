@@ -183,6 +183,8 @@ def test_an_mlp_and_parameters_of_the_outermost_module() -> None:
     assert [i for i in groups(dissect(kinds(mlp.state_dict()))) if i.startswith("layer/")] == ["layer/0", "layer/2"]
     root = dissect({"weight": ((2, 2), "float32"), "bias": ((2,), "float32"), "cls_token": ((1, 1, 2), "float32")})
     assert [b.layer for b in root.blocks] == ["model", "model", "cls_token"]
+    padded = {f"layers.{i:02}.self_attn.{p}_proj.weight": ((2, 2), "float32") for i in (9, 10) for p in "qo"}
+    assert {b.layer for b in dissect(padded).blocks} == {"9", "10"}
     slashes = dissect({"params/encoder/layers_0/kernel": ((2, 2), "float32"), "params/0/kernel": ((2,), "float32")})
     assert [b.layer for b in slashes.blocks] == ["params.encoder.layers_0", "params.0"]
 
