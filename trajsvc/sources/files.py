@@ -1,0 +1,240 @@
+"""Files opened safely and read by ranges: no memory maps, no devices, no links out of the root, few descriptors held.
+
+A file that another process may cut short must not be mapped: touching a lost page kills the process. Bytes are copied by
+``preadv`` into buffers that the caller owns.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import stat
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from trajsvc.errors import DamagedCheckpoint, NotFound, Refused, TrajsvcError, TryAgain, UnsafeFile
+
+FILE_CHANGED = "file-changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A stretch of a file that is read by ranges: a whole file, or an archive that lies within one.
+
+    ``read(offset, count)`` gives the bytes at an absolute offset of the file; ``base`` is where the region begins.
+    """
+
+    path: str
+    base: int
+    size: int
+    read: Callable[[int, int], bytes]
+
+    def bytes(self, offset: int, count: int) -> bytes:
+        """``count`` bytes at ``offset`` from the region's beginning. Raises DamagedCheckpoint (``truncated-file``) past its end."""
+        if offset < 0 or count < 0 or offset + count > self.size:
+            raise DamagedCheckpoint(
+                "truncated-file",
+                f"{self.path} is too short: {count} bytes are expected at {self.base + offset}, it ends at {self.base + self.size}",
+                hint="The file was cut short: fetch or copy it again.",
+                file=self.path,
+            )
+        return self.read(self.base + offset, count)
+
+    def part(self, offset: int, size: int) -> Region:
+        """A region within this one."""
+        self.bytes(offset + size, 0)
+        return Region(self.path, self.base + offset, size, self.read)
+
+
+class Files:
+    """The open files of one source: at most ``limit`` descriptors, the least recently used closed first. Safe to use from threads."""
+
+    def __init__(self, root: str | os.PathLike[str], limit: int | None = None) -> None:
+        self.root = os.path.realpath(root)
+        self._limit = limit or _descriptor_limit()
+        self._lock = threading.Lock()
+        self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._expected: dict[str, tuple[int, int]] = {}
+
+    def expect(self, path: str, size: int, mtime_ns: int) -> None:
+        """From now on ``path`` must be as it was listed: another size or time when it is opened is TryAgain (``file-changed``)."""
+        self._expected[path] = (size, mtime_ns)
+
+    def region(self, path: str) -> Region:
+        with self._borrow(path) as opened:
+            return Region(path, 0, opened.size, lambda offset, count: self.bytes(path, offset, count))
+
+    def bytes(self, path: str, offset: int, count: int) -> bytes:
+        out = bytearray(count)
+        self.read(path, offset, memoryview(out))
+        return bytes(out)
+
+    def read(self, path: str, offset: int, out: memoryview) -> None:
+        """Fill ``out`` from ``offset``. Raises TryAgain (``file-changed``) when the file ends first."""
+        with self._borrow(path) as opened:
+            done = 0
+            flat = out.cast("B") if out.format != "B" or out.ndim != 1 else out
+            while done < len(flat):
+                try:
+                    count = os.preadv(opened.descriptor, [flat[done:]], offset + done)
+                except OSError as error:
+                    raise failed(path, error) from error
+                if count == 0:
+                    raise TryAgain(
+                        FILE_CHANGED,
+                        f"{path} became shorter while it was read: it ends at {offset + done} and {len(flat) - done} bytes are missing",
+                        hint="Wait until the file is written completely and run again.",
+                        file=path,
+                    )
+                done += count
+
+    def forget(self) -> None:
+        """Close what is open and expect nothing of it."""
+        self.close()
+        self._expected.clear()
+
+    def close(self) -> None:
+        with self._lock:
+            for opened in self._open.values():
+                opened.stale = True
+            idle = [o for o in self._open.values() if o.users == 0]
+            self._open.clear()
+        for opened in idle:
+            os.close(opened.descriptor)
+
+    @contextmanager
+    def _borrow(self, path: str) -> Iterator[_Open]:
+        opened = self._take(path)
+        try:
+            yield opened
+        finally:
+            with self._lock:
+                opened.users -= 1
+                dead = [opened] if opened.stale and opened.users == 0 else []
+            for each in dead:
+                os.close(each.descriptor)
+
+    def _take(self, path: str) -> _Open:
+        with self._lock:
+            if path in self._open:
+                self._open.move_to_end(path)
+                opened = self._open[path]
+                opened.users += 1
+                return opened
+        fresh = self._opened(path)
+        with self._lock:
+            # Two threads may have opened the same file: the later descriptor is used once and closed.
+            fresh.users = 1
+            fresh.stale = path in self._open
+            if not fresh.stale:
+                self._open[path] = fresh
+            surplus = self._evicted()
+        for each in surplus:
+            os.close(each.descriptor)
+        return fresh
+
+    def _evicted(self) -> list[_Open]:
+        idle = [p for p, o in self._open.items() if o.users == 0]
+        return [self._open.pop(p) for p in idle[: max(0, len(self._open) - self._limit)]]
+
+    def _opened(self, path: str) -> _Open:
+        descriptor = open_beneath(self.root, path)
+        status = os.fstat(descriptor)
+        if self._expected.get(path, (status.st_size, status.st_mtime_ns)) != (status.st_size, status.st_mtime_ns):
+            os.close(descriptor)
+            raise TryAgain(
+                FILE_CHANGED,
+                f"{path} changed since it was listed",
+                hint="Wait until the file is written completely and run again.",
+                file=path,
+            )
+        return _Open(descriptor, status.st_size)
+
+
+@dataclass(slots=True)
+class _Open:
+    descriptor: int
+    size: int
+    users: int = 0
+    stale: bool = False
+    """no longer in the table: the last user closes it"""
+
+
+def open_beneath(root: str, path: str) -> int:
+    """Descriptor of the regular file ``path``, which with all its links resolved must lie within ``root`` (itself resolved).
+
+    The resolved path is walked part by part without following links, so that a link put in its way meanwhile is refused.
+    Raises UnsafeFile (``link-outside``, ``link-loop``, ``not-a-file``), TryAgain (``file-changed``) when it is gone, Refused.
+    """
+    try:
+        real = os.path.realpath(path, strict=True)
+        if os.path.commonpath([root, real]) != root:
+            raise UnsafeFile(
+                "link-outside",
+                f"{path} is a link to {real}, which lies outside {root}",
+                hint="Put the file itself in the folder, or give the folder that holds it.",
+                file=path,
+            )
+        return _open_regular(root, Path(real).relative_to(root).parts, path)
+    except OSError as error:
+        if isinstance(error, TrajsvcError):
+            raise
+        raise failed(path, error) from error
+
+
+def _open_regular(root: str, parts: tuple[str, ...], path: str) -> int:
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+    folder = os.open(root, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+    try:
+        for part in parts[:-1]:
+            below = os.open(part, flags | os.O_DIRECTORY, dir_fd=folder)
+            os.close(folder)
+            folder = below
+        # O_NONBLOCK: opening a FIFO without a writer would wait for ever.
+        descriptor = os.open(parts[-1] if parts else ".", flags | os.O_NONBLOCK, dir_fd=folder)
+    finally:
+        os.close(folder)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _not_a_file(path)
+    return descriptor
+
+
+def _not_a_file(path: str) -> UnsafeFile:
+    return UnsafeFile(
+        "not-a-file",
+        f"{path} is not a regular file",
+        hint="Pipes, devices, sockets and folders in the place of a checkpoint's file are refused.",
+        file=path,
+    )
+
+
+def failed(path: str, error: OSError) -> TrajsvcError:
+    """The error of this house for an error of the operating system."""
+    if error.errno == errno.ELOOP:
+        return UnsafeFile(
+            "link-loop", f"{path} is a link that leads back to itself", hint="Remove the link.", file=path
+        )
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return NotFound(
+            "file-missing", f"{path} does not exist", hint="A file is missing or a link is broken.", file=path
+        )
+    if error.errno in (errno.ENXIO, errno.EISDIR, errno.ENODEV):
+        return _not_a_file(path)
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return Refused(
+            "permission-denied", f"{path} may not be read by this user", hint="Change its permissions.", file=path
+        )
+    hint = "Raise the limit on open files (ulimit -n)." if error.errno in (errno.EMFILE, errno.ENFILE) else ""
+    return TryAgain("read-failed", f"{path} could not be read: {error.strerror}", hint=hint, file=path)
+
+
+def _descriptor_limit() -> int:
+    """Half of what the process may open, so that the store, the cluster and the doors keep the rest."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 512 if soft == resource.RLIM_INFINITY else max(8, min(512, soft // 2))

@@ -1,0 +1,73 @@
+"""JSON from strangers: headers, indexes and configurations, parsed within limits of size, depth and memory."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+from trajsvc.errors import DamagedCheckpoint, TrajsvcError
+from trajsvc.sources.files import Region
+from trajsvc.sources.limits import MAX_HEADER, MAX_TENSORS, too_much
+
+_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_MAX_DEPTH: Final = 8
+_AGAIN: Final = "Fetch or copy the file again."
+
+
+def read_object(region: Region, kind: str) -> dict[str, Any]:
+    """The JSON object in a file of at most 16 MiB. Raises what ``parse_object`` raises."""
+    if region.size > MAX_HEADER:
+        raise too_much(region.path, f"{region.size:,} bytes of JSON", f"{MAX_HEADER:,}")
+    return parse_object(region.bytes(0, region.size), region.path, kind)
+
+
+def parse_object(raw: bytes, path: str, kind: str) -> dict[str, Any]:
+    """The JSON object that ``raw`` is; no object in it may have a key twice.
+
+    Raises DamagedCheckpoint (``kind``) when it is none or nests too deeply, LimitExceeded when its values would need far more memory
+    than its bytes.
+    """
+    _check_structure(raw, path, kind)
+    try:
+        words = json.loads(raw.decode(), object_pairs_hook=lambda pairs: _unique(pairs, path, kind))
+    except TrajsvcError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise bad_json(path, kind, f"it is not JSON ({str(error)[:100]})") from error
+    if not isinstance(words, dict):
+        raise bad_json(path, kind, "it is not a JSON object")
+    return words
+
+
+def bad_json(path: str, kind: str, what: str, tensor: str | None = None) -> DamagedCheckpoint:
+    tensor = tensor and tensor[:200]
+    return DamagedCheckpoint(kind, f"{path} cannot be read: {what}", hint=_AGAIN, file=path, tensor=tensor)
+
+
+def _check_structure(raw: bytes, path: str, kind: str) -> None:
+    if raw.count(b'"') > 20 * MAX_TENSORS:
+        raise too_much(path, "more strings than tensors can have", f"{MAX_TENSORS:,} tensors")
+    bare = _STRING.sub(b"", raw)
+    entries = max(bare.count(b"{") - 2, bare.count(b"[") // 2 - 2)
+    if entries > MAX_TENSORS:
+        raise too_much(path, f"{entries:,} entries", f"{MAX_TENSORS:,} tensors")
+    if bare.count(b",") > 10 * MAX_TENSORS:
+        raise too_much(path, f"{bare.count(b','):,} values", f"{MAX_TENSORS:,} tensors")
+    # Each pass takes the innermost brackets away; what is left after eight nests deeper than any file that is read here.
+    nested = re.sub(rb"[^][{}]+", b"", bare)
+    for _ in range(_MAX_DEPTH):
+        if not nested:
+            return
+        nested = nested.replace(b"[]", b"").replace(b"{}", b"")
+    if nested:
+        raise bad_json(path, kind, "its brackets do not match, or nest too deeply")
+
+
+def _unique(pairs: list[tuple[str, Any]], path: str, kind: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise bad_json(path, kind, f"{name[:200]!r} appears twice", name)
+        found[name] = value
+    return found

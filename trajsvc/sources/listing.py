@@ -1,0 +1,266 @@
+"""Finding a run's checkpoints: which folders and files under a path are its steps, in what order.
+
+Only names are read, and the keys of torch files whose name has no number.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from storage_schema.wire import Finding
+from trajsvc.errors import NotFound, Refused, TrajsvcError
+from trajsvc.sources.layout import TORCH_SUFFIXES, Folder, Weights, is_weights, unsupported, weights_of
+from trajsvc.sources.shards import SHARD
+from trajsvc.sources.steps import StepName, parse_step
+
+ReadStep = Callable[[str], int | None]
+"""The step that the keys of a torch file name, if they do."""
+
+LOOKED_FOR: Final = (
+    "Looked for: folders and files with a step in their name (step500, checkpoint-500, epoch=3-step=500.ckpt, model_500.pt), "
+    "one checkpoint's own files (model.safetensors, pytorch_model.bin, an index with shards, .metadata with .distcp)."
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """One checkpoint: its name, its files, or why it cannot be used."""
+
+    name: StepName
+    weights: Weights
+    config_folders: tuple[str, ...]
+    problem: TrajsvcError | None = None
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        extra = self.name.extra
+        return extra.get("stage", 0), extra.get("ingredient", 0), self.name.step
+
+
+@dataclass
+class Listing:
+    """The checkpoints under one path in order, and what was noticed."""
+
+    found: list[Found] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def note(self, kind: str, message: str, steps: Iterable[int] = (), **details: Any) -> None:
+        severity: Literal["info", "warning"] = "info" if kind in ("ignored-file", "gap") else "warning"
+        self.findings.append(
+            Finding(kind=kind, severity=severity, message=message, steps=tuple(steps), details=details)
+        )
+
+    def ordered(self, where: str) -> Listing:
+        """In order of stage, ingredient and step. Raises Refused (``step-conflict``), NotFound (``no-checkpoints``)."""
+        if not self.found:
+            raise nothing(where, self.findings)
+        self.found.sort(key=lambda f: f.order)
+        for one, other in pairwise(self.found):
+            if one.name.step == other.name.step:
+                raise _conflict(f"{one.name.label} and {other.name.label} are both step {one.name.step}", where)
+            if one.name.step > other.name.step:
+                raise _conflict(f"{one.name.label} comes before {other.name.label}, but its step is larger", where)
+        kinds = {f.name.kind for f in self.found}
+        if len(kinds) > 1:
+            self.note(
+                "step-order",
+                f"{where}: some names count {' and others '.join(sorted(kinds))}s; they are ordered as numbers",
+            )
+        self._note_gaps(where)
+        return self
+
+    def _note_gaps(self, where: str) -> None:
+        """Evenly spaced steps with one missing: ``… 1000, 2000, 4000, 5000 …``."""
+        steps = [f.name.step for f in self.found]
+        jumps = [b - a for a, b in pairwise(steps)]
+        for i in range(1, len(jumps) - 1):
+            before, jump, after = jumps[i - 1 : i + 2]
+            if before == after and jump > before and jump % before == 0:
+                self.note(
+                    "gap",
+                    f"{where}: between steps {steps[i]} and {steps[i + 1]} others may be missing",
+                    steps[i : i + 2],
+                )
+
+
+def list_folder(path: str, read_step: ReadStep) -> Listing:
+    """The run in a folder: its numbered folders and files; else the one checkpoint that it is itself; else what its ``checkpoints``
+    folder holds. Raises NotFound (``no-checkpoints``), UnsupportedFormat, Refused."""
+    folder = Folder.read(path)
+    listing = Listing()
+    refused = list(_numbered_folders(folder, listing))
+    _numbered_files(folder, listing)
+    loose = sorted(n for n in folder.files if is_weights(n) and not SHARD.fullmatch(n) and parse_step(n) is None)
+    if listing.found:
+        _loose_files(folder, loose, listing, read_step)
+    else:
+        _whole_folder(folder, loose, listing, read_step)
+    if not listing.found and (problem := unsupported(folder) or next(iter(refused), None)):
+        raise problem
+    for problem in refused:
+        listing.note("ignored-file", f"{problem.message}; it is left out")
+    if not listing.found and "checkpoints" in folder.folders:
+        return list_folder(folder / "checkpoints", read_step)
+    return listing.ordered(path)
+
+
+def list_glob(pattern: str, root: str, read_step: ReadStep) -> Listing:
+    """One checkpoint for each folder or file that ``pattern`` meets; its step is in the last part of the path that names one."""
+    listing = Listing()
+    seen: set[str] = set()
+    for path in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207
+        parent, base = os.path.split(path.rstrip("/"))
+        # Shards and indexes stand for the folder they are in.
+        whole = os.path.isdir(path) or bool(SHARD.fullmatch(base)) or base.endswith(".index.json")  # noqa: PTH112
+        place = parent if whole and not os.path.isdir(path) else path  # noqa: PTH112
+        if place in seen or not (whole or is_weights(base)):
+            continue
+        seen.add(place)
+        name = _name_of(os.path.relpath(place, root)) or _from_keys(place, whole, read_step)
+        found = _found_in(Folder.read(place), name, root, listing) if whole else _file(parent, base, name, root)
+        if name is None and found is not None:
+            listing.note("ignored-file", f"{place} names no step; it is left out")
+        elif found is not None:
+            listing.found.append(found)
+    return listing.ordered(pattern)
+
+
+def list_file(path: str, read_step: ReadStep) -> Listing:
+    """A run of one checkpoint: a file."""
+    parent, base = os.path.split(path)
+    name = parse_step(base) or _from_keys(path, False, read_step) or parse_step(os.path.basename(parent))  # noqa: PTH119
+    found = _file(parent, base, name or StepName(0, base, "index"), parent)
+    return Listing([found] if found else []).ordered(path)
+
+
+def nothing(where: str, findings: Sequence[Finding] = ()) -> NotFound:
+    """The error for a place without checkpoints, with what was seen there."""
+    seen = f" {findings[0].message}." if findings else ""
+    return NotFound("no-checkpoints", f"there are no checkpoints in {where}", hint=f"{LOOKED_FOR}{seen}", file=where)
+
+
+def _conflict(what: str, where: str) -> Refused:
+    return Refused(
+        "step-conflict", f"{where}: {what}",
+        hint="Give a pattern that meets one checkpoint for each step, in quotes: 'run/stage1-*', or move one of the two away.",
+        file=where,
+    )  # fmt: skip
+
+
+def _numbered_folders(folder: Folder, listing: Listing) -> Iterator[TrajsvcError]:
+    """Adds the checkpoints in numbered folders; gives the refusals of those in formats that are not read."""
+    for base in sorted(folder.folders):
+        name = parse_step(base)
+        if name is None:
+            continue
+        try:
+            inner = Folder.read(folder / base)
+        except OSError as error:
+            listing.note("ignored-file", f"{folder / base} cannot be opened: {error.strerror}", [name.step])
+            continue
+        found = _found_in(inner, name, folder.path, listing)
+        if found is not None:
+            listing.found.append(found)
+        elif problem := unsupported(inner):
+            yield problem
+        else:
+            listing.note(
+                "missing-weights", f"{folder / base} holds no weights; step {name.step} is left out", [name.step]
+            )
+
+
+def _found_in(inner: Folder, name: StepName | None, root: str, listing: Listing) -> Found | None:
+    name = name or StepName(0, os.path.basename(inner.path), "index")  # noqa: PTH119
+    try:
+        weights = weights_of(inner)
+    except Refused as problem:
+        return Found(name, Weights(inner.path, (), ""), (), problem)
+    if weights is None:
+        return None
+    if weights.passed_over:
+        names = ", ".join(weights.passed_over[:3]) + (" …" if len(weights.passed_over) > 3 else "")
+        listing.note(
+            "ignored-file", f"{inner.path}: {weights.files[0]} is read; {names} passed over", [name.step],
+            files=list(weights.passed_over),
+        )  # fmt: skip
+    return Found(name, weights, (weights.folder, inner.path, root))
+
+
+def _file(parent: str, base: str, name: StepName | None, root: str) -> Found | None:
+    if name is None or not is_weights(base):
+        return None
+    form = "torch-zip" if base.lower().endswith(TORCH_SUFFIXES) else "safetensors"
+    return Found(name, Weights(parent, (base,), form), (parent, root))
+
+
+def _numbered_files(folder: Folder, listing: Listing) -> None:
+    other = []
+    for base in sorted(folder.files):
+        name = parse_step(base)
+        found = _file(folder.path, base, name, folder.path)
+        if found is not None:
+            listing.found.append(found)
+        elif name is not None and base.lower().endswith(TORCH_SUFFIXES):
+            other.append(base)
+    if other:
+        listing.note(
+            "ignored-file", f"{folder.path}: {', '.join(other[:3])}: no weights by their name; left out", files=other
+        )
+
+
+def _loose_files(folder: Folder, loose: Sequence[str], listing: Listing, read_step: ReadStep) -> None:
+    """Files without a number beside numbered ones: a step of its own is taken, a copy (``last.ckpt``, ``best.pt``) is not."""
+    for base in loose:
+        path = folder / base
+        try:
+            step = read_step(path) if base.lower().endswith(TORCH_SUFFIXES) else None
+        except TrajsvcError as error:
+            listing.note("ignored-file", f"{path} names no step and cannot be read: {error.message}")
+            continue
+        same = next((f.name.label for f in listing.found if f.name.step == step), None)
+        if step is None or same is not None:
+            why = "names no step" if step is None else f"holds step {step}, as {same} does"
+            listing.note("ignored-file", f"{path} {why}; it is left out", [] if step is None else [step])
+        elif found := _file(folder.path, base, StepName(step, os.path.splitext(base)[0], "step"), folder.path):  # noqa: PTH122
+            listing.found.append(found)
+
+
+def _whole_folder(folder: Folder, loose: Sequence[str], listing: Listing, read_step: ReadStep) -> None:
+    """The folder is one checkpoint, or holds several files that only their keys number."""
+    problem: Refused | None = None
+    try:
+        weights = weights_of(folder)
+    except Refused as error:
+        weights, problem = None, error
+    if weights is not None:
+        path = os.path.join(weights.folder, weights.files[0])  # noqa: PTH118
+        label = os.path.basename(folder.path)  # noqa: PTH119
+        name = parse_step(label) or _from_keys(path, weights.format != "torch-zip", read_step)
+        found = _found_in(folder, name or StepName(0, label, "index"), folder.path, listing)
+        listing.found += [found] if found else []
+    elif problem is not None:
+        _loose_files(folder, loose, listing, read_step)
+        if not listing.found:
+            raise problem
+
+
+def _name_of(relative: str) -> StepName | None:
+    return next((n for part in reversed(Path(relative).parts) if (n := parse_step(part)) is not None), None)
+
+
+def _from_keys(path: str, whole: bool, read_step: ReadStep) -> StepName | None:
+    """The step that the keys of a torch file name; errors are left for when the checkpoint is read."""
+    base = os.path.basename(path)  # noqa: PTH119
+    if whole or not base.lower().endswith(TORCH_SUFFIXES):
+        return None
+    try:
+        step = read_step(path)
+    except TrajsvcError:
+        return None
+    return None if step is None else StepName(step, os.path.splitext(base)[0], "step")  # noqa: PTH122
