@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 
 import torch  # noqa: F401  (part of the interpreter, not of the budget)
-from trajsvc.sources.resolve import open_source
-from workers.local import ThreadPool
 
 from trajsvc.analysis import Options, Silent, run_analysis
 from trajsvc.cli.analyze import stop_on_interrupt
 from trajsvc.gram.engine import Progress
 from trajsvc.gram.slabs import Cancelled
+from trajsvc.sources.resolve import open_source
+from workers.local import ThreadPool
 
 
 class Saying(Silent):

@@ -343,7 +343,7 @@ def test_the_command_line_says_what_it_did(tmp_path: Path) -> None:
     assert "all is well" in command("doctor").stdout
     write_step(folder, 500, trajectory(6)[5])
     command("watch", str(folder), "--once", "--settle", "100")
-    assert len(json.loads(command("show", "run", "--format", "json").stdout)["layers"]) == 2
+    assert len(json.loads(command("show", "run", "--format", "json").stdout)["layers"]) == 3
     assert len(json.loads(command("map", "run", "--format", "json").stdout)["steps"]) == 5
     command("watch", str(folder), "--once", "--settle", "0")
     assert len(json.loads(command("map", "run", "--format", "json").stdout)["steps"]) == 6

@@ -113,22 +113,32 @@ def list_folder(path: str, read_step: ReadStep) -> Listing:
 def list_glob(pattern: str, root: str, read_step: ReadStep) -> Listing:
     """One checkpoint for each folder or file that ``pattern`` meets; its step is in the last part of the path that names one."""
     listing = Listing()
-    seen: set[str] = set()
+    places = _places(pattern)
+    for place, whole in places.items():
+        name = _name_of(os.path.relpath(place, root)) or _from_keys(place, whole, read_step)
+        if name is None and len(places) == 1:
+            name = parse_step(os.path.basename(place)) or StepName(0, os.path.basename(place), "index")  # noqa: PTH119
+        if name is None:
+            listing.note("ignored-file", f"{place} names no step; it is left out")
+            continue
+        parent, base = os.path.split(place)
+        found = _found_in(Folder.read(place), name, root, listing) if whole else _file(parent, base, name, root)
+        listing.found += [found] if found else []
+    return listing.ordered(pattern)
+
+
+def _places(pattern: str) -> dict[str, bool]:
+    """Folders and files that a pattern meets, and whether each is a folder; shards and indexes stand for the folder they are in."""
+    places = {}
     for path in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207
         parent, base = os.path.split(path.rstrip("/"))
-        # Shards and indexes stand for the folder they are in.
-        whole = os.path.isdir(path) or bool(SHARD.fullmatch(base)) or base.endswith(".index.json")  # noqa: PTH112
-        place = parent if whole and not os.path.isdir(path) else path  # noqa: PTH112
-        if place in seen or not (whole or is_weights(base)):
-            continue
-        seen.add(place)
-        name = _name_of(os.path.relpath(place, root)) or _from_keys(place, whole, read_step)
-        found = _found_in(Folder.read(place), name, root, listing) if whole else _file(parent, base, name, root)
-        if name is None and found is not None:
-            listing.note("ignored-file", f"{place} names no step; it is left out")
-        elif found is not None:
-            listing.found.append(found)
-    return listing.ordered(pattern)
+        if os.path.isdir(path):  # noqa: PTH112
+            places[path.rstrip("/")] = True
+        elif SHARD.fullmatch(base) or base.endswith(".index.json"):
+            places[parent] = True
+        elif is_weights(base):
+            places[path] = False
+    return places
 
 
 def list_file(path: str, read_step: ReadStep) -> Listing:
