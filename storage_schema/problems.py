@@ -19,7 +19,7 @@
 Each carries ``path`` (what it is about), ``message`` (what happened) and ``hint`` (what to do next).
 """
 
-# ruff: noqa: N818  (named for what happened, as trajsvc.errors does)
+
 from __future__ import annotations
 
 from os import PathLike, fspath

@@ -79,4 +79,3 @@ def relative(found: NDArray[np.float64], oracle: NDArray[np.float64]) -> float:
     """Largest error of an inner product relative to the product of its vectors' norms."""
     scale = np.sqrt(np.maximum(np.diag(oracle), 1e-300))
     return float(np.max(np.abs(found - oracle) / np.outer(scale, scale)))
-

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from memory_theta import MemoryTheta, make_theta, relative
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory_theta import MemoryTheta, make_theta, relative
 
 from trajsvc.gram.basis import appended
 from trajsvc.gram.devices import kernel_factory
@@ -75,7 +75,9 @@ def test_inner_products_are_exact_at_any_update_size(device: str, size: float) -
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("types", [("float16",), ("bfloat16",), ("float32",), ("float16", "float32", "bfloat16", "float64")])
+@pytest.mark.parametrize(
+    "types", [("float16",), ("bfloat16",), ("float32",), ("float16", "float32", "bfloat16", "float64")]
+)
 def test_every_stored_type_and_their_mixture(device: str, types: tuple[str, ...]) -> None:
     theta = make_theta(9, types=types)
     state = gram_of(theta, device)
@@ -91,7 +93,10 @@ def test_float64_precision_is_float64() -> None:
 
 @settings(deadline=None, max_examples=15)
 @given(
-    st.sampled_from([64, 100, 200, 400]), st.integers(1, 3), st.sampled_from([0.001, 0.02, 0.2, 1.0]), st.integers(1, 12)
+    st.sampled_from([64, 100, 200, 400]),
+    st.integers(1, 3),
+    st.sampled_from([0.001, 0.02, 0.2, 1.0]),
+    st.integers(1, 12),
 )
 def test_any_plan_gives_the_same_gram(mib: int, threads: int, fraction: float, rows: int) -> None:
     theta = make_theta(rows, seed=rows)

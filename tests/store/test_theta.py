@@ -11,8 +11,8 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stored_runs import make_contents, same
 from numpy.typing import NDArray
+from stored_runs import make_contents, same
 
 from storage_schema import arrays
 from storage_schema.problems import StoreDamaged, ThetaIncomplete, ThetaLost, ThetaTypes

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from stored_runs import make_contents, same
 from numpy.typing import NDArray
+from stored_runs import make_contents, same
 
 from storage_schema import archive, arrays
 from storage_schema.delta_codec import decode, encode, fold, ordered, unfold, unordered

@@ -146,5 +146,5 @@ class SlabWorker:
         return chunk.gram
 
 
-class Cancelled(Exception):  # noqa: N818  (a way out, not an error)
+class Cancelled(Exception):
     """The work was asked to stop; finished slabs are kept."""

@@ -27,6 +27,8 @@ LOOKED_FOR: Final = (
     "one checkpoint's own files (model.safetensors, pytorch_model.bin, an index with shards, .metadata with .distcp)."
 )
 
+_LOOKED_BELOW: Final = 50
+
 
 @dataclass(frozen=True)
 class Found:
@@ -59,7 +61,7 @@ class Listing:
     def ordered(self, where: str) -> Listing:
         """In order of stage, ingredient and step. Raises Refused (``step-conflict``), NotFound (``no-checkpoints``)."""
         if not self.found:
-            raise nothing(where, self.findings)
+            raise nothing(where, f"{self.findings[0].message}." if self.findings else "")
         self.found.sort(key=lambda f: f.order)
         for one, other in pairwise(self.found):
             if one.name.step == other.name.step:
@@ -107,7 +109,22 @@ def list_folder(path: str, read_step: ReadStep) -> Listing:
         listing.note("ignored-file", f"{problem.message}; it is left out")
     if not listing.found and "checkpoints" in folder.folders:
         return list_folder(folder / "checkpoints", read_step)
+    if not listing.found and not listing.findings and (runs := _runs_below(folder)):
+        raise nothing(path, f"These folders in it look like runs: {', '.join(runs)}.")
     return listing.ordered(path)
+
+
+def _runs_below(folder: Folder) -> list[str]:
+    """Folders one level down that hold something with a step in its name."""
+    names = []
+    for base in sorted(n for n in folder.folders if not n.startswith("."))[:_LOOKED_BELOW]:
+        try:
+            below = Folder.read(folder / base)
+        except OSError:
+            continue
+        if any(parse_step(n) for n in below.folders) or any(parse_step(n) for n in below.files if is_weights(n)):
+            names.append(base)
+    return names[:5]
 
 
 def list_glob(pattern: str, root: str, read_step: ReadStep) -> Listing:
@@ -149,10 +166,11 @@ def list_file(path: str, read_step: ReadStep) -> Listing:
     return Listing([found] if found else []).ordered(path)
 
 
-def nothing(where: str, findings: Sequence[Finding] = ()) -> NotFound:
+def nothing(where: str, seen: str = "") -> NotFound:
     """The error for a place without checkpoints, with what was seen there."""
-    seen = f" {findings[0].message}." if findings else ""
-    return NotFound("no-checkpoints", f"there are no checkpoints in {where}", hint=f"{LOOKED_FOR}{seen}", file=where)
+    return NotFound(
+        "no-checkpoints", f"there are no checkpoints in {where}", hint=f"{LOOKED_FOR} {seen}".rstrip(), file=where
+    )
 
 
 def _conflict(what: str, where: str) -> Refused:
