@@ -1,0 +1,43 @@
+"""How every bad input is judged: the right error, soon, in little memory, naming what it is about."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from collections.abc import Callable
+
+import pytest
+
+from trajsvc.errors import TrajsvcError
+
+SECONDS = 2.0
+MEMORY = 64 * 2**20
+
+
+def refused(
+    attempt: Callable[[], object], kind: str, *, file: str | None = None, tensor: str | None = None
+) -> TrajsvcError:
+    """The error of ``attempt``, which must be of ``kind``, come in under 2 s and 64 MiB, and name ``file`` and ``tensor``."""
+    started = time.perf_counter()
+    with pytest.raises(TrajsvcError):
+        attempt()
+    taken = time.perf_counter() - started
+    tracemalloc.start()
+    try:
+        with pytest.raises(TrajsvcError) as caught:
+            attempt()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    error = caught.value
+    assert error.kind == kind, str(error)
+    assert taken < SECONDS, f"{taken:.1f} s"
+    assert peak < MEMORY, f"{peak / 2**20:.0f} MiB"
+    if file is not None:
+        assert file in str(error)
+        assert error.file is not None
+    if tensor is not None:
+        assert tensor in str(error)
+        assert error.tensor == tensor
+    assert error.hint
+    return error
