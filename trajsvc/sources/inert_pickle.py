@@ -19,8 +19,8 @@ from trajsvc.errors import DamagedCheckpoint
 from trajsvc.sources.limits import MAX_HEADER, too_much
 from trajsvc.sources.unsafe_globals import refuse_unsafe
 
-MAX_OPCODES: Final = 3_000_000
-"""About thirty a tensor: more than the largest number of tensors that is read needs."""
+MAX_OPCODES: Final = 2_000_000
+"""A tensor takes about thirty."""
 _MEMORY_BASE: Final = 16 * 2**20
 _MEMORY_PER_BYTE: Final = 16
 """A pickle of a state dict needs about ten bytes of memory for each of its own."""
@@ -56,7 +56,8 @@ class Built:
         self.state: object = None
 
     def __repr__(self) -> str:
-        return f"Built({self.function})"
+        # What it holds may nest without end.
+        return f"Built({self.function if isinstance(self.function, Global) else '…'})"
 
 
 class Persistent:

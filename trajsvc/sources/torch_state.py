@@ -21,7 +21,7 @@ STEP_KEYS: Final = ("global_step", "step", "iter_num", "iteration", "epoch")
 _LIGHTNING_KEY: Final = "pytorch-lightning_version"
 _NOT_WEIGHTS: Final = ("optim", "scheduler", "scaler", "rng", "random")
 _NESTED: Final = 8
-_VISITS: Final = 10 * MAX_TENSORS
+_VISITS: Final = 3 * MAX_TENSORS
 
 
 @dataclass(frozen=True, slots=True)
