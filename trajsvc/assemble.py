@@ -33,18 +33,18 @@ def run_contents(
     gram = estimated(state) if old is None else appended(old.gram, state.gram)
     blocks = block_table(trajectory)
     fingerprints = [f"{int(f):016x}" for f in state.fingerprint]
-    findings = [f.model_dump() for f in trajectory.findings] + [
-        f.model_dump()
-        for f in integrity.report(
-            steps=trajectory.steps,
-            blocks=trajectory.anatomy.blocks,
-            gram=gram,
-            nonfinite=state.nonfinite,
-            fingerprints=fingerprints if state.exact else [str(i) for i in range(len(fingerprints))],
-            zeros=state.zeros,
-            columns=[(c.name, c.size) for c in trajectory.columns],
-        )
-    ]
+    read = integrity.report(
+        steps=trajectory.steps,
+        blocks=trajectory.anatomy.blocks,
+        gram=gram,
+        nonfinite=state.nonfinite,
+        fingerprints=fingerprints if state.exact else [str(i) for i in range(len(fingerprints))],
+        zeros=state.zeros,
+        columns=[(c.name, c.size) for c in trajectory.columns],
+    )
+    proved = {f.steps for f in read if f.kind == "identical"}
+    listed = [f for f in trajectory.findings if f.kind != "identical" or f.steps not in proved]
+    findings = [f.model_dump() for f in (*listed, *read)]
     now = datetime.now(UTC).isoformat(timespec="seconds")
     rounding = block_rounding(trajectory, state)
     if old is not None:  # an append samples the old rows again; what was said of them stands

@@ -221,6 +221,7 @@ def open_trajectory(
             finding = _difference(candidate, reference)
             findings.append(finding)
             excluded.append(Excluded(candidate.checkpoint.step, candidate.checkpoint.label, finding.message))
+    findings.extend(same_digests(rows))
     return Trajectory(
         source=source,
         anatomy=_all_left_out(reference.anatomy, candidates),
@@ -231,6 +232,27 @@ def open_trajectory(
         findings=tuple(findings),
         config=reference.config,
     )
+
+
+def same_digests(rows: Sequence[Row]) -> list[Finding]:
+    """Checkpoints that are copies of each other by the checksums that their files keep: known before a tensor is read."""
+    same: dict[tuple[object, ...], list[int]] = {}
+    for row in rows:
+        digests: tuple[object, ...] = tuple(f.sha256 for f in row.checkpoint.files)
+        if None in digests:
+            digests = tuple((e.crc32, e.dtype) if _whole_record(e) else None for e in row.entries)
+        if digests and None not in digests:
+            same.setdefault(digests, []).append(row.step)
+    return [
+        Finding(
+            kind="identical",
+            message=f"steps {', '.join(map(str, steps))} hold identical parameters, by the checksums in their files",
+            steps=tuple(steps),
+            details={"by": "digest"},
+        )
+        for steps in same.values()
+        if len(steps) > 1
+    ]
 
 
 def _headers(

@@ -20,6 +20,8 @@ from trajsvc.errors import DamagedCheckpoint, LimitExceeded, NotFound, TrajsvcEr
 from trajsvc.run import Run
 from trajsvc.sources.base import CheckpointRef
 from trajsvc.sources.local import LocalSource
+from trajsvc.sources.resolve import open_source
+from trajsvc.trajectory import open_trajectory
 
 NAMES = list(shapes())
 
@@ -217,6 +219,16 @@ def test_what_is_wrong_is_reported(tmp_path: Path) -> None:
     assert kinds["shape-change"].steps == (550,)
     assert [e["step"] for e in run.excluded] == [550]
     assert np.isnan(run.update_angle().values[2:4]).all()
+
+
+def test_copies_are_known_before_they_are_read_where_files_keep_checksums(tmp_path: Path) -> None:
+    states = trajectory(4)
+    states[2] = states[1]
+    source = open_source(write_run(tmp_path / "run", states, kinds=("torch",)))
+    found = [f for f in open_trajectory(source).findings if f.kind == "identical"]
+    assert [f.steps for f in found] == [(100, 200)]
+    run = trajsvc.analyze(tmp_path / "run", store=tmp_path / "store")
+    assert [f.steps for f in run.findings if f.kind == "identical"] == [(100, 200)]
 
 
 def test_a_flipped_byte_in_a_torch_file_is_caught_and_nothing_is_left(tmp_path: Path) -> None:
