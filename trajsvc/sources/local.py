@@ -17,7 +17,7 @@ from storage_schema.wire import Finding
 from trajsvc.errors import NotFound, TrajsvcError
 from trajsvc.sources.base import CheckpointRef, CheckpointTensors, FileRef, TensorEntry
 from trajsvc.sources.dcp import METADATA, read_dcp
-from trajsvc.sources.files import Files, failed
+from trajsvc.sources.files import Files, Region, failed
 from trajsvc.sources.jsonfile import read_object
 from trajsvc.sources.listing import Found, Listing, list_file, list_folder, list_glob
 from trajsvc.sources.names import strip_wrappers
@@ -136,16 +136,14 @@ class LocalSource:
         weights = found.weights
         folder = weights.folder
         if weights.format == "distcp":
-            tensors, left_out = read_dcp(
-                self._files.region(f"{folder}/{METADATA}"), lambda n: self._files.region(f"{folder}/{n}")
-            )
+            tensors, left_out = read_dcp(self._files.region(f"{folder}/{METADATA}"), lambda n: self._shard(folder, n))
             return tensors, left_out, (), False
         if weights.format.endswith("-sharded"):
             tensors, left_out, findings = self._sharded(folder, weights.files, weights.format)
             return tensors, left_out, findings, False
         path = f"{folder}/{weights.files[0]}"
         if weights.format == "safetensors":
-            return read_header(self._files.region(path)).tensors, {}, (), False
+            return _safetensors(self._files.region(path)), {}, (), False
         header = self._torch(path)
         return header.tensors, header.left_out, (), header.lightning
 
@@ -158,21 +156,21 @@ class LocalSource:
             used = list(dict.fromkeys(index.values()))
         else:
             used = complete_set(names, folder)
-        tensors_of: Callable[[str], Mapping[str, TensorEntry]] = (
-            self._safetensors if form.startswith("safetensors") else lambda path: self._torch(path).tensors
+        tensors_of: Callable[[Region], Mapping[str, TensorEntry]] = (
+            _safetensors if form.startswith("safetensors") else lambda region: read_torch(region).tensors
         )
         shards = {}
         for shard in used:
-            path = f"{folder}/{shard}"
-            if not os.path.lexists(path):
-                first = next((t for t, s in (index or {}).items() if s == shard), None)
-                raise missing_shard(path, tensor=first)
-            shards[shard] = tensors_of(path)
+            first = next((t for t, s in (index or {}).items() if s == shard), None)
+            shards[shard] = tensors_of(self._shard(folder, shard, first))
         tensors, left_out = merge(index, shards, lambda shard: f"{folder}/{shard}")
         return tensors, left_out, stale_shards(names, used, folder)
 
-    def _safetensors(self, path: str) -> Tensors:
-        return read_header(self._files.region(path)).tensors
+    def _shard(self, folder: str, name: str, tensor: str | None = None) -> Region:
+        path = f"{folder}/{name}"
+        if not os.path.lexists(path):
+            raise missing_shard(path, tensor=tensor)
+        return self._files.region(path)
 
     def _torch(self, path: str) -> TorchHeader:
         # A file whose keys were read for its step when the run was listed is not read again.
@@ -191,6 +189,10 @@ class LocalSource:
                 except TrajsvcError as error:
                     return None, (Finding(kind="bad-config", message=f"{error.message}; it is left out"),)
         return None, ()
+
+
+def _safetensors(region: Region) -> Tensors:
+    return read_header(region).tensors
 
 
 def settled(checkpoint: CheckpointRef, quiet_seconds: float) -> bool:
