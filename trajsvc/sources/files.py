@@ -176,7 +176,7 @@ def open_beneath(root: str, path: str) -> int:
         if os.path.commonpath([root, real]) != root:
             raise UnsafeFile(
                 "link-outside",
-                f"{path} is a link to {real}, which lies outside {root}",
+                f"{path} leads to {real}, which lies outside {root}",
                 hint="Put the file itself in the folder, or give the folder that holds it.",
                 file=path,
             )
