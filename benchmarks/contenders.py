@@ -125,10 +125,11 @@ def notebook(folder: Path, work: Path) -> Result:
         theta = torch.stack([torch.cat([s[n].float().flatten() for n in members]) for s in states])
         unit = torch.nn.functional.normalize(theta, dim=1)
         cosines = unit @ unit.T
+        del unit
         updates = torch.nn.functional.normalize(theta[1:] - theta[:-1], dim=1)
         angles = torch.rad2deg(torch.arccos((updates[1:] * updates[:-1]).sum(1).clamp(-1, 1)))
         found[group] = (cosines.numpy(), angles.numpy())
-        del theta, unit, updates
+        del theta, updates
     seconds = time.perf_counter() - begun
     return {"seconds": seconds, "map": found["network"][0], "angles": found["network"][1]}
 

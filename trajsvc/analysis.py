@@ -13,6 +13,7 @@ from storage_schema.contents import RunContents
 from storage_schema.problems import RunMissing
 from storage_schema.runstore import RunStore, RunWriter, StoredRun, run_name
 from trajsvc import assemble
+from trajsvc.continuation import Continuation, continue_from
 from trajsvc.copying import ThetaSink
 from trajsvc.errors import TrajsvcError, TryAgain, UsageError
 from trajsvc.gram.devices import GPU_CHUNK, check_device, kernel_factory
@@ -124,22 +125,27 @@ def _attempt(
     options = _as_before(options, old)
     if options.preview and options.copy:
         raise UsageError("preview-copy", "a preview reads too little for a copy", hint="Leave out --preview or --copy.")
-    kept = 0 if old is None else _rows_kept(old, trajectory, options)
-    if old is not None and kept == len(trajectory.rows) and not _wants_more(old, options):
-        return Outcome(run, store, "unchanged", (), left_out)
-    if options.preview and old is not None and old.attributes.get("estimate") is None:
-        raise UsageError(
-            "preview-over-run",
-            f"the store has the run {run} already, computed from all its bytes; an estimate would replace it",
-            hint="Leave out --preview to add what is new, or give the estimate another --name.",
+    ahead = Continuation()
+    if old is not None:
+        ahead = continue_from(
+            old,
+            trajectory,
+            precision=options.precision,
+            copying=options.copy or options.archive,
+            preview=options.preview is not None,
+            selected=options.steps is not None,
         )
-    contents = old.contents() if old is not None and kept and kept * 2 >= len(trajectory.rows) else None
-    if contents is not None and kept == len(trajectory.rows):
-        contents = None  # all rows are known and something else is asked for: compute anew
-    new = len(trajectory.rows) - (kept if contents is not None else 0)
+    if ahead.complete:
+        return Outcome(run, store, "unchanged", (), left_out)
+    contents = old.contents() if old is not None and ahead.kept else None
+    new = len(trajectory.rows) - ahead.kept
     plan = plan_of(trajectory, options, new=new, sample=_sample_fraction(old, options))
     observer.planned(trajectory, plan, appended=new if contents is not None else 0)
     with runs.writer(run) as writer:
+        if contents is not None and (
+            old is None or writer.current is None or writer.current.generation != old.generation
+        ):
+            raise TryAgain("store-changed", f"another process wrote the run {run}", hint="Run the same command again.")
         _compute_and_commit(writer, trajectory, plan, options, contents, pool, observer, stop)
     action = "estimated" if options.preview else "appended" if contents is not None else "computed"
     return Outcome(run, store, action, tuple(r.step for r in trajectory.rows[len(trajectory.rows) - new :]), left_out)
@@ -166,27 +172,6 @@ def _stored(runs: RunStore, run: str) -> StoredRun | None:
         return runs.open(run)
     except RunMissing:
         return None
-
-
-def _rows_kept(old: StoredRun, trajectory: Trajectory, options: Options) -> int:
-    """How many leading rows the stored run already has, unchanged and exact; 0 when its blocks or precision differ."""
-    same = (
-        old.attributes.get("estimate") is None
-        and old.attributes.get("precision") == options.precision
-        and list(old.blocks.name) == [b.name for b in trajectory.anatomy.blocks]
-        and old.blocks.size.tolist() == [b.size for b in trajectory.anatomy.blocks]
-        and len(old.checkpoints.step) <= len(trajectory.rows)
-        and (old.has_theta or old.has_archive or not options.copy)
-    )
-    if not same:
-        return 0
-    mine = [(r.step, assemble.files_json(r)) for r in trajectory.rows]
-    theirs = list(zip(old.checkpoints.step.tolist(), old.checkpoints.files, strict=True))
-    return len(theirs) if mine[: len(theirs)] == theirs else 0
-
-
-def _wants_more(old: StoredRun, options: Options) -> bool:
-    return options.copy and not (old.has_theta or old.has_archive)
 
 
 def _as_before(options: Options, old: StoredRun | None) -> Options:

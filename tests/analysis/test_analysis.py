@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from small_runs import HIDDEN, attention_part, cosines, flat, shapes, trajectory
 
 import trajsvc
 from storage_schema.runstore import RunStore
-from trajsvc.errors import DamagedCheckpoint, LimitExceeded, NotFound, TrajsvcError, TryAgain, UsageError
+from trajsvc.errors import DamagedCheckpoint, LimitExceeded, NotFound, Refused, TrajsvcError, TryAgain, UsageError
 from trajsvc.run import Run
 from trajsvc.sources.base import CheckpointRef
 from trajsvc.sources.local import LocalSource
@@ -98,6 +99,22 @@ def test_a_checkpoint_that_changed_is_not_mistaken_for_the_old_one(tmp_path: Pat
     run = trajsvc.analyze(folder, store=store)
     expected = [*states[:2], states[5], *states[3:5]]
     np.testing.assert_allclose(run.trajectory_map().values, cosines(flat(expected, NAMES)), atol=1e-6)
+
+
+def test_checkpoints_that_are_gone_are_not_lost(tmp_path: Path) -> None:
+    """A training that keeps its last checkpoints only: what was computed stays until the user says otherwise."""
+    states = trajectory(6)
+    folder, store = write_run(tmp_path / "run", states[:5]), tmp_path / "store"
+    trajsvc.analyze(folder, store=store)
+    shutil.rmtree(folder / "step0")
+    assert trajsvc.analyze(folder, store=store).steps.tolist() == [0, 100, 200, 300, 400]
+    write_step(folder, 500, states[5])
+    with pytest.raises(Refused) as caught:
+        trajsvc.analyze(folder, store=store)
+    assert caught.value.kind == "checkpoints-gone"
+    assert trajsvc.open(store, "run").steps.tolist() == [0, 100, 200, 300, 400]
+    assert trajsvc.analyze(folder, store=store, steps="100,300").steps.tolist() == [0, 100, 200, 300, 400]
+    assert trajsvc.analyze(folder, store=store, recompute=True).steps.tolist() == [100, 200, 300, 400, 500]
 
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])

@@ -1,0 +1,57 @@
+"""What of a stored run an analysis can keep: nothing, its first checkpoints, or all of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from storage_schema.runstore import StoredRun
+from trajsvc.assemble import files_json
+from trajsvc.errors import Refused, UsageError
+from trajsvc.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """``kept`` leading checkpoints need no computing; with ``complete`` there is nothing to do at all."""
+
+    kept: int = 0
+    complete: bool = False
+
+
+def continue_from(
+    old: StoredRun, trajectory: Trajectory, *, precision: str, copying: bool, preview: bool, selected: bool
+) -> Continuation:
+    """What ``old`` spares. ``selected``: the user chose steps, so that fewer of them than are stored is no loss.
+
+    Raises Refused (``checkpoints-gone``) where computing anew would lose stored checkpoints whose files are no longer there, and
+    UsageError (``preview-over-run``) where an estimate would replace a run computed from all its bytes.
+    """
+    if old.attributes.get("estimate") is not None:
+        return Continuation()
+    mine = [(r.step, files_json(r)) for r in trajectory.rows]
+    theirs = list(zip(old.checkpoints.step.tolist(), old.checkpoints.files, strict=True))
+    fits = (
+        old.attributes.get("precision") == precision
+        and list(old.blocks.name) == [b.name for b in trajectory.anatomy.blocks]
+        and old.blocks.size.tolist() == [b.size for b in trajectory.anatomy.blocks]
+        and (old.has_theta or old.has_archive or not copying)
+    )
+    gone = sorted({step for step, _ in theirs} - {step for step, _ in mine})
+    if fits and set(mine) <= set(theirs):
+        return Continuation(len(mine), complete=True)
+    if preview:
+        raise UsageError(
+            "preview-over-run",
+            f"the store has the run {old.name} already, computed from all its bytes; an estimate would replace it",
+            hint="Leave out --preview to add what is new, or give the estimate another --name.",
+        )
+    if gone and not selected:
+        raise Refused(
+            "checkpoints-gone",
+            f"the stored run {old.name} has {len(gone)} checkpoints (steps {', '.join(map(str, gone[:6]))}"
+            f"{' …' if len(gone) > 6 else ''}) that {trajectory.source.uri} no longer has; computing anew would lose them",
+            hint="Give the new run another --name, or --recompute to replace the stored one.",
+        )
+    if not fits or mine[: len(theirs)] != theirs or 2 * len(theirs) < len(mine):
+        return Continuation()
+    return Continuation(len(theirs))
