@@ -183,6 +183,14 @@ def twice(words: Metadata) -> None:
     entry.chunks = [entry.chunks[0], entry.chunks[0]]
 
 
+def gap(words: Metadata) -> None:
+    entry = words.state_dict_metadata["a"]
+    entry.size = torch.Size((12, 4))
+    entry.chunks = [entry.chunks[0], type(entry.chunks[0])(torch.Size((8, 0)), torch.Size((4, 4)))]
+    first = next(i for i in words.storage_data if i.fqn == "a")
+    words.storage_data[type(first)("a", (8, 0))] = words.storage_data[first]
+
+
 def transformed(words: Metadata) -> None:
     for info in words.storage_data.values():
         info.transform_descriptors = ["zstd"]
@@ -205,6 +213,7 @@ def bare(words: Metadata) -> None:
         (another_type, "malformed-dcp", "a"),
         (beyond, "malformed-dcp", "a"),
         (twice, "malformed-dcp", "a"),
+        (gap, "malformed-dcp", "a"),
         (transformed, "unsupported-sharding", None),
         (nowhere, "malformed-dcp", "a"),
         (bare, "malformed-dcp", "a"),

@@ -98,6 +98,7 @@ def kinds(source: LocalSource, number: int = 0) -> list[str]:
         (["epoch=0-step=100.ckpt", "epoch=1-step=200.ckpt"], [100, 200]),
         (["ckpt_000/model.safetensors", "ckpt_001/model.safetensors"], [0, 1]),
         (["stage1-step100-tokens1B/model.safetensors", "stage2-step200-tokens2B/model.safetensors"], [100, 200]),
+        (["checkpoint-1.pth.tar", "checkpoint-2.pth.tar"], [1, 2]),
         (["step1/model.safetensors", "step2/pytorch_model.bin", "step3.pt"], [1, 2, 3]),
         (["checkpoints/step1/model.pt", "checkpoints/step2/model.pt", "config.json"], [1, 2]),
     ],
@@ -538,8 +539,11 @@ def test_a_file_that_is_written_again_is_noticed(tmp_path: Path) -> None:
     assert isinstance(error, TryAgain)
     source.refresh()
     assert set(source.tensors(source.checkpoints()[0]).tensors) == set(state())
+    source.refresh()
+    (checkpoint,) = source.checkpoints()
     path.unlink()
-    assert not source.unchanged(source.checkpoints()[0])
+    assert not source.unchanged(checkpoint)
+    refused(lambda: source.tensors(checkpoint), "file-changed", file=str(path))
 
 
 def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
@@ -562,6 +566,17 @@ def test_a_growing_checkpoint_is_not_settled(tmp_path: Path) -> None:
     assert not settled(source.checkpoints()[0], 60), "it is not as it was listed"
     source.refresh()
     assert settled(source.checkpoints()[0], 60)
+
+
+def test_what_is_written_under_another_name_is_left_for_later(tmp_path: Path) -> None:
+    write(tmp_path / "checkpoint-1" / "model.safetensors")
+    write(tmp_path / "tmp-checkpoint-1" / "model.safetensors")
+    write(tmp_path / "checkpoint-2.tmp" / "model.safetensors")
+    (tmp_path / "step3.partial.pt").write_bytes(b"PK")
+    write(tmp_path / "temperature-5.pt")
+    source = LocalSource(tmp_path)
+    assert steps(source) == [1, 5]
+    assert kinds(source) == ["growing"] * 3
 
 
 def test_a_trainers_mark_says_that_a_checkpoint_is_complete(tmp_path: Path) -> None:

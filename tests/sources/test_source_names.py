@@ -64,6 +64,8 @@ def test_a_bare_base_model_takes_the_prefix_of_the_others() -> None:
 def test_another_model_keeps_its_names() -> None:
     other = entries({n: (*s, 2) for n, s in BASE.items()})
     assert list(harmonise([entries(FULL), other])[1]) == list(BASE)
+    alike_in_one = entries({"norm.bias": (4,), "norm.weight": (4,)})
+    assert list(harmonise([entries(FULL), alike_in_one])[1]) == ["norm.bias", "norm.weight"]
     unlike = entries({"conv.weight": (3, 3), "fc.weight": (2, 2)})
     assert list(harmonise([entries(FULL), unlike])[1]) == ["conv.weight", "fc.weight"]
 

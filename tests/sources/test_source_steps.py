@@ -21,6 +21,8 @@ NAMES: list[tuple[str, int, str, dict[str, int]]] = [
     ("epoch=3.ckpt", 3, "epoch", {}),
     ("model_epoch10_acc0.95.pth", 10, "epoch", {}),
     ("checkpoint_epoch_7.pt", 7, "epoch", {}),
+    ("checkpoint_2_5000.pt", 5000, "step", {"epoch": 2}),
+    ("checkpoint-12.pth.tar", 12, "step", {}),
     ("ep1-ba2000-rank0.pt", 2000, "step", {"epoch": 1}),
     ("model_step_1000.safetensors", 1000, "step", {}),
     ("ckpt_000", 0, "index", {}),

@@ -352,6 +352,41 @@ def test_the_archives_checksum_is_that_of_the_storage(tmp_path: Path) -> None:
     assert header.tensors["a"].crc32 == bad.checksum(state["a"].numpy().tobytes())
 
 
+def test_an_archive_without_checksums(tmp_path: Path) -> None:
+    state = {"a": torch.randn(300)}
+    torch.serialization.set_crc32_options(False)
+    try:
+        header, found = read(tmp_path / "a.pt", state)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert header.tensors["a"].crc32 is None
+    same(found, state)
+
+
+def test_an_archive_of_more_than_4_gigabytes(tmp_path: Path, region: Open) -> None:
+    path = tmp_path / "large.pt"
+    with torch.serialization.skip_data():
+        # Nothing is written in the place of the values: the file is sparse.
+        torch.save({"large": torch.empty(1_100_000_000), "small": torch.empty(5)}, path)
+    assert path.stat().st_size > 2**32
+    entry = read_torch(region(path)).tensors["small"]
+    assert entry.offset > 2**32
+    with path.open("r+b") as out:
+        out.seek(entry.offset)
+        out.write(torch.arange(5.0).numpy().tobytes())
+    assert torch.equal(torch.load(path, mmap=True)["small"], torch.arange(5.0))
+
+
+def test_an_archive_as_older_versions_wrote_it(tmp_path: Path, region: Open) -> None:
+    path = tmp_path / "old.bin"
+    stored = np.arange(16, dtype=np.float32)
+    path.write_bytes(with_pickle(described(shape=(2, 3), strides=(3, 1), offset=4), stored.tobytes()))
+    header = read_torch(region(path))
+    entry = header.tensors["weight"]
+    found = np.frombuffer(path.read_bytes(), np.float32, entry.size, entry.offset)
+    assert found.tolist() == list(range(4, 10))
+
+
 def test_tensors_of_every_shape(tmp_path: Path) -> None:
     state = {
         "scalar": torch.tensor(2.5),

@@ -19,8 +19,6 @@ from pathlib import Path
 
 from trajsvc.errors import DamagedCheckpoint, NotFound, Refused, TrajsvcError, TryAgain, UnsafeFile
 
-FILE_CHANGED = "file-changed"
-
 
 @dataclass(frozen=True, slots=True)
 class Region:
@@ -85,11 +83,9 @@ class Files:
                 except OSError as error:
                     raise failed(path, error) from error
                 if count == 0:
-                    raise TryAgain(
-                        FILE_CHANGED,
-                        f"{path} became shorter while it was read: it ends at {offset + done} and {len(flat) - done} bytes are missing",
-                        hint="Wait until the file is written completely and run again.",
-                        file=path,
+                    missing = len(flat) - done
+                    raise _changed(
+                        path, f"became shorter: it ends at {offset + done}, {missing} bytes before what is read"
                     )
                 done += count
 
@@ -143,16 +139,16 @@ class Files:
         return [self._open.pop(p) for p in idle[: max(0, len(self._open) - self._limit)]]
 
     def _opened(self, path: str) -> _Open:
-        descriptor = open_beneath(self.root, path)
+        try:
+            descriptor = open_beneath(self.root, path)
+        except NotFound:
+            if path in self._expected:
+                raise _changed(path, "is gone since it was listed") from None
+            raise
         status = os.fstat(descriptor)
         if self._expected.get(path, (status.st_size, status.st_mtime_ns)) != (status.st_size, status.st_mtime_ns):
             os.close(descriptor)
-            raise TryAgain(
-                FILE_CHANGED,
-                f"{path} changed since it was listed",
-                hint="Wait until the file is written completely and run again.",
-                file=path,
-            )
+            raise _changed(path, "changed since it was listed")
         return _Open(descriptor, status.st_size)
 
 
@@ -163,6 +159,12 @@ class _Open:
     users: int = 0
     stale: bool = False
     """no longer in the table: the last user closes it"""
+
+
+def _changed(path: str, how: str) -> TryAgain:
+    return TryAgain(
+        "file-changed", f"{path} {how}", hint="Wait until the file is written completely and run again.", file=path
+    )
 
 
 def open_beneath(root: str, path: str) -> int:

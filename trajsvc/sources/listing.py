@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -28,6 +29,8 @@ LOOKED_FOR: Final = (
 )
 
 _LOOKED_BELOW: Final = 50
+_UNFINISHED: Final = re.compile(r"(?:^|.*[-_.])(?:tmp|temp|partial|incomplete)(?:$|[-_.\d].*)", re.IGNORECASE)
+"""Names that writers give to what they have not finished: ``tmp-checkpoint-500``, ``step500.partial``."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Listing:
     findings: list[Finding] = field(default_factory=list)
 
     def note(self, kind: str, message: str, steps: Iterable[int] = (), **details: Any) -> None:
-        severity: Literal["info", "warning"] = "info" if kind in ("ignored-file", "gap") else "warning"
+        severity: Literal["info", "warning"] = "info" if kind in ("ignored-file", "gap", "growing") else "warning"
         self.findings.append(
             Finding(kind=kind, severity=severity, message=message, steps=tuple(steps), details=details)
         )
@@ -94,8 +97,8 @@ class Listing:
 def list_folder(path: str, read_step: ReadStep) -> Listing:
     """The run in a folder: its numbered folders and files; else the one checkpoint that it is itself; else what its ``checkpoints``
     folder holds. Raises NotFound (``no-checkpoints``), UnsupportedFormat, Refused."""
-    folder = Folder.read(path)
     listing = Listing()
+    folder = _finished(Folder.read(path), listing)
     refused = list(_numbered_folders(folder, listing))
     _numbered_files(folder, listing)
     loose = sorted(n for n in folder.files if is_weights(n) and not SHARD.fullmatch(n) and parse_step(n) is None)
@@ -179,6 +182,15 @@ def _conflict(what: str, where: str) -> Refused:
         hint="Give a pattern that meets one checkpoint for each step, in quotes: 'run/stage1-*', or move one of the two away.",
         file=where,
     )  # fmt: skip
+
+
+def _finished(folder: Folder, listing: Listing) -> Folder:
+    """The folder without what is still being written under another name."""
+    files, folders = ({n for n in names if not _UNFINISHED.fullmatch(n)} for names in (folder.files, folder.folders))
+    for name in sorted((folder.files - files) | (folder.folders - folders)):
+        if parse_step(name) is not None or is_weights(name):
+            listing.note("growing", f"{folder / name} is still being written, by its name; it is left for later")
+    return Folder(folder.path, frozenset(files), frozenset(folders))
 
 
 def _numbered_folders(folder: Folder, listing: Listing) -> Iterator[TrajsvcError]:

@@ -205,7 +205,7 @@ def settled(checkpoint: CheckpointRef, quiet_seconds: float) -> bool:
         return True
     folder = os.path.dirname(checkpoint.files[0].path)  # noqa: PTH120
     markers = (_file_ref(os.path.join(folder, name)).mtime_ns for name in _MARKERS)  # noqa: PTH118
-    return checkpoint.format != "torch-zip" and any(m >= newest for m in markers)
+    return any(m >= newest for m in markers)
 
 
 def _file_ref(path: str) -> FileRef:

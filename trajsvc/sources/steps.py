@@ -11,7 +11,7 @@ from trajsvc.errors import NotFound, UsageError
 
 Kind = Literal["step", "epoch", "index"]
 
-WEIGHT_SUFFIXES: Final = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+WEIGHT_SUFFIXES: Final = (".safetensors", ".pth.tar", ".pt", ".pth", ".bin", ".ckpt")
 STEP_LIMIT: Final = 2**53
 """Steps are stored as int64 and shown as JSON numbers; nothing trains this long."""
 
@@ -22,6 +22,7 @@ _STEP_WORDS: Final = ("global[-_]?step", "steps?", "iterations?|iters?|ba", "che
 _SHARD: Final = re.compile(r"\d{2,}-of-\d{2,}")
 _EPOCH: Final = re.compile(r"(?<![a-z])(?:epochs?|ep)[-_=]?(\d+)(?![a-z0-9])")
 _INDEX: Final = re.compile(r"(?<![a-z])(?:ckpt|chkpt|index|idx)" + _NUMBER)
+_EPOCH_AND_STEP: Final = re.compile(r"checkpoint_(\d+)_(\d+)(?![a-z0-9])")
 _TOKENS: Final = re.compile(r"(?<![a-z])tokens?[-_=]?(\d+(?:\.\d+)?)([kmbt]?)(?![a-z0-9])")
 _PLAIN: Final = re.compile(r"(\d+)([km]?)")
 _TRAILING: Final = re.compile(r"(.*[a-z0-9])[-_.]0*(\d+)([km]?)")
@@ -51,8 +52,9 @@ def parse_step(name: str) -> StepName | None:
     """The step in ``name`` (of a file or folder, without its parents), or None when it names none.
 
     Reads ``step500``, ``checkpoint-500``, ``global_step1000``, ``iter_0000500``, ``epoch=3-step=500.ckpt`` (the step is taken, the
-    epoch kept in ``extra``), ``stage1-step101000-tokens424B``, ``step_20k``, ``500.pt``, ``model_500.pt``; ``epoch_003.pt`` is kind
-    ``epoch``, ``ckpt_000`` kind ``index``. A shard's number (``model-00001-of-00002``) is no step.
+    epoch kept in ``extra``), ``checkpoint_2_500.pt`` (epoch and step), ``stage1-step101000-tokens424B``, ``step_20k``, ``500.pt``,
+    ``model_500.pt``; ``epoch_003.pt`` is kind ``epoch``, ``ckpt_000`` kind ``index``. A shard's number
+    (``model-00001-of-00002``) is no step.
     """
     suffix = next((s for s in WEIGHT_SUFFIXES if name.lower().endswith(s)), "")
     label = name[: len(name) - len(suffix)]
@@ -69,6 +71,8 @@ def parse_step(name: str) -> StepName | None:
 
 
 def _numbered(text: str, *, of_file: bool) -> tuple[int, Kind] | None:
+    if match := _EPOCH_AND_STEP.search(text):
+        return _scaled(match[2], ""), "step"
     for word in _STEP_WORDS:
         if match := re.search(rf"(?<![a-z])(?:{word}){_NUMBER}", text):
             return _scaled(match[1], match[2]), "step"
@@ -95,7 +99,7 @@ def _extra(text: str) -> dict[str, int]:
     extra = {}
     if match := _TOKENS.search(text):
         extra["tokens"] = round(float(match[1]) * _SCALE[match[2]])
-    if match := _EPOCH.search(text):
+    if match := _EPOCH.search(text) or _EPOCH_AND_STEP.search(text):
         extra["epoch"] = _scaled(match[1], "")
     for word in ("stage", "ingredient"):
         if match := re.search(rf"(?<![a-z]){word}[-_=]?(\d+)(?![a-z0-9])", text):
