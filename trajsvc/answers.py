@@ -197,13 +197,7 @@ def compare(runs: Sequence[Run], groups: Sequence[str], steps: Steps = None) -> 
 
 
 def phases(run: Run, group: str = "network", steps: Steps = None) -> list[PhaseRow]:
-    """The phases of ``group`` as rows, in order; none where the trajectory is too short to say.
-
-    Those of the whole network are kept with the run: finding them needs a library that takes longer to load than all the rest.
-    """
-    kept = run.attributes.get("phases")
-    if kept is not None and group == "network" and steps is None:
-        return [PhaseRow(**row) for row in kept]
+    """The phases of ``group`` as rows, in order; none where the trajectory is too short to say."""
     return [phase_row(phase) for phase in run.phases(group, steps)]
 
 

@@ -15,13 +15,10 @@ from numpy.typing import NDArray
 from storage_schema.arrays import FLOAT_TYPES
 from storage_schema.contents import BlockTable, CheckpointTable, RunContents
 from trajsvc import integrity
-from trajsvc.answers import phase_row
 from trajsvc.gram.basis import appended
 from trajsvc.gram.estimate import estimated, left_out_grams
 from trajsvc.gram.partial import GramState
 from trajsvc.gram.rounding import expected_rounding
-from trajsvc.measures.base import GroupGram
-from trajsvc.measures.phases import phases
 from trajsvc.trajectory import Row, Trajectory
 
 
@@ -58,7 +55,6 @@ def run_contents(
         "left_out": dict(trajectory.anatomy.left_out),
         "notes": list(trajectory.anatomy.notes),
         "estimate": None if state.exact else {"fraction": state.fraction},
-        "phases": network_phases(trajectory, gram, state.nonfinite, rounding),
         "created": now if old is None else old.attributes.get("created", now),
         "updated": now,
         **facts,
@@ -73,17 +69,6 @@ def run_contents(
         replicates=None if state.exact or state.plan.replicates < 2 else left_out_grams(state),
         attributes=attributes,
     )
-
-
-def network_phases(
-    trajectory: Trajectory, gram: NDArray[np.float64], nonfinite: NDArray[np.int64], rounding: NDArray[np.float64]
-) -> list[dict[str, Any]]:
-    """The phases of the whole network over the checkpoints that are finite, as rows of plain values."""
-    finite = np.flatnonzero(nonfinite.sum(axis=0) == 0)
-    if len(finite) == 0:
-        return []
-    whole = GroupGram("network", trajectory.steps, gram.sum(axis=0), trajectory.parameters, rounding.sum(axis=0))
-    return [phase_row(phase).model_dump() for phase in phases(whole.select(finite))]
 
 
 def checkpoint_table(rows: Sequence[Row], fingerprints: Sequence[str]) -> CheckpointTable:

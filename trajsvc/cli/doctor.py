@@ -15,7 +15,7 @@ from trajsvc.cli.options import FormatOption, StoreOption
 from trajsvc.cli.output import choose, emit, json_text, results_console, safe
 from trajsvc.errors import EXIT_FAILED
 
-LIBRARIES = ("numpy", "torch", "zarr", "xarray", "safetensors", "matplotlib", "ruptures", "xxhash", "isal")
+LIBRARIES = ("numpy", "torch", "zarr", "xarray", "safetensors", "matplotlib", "xxhash", "isal")
 
 
 def register(app: typer.Typer) -> None:

@@ -1,6 +1,6 @@
 """The Gram kernel: widen, difference, multiply.
 
-For every chunk of at most 2^14 columns: stored values → float32 (float64 when stored so); D = [θ_0, θ_1 − θ_0, …], the
+For every chunk of at most 2^15 columns: stored values → float32 (float64 when stored so); D = [θ_0, θ_1 − θ_0, …], the
 update basis, differenced in that type; D Dᵀ in float32 (SYRK) over 2^11 columns at a time; summed over columns in float64.
 Differencing before multiplying keeps small updates, which a float32 product of the θ themselves would lose by
 cancellation: every inner product here is right to 1e-7 … 5e-7 of the product of the norms, whatever the size of the updates.

@@ -26,10 +26,10 @@ GRANULE_MAX = 2**16
 REPLICATES = 8
 """Parts of the sample for the jackknife; halved while they would take more than half the memory budget."""
 MIB = 2**20
-SLABS_WANTED = 128
+SLABS_WANTED = 64
 SLAB_MIN = 16 * MIB
 SLAB_MAX = 128 * MIB
-CHUNK_BYTES = 4 * MIB
+CHUNK_BYTES = 8 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +179,9 @@ def make_plan(
 
 
 def chunk_width(rows: int) -> int:
-    """Columns multiplied at once in the working type: T rows of float32 stay within a core's cache, at most 2^14."""
+    """Columns multiplied at once in the working type: T rows of float32 stay near a core, at most 2^15: fewer, longer calls."""
     wanted = CHUNK_BYTES // (4 * max(1, rows))
-    return min(2**14, max(2**10, 1 << max(0, wanted.bit_length() - 1)))
+    return min(2**15, max(2**10, 1 << max(0, wanted.bit_length() - 1)))
 
 
 def sample_granules(column: ColumnSpec, fraction: float) -> list[int]:

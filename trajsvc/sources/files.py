@@ -12,8 +12,7 @@ import resource
 import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,8 +63,9 @@ class Files:
         self._expected[path] = (size, mtime_ns)
 
     def region(self, path: str) -> Region:
-        with self._borrow(path) as opened:
-            return Region(path, 0, opened.size, lambda offset, count: self.bytes(path, offset, count))
+        opened = self._take(path)
+        self._give(opened)
+        return Region(path, 0, opened.size, lambda offset, count: self.bytes(path, offset, count))
 
     def bytes(self, path: str, offset: int, count: int) -> bytes:
         out = bytearray(count)
@@ -74,20 +74,23 @@ class Files:
 
     def read(self, path: str, offset: int, out: memoryview) -> None:
         """Fill ``out`` from ``offset``. Raises TryAgain (``file-changed``) when the file ends first."""
-        with self._borrow(path) as opened:
-            done = 0
-            flat = out.cast("B") if out.format != "B" or out.ndim != 1 else out
+        flat = out.cast("B") if out.format != "B" or out.ndim != 1 else out
+        opened = self._take(path)
+        try:
+            # One call does it but for signals and reads of more than 2 GiB.
+            done = os.preadv(opened.descriptor, (flat,), offset)
             while done < len(flat):
-                try:
-                    count = os.preadv(opened.descriptor, [flat[done:]], offset + done)
-                except OSError as error:
-                    raise failed(path, error) from error
+                count = os.preadv(opened.descriptor, (flat[done:],), offset + done)
                 if count == 0:
                     missing = len(flat) - done
                     raise _changed(
                         path, f"became shorter: it ends at {offset + done}, {missing} bytes before what is read"
                     )
                 done += count
+        except OSError as error:
+            raise error if isinstance(error, TrajsvcError) else failed(path, error) from error
+        finally:
+            self._give(opened)
 
     def forget(self) -> None:
         """Close what is open and expect nothing of it."""
@@ -103,23 +106,18 @@ class Files:
         for opened in idle:
             os.close(opened.descriptor)
 
-    @contextmanager
-    def _borrow(self, path: str) -> Iterator[_Open]:
-        opened = self._take(path)
-        try:
-            yield opened
-        finally:
-            with self._lock:
-                opened.users -= 1
-                dead = [opened] if opened.stale and opened.users == 0 else []
-            for each in dead:
-                os.close(each.descriptor)
+    def _give(self, opened: _Open) -> None:
+        with self._lock:
+            opened.users -= 1
+            dead = opened.stale and opened.users == 0
+        if dead:
+            os.close(opened.descriptor)
 
     def _take(self, path: str) -> _Open:
         with self._lock:
-            if path in self._open:
+            opened = self._open.get(path)
+            if opened is not None:
                 self._open.move_to_end(path)
-                opened = self._open[path]
                 opened.users += 1
                 return opened
         fresh = self._opened(path)
