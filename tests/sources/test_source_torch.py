@@ -162,6 +162,8 @@ BAD: list[tuple[str, Callable[[], bytes], str, str | None]] = [
     ("unknown memo", lambda: with_pickle(b"\x80\x02h\x07."), "malformed-pickle", None),
     ("unknown opcode", lambda: with_pickle(b"\x80\x02\xff."), "malformed-pickle", None),
     ("extension", lambda: with_pickle(b"\x80\x02\x82\x01."), "malformed-pickle", None),
+    ("call of nothing", lambda: with_pickle(b"\x80\x02(o."), "malformed-pickle", None),
+    ("global without a module", lambda: with_pickle(b"\x80\x02c\nx\n."), "pickled-module", None),
     ("mark lost", lambda: with_pickle(b"\x80\x02N(0t."), "malformed-pickle", None),
     ("items on a number", lambda: with_pickle(b"\x80\x02K\x01NNs."), "malformed-pickle", None),
     ("list as a key", lambda: with_pickle(b"\x80\x02}]Ns."), "malformed-pickle", None),

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from trajsvc.errors import DamagedCheckpoint
+from trajsvc.errors import DamagedCheckpoint, TrajsvcError
 from trajsvc.sources.limits import MAX_HEADER, too_much
 from trajsvc.sources.unsafe_globals import refuse_unsafe
 
@@ -102,7 +102,9 @@ class _Machine:
                 _DISPATCH[opcode](self, argument)
         except _Stop:
             return self.stack[-1]
-        except (IndexError, KeyError, TypeError) as error:
+        except TrajsvcError:
+            raise
+        except (IndexError, KeyError, TypeError, ValueError) as error:
             raise self.bad(f"an instruction without its operands ({type(error).__name__})") from error
         raise self.bad("no end")
 
