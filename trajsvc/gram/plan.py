@@ -26,7 +26,7 @@ GRANULE_MAX = 2**16
 REPLICATES = 8
 """Parts of the sample for the jackknife; halved while they would take more than half the memory budget."""
 MIB = 2**20
-SLABS_WANTED = 64
+SLABS_WANTED = 96
 SLAB_MIN = 16 * MIB
 SLAB_MAX = 128 * MIB
 CHUNK_BYTES = 8 * MIB

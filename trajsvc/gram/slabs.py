@@ -45,7 +45,7 @@ class SlabWorker:
 
     def __init__(self, theta: Theta, plan: Plan, kernel: Kernel, sink: RowSink | None = None) -> None:
         self.theta, self.plan, self.kernel, self.sink = theta, plan, kernel, sink
-        self._buffer = np.empty(0, np.uint8)
+        self._buffer = np.empty(max((sum(self._sizes(s)) for s in plan.slabs), default=0), np.uint8)
 
     def run(self, slab: Slab, computing: AbstractContextManager[object], cancelled: Callable[[], bool]) -> SlabResult:
         """The slab's partial sums. Reading is done outside ``computing`` so that it overlaps with others' arithmetic."""
@@ -60,10 +60,12 @@ class SlabWorker:
                 self._multiply(slab, segment, groups, place, result, cancelled)
         return result
 
+    def _sizes(self, slab: Slab) -> list[int]:
+        """Bytes that each segment of ``slab`` takes in the buffer."""
+        return [raw_size(self.theta.dtypes(s.column), s.size) for s in slab.segments]
+
     def _load(self, slab: Slab, cancelled: Callable[[], bool]) -> list[list[tuple[int, str, NDArray[np.uint8]]]]:
-        sizes = [raw_size(self.theta.dtypes(s.column), s.size) for s in slab.segments]
-        if sum(sizes) > len(self._buffer):
-            self._buffer = np.empty(sum(sizes), np.uint8)
+        sizes = self._sizes(slab)
         loaded, at = [], 0
         for segment, size in zip(slab.segments, sizes, strict=True):
             if cancelled():
