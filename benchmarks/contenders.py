@@ -29,6 +29,7 @@ def checkpoints(folder: Path) -> list[Path]:
 def engine(folder: Path, work: Path, **options: Any) -> Result:
     """trajsvc itself: every layer, component, tensor and Q/K/V part; the time from opening the folder to the committed run."""
     import torch  # noqa: F401  (imported before the clock starts, as for the others)
+    import zarr  # noqa: F401
 
     from trajsvc.analysis import Options, run_analysis
     from trajsvc.sources.resolve import open_source

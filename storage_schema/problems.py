@@ -19,7 +19,6 @@
 Each carries ``path`` (what it is about), ``message`` (what happened) and ``hint`` (what to do next).
 """
 
-
 from __future__ import annotations
 
 from os import PathLike, fspath

@@ -114,9 +114,9 @@ class CpuKernel:
         if work.dtype == np.float64 and not self._double:
             work = work.astype(np.float32)
         product = inner_products(work, new)
-        norms = np.diagonal(product) if new == self.rows else np.einsum("ij,ij->i", work, work)
-        # a non-finite or overflowed row shows on the diagonal as NaN or infinity
-        if math.isfinite(norms.sum()) and (norms.min() >= _TINY or not _underflowed(norms, self._work)):
+        norms = np.diagonal(product, self.rows - new)
+        # a non-finite or overflowed row shows in its products as NaN or infinity
+        if math.isfinite(product.sum()) and (norms.min() >= _TINY or not _underflowed(norms, self._work[-new:])):
             return ChunkGram(product, None)
         return careful_gram(values, new)
 
