@@ -1,8 +1,8 @@
 """Phases of really trained networks: the Grams of their whole parameters, as trajsvc computed them, are kept in ``data/``.
 
-``resnet-fashion*``: a small ResNet on Fashion-MNIST, SGD whose learning rate falls to a tenth after epochs 16 and 30, with momentum, without, and
-without weight decay; a checkpoint an epoch. ``pythia-nano``: a GPT-NeoX of 265,600 parameters, AdamW with a warm-up of 50 steps;
-checkpoints at 0, 1, 2, 4, … 512, then every 250 steps.
+``resnet-fashion*``: a small ResNet on Fashion-MNIST, SGD whose learning rate falls to a tenth after epochs 16 and 30, with
+momentum, without, and without weight decay; a checkpoint an epoch. ``pythia-nano``: a GPT-NeoX of 265,600 parameters, AdamW
+with a warm-up of 50 steps; checkpoints at 0, 1, 2, 4, … 512, then every 250 steps.
 """
 
 from __future__ import annotations
