@@ -6,6 +6,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import secrets
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -56,6 +57,15 @@ def write_all(fd: int, data: Buffer, at: int) -> None:
         view, at = view[done:], at + done
 
 
+def read_all(fd: int, out: memoryview, at: int) -> None:
+    """Fill ``out`` from byte ``at``. Raises EOFError where the file ends first."""
+    while out:
+        done = os.preadv(fd, [out], at)
+        if done == 0:
+            raise EOFError(f"the file ends {len(out)} bytes before what is read")
+        out, at = out[done:], at + done
+
+
 def sync_dir(path: Path) -> None:
     """Makes the names in a directory durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -88,9 +98,10 @@ def make_dir(path: Path) -> None:
         sync_dir(path.parent)
 
 
-def replace_file(path: Path, data: Buffer) -> None:
-    """``path`` holds ``data`` or what it held before, at every instant."""
-    beside = path.with_name(f".{path.name}.new")
+def replace_file(path: Path, data: Buffer, *, writers: bool = False) -> None:
+    """``path`` holds ``data`` or what it held before, at every instant. With ``writers`` others may write it at the same time, threads,
+    processes or machines: the last wins."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8) if writers else 'new'}")
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
         write_all(fd, data, 0)

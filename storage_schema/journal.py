@@ -172,6 +172,22 @@ class SlabJournal:
             )
 
 
+def encode_record(slab: int, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> bytes:
+    """One record: head, digest and payload."""
+    return _encode(slab, arrays, meta)
+
+
+def decode_record(data: bytes) -> Record | None:
+    """(slab, arrays, meta) of a whole, unaltered record; None for anything else."""
+    if len(data) < _HEAD.size:
+        return None
+    magic, length, digest = _HEAD.unpack(data[: _HEAD.size])
+    payload = data[_HEAD.size :]
+    if magic != _MAGIC or length != len(payload) or hashlib.sha256(payload).digest() != digest:
+        return None
+    return _decode(payload)
+
+
 def _encode(slab: int, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> bytes:
     whole = {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in arrays.items()}
     for name, value in whole.items():

@@ -5,6 +5,7 @@
     <root>/runs/<name>.zarr/    a zarr v3 group (see ``arrays``) and its manifest.json
     <root>/work/<name>/         resume journals and progress of unfinished jobs
     <root>/locks/<name>.lock    held by the run's writer
+    <root>/live/                a store of the same kind: estimates of running jobs
 
 How to use it::
 
@@ -42,6 +43,11 @@ class RunStore:
     @property
     def runs(self) -> Path:
         return self.root / "runs"
+
+    @property
+    def live(self) -> RunStore:
+        """Runs as running jobs estimate them. Nothing depends on them: they may be missing, old or removed at any time."""
+        return RunStore(self.root / "live")
 
     def path(self, name: str) -> Path:
         """Folder of a run, whether it exists or not. Raises BadRunName."""

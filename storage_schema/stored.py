@@ -45,6 +45,19 @@ class StoredRun:
         return self._snapshot.manifest.generation
 
     @property
+    def digest(self) -> str:
+        """SHA-256 of the manifest: the same digest, the same bytes in every file."""
+        return self._snapshot.manifest.digest
+
+    def outdated(self) -> bool:
+        """Whether a writer has committed since."""
+        return self._snapshot.outdated()
+
+    def read_file(self, key: str, at: int, out: memoryview) -> None:
+        """Fills ``out`` with a file's bytes from ``at`` on, proved as everything is. LookupError for a file that is not the run's."""
+        self._snapshot.read_into(key, at, out)
+
+    @property
     def checkpoint_count(self) -> int:
         return self._snapshot.manifest.checkpoints
 

@@ -58,3 +58,15 @@ def widen(data: Buffer, narrow: str, wide: str) -> memoryview:
         values = np.frombuffer(raw, f"<f{ITEMSIZE[narrow]}")
     with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one, which is no news here
         return np.ascontiguousarray(values.astype(f"<f{ITEMSIZE[wide]}")).data.cast("B")
+
+
+def narrow_back(data: Buffer, wide: str, narrow: str) -> memoryview:
+    """The inverse of ``widen``: the bits that were widened, NaNs' own bits apart."""
+    raw = memoryview(data).cast("B")
+    if narrow == wide:
+        return raw
+    values = np.frombuffer(raw, f"<f{ITEMSIZE[wide]}")
+    if narrow == "bfloat16":
+        return np.ascontiguousarray((values.astype("<f4").view("<u4") >> 16).astype("<u2")).data.cast("B")
+    with np.errstate(all="ignore"):  # what was widened comes back without loss
+        return np.ascontiguousarray(values.astype(f"<f{ITEMSIZE[narrow]}")).data.cast("B")

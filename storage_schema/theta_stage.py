@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from storage_schema.durable import feed, make_dir, replace_file, sync_many, write_all, writing
 from storage_schema.manifest import FileEntry
 from storage_schema.problems import ThetaIncomplete
+from storage_schema.theta_files import read_columns
 from storage_schema.theta_layout import ThetaLayout
 
 if TYPE_CHECKING:
@@ -141,6 +142,19 @@ class ThetaStage:
                 os.close(fd)
         with self._lock:
             self._dirty.add(key)
+
+    def covers(self, row: int, lo: int, hi: int) -> bool:
+        """Whether columns [lo, hi) of a row have been written."""
+        with self._lock:
+            return self._rows.get(row, Spans()).covers(lo, hi)
+
+    def read(self, row: int, lo: int, out: memoryview) -> None:
+        """Fills ``out`` with what was written at a row from column ``lo`` on. Raises ValueError where that is not so."""
+        view = memoryview(out).cast("B")
+        hi = lo + len(view) // self.layout.itemsize
+        if not self.covers(row, lo, hi):
+            raise ValueError(f"columns {lo} to {hi} of row {row} of theta are not written yet")
+        read_columns(self._folder, self.layout, row, lo, view)
 
     def sync(self) -> None:
         """Everything written so far survives a crash when this returns."""

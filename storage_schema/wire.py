@@ -41,6 +41,31 @@ class RunRow(Answer):
     updated: str
     estimate: bool
     """whether the run holds only an estimate from a part of its bytes"""
+    fraction: float | None = None
+    """of an estimate, the share of the parameters that it is from"""
+
+
+class CheckpointRow(Answer):
+    """One checkpoint of a run, and what its source said of it."""
+
+    step: int
+    label: str
+    dtype: str
+    usable: bool
+    """False: it holds NaN or infinite values, and measures leave it out"""
+    fingerprint: str
+    """of its parameters' bytes: equal fingerprints, equal parameters"""
+    commit: str | None = None
+    """of its repository"""
+    tokens: int | None = None
+    epoch: int | None = None
+    stage: int | None = None
+    ingredient: int | None = None
+    stage_step: int | None = None
+    """the step within its stage, where the run's own count goes on over stages"""
+    true_step: int | None = None
+    """the step of the optimizer, where the label counts otherwise"""
+    files: tuple[str, ...]
 
 
 class GroupRow(Answer):
@@ -152,6 +177,15 @@ class PhaseRow(Answer):
     details: dict[str, Any] = {}
 
 
+class LearningRate(Answer):
+    """The learning rate over training, as the trainer logged it."""
+
+    step: list[int]
+    rate: list[float]
+    drops: list[int]
+    """the last step of every plateau that ends in a drop"""
+
+
 class Summary(Answer):
     """What a researcher wants to know first about a run."""
 
@@ -172,4 +206,6 @@ class Summary(Answer):
     others: list[LayerRow]
     """embedding and unembedding, where the model has them"""
     qkv: list[QkvRow]
+    learning_rate: LearningRate | None = None
+    """where the trainer left a log of it beside the checkpoints"""
     integrity: list[Finding]

@@ -20,6 +20,7 @@ from storage_schema.problems import RunMissing, ThetaLost
 from storage_schema.staging import gram_span, stage
 from storage_schema.stored import StoredRun
 from storage_schema.stored_types import widen
+from storage_schema.theta_files import ThetaFiles
 from storage_schema.theta_layout import ThetaLayout
 from storage_schema.theta_stage import ThetaStage, resumable
 
@@ -126,6 +127,29 @@ class RunWriter:
             raise ValueError("theta_begin comes before write_theta")
         wide = self._stage.layout.dtype
         self._stage.write(row, column_lo, widen(data, dtype or wide, wide))
+
+    def theta_has(self, row: int, lo: int, hi: int) -> bool:
+        """Whether ``read_theta`` can give columns [lo, hi) of a row: committed earlier, or written since ``theta_begin``."""
+        if self._stage is None:
+            raise ValueError("theta_begin comes before theta_has")
+        return row < self._stage.first or self._stage.covers(row, lo, hi)
+
+    def read_theta(self, row: int, lo: int, out: memoryview) -> None:
+        """Fills ``out`` with stored values of a row from column ``lo`` on, in the type of the theta being written; rows before those of
+        ``theta_begin`` come from the committed run."""
+        if self._stage is None:
+            raise ValueError("theta_begin comes before read_theta")
+        if row >= self._stage.first:
+            self._stage.read(row, lo, out)
+        elif self._current is not None:
+            self._current.read_theta(row, lo, lo + out.nbytes // self._stage.layout.itemsize, out)
+
+    def portable(self) -> ThetaFiles:
+        """The rows of the theta being written, for another process that sees the store; it must not read what is not written yet."""
+        if self._stage is None:
+            raise ValueError("theta_begin comes before portable")
+        committed = self.path if self._stage.first else None
+        return ThetaFiles(self._stage.layout, self._pending, self._stage.first, committed)
 
     def sync_theta(self) -> None:
         """Make what was written durable and known to a resumed job; the journal of ``journal`` does it by itself."""

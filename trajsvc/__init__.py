@@ -33,7 +33,8 @@ if TYPE_CHECKING:
         UnsupportedFormat,
         UsageError,
     )
-    from trajsvc.run import Run, open
+    from trajsvc.open_run import open
+    from trajsvc.run import Run
 
 __all__ = [
     "Damaged",
@@ -58,7 +59,9 @@ def __getattr__(name: str) -> Any:
     """Find a public name in its module on first use (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module 'trajsvc' has no attribute {name!r}")
-    module = {"Run": "trajsvc.run", "open": "trajsvc.run", "analyze": "trajsvc.embedded"}.get(name, "trajsvc.errors")
+    module = {"Run": "trajsvc.run", "open": "trajsvc.open_run", "analyze": "trajsvc.embedded"}.get(
+        name, "trajsvc.errors"
+    )
     return getattr(import_module(module), name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,13 +13,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 from storage_schema.contents import RunContents
 from storage_schema.problems import RunMissing
 from storage_schema.runstore import RunStore, RunWriter, StoredRun, run_name
+from storage_schema.wire import Finding
 from trajsvc import assemble
 from trajsvc.continuation import Continuation, continue_from
 from trajsvc.copying import ThetaSink
 from trajsvc.errors import TrajsvcError, TryAgain, UsageError
-from trajsvc.gram.devices import GPU_CHUNK, check_device, kernel_factory
+from trajsvc.gram.devices import GPU_CHUNK, KernelFactory
 from trajsvc.gram.engine import ProgressCallback, SlabPool, compute
+from trajsvc.gram.partial import GramState
 from trajsvc.gram.plan import Plan, make_plan
+from trajsvc.reading import read_from
 from trajsvc.sources.base import CheckpointSource
 from trajsvc.store_errors import store_errors
 from trajsvc.trajectory import Trajectory, open_trajectory
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
     from trajsvc.anatomy.rules import Rules
 
 DEFAULT_SAMPLE = 0.01
+READING = 8 * 2**20
+"""Bytes of the budget that are kept for what reading takes beside the slabs: connections, and where every tensor lies in every file."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +45,12 @@ class Options:
     threads: int = 2
     device: str = "cpu"
     precision: str = "float32"
+    dtype: str | None = None
+    """float16, bfloat16, float32: values are rounded to it first, as if the run had been stored so"""
     rules: Rules | None = None
     heads: int | None = None
-    copy: bool = False
+    copy: bool | None = None
+    """None: a run from a network is copied, one on this machine is not; a stored run goes on as it was"""
     archive: bool = False
     preview: float | None = None
     recompute: bool = False
@@ -54,6 +63,13 @@ class Observer(Protocol):
     def opened(self, trajectory: Trajectory) -> None: ...
     def planned(self, trajectory: Trajectory, plan: Plan, *, appended: int) -> None: ...
     def progress(self) -> ProgressCallback | None: ...
+    def copied(self, done: int, total: int) -> None:
+        """Bytes of files that were brought over a network and proved."""
+        ...
+
+    def committing(self) -> None:
+        """Asked right before the commit: what it raises keeps the run as it was."""
+        ...
 
 
 @dataclass
@@ -67,6 +83,12 @@ class Silent:
         return None
 
     def progress(self) -> ProgressCallback | None:
+        return None
+
+    def copied(self, done: int, total: int) -> None:
+        return None
+
+    def committing(self) -> None:
         return None
 
 
@@ -93,13 +115,13 @@ def run_analysis(
     """Analyse ``source`` into ``store``; the same call resumes. A checkpoint that changes while it is read fails the attempt,
     which is made once more from the start. Raises TrajsvcError; gram.slabs.Cancelled when ``stop`` is set."""
     observer = observer or Silent()
-    check_device(options.device)
+    pool.ready(options.device)
     with store_errors():
         for attempt in (1, 2):
             try:
                 return _attempt(source, store, name, options, pool, observer, stop or threading.Event())
             except TryAgain as error:
-                if error.kind != "file-changed" or attempt == 2:
+                if error.kind not in ("file-changed", "hub-file-changed") or attempt == 2:
                     raise
                 source.refresh()
     raise AssertionError("not reached")
@@ -122,7 +144,7 @@ def _attempt(
     left_out = tuple(e.step for e in trajectory.excluded)
     runs = RunStore(store)
     old = None if options.recompute else _stored(runs, run)
-    options = _as_before(options, old)
+    options = _copying(options, old, source)
     if options.preview and options.copy:
         raise UsageError("preview-copy", "a preview reads too little for a copy", hint="Leave out --preview or --copy.")
     ahead = Continuation()
@@ -131,7 +153,8 @@ def _attempt(
             old,
             trajectory,
             precision=options.precision,
-            copying=options.copy or options.archive,
+            dtype=options.dtype,
+            copying=keeps_copy(options),
             preview=options.preview is not None,
             selected=options.steps is not None,
         )
@@ -140,6 +163,8 @@ def _attempt(
     contents = old.contents() if old is not None and ahead.kept else None
     new = len(trajectory.rows) - ahead.kept
     plan = plan_of(trajectory, options, new=new, sample=_sample_fraction(old, options))
+    if source.remote and not keeps_copy(options):
+        trajectory = replace(trajectory, findings=(*trajectory.findings, *_unproved(trajectory)))
     observer.planned(trajectory, plan, appended=new if contents is not None else 0)
     with runs.writer(run) as writer:
         if contents is not None and (
@@ -151,6 +176,29 @@ def _attempt(
     return Outcome(run, store, action, tuple(r.step for r in trajectory.rows[len(trajectory.rows) - new :]), left_out)
 
 
+def facts_of(trajectory: Trajectory, plan: Plan, state: GramState, options: Options) -> dict[str, Any]:
+    """How the sums in ``state`` were made, for the run's attributes."""
+    facts: dict[str, Any] = {
+        "version": __version__,
+        "precision": options.precision,
+        "dtype": options.dtype,
+        "device": options.device,
+        "carried": assemble.carried_types(trajectory, state),
+        "plan": {"slabs": len(plan.slabs), "chunk": plan.chunk, "threads": plan.threads, "memory": options.memory},
+        "bytes": trajectory.bytes,
+    }
+    if not state.exact:
+        facts["estimate"] = {"fraction": state.fraction, "sample": options.preview, "replicates": plan.replicates}
+    return facts
+
+
+def check_dtype(dtype: str | None) -> str | None:
+    """``dtype`` itself. Raises UsageError (``bad-dtype``)."""
+    if dtype not in (None, "float16", "bfloat16", "float32"):
+        raise UsageError("bad-dtype", f"no type {dtype!r}", hint="Use float16, bfloat16 or float32.")
+    return dtype
+
+
 def plan_of(
     trajectory: Trajectory, options: Options, *, new: int | None = None, sample: float = DEFAULT_SAMPLE
 ) -> Plan:
@@ -160,9 +208,11 @@ def plan_of(
         len(trajectory.rows),
         new=new,
         memory=options.memory,
+        reserve=READING,
         threads=options.threads,
         sample_fraction=options.preview or sample,
         precision=options.precision,
+        dtype=options.dtype,
         chunk=None if options.device == "cpu" else GPU_CHUNK,
     )
 
@@ -174,11 +224,37 @@ def _stored(runs: RunStore, run: str) -> StoredRun | None:
         return None
 
 
-def _as_before(options: Options, old: StoredRun | None) -> Options:
-    """A run that keeps a copy, or an archive, goes on keeping it."""
-    if old is None or options.preview:
+def keeps_copy(options: Options) -> bool:
+    """Whether the parameters will be kept in the store."""
+    return bool(options.copy or options.archive)
+
+
+def _copying(options: Options, old: StoredRun | None, source: CheckpointSource) -> Options:
+    """With ``copy`` decided: what the user said; else a stored run goes on as it was; else a run from a network is copied. A run that
+    keeps a copy, or an archive, goes on keeping it."""
+    if options.preview:
         return options
-    return replace(options, copy=options.copy or old.has_theta, archive=options.archive or old.has_archive)
+    if old is not None and old.attributes.get("estimate") is None:
+        archive = options.archive or old.has_archive
+        return replace(options, copy=options.copy or old.has_theta, archive=archive)
+    return replace(options, copy=source.remote if options.copy is None else options.copy)
+
+
+def _unproved(trajectory: Trajectory) -> list[Finding]:
+    """What reading by ranges leaves open: files without checksums of their own."""
+    open_files = {
+        e.file
+        for r in range(len(trajectory.rows))
+        for c, e in enumerate(trajectory.rows[r].entries)
+        if not trajectory.has_crc(c, r)
+    }
+    if not open_files:
+        return []
+    message = (
+        f"{len(open_files)} files were read in ranges, which their SHA-256 does not prove, and have no checksums of their own; "
+        "--copy reads and proves whole files"
+    )
+    return [Finding(kind="unproved", severity="info", message=message, details={"files": len(open_files)})]
 
 
 def _sample_fraction(old: StoredRun | None, options: Options) -> float:
@@ -198,7 +274,7 @@ def _compute_and_commit(
     observer: Observer,
     stop: threading.Event,
 ) -> None:
-    copying = options.copy or options.archive
+    copying = keeps_copy(options)
     key = hashlib.sha256(f"{plan.key()} {assemble.rows_digest(trajectory.rows)} {copying}".encode()).hexdigest()
     if copying and old is not None and writer.current is not None and not writer.current.has_theta:
         writer.restore_theta()
@@ -207,47 +283,50 @@ def _compute_and_commit(
     if sink is not None and not sink.resumed:
         journal.discard()  # the copy begins anew, and so do the slabs that would have written it
         journal = writer.journal(key)
+    reading = read_from(
+        trajectory, plan, writer, sink, key=key, preview=options.preview is not None, elsewhere=pool.elsewhere
+    )
     try:
+        reading.begin(observer.copied, stop)
         state = compute(
-            trajectory,
+            reading.theta,
             plan,
-            kernel_factory(options.device, plan),
+            KernelFactory.of(options.device, plan),
             pool,
             journal=journal,
-            sink=sink,
+            sink=reading.sink,
             progress=observer.progress(),
             stop=stop,
             until=plan.sample_slabs if options.preview else None,
+            key=key,
+            folder=writer.work,
         )
         _check_unchanged(trajectory)
-        if state.exact:
+        if state.exact and not reading.proved:
             trajectory.check_crc(state.segments_done(), state.crc_rows())
     except TrajsvcError as error:
         if error.kind in ("file-changed", "checksum-mismatch"):
             journal.discard()
+            _discard_slabs(writer)
         raise
+    finally:
+        reading.close()
     contents = assemble.run_contents(
-        writer.name, trajectory, state, old=old, facts=_facts(trajectory, plan, state, options)
+        writer.name, trajectory, state, old=old, facts=facts_of(trajectory, plan, state, options)
     )
+    observer.committing()
     writer.commit(contents, theta="auto" if copying and state.exact else "drop")
     if state.exact:
         journal.discard()
+        _discard_slabs(writer)
+        reading.clear()
     if options.archive and state.exact:
         writer.archive_theta()
 
 
-def _facts(trajectory: Trajectory, plan: Plan, state: Any, options: Options) -> dict[str, Any]:
-    facts = {
-        "version": __version__,
-        "precision": options.precision,
-        "device": options.device,
-        "carried": assemble.carried_types(trajectory, state),
-        "plan": {"slabs": len(plan.slabs), "chunk": plan.chunk, "threads": plan.threads, "memory": options.memory},
-        "bytes": trajectory.bytes,
-    }
-    if not state.exact:
-        facts["estimate"] = {"fraction": state.fraction, "sample": options.preview, "replicates": plan.replicates}
-    return facts
+def _discard_slabs(writer: RunWriter) -> None:
+    """Drop what processes elsewhere kept of slabs."""
+    shutil.rmtree(writer.work / "slabs", ignore_errors=True)
 
 
 def _check_unchanged(trajectory: Trajectory) -> None:

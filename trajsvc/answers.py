@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from storage_schema.wire import (
     Answer,
+    CheckpointRow,
     CompareAnswer,
     CompareRow,
     GroupRow,
@@ -52,7 +54,28 @@ def run_row(run: Run) -> RunRow:
         source=run.source,
         updated=str(run.attributes.get("updated", "")),
         estimate=run.estimate is not None,
+        fraction=None if run.estimate is None else run.estimate.get("fraction"),
     )
+
+
+def checkpoints(run: Run) -> list[CheckpointRow]:
+    """All stored checkpoints of ``run`` in order, with what their source said of them."""
+    table = run.stored.checkpoints
+    usable = set(run.selection().tolist())
+    origins = run.attributes.get("origins") or [{}] * len(table.step)
+    known = CheckpointRow.model_fields.keys()
+    return [
+        CheckpointRow(
+            step=int(step),
+            label=table.label[i],
+            dtype=table.dtype[i],
+            usable=i in usable,
+            fingerprint=table.fingerprint[i],
+            files=tuple(f["path"] for f in json.loads(table.files[i])),
+            **{k: v for k, v in origins[i].items() if k in known},
+        )
+        for i, step in enumerate(table.step)
+    ]
 
 
 def groups(run: Run, match: str | None = None) -> list[GroupRow]:
@@ -242,6 +265,7 @@ def summary(run: Run) -> Summary:
         layers=layers(run),
         others=[layer_row(run, g, None) for g in ("embedding", "unembedding") if g in known],
         qkv=[qkv_row(run, g, None) for g in attention_layers(run)],
+        learning_rate=run.learning_rate,
         integrity=run.findings,
     )
 

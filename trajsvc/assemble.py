@@ -23,9 +23,16 @@ from trajsvc.trajectory import Row, Trajectory
 
 
 def run_contents(
-    name: str, trajectory: Trajectory, state: GramState, *, old: RunContents | None, facts: dict[str, Any]
+    name: str,
+    trajectory: Trajectory,
+    state: GramState,
+    *,
+    old: RunContents | None,
+    facts: dict[str, Any],
+    replicates: bool = True,
 ) -> RunContents:
-    """What is committed. ``old`` is the run before these checkpoints were appended (None: computed anew)."""
+    """What is committed. ``old`` is the run before these checkpoints were appended (None: computed anew). ``replicates``: an estimate is
+    kept with what its standard errors are computed from."""
     kept = 0 if old is None else len(trajectory.rows) - state.plan.new
     gram = estimated(state) if old is None else appended(old.gram, state.gram)
     blocks = block_table(trajectory)
@@ -51,9 +58,11 @@ def run_contents(
         "architecture": trajectory.anatomy.architecture,
         "parameters": trajectory.parameters,
         "findings": findings,
+        "origins": [dict(r.checkpoint.extra) for r in trajectory.rows],
         "excluded": [asdict(e) for e in trajectory.excluded],
         "left_out": dict(trajectory.anatomy.left_out),
         "notes": list(trajectory.anatomy.notes),
+        "learning_rate": _learning_rate(trajectory),
         "estimate": None if state.exact else {"fraction": state.fraction},
         "created": now if old is None else old.attributes.get("created", now),
         "updated": now,
@@ -66,9 +75,14 @@ def run_contents(
         gram=gram,
         rounding=rounding,
         nonfinite=state.nonfinite,
-        replicates=None if state.exact or state.plan.replicates < 2 else left_out_grams(state),
+        replicates=left_out_grams(state) if replicates and not state.exact and state.plan.replicates >= 2 else None,
         attributes=attributes,
     )
+
+
+def _learning_rate(trajectory: Trajectory) -> dict[str, Any] | None:
+    found = trajectory.source.learning_rate([r.checkpoint for r in trajectory.rows])
+    return None if found is None else found.model_dump()
 
 
 def checkpoint_table(rows: Sequence[Row], fingerprints: Sequence[str]) -> CheckpointTable:

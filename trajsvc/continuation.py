@@ -19,7 +19,14 @@ class Continuation:
 
 
 def continue_from(
-    old: StoredRun, trajectory: Trajectory, *, precision: str, copying: bool, preview: bool, selected: bool
+    old: StoredRun,
+    trajectory: Trajectory,
+    *,
+    precision: str,
+    dtype: str | None,
+    copying: bool,
+    preview: bool,
+    selected: bool,
 ) -> Continuation:
     """What ``old`` spares. ``selected``: the user chose steps, so that fewer of them than are stored is no loss.
 
@@ -32,6 +39,7 @@ def continue_from(
     theirs = list(zip(old.checkpoints.step.tolist(), old.checkpoints.files, strict=True))
     fits = (
         old.attributes.get("precision") == precision
+        and old.attributes.get("dtype") == dtype
         and list(old.blocks.name) == [b.name for b in trajectory.anatomy.blocks]
         and old.blocks.size.tolist() == [b.size for b in trajectory.anatomy.blocks]
         and (old.has_theta or old.has_archive or not copying)

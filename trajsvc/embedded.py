@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trajsvc.analysis import Options, run_analysis
+from trajsvc.analysis import Options, check_dtype, run_analysis
+from trajsvc.opening import open_named
 from trajsvc.run import Run
 from trajsvc.run import open as open_run
 from trajsvc.settings import Settings, parse_bytes, parse_share
 from trajsvc.sources.base import CheckpointSource
-from trajsvc.sources.resolve import open_source
 from workers.local import ThreadPool
 
 if TYPE_CHECKING:
@@ -28,20 +28,27 @@ def analyze(
     threads: int | None = None,
     device: str | None = None,
     precision: str = "float32",
+    dtype: str | None = None,
     rules: str | Path | Rules | None = None,
     heads: int | None = None,
-    copy: bool = False,
+    copy: bool | None = None,
     archive: bool = False,
     preview: str | float | None = None,
     recompute: bool = False,
     skip_damaged: bool = False,
+    revisions: str | Sequence[str] = (),
+    commits: str | None = None,
+    cache: str | int | None = None,
+    connections: int | None = None,
 ) -> Run:
     """Analyse a sequence of checkpoints and return the run, whose measures are labelled xarray objects.
 
-    ``source`` is a folder, a glob or a CheckpointSource; ``store`` and ``name`` say where the result is kept (default:
-    ``TRAJSVC_STORE`` or ``./trajsvc-store``, and the folder's name); ``memory`` is the engine's budget (``"512MiB"``). Called again
+    ``source`` is a folder, a glob, ``hf://org/name`` or a CheckpointSource; ``store`` and ``name`` say where the result is kept (default:
+    ``TRAJSVC_STORE`` or ``./trajsvc-store``, and the folder's name); ``memory`` is the engine's budget (``"512MiB"``). ``dtype``
+    rounds values to float16, bfloat16 or float32 first, as if the run had been stored so. Called again
     it resumes an interrupted analysis, appends new checkpoints, or returns what is there. ``preview="1%"`` stops at an
-    estimate. Raises TrajsvcError.
+    estimate. On the Hub, ``revisions`` (globs, or regular expressions with named groups) or ``commits`` (a branch) say which
+    revisions are the run, ``copy=False`` keeps nothing but the Grams, ``cache`` is the disk for what is read ahead. Raises TrajsvcError.
     """
     settings = Settings()
     options = Options(
@@ -50,6 +57,7 @@ def analyze(
         threads=threads or settings.threads,
         device=device or settings.device,
         precision=precision,
+        dtype=check_dtype(dtype),
         rules=load_rules_of(rules),
         heads=heads,
         copy=copy,
@@ -58,9 +66,12 @@ def analyze(
         recompute=recompute,
         skip_damaged=skip_damaged,
     )
-    opened = open_source(source) if isinstance(source, str | Path) else source
+    place = Path(store or settings.store)
+    opened = (
+        open_named(source, place, revisions, commits, cache, connections) if isinstance(source, str | Path) else source
+    )
     try:
-        outcome = run_analysis(opened, Path(store or settings.store), name, options, ThreadPool(options.threads))
+        outcome = run_analysis(opened, place, name, options, ThreadPool(options.threads))
     finally:
         opened.close()
     return open_run(outcome.store, outcome.name)

@@ -128,6 +128,10 @@ class TryAgain(TrajsvcError, OSError):
     outcome = Outcome(EXIT_TRY_AGAIN, 503)
 
 
+class Cancelled(Exception):
+    """The work was asked to stop; what is finished is kept."""
+
+
 def printable(text: str | None) -> str:
     """``text`` with control characters escaped, so that a tensor's name cannot write to a terminal or a log."""
     if text is None:

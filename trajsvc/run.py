@@ -25,13 +25,14 @@ from numpy.typing import NDArray
 
 from storage_schema.arrays import SUFFIX
 from storage_schema.runstore import RunStore
-from storage_schema.wire import Finding
+from storage_schema.wire import Finding, LearningRate
 from trajsvc import answers
 from trajsvc.anatomy.blocks import Group
 from trajsvc.anatomy.groups import find_group, groups_of
 from trajsvc.errors import NotFound, UsageError
 from trajsvc.gram.jackknife import standard_error
 from trajsvc.labelled import label
+from trajsvc.latest import Latest
 from trajsvc.measured import MeasureMethods, Steps
 from trajsvc.measures.base import GroupGram
 from trajsvc.measures.registry import measure_named
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
     from xarray import DataArray, Dataset
 
     from storage_schema.runstore import StoredRun
+
+
+KEPT = 2**25
+"""Bytes of groups' Grams that a run keeps, the ones used last."""
 
 
 def open(path: str | os.PathLike[str], name: str | None = None) -> Run:
@@ -117,8 +122,8 @@ class Run(MeasureMethods):
     def __init__(self, name: str, stored: StoredRun) -> None:
         self.name = name
         self.stored = stored
-        self._grams: dict[str, GroupGram] = {}
-        self._left_out: dict[str, NDArray[np.float64] | None] = {}
+        self._grams: Latest[GroupGram] = Latest(max(8, KEPT // max(1, 8 * stored.checkpoint_count**2)))
+        self._left_out: Latest[NDArray[np.float64] | None] = Latest(8)
 
     def __repr__(self) -> str:
         steps = self.steps
@@ -174,6 +179,12 @@ class Run(MeasureMethods):
         return [Finding(**finding) for finding in self.attributes.get("findings") or []]
 
     @property
+    def learning_rate(self) -> LearningRate | None:
+        """The learning rate over training, where the trainer left a log of it beside the checkpoints."""
+        found = self.attributes.get("learning_rate")
+        return None if found is None else LearningRate.model_validate(found)
+
+    @property
     def estimate(self) -> dict[str, Any] | None:
         """None for an exact run; of a preview, the fraction of the values it has seen and what it says of its error."""
         return self.attributes.get("estimate")
@@ -226,9 +237,11 @@ class Run(MeasureMethods):
 
     def _whole(self, group: str) -> GroupGram:
         """The group's Gram at all stored checkpoints, cached."""
-        if group not in self._grams:
-            self._grams[group] = self._sum(find_group(self._groups, group))
-        return self._grams[group]
+        found = self._grams.get(group)
+        if found is None:
+            found = self._sum(find_group(self._groups, group))
+            self._grams.put(group, found)
+        return found
 
     def _sum(self, group: Group) -> GroupGram:
         with store_errors():
@@ -243,10 +256,7 @@ class Run(MeasureMethods):
         By the jackknife over the replicates of the sample: SE² = (R−1)/R Σ_r (f_(−r) − mean)².
         """
         whole = self._whole(group)
-        if group not in self._left_out:
-            with store_errors():
-                self._left_out[group] = self.stored.replicates(find_group(self._groups, group).blocks)
-        left_out = self._left_out[group]
+        left_out = self.left_out(group)
         if left_out is None:
             return None
         measure, index = measure_named(name), self.selection(steps)
@@ -254,6 +264,17 @@ class Run(MeasureMethods):
         full = [replace(whole, gram=gram) for gram in left_out]
         values = [measure.compute(g if len(index) == len(whole.steps) else g.select(index), **given) for g in full]
         return standard_error(np.stack([np.asarray(v, dtype=np.float64) for v in values]))
+
+    def left_out(self, group: str = "network") -> NDArray[np.float64] | None:
+        """(R, T, T): of an estimated run, the group's Gram with each jackknife replicate left out; None for an exact one."""
+        if self.estimate is None:
+            return None
+        found = self._left_out.get(group)
+        if found is None:
+            with store_errors():
+                found = self.stored.replicates(find_group(self._groups, group).blocks)
+            self._left_out.put(group, found)
+        return found
 
     def measure(self, name: str, group: str = "network", steps: Steps = None, **parameters: Any) -> DataArray | float:
         """Any measure of the registry by its name, with its own ``parameters`` (``origin`` …).

@@ -28,10 +28,15 @@ class Settings(BaseSettings):
         )
     )
     device: str = "cpu"
+    cache: int = Field(default=2**31, description="bytes of disk for what is read ahead over a network")
+    connections: int = Field(default=16, ge=1, le=256, description="connections to the Hub at once")
+    timeout: float = Field(
+        default=20.0, gt=0, description="seconds after which a body that stands still is asked for again"
+    )
 
-    @field_validator("memory", mode="before")
+    @field_validator("memory", "cache", mode="before")
     @classmethod
-    def _memory(cls, value: object) -> object:
+    def _bytes(cls, value: object) -> object:
         return parse_bytes(value) if isinstance(value, str) else value
 
     @classmethod
@@ -45,6 +50,37 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         toml = Path(os.environ.get("TRAJSVC_CONFIG", "trajsvc.toml"))
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml))
+
+
+class ServiceSettings(Settings):
+    """What the service's processes need to know, each of them the same."""
+
+    database: str = ""
+    """``sqlite:///FILE`` or ``postgresql://…``; by default ``jobs.db`` beside the runs"""
+    roots: dict[str, Path] = Field(default={}, description="data roots: folders that submissions may name by an id")
+    rules_files: dict[str, Path] = Field(default={}, description="rules files that submissions may name by an id")
+    scheduler: str | None = Field(default=None, description="address of a dask scheduler; else one is started here")
+    workers: int = Field(default=0, ge=0, description="dask workers of an embedded cluster; 0: one a core")
+    job_memory: int = Field(default=2**30, description="bytes that one job may ask for")
+    job_checkpoints: int = Field(default=10_000, ge=0, description="checkpoints that one job may have; 0: any number")
+    job_bytes: int = Field(default=2**46, ge=0, description="bytes that one job may read; 0: any number")
+    job_seconds: float = Field(default=7 * 86400.0, ge=0, description="seconds that one attempt may take; 0: any time")
+    token: str | None = Field(default=None, description="a secret that has all scopes, for a start")
+    auth: bool | None = Field(default=None, description="ask for tokens; by default when not on the loopback address")
+    hosts: tuple[str, ...] = Field(default=(), description="names that the server is reached by, beside its address")
+    quota_running: int = Field(default=4, ge=0)
+    quota_queued: int = Field(default=1000, ge=0)
+    quota_per_minute: int = Field(default=600, ge=0)
+    patience: float = Field(default=600.0, gt=0, description="seconds that a job waits for a scheduler or for workers")
+
+    @field_validator("job_memory", "job_bytes", mode="before")
+    @classmethod
+    def _memory(cls, value: object) -> object:
+        return parse_bytes(value) if isinstance(value, str) else value
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.store.resolve() / 'jobs.db'}"
 
 
 def parse_bytes(text: str) -> int:

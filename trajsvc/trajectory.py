@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,10 +21,10 @@ from storage_schema.wire import Finding
 from trajsvc.anatomy.blocks import Anatomy
 from trajsvc.anatomy.dissect import dissect
 from trajsvc.errors import DamagedCheckpoint, NotFound, TrajsvcError
-from trajsvc.gram.plan import ColumnSpec
-from trajsvc.sources.base import CheckpointRef, CheckpointSource, CheckpointTensors, Piece, TensorEntry
+from trajsvc.gram.plan import ColumnSpec, Slab
+from trajsvc.gram.slabs import Part
+from trajsvc.sources.base import CheckpointRef, CheckpointSource, CheckpointTensors, NoSource, Piece, TensorEntry
 from trajsvc.sources.names import harmonise
-from trajsvc.sources.steps import select_steps
 
 if TYPE_CHECKING:
     from trajsvc.anatomy.rules import Rules
@@ -108,6 +108,25 @@ class Trajectory:
         except TrajsvcError as error:
             raise error.about(tensor=entry.name, step=self.rows[row].step, file=entry.file) from None
 
+    def prepare(self, slabs: Sequence[Slab]) -> None:
+        """Nothing: the system reads files ahead."""
+
+    def bare(self) -> Trajectory:
+        """The matrix without a source: what is needed to know where its values lie in a copy."""
+        return replace(self, source=NoSource(self.source.uri), findings=(), excluded=(), config=None)
+
+    def portable(self) -> Trajectory | None:
+        """The same without what only this process needs, where its files can be read by another."""
+        source = self.source.portable()
+        return None if source is None else replace(self, source=source, findings=(), excluded=(), config=None)
+
+    def load(self, slab: Slab, parts: Sequence[Part], stop: Callable[[], bool]) -> None:
+        """``read`` of every part in turn, until ``stop``."""
+        for part in parts:
+            if stop():
+                return
+            self.read(part.column, part.row, part.lo, part.hi, part.out)
+
     def check_crc(self, segments: Sequence[tuple[int, int, int]], crc: NDArray[np.uint32]) -> None:
         """Compare the archives' checksums with those of the bytes read: ``crc`` is (segments, rows).
 
@@ -128,12 +147,17 @@ class Trajectory:
                 for lo, hi, number in pieces:
                     total = isal_zlib.crc32_combine(total, int(crc[number, row]), (hi - lo) * ITEMSIZE[entry.dtype])
                 if total != entry.crc32:
-                    raise DamagedCheckpoint(
-                        "checksum-mismatch",
-                        f"the bytes of {entry.name} do not have the checksum that {entry.file} keeps for them",
-                        hint="The file is damaged: fetch or copy it again, or leave the checkpoint out with --steps.",
-                        file=entry.file, tensor=entry.name, step=self.rows[row].step,
-                    )  # fmt: skip
+                    raise checksum_mismatch(entry, self.rows[row].step)
+
+
+def checksum_mismatch(entry: TensorEntry, step: int) -> DamagedCheckpoint:
+    """The error for bytes that do not have the checksum that their archive keeps."""
+    return DamagedCheckpoint(
+        "checksum-mismatch",
+        f"the bytes of {entry.name} do not have the checksum that {entry.file} keeps for them",
+        hint="The file is damaged: fetch or copy it again, or leave the checkpoint out with --steps.",
+        file=entry.file, tensor=entry.name, step=step,
+    )  # fmt: skip
 
 
 def _whole_record(entry: TensorEntry) -> bool:
@@ -155,12 +179,22 @@ def read_elements(source: CheckpointSource, entry: TensorEntry, lo: int, hi: int
     elif entry.strides is None:
         source.read(entry.file, entry.offset + lo * item, out)
     else:
-        span = 1 + sum((d - 1) * s for d, s in zip(entry.shape, entry.strides, strict=True))
-        raw = np.empty(span * item, np.uint8)
+        raw = np.empty(strided_bytes(entry), np.uint8)
         source.read(entry.file, entry.offset, raw.data)
-        bits = raw.view(f"u{item}")
-        view = np.lib.stride_tricks.as_strided(bits, entry.shape, [s * item for s in entry.strides], writeable=False)
-        out[:] = np.ascontiguousarray(view).reshape(-1)[lo:hi].view(np.uint8).data
+        out[:] = gathered(entry, raw, lo, hi)
+
+
+def strided_bytes(entry: TensorEntry) -> int:
+    """Bytes from the first to the last element of a tensor with strides."""
+    return (1 + sum((d - 1) * s for d, s in zip(entry.shape, entry.strides or (), strict=True))) * ITEMSIZE[entry.dtype]
+
+
+def gathered(entry: TensorEntry, raw: NDArray[np.uint8], lo: int, hi: int) -> memoryview:
+    """Elements [lo, hi) in C order of a tensor with strides, from the bytes that it spans."""
+    item = ITEMSIZE[entry.dtype]
+    strides = [s * item for s in entry.strides or ()]
+    view = np.lib.stride_tricks.as_strided(raw.view(f"u{item}"), entry.shape, strides, writeable=False)
+    return np.ascontiguousarray(view).reshape(-1)[lo:hi].view(np.uint8).data
 
 
 def _read_pieces(
@@ -199,8 +233,7 @@ def open_trajectory(
     Raises what the source raises for a damaged checkpoint, unless ``skip_damaged`` leaves it out with a finding;
     NotFound (``no-checkpoints``) when none is left.
     """
-    listed = source.checkpoints()
-    chosen = [listed[i] for i in select_steps(steps, [c.step for c in listed])]
+    chosen = source.checkpoints(steps)
     findings = list(source.findings())
     excluded: list[Excluded] = []
     headers = _headers(source, chosen, skip_damaged, excluded, findings)
@@ -246,13 +279,18 @@ def same_digests(rows: Sequence[Row]) -> list[Finding]:
     return [
         Finding(
             kind="identical",
-            message=f"steps {', '.join(map(str, steps))} hold identical parameters, by the checksums in their files",
+            message=f"steps {_listed(steps)} hold identical parameters, by the checksums of their files",
             steps=tuple(steps),
             details={"by": "digest"},
         )
         for steps in same.values()
         if len(steps) > 1
     ]
+
+
+def _listed(steps: Sequence[int]) -> str:
+    shown = ", ".join(map(str, steps[:8]))
+    return f"{shown} … {steps[-1]} ({len(steps)} checkpoints)" if len(steps) > 9 else ", ".join(map(str, steps))
 
 
 def _headers(

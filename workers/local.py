@@ -4,33 +4,47 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from trajsvc.gram.devices import check_device
 from trajsvc.gram.partial import SlabResult
 from trajsvc.gram.plan import Slab
+from trajsvc.gram.slab_job import SlabJob
 
 
 class ThreadPool:
     """A ``SlabPool`` of ``threads`` computing threads and one that reads ahead."""
 
     def __init__(self, threads: int) -> None:
-        self._threads = threads
+        self.threads = threads
 
     @property
-    def threads(self) -> int:
-        return self._threads
+    def elsewhere(self) -> bool:
+        return False
 
-    def results(
-        self, task: Callable[[Slab], SlabResult], slabs: Iterable[Slab], halt: threading.Event
-    ) -> Iterator[SlabResult]:
+    def ready(self, device: str) -> None:
+        check_device(device)
+
+    def keeps(self, job: SlabJob) -> bool:
+        """No: what threads have done is gone with the process."""
+        return False
+
+    def kept(self, job: SlabJob, slabs: Sequence[Slab]) -> Iterator[SlabResult]:
+        return iter(())
+
+    def forget(self, job: SlabJob, slabs: Sequence[Slab]) -> None:
+        return None
+
+    def results(self, job: SlabJob, slabs: Iterable[Slab]) -> Iterator[SlabResult]:
         """Results in the order of ``slabs``; at most one waiting result for each thread beyond those that run."""
-        running = self._threads + 1
+        running = self.threads + 1
+        halt = threading.Event()
         with ThreadPoolExecutor(running, thread_name_prefix="trajsvc-slab", initializer=_one_torch_thread) as pool:
             waiting: deque[Future[SlabResult]] = deque()
             try:
                 for slab in slabs:
-                    waiting.append(pool.submit(task, slab))
+                    waiting.append(pool.submit(job.run, slab, halt.is_set))
                     if len(waiting) > running:
                         yield waiting.popleft().result()
                 while waiting:

@@ -15,8 +15,8 @@ import torch  # noqa: F401  (part of the interpreter, not of the budget)
 
 from trajsvc.analysis import Options, Silent, run_analysis
 from trajsvc.cli.analyze import stop_on_interrupt
+from trajsvc.errors import Cancelled
 from trajsvc.gram.engine import Progress
-from trajsvc.gram.slabs import Cancelled
 from trajsvc.sources.resolve import open_source
 from workers.local import ThreadPool
 

@@ -32,8 +32,10 @@ def test_a_run_is_opened_by_store_and_name_by_path_or_by_name_alone(
     assert by_path.mds() == by_name.mds() == trajsvc.open(store, "nano").mds()
     with pytest.raises(UsageError, match="is a store"):
         trajsvc.open(store)
-    with pytest.raises(UsageError, match="address"):
-        trajsvc.open("https://example.org/runs/nano")
+    with pytest.raises(UsageError, match="is a server"):
+        trajsvc.open("https://example.org")
+    with pytest.raises(UsageError, match="is an address"):
+        trajsvc.open("s3://bucket/runs/nano")
 
 
 def test_a_missing_run_names_the_close_ones_and_the_next_command(store: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from storage_schema.arrays import ITEMSIZE
 from trajsvc.anatomy.blocks import Extent
-from trajsvc.gram.plan import ColumnSpec
+from trajsvc.gram.plan import ColumnSpec, Slab
+from trajsvc.gram.slabs import Part
 
 TORCH = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 
@@ -30,6 +31,16 @@ class MemoryTheta:
 
     def has_crc(self, column: int, row: int) -> bool:
         return False
+
+    def portable(self) -> MemoryTheta:
+        return self
+
+    def prepare(self, slabs: Sequence[Slab]) -> None:
+        return None
+
+    def load(self, slab: Slab, parts: Sequence[Part], stop: Callable[[], bool]) -> None:
+        for part in parts:
+            self.read(part.column, part.row, part.lo, part.hi, part.out)
 
     def read(self, column: int, row: int, lo: int, hi: int, out: memoryview) -> None:
         self.reads.append((column, row, lo, hi))

@@ -94,3 +94,19 @@ def test_a_one_percent_sample_reads_about_one_percent_of_a_large_run() -> None:
     plan = make_plan(specs, 64)
     read = sum(plan.slab_read_bytes(s) for s in plan.slabs[: plan.sample_slabs])
     assert 0.005 < read / plan.bytes < 0.02
+
+
+def test_a_budget_that_is_enough_stays_so_when_it_grows() -> None:
+    blocks = [ColumnSpec(f"t{i}", 48 * 1024, 4, ((i, Extent(1, 48 * 1024, 0, 48 * 1024)),)) for i in range(28)]
+    enough = []
+    for memory in range(40, 200, 4):
+        try:
+            plan = make_plan(blocks, 154, memory=memory * MIB, threads=1)
+        except LimitExceeded:
+            enough.append(False)
+        else:
+            assert plan.projected_memory <= memory * MIB
+            enough.append(True)
+    assert enough == sorted(enough)
+    assert enough[-1]
+    assert not enough[0]

@@ -17,11 +17,14 @@ MEMORY = 64 * 2**20
 def refused(
     attempt: Callable[[], object], kind: str, *, file: str | None = None, tensor: str | None = None
 ) -> TrajsvcError:
-    """The error of ``attempt``, which must be of ``kind``, come in under 2 s and 64 MiB, and name ``file`` and ``tensor``."""
-    started = time.perf_counter()
+    """The error of ``attempt``, which must be of ``kind``, come in under 2 s and 64 MiB, and name ``file`` and ``tensor``.
+
+    The seconds are this thread's own: what else runs on the machine is none of the reader's doing.
+    """
+    started = time.thread_time()
     with pytest.raises(TrajsvcError):
         attempt()
-    taken = time.perf_counter() - started
+    taken = time.thread_time() - started
     tracemalloc.start()
     try:
         with pytest.raises(TrajsvcError) as caught:

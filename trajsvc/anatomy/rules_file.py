@@ -90,18 +90,27 @@ def read_rules(path: str | PathLike[str]) -> tuple[tuple[Rule, ...], str]:
     """The rows of a TOML file and its name. Raises UsageError (``bad-rules``), NotFound (``rules-not-found``)."""
     file = str(path)
     try:
-        document = tomllib.loads(Path(path).read_text("utf-8"))
+        text = Path(path).read_text("utf-8")
     except FileNotFoundError:
         raise NotFound(
             "rules-not-found", f"there is no file {file}", hint="Check the path of --rules.", file=file
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise _bad(file, "", f"not TOML: {error}") from None
     except OSError as error:
         raise _bad(file, "", f"cannot be read: {error.strerror}") from None
+    return rules_in(text, file), file
+
+
+def rules_in(text: str, file: str) -> tuple[Rule, ...]:
+    """The rows of a file's text; ``file`` is what messages call it. Raises UsageError (``bad-rules``)."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _bad(file, "", f"not TOML: {error}") from None
     if not document:
         raise _bad(file, "", "no architecture is described: write a table such as [my-net]")
-    return tuple(_row(file, key, table) for key, table in document.items()), file
+    return tuple(_row(file, key, table) for key, table in document.items())
 
 
 def _row(file: str, key: str, table: object) -> Rule:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajsvc.cli.opening import (
+    CacheOption,
+    CommitsOption,
+    ConnectionsOption,
+    RevisionsOption,
+    SourceArgument,
+)
 from trajsvc.cli.options import FormatOption, QuietOption, StoreOption
 from trajsvc.cli.output import choose, emit, errors_console, json_text, results_console
 from trajsvc.errors import EXIT_PARTLY
@@ -18,8 +25,8 @@ from trajsvc.errors import EXIT_PARTLY
 if TYPE_CHECKING:
     from trajsvc.analysis import Observer, Options, Outcome
     from trajsvc.run import Run
+    from trajsvc.sources.base import CheckpointSource
 
-SourceArgument = Annotated[str, typer.Argument(metavar="SOURCE", help="A folder of checkpoints, or a quoted glob.")]
 NameOption = Annotated[str | None, typer.Option("--name", metavar="NAME", help="The run's name; else the folder's.")]
 SelectOption = Annotated[
     str | None,
@@ -30,7 +37,7 @@ MemoryOption = Annotated[
     typer.Option("--memory", metavar="SIZE", help="What the engine may hold beside the interpreter. [512MiB]"),
 ]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="Computing threads; else one a core.")]
-DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1. [cpu]")]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1. \\[cpu]")]
 RulesOption = Annotated[
     Path | None, typer.Option("--rules", metavar="FILE", help="Your own names and layouts of tensors, in TOML.")
 ]
@@ -46,6 +53,10 @@ EPILOG = """Examples:
   trajsvc analyze checkpoints/my-run --preview 1%     every map with error bars, from 1 % of the bytes
 
   trajsvc analyze "ckpts/epoch_*.pt" --name my-run --copy
+
+  trajsvc analyze hf://EleutherAI/pythia-70m --steps every:4
+
+  trajsvc analyze hf://EleutherAI/pythia-12b --no-copy --preview 1%
 
 Stopped with ^C, the same command resumes; with new checkpoints in the folder it adds them.
 """
@@ -70,8 +81,11 @@ def analyze(
         str | None, typer.Option("--preview", metavar="SHARE", help="Stop at an estimate from this share: 1%.")
     ] = None,
     copy: Annotated[
-        bool, typer.Option("--copy", help="Keep the parameters too: a zarr that needs no originals.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--copy/--no-copy", help="Keep the parameters too: a zarr that needs no originals. \\[from the Hub: yes]"
+        ),
+    ] = None,
     archive: Annotated[
         bool, typer.Option("--archive", help="Keep the parameters in less space: slower to read, losslessly.")
     ] = False,
@@ -81,14 +95,24 @@ def analyze(
     precision: Annotated[
         str, typer.Option("--precision", help="float32, or float64 for the products too.")
     ] = "float32",
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="Round values to float16, bfloat16 or float32 first, as if stored so.")
+    ] = None,
     rules: RulesOption = None,
     heads: HeadsOption = None,
     recompute: Annotated[bool, typer.Option("--recompute", help="Compute anew what is stored.")] = False,
     skip_damaged: SkipOption = False,
+    revisions: RevisionsOption = None,
+    commits: CommitsOption = None,
+    cache: CacheOption = None,
+    connections: ConnectionsOption = None,
     figures: Annotated[
         Path | None, typer.Option("--figures", metavar="DIR", help="Where figures go; else STORE/figures/RUN.")
     ] = None,
     no_figures: Annotated[bool, typer.Option("--no-figures", help="Draw no figures.")] = False,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Write the run's page as one HTML file.")
+    ] = None,
     form: FormatOption = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -98,13 +122,22 @@ def analyze(
     kind = choose(form, None, ())
     options = make_options(
         steps=steps, preview=preview, copy=copy, archive=archive, memory=memory, threads=threads, device=device,
-        precision=precision, rules=rules, heads=heads, recompute=recompute, skip_damaged=skip_damaged,
+        precision=precision, dtype=dtype, rules=rules, heads=heads, recompute=recompute, skip_damaged=skip_damaged,
     )  # fmt: skip
-    outcome = run_analysis(source, store, name, options, quiet=quiet or kind == "json")
+    from trajsvc.opening import open_named
+
+    def opener(stop: Callable[[], bool]) -> CheckpointSource:
+        return open_named(source, store, revisions, commits, cache, connections, stop)
+
+    outcome = run_analysis(opener, store, name, options, quiet=quiet or kind == "json")
     run = opened(outcome)
     drawn = None
     if not no_figures and (figures is not None or kind == "human"):
         drawn = draw(run, figures or outcome.store / "figures" / outcome.name)
+    if report is not None:
+        from trajsvc.cli.report import write_report
+
+        write_report(run, report, quiet=quiet)
     if kind == "json":
         emit(json_text(machine_summary(run, outcome, drawn)), None)
     elif not quiet:
@@ -124,7 +157,7 @@ def analyze(
 
 def make_options(*, memory: str | None, preview: str | None, rules: Path | None, **given: Any) -> Options:
     """Options of an analysis from the command line's words, the rest from the settings."""
-    from trajsvc.analysis import Options
+    from trajsvc.analysis import Options, check_dtype
     from trajsvc.embedded import load_rules_of
     from trajsvc.errors import UsageError
     from trajsvc.settings import Settings, parse_bytes, parse_share
@@ -132,6 +165,7 @@ def make_options(*, memory: str | None, preview: str | None, rules: Path | None,
     settings = Settings()
     if given.get("precision", "float32") not in ("float32", "float64"):
         raise UsageError("bad-precision", f"no precision {given['precision']!r}", hint="Use float32 or float64.")
+    check_dtype(given.get("dtype"))
     given["threads"] = given.get("threads") or settings.threads
     given["device"] = given.get("device") or settings.device
     return Options(
@@ -142,30 +176,37 @@ def make_options(*, memory: str | None, preview: str | None, rules: Path | None,
     )
 
 
-def run_analysis(source: str, store: Path | None, name: str | None, options: Options, *, quiet: bool) -> Outcome:
-    """Analyse with progress on stderr; ^C stops at the next chunk and leaves what resumes."""
+def run_analysis(
+    opener: Callable[[Callable[[], bool]], CheckpointSource],
+    store: Path | None,
+    name: str | None,
+    options: Options,
+    *,
+    quiet: bool,
+) -> Outcome:
+    """Analyse the source that ``opener`` gives, with progress on stderr; ^C stops at the next chunk and leaves what resumes."""
     from trajsvc import analysis
     from trajsvc.cli.progress import LiveObserver
-    from trajsvc.gram.slabs import Cancelled
+    from trajsvc.errors import Cancelled
     from trajsvc.run import default_store
-    from trajsvc.sources.resolve import open_source
     from workers.local import ThreadPool
 
     observer: Observer = analysis.Silent() if quiet else LiveObserver()
-    opened_source = open_source(source)
-    with stop_on_interrupt() as stop:
+    with contextlib.ExitStack() as open_things, stop_on_interrupt() as stop:
+        if isinstance(observer, LiveObserver):
+            open_things.callback(observer.close)
         try:
+            source = opener(stop.is_set)
+            open_things.callback(source.close)
+            if source.remote and isinstance(observer, LiveObserver):
+                observer.listing(source.uri)
             return analysis.run_analysis(
-                opened_source, store or default_store(), name, options, ThreadPool(options.threads), observer, stop
+                source, store or default_store(), name, options, ThreadPool(options.threads), observer, stop
             )
         except (Cancelled, KeyboardInterrupt):
             if not quiet:
                 errors_console().print("stopped; the same command resumes where it was", highlight=False)
             raise KeyboardInterrupt from None
-        finally:
-            if isinstance(observer, LiveObserver):
-                observer.close()
-            opened_source.close()
 
 
 @contextlib.contextmanager
@@ -213,8 +254,8 @@ def machine_summary(run: Run, outcome: Outcome, figures: Path | None) -> dict[st
 
 def draw(run: Run, folder: Path) -> Path:
     """The figures of a run, those that it has enough checkpoints and layers for."""
-    from trajsvc.cli.figures import run_figures
     from trajsvc.cli.output import save_figure
+    from trajsvc.pictures import run_figures
 
     folder.mkdir(parents=True, exist_ok=True)
     for stem, figure in run_figures(run):

@@ -1,8 +1,9 @@
-"""``compare``: runs side by side, as a table or a figure."""
+"""``compare``: runs side by side, or the members of a family, as a table or a figure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,31 +17,72 @@ from trajsvc.cli.options import (
     StepsOption,
     StoreOption,
 )
-from trajsvc.cli.output import FIGURES, choose, csv_rows, emit, json_text, results_console, safe, save_figure
+from trajsvc.cli.output import (
+    FIGURES,
+    choose,
+    csv_rows,
+    emit,
+    errors_console,
+    json_text,
+    results_console,
+    safe,
+    save_figure,
+)
 from trajsvc.cli.show import new_table, open_run
 from trajsvc.cli.terminal import number, step_number
-from trajsvc.errors import UsageError
+from trajsvc.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
+    from storage_schema.family_wire import FamilyRow
     from storage_schema.wire import CompareRow
+    from trajsvc.family import Family
     from trajsvc.run import Run
 
 SHOWN = ("mds", "relative_mds", "path_length", "tortuosity", "mean_update_angle", "mu", "alpha")
+FAMILY_SHOWN = ("mds", "relative_mds", "heterogeneity", "settling_depth_slope")
+FAMILY_COLUMNS = ("member", "run", "state", "size", "seed", "parameters", "checkpoints", "estimate", *FAMILY_SHOWN)
+DEPTH_COLUMNS = ("distance_qk", "distance_qv", "distance_kv", "heterogeneity")
+
+EPILOG = """Examples:
+
+  trajsvc compare baseline no-decay no-momentum -o compare.pdf
+
+  trajsvc compare --family pythia -o pythia.pdf           measures against size
+
+  trajsvc compare --family pythia --maps -o maps.pdf
+
+  trajsvc compare --family pythia --qkv --format csv      a row for every layer of every member
+
+  trajsvc compare --family mlp --by weight_decay
+"""
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's command to ``app``."""
-    app.command("compare", epilog="Example:  trajsvc compare baseline no-decay no-momentum -o compare.pdf")(compare)
+    app.command("compare", epilog=EPILOG)(compare)
 
 
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN…", help="Names of two or more runs.")],
+    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN RUN…", help="Names of two or more runs.")] = None,
+    family: Annotated[
+        str | None,
+        typer.Option("--family", metavar="NAME", help="The members of a family (see `trajsvc families ls`)."),
+    ] = None,
     group: GroupOption = "network",
-    by: Annotated[str | None, typer.Option("--by", metavar="layer", help="A row for every layer of every run.")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="WHAT",
+            help="layer: a row for every layer of every run. Of a family: size, seed or a hyperparameter.",
+        ),
+    ] = None,
     maps: Annotated[bool, typer.Option("--maps", help="With -o FILE.png|svg|pdf: the maps, on one scale.")] = False,
+    qkv: Annotated[bool, typer.Option("--qkv", help="Of a family: Q, K and V against relative depth.")] = False,
     origin: OriginOption = None,
     steps: StepsOption = None,
     store: StoreOption = None,
+    server: Annotated[str | None, typer.Option("--server", metavar="URL", help="A family of this server.")] = None,
     form: FormatOption = None,
     output: OutputOption = None,
     quiet: QuietOption = False,
@@ -48,13 +90,23 @@ def compare(
     """Compare runs: directional similarity, length and straightness of the path, correlation of updates."""
     from storage_schema.wire import CompareRow
     from trajsvc import answers
-    from trajsvc.cli import figures
+    from trajsvc import pictures as figures
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
-    if by not in (None, "layer"):
-        raise UsageError("bad-by", f"cannot compare by {by!r}", hint="`--by layer` is what there is")
     if maps and kind not in FIGURES:
         raise UsageError("needs-figure", "--maps makes a figure", hint="add -o maps.png")
+    if family is not None:
+        if runs:
+            hint = "Leave out the names of the runs, or --family."
+            raise UsageError("family-and-runs", "either runs or a family are compared", hint=hint)
+        return _family(server or store, family, by, group, origin, steps, kind, output, quiet, maps=maps, qkv=qkv)
+    if not runs:
+        hint = "Name runs (`trajsvc ls` lists them) or a --family (`trajsvc families ls`)."
+        raise UsageError("runs-needed", "there is nothing to compare", hint=hint)
+    if qkv:
+        raise UsageError("family-option", "--qkv compares a family", hint="`trajsvc qkv RUN` shows one run's.")
+    if by not in (None, "layer"):
+        raise UsageError("bad-by", f"cannot compare by {by!r}", hint="`--by layer` is what there is")
     opened = [open_run(store, name) for name in runs]
     if maps and output is not None:
         return save_figure(figures.maps_beside(opened, group, origin, steps), output, quiet)
@@ -81,3 +133,153 @@ def _table(rows: Sequence[CompareRow]) -> Any:
         values = (number(getattr(row, name)) for name in SHOWN)
         table.add_row(safe(row.run), safe(row.group), str(row.checkpoints), *values, step_number(row.settling_step))
     return table
+
+
+def _family(
+    store: Path | str | None,
+    name: str,
+    by: str | None,
+    group: str,
+    origin: int | None,
+    steps: str | None,
+    kind: str,
+    output: Path | None,
+    quiet: bool,
+    *,
+    maps: bool,
+    qkv: bool,
+) -> None:
+    """The members of a family side by side."""
+    from trajsvc import family_pictures
+    from trajsvc.family import open_family
+    from trajsvc.family_answers import compare_family, value_of
+    from trajsvc.run import default_store, names
+
+    if maps and qkv:
+        raise UsageError("family-option", "--maps and --qkv are two figures", hint="Leave one of the two out.")
+    if not maps and (group != "network" or origin is not None or steps is not None):
+        hint = "Add --maps, or leave out --group, --origin and --steps."
+        raise UsageError("family-option", "of a family, a group, an origin or steps are chosen for maps", hint=hint)
+    root = store or default_store()
+    if isinstance(root, str):
+        found, runs = _of_server(root, name)
+    else:
+        found = open_family(root, name)
+        stored = set(names(root))
+        runs = {m.name: open_run(root, m.name) for m in found.runs if m.name in stored}
+    by = _by_known(by, found.name, found.hyperparameter_names())
+    answer = compare_family(found, runs)
+    rows = sorted(answer.rows, key=lambda row: _place(value_of(row, by)))
+    answer = answer.model_copy(update={"rows": rows})
+    missing = [row.member for row in rows if row.state == "missing"]
+    if missing and not quiet and kind not in ("json", "csv"):
+        errors_console().print(f"not analysed: {', '.join(missing)}", style="yellow", markup=False, highlight=False)
+    if kind in FIGURES and output is not None:
+        if not runs:
+            hint = f"`trajsvc batch FAMILY.toml --store {root}` analyses them."
+            raise NotFound("run-not-found", f"no member of the family {name} is in the store {root}", hint=hint)
+        if maps:
+            return save_figure(family_pictures.maps_of(answer, runs, group, origin, steps), output, quiet)
+        return save_figure(
+            family_pictures.qkv_of(answer) if qkv else family_pictures.measures_of(answer, by), output, quiet
+        )
+    if kind == "json":
+        return emit(json_text(answer.model_dump(mode="json")), output, quiet)
+    if kind == "csv":
+        return emit(_depth_csv(rows) if qkv else _family_csv(rows, found.hyperparameter_names()), output, quiet)
+    return results_console().print(_depth_table(rows) if qkv else _family_table(rows, found.hyperparameter_names()))
+
+
+def _of_server(server: str, name: str) -> tuple[Family, dict[str, Run]]:
+    """A family of a server, and those of its runs that are there."""
+    from trajsvc.client import Client
+    from trajsvc.family import Family
+    from trajsvc.remote_run import RemoteRun
+
+    client = Client(server)
+    found = Family.model_validate(client.get(f"families/{name}"))
+    there = {run["run"] for run in client.runs()}
+    return found, {m.name: RemoteRun(client, m.name) for m in found.runs if m.name in there}
+
+
+def _by_known(by: str | None, family: str, hyperparameters: Sequence[str]) -> str:
+    """What a family is ordered by. Raises UsageError (``bad-by``)."""
+    known = ["size", "seed", *hyperparameters]
+    if by is not None and by not in known:
+        hint = f"Use one of {', '.join(known)}."
+        raise UsageError("bad-by", f"cannot compare the family {family} by {by!r}", hint=hint)
+    return by or "size"
+
+
+def _place(value: bool | int | float | str | None) -> tuple[bool, bool, float, str]:
+    """Numbers in their order, then words, then what is not known."""
+    if isinstance(value, str) or value is None:
+        return (value is None, True, 0.0, value or "")
+    return (False, False, float(value), "")
+
+
+def _family_table(rows: Sequence[FamilyRow], hyperparameters: Sequence[str]) -> Any:
+    """A line a member; what no member has, or what only repeats the size, has no column."""
+    columns: dict[str, list[str]] = {"member": [safe(row.member) + _remark(row) for row in rows]}
+    columns[">size"] = [_count(row.size) for row in rows]
+    if any(row.seed is not None for row in rows):
+        columns[">seed"] = [_plain(row.seed) for row in rows]
+    for name in hyperparameters:
+        columns[f">{safe(name)}"] = [_plain(row.hyperparameters.get(name)) for row in rows]
+    if any(row.parameters not in (None, row.size) for row in rows):
+        columns[">para-\nmeters"] = [_count(row.parameters) for row in rows]
+    columns[">check-\npoints"] = [_plain(row.checkpoints) for row in rows]
+    for name, title in zip(FAMILY_SHOWN, ("MDS", "relative\nMDS", "Q/K/V\nheterog.", "settling\nslope"), strict=True):
+        columns[f">{title}"] = [number(getattr(row, name)) for row in rows]
+    table = new_table(list(columns))
+    table.padding = (0, 1, 0, 0)  # many columns: half the room between them
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*cells)
+    return table
+
+
+def _remark(row: FamilyRow) -> str:
+    if row.state == "missing":
+        return " [yellow](not analysed)[/yellow]"
+    return " [yellow](estimate)[/yellow]" if row.estimate else ""
+
+
+def _depth_table(rows: Sequence[FamilyRow]) -> Any:
+    table = new_table(["member", "layer", ">depth", *(f">{name.replace('_', ' ')}" for name in DEPTH_COLUMNS)])
+    for row in rows:
+        for depth in row.heterogeneity_by_depth:
+            values = (number(getattr(depth, name)) for name in DEPTH_COLUMNS)
+            table.add_row(safe(row.member), safe(depth.layer), f"{depth.depth:.2f}", *values)
+    return table
+
+
+def _count(value: float | None) -> str:
+    """A number of parameters: 70M, 1.4B."""
+    from trajsvc.figures.family import size_label
+
+    return "–" if value is None else size_label(value)
+
+
+def _plain(value: object) -> str:
+    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else safe(str(value))
+
+
+def _family_csv(rows: Sequence[FamilyRow], hyperparameters: Sequence[str]) -> str:
+    """A line a member; hyperparameters as columns ``hyperparameter.NAME``."""
+    columns = [f"hyperparameter.{name}" for name in hyperparameters]
+    flat = [
+        {name: getattr(row, name) for name in FAMILY_COLUMNS}
+        | {c: row.hyperparameters.get(h) for c, h in zip(columns, hyperparameters, strict=True)}
+        for row in rows
+    ]
+    return csv_rows(flat, [*FAMILY_COLUMNS, *columns])
+
+
+def _depth_csv(rows: Sequence[FamilyRow]) -> str:
+    """A line for every layer with attention of every member."""
+    flat = [
+        {"member": row.member, "size": row.size, "seed": row.seed, **depth.model_dump()}
+        for row in rows
+        for depth in row.heterogeneity_by_depth
+    ]
+    return csv_rows(flat, ["member", "size", "seed", "depth", "layer", *DEPTH_COLUMNS])

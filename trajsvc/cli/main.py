@@ -10,8 +10,12 @@ from typing import Annotated
 import typer
 
 from trajsvc.cli import analyze as analyze_commands
+from trajsvc.cli import batch as batch_commands
 from trajsvc.cli import compare as compare_commands
+from trajsvc.cli import families as family_commands
+from trajsvc.cli import remote as remote_commands
 from trajsvc.cli import results as result_commands
+from trajsvc.cli import service as service_commands
 from trajsvc.cli import show as show_commands
 from trajsvc.cli.output import Commands
 from trajsvc.version import __version__
@@ -20,6 +24,8 @@ EPILOG = """
 Examples:
 
   trajsvc analyze checkpoints/pythia-70m      read once, keep the Grams, print a summary
+
+  trajsvc analyze hf://EleutherAI/pythia-70m  the same straight from the Hub
 
   trajsvc show pythia-70m                     the summary again
 
@@ -50,6 +56,10 @@ def make_app() -> typer.Typer:
     show_commands.register(app)
     result_commands.register(app)
     compare_commands.register(app)
+    batch_commands.register(app)
+    family_commands.register(app)
+    remote_commands.register(app)
+    service_commands.register(app)
     return app
 
 

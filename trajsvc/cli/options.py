@@ -11,7 +11,9 @@ StoreOption = Annotated[
     Path | None,
     typer.Option("--store", metavar="DIR", help="Where runs are kept: TRAJSVC_STORE, else ./trajsvc-store."),
 ]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name in the store (see `trajsvc ls`).")]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's name in the store (see `trajsvc ls`), or http://server:8000/NAME.")
+]
 GroupOption = Annotated[
     str, typer.Option("--group", metavar="ID", help="What to measure: network, layer/3, layer/3/attention.q, …")
 ]

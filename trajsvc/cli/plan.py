@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
+import contextlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -16,9 +16,16 @@ from trajsvc.cli.analyze import (
     RulesOption,
     SelectOption,
     SkipOption,
-    SourceArgument,
     ThreadsOption,
     make_options,
+    stop_on_interrupt,
+)
+from trajsvc.cli.opening import (
+    CacheOption,
+    CommitsOption,
+    ConnectionsOption,
+    RevisionsOption,
+    SourceArgument,
 )
 from trajsvc.cli.options import FormatOption, QuietOption, StoreOption
 from trajsvc.cli.output import choose, emit, json_text, results_console, safe
@@ -26,17 +33,9 @@ from trajsvc.cli.progress import size
 from trajsvc.errors import EXIT_PARTLY
 
 if TYPE_CHECKING:
-    from trajsvc.analysis import Options
-    from trajsvc.gram.plan import Plan
-    from trajsvc.trajectory import Trajectory
+    pass
 
 SHOWN = 8
-DISK_RATE = 1e9
-"""Bytes a second that a good disk gives; from the page cache the arithmetic is the limit."""
-OVERHEAD = 1.5
-"""Reading, widening and differencing take about half as long again as the products."""
-DEVICE_RATE = 5e12
-"""What a data-centre GPU does in float64 when the bus keeps up."""
 
 
 def register(app: typer.Typer) -> None:
@@ -55,12 +54,18 @@ def plan(
     rules: RulesOption = None,
     heads: HeadsOption = None,
     skip_damaged: SkipOption = False,
+    revisions: RevisionsOption = None,
+    commits: CommitsOption = None,
+    cache: CacheOption = None,
+    connections: ConnectionsOption = None,
     form: FormatOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Say what would be read, how long it takes, what it needs, and what was recognised. Reads no tensor."""
     from trajsvc.analysis import plan_of
-    from trajsvc.sources.resolve import open_source
+    from trajsvc.errors import Cancelled
+    from trajsvc.opening import open_named
+    from trajsvc.outlook import describe
     from trajsvc.trajectory import open_trajectory
 
     kind = choose(form, None, ())
@@ -68,84 +73,23 @@ def plan(
         memory=memory, preview=None, rules=rules, steps=steps, threads=threads, device=device, heads=heads,
         skip_damaged=skip_damaged,
     )  # fmt: skip
-    opened = open_source(source)
-    try:
-        trajectory = open_trajectory(
-            opened, steps=options.steps, rules=options.rules, heads=options.heads, skip_damaged=skip_damaged
-        )
-        facts = describe(trajectory, plan_of(trajectory, options), options, name)
-    finally:
-        opened.close()
+    with (
+        stop_on_interrupt() as stop,
+        contextlib.closing(open_named(source, store, revisions, commits, cache, connections, stop.is_set)) as opened,
+    ):
+        try:
+            trajectory = open_trajectory(
+                opened, steps=options.steps, rules=options.rules, heads=options.heads, skip_damaged=skip_damaged
+            )
+            facts = describe(trajectory, plan_of(trajectory, options), options, name)
+        except Cancelled:
+            raise KeyboardInterrupt from None
     if kind == "json":
         emit(json_text(facts), None)
     else:
         render(facts)
     if trajectory.excluded:
         raise typer.Exit(EXIT_PARTLY)
-
-
-def describe(trajectory: Trajectory, plan: Plan, options: Options, name: str | None) -> dict[str, Any]:
-    """The plan as plain values."""
-    from trajsvc.anatomy.groups import groups
-    from trajsvc.assemble import block_table
-
-    rows, blocks = trajectory.rows, trajectory.anatomy.blocks
-    rate = DEVICE_RATE if options.device != "cpu" else kernel_rate(len(rows), plan.threads) / OVERHEAD
-    flops = 2.0 * len(rows) ** 2 * trajectory.parameters
-    return {
-        "source": trajectory.source.uri,
-        "name": name or trajectory.source.name,
-        "formats": dict(Counter(r.checkpoint.format for r in rows)),
-        "dtypes": dict(Counter(r.dtype for r in rows)),
-        "steps": [r.step for r in rows],
-        "architecture": trajectory.anatomy.architecture,
-        "parameters": trajectory.parameters,
-        "tensors": len(trajectory.columns),
-        "blocks": len(blocks),
-        "groups": len(groups(trajectory.anatomy)),
-        "components": _components(trajectory),
-        "left_out": dict(trajectory.anatomy.left_out),
-        "excluded": [{"step": e.step, "label": e.label, "reason": e.reason} for e in trajectory.excluded],
-        "findings": [f.model_dump() for f in trajectory.findings],
-        "bytes": trajectory.bytes,
-        "slabs": len(plan.slabs),
-        "preview_bytes": sum(plan.slab_read_bytes(s) for s in plan.slabs[: plan.sample_slabs]),
-        "threads": plan.threads,
-        "memory": plan.projected_memory,
-        "seconds": flops / rate,
-        "seconds_from_disk": max(flops / rate, trajectory.bytes / DISK_RATE),
-        "store_bytes": len(blocks) * len(rows) * len(rows) * 8 + len(block_table(trajectory).name) * len(rows) * 16,
-        "copy_bytes": trajectory.bytes,
-    }
-
-
-def _components(trajectory: Trajectory) -> dict[str, int]:
-    count: Counter[str] = Counter()
-    for block in trajectory.anatomy.blocks:
-        count[block.component or "other"] += block.size
-    return dict(count.most_common())
-
-
-def kernel_rate(rows: int, threads: int) -> float:
-    """2 T² P flops a second that this machine's kernel does, from a tenth of a second of multiplying."""
-    import time
-
-    import numpy as np
-
-    from trajsvc.gram.engine import one_blas_thread
-    from trajsvc.gram.kernel import inner_products
-    from trajsvc.gram.plan import chunk_width
-
-    width = chunk_width(rows)
-    work = np.random.default_rng(0).standard_normal((rows, width), dtype=np.float32)
-    with one_blas_thread():
-        inner_products(work, rows)
-        begun, rounds = time.perf_counter(), 0
-        while time.perf_counter() - begun < 0.1:
-            inner_products(work, rows)
-            rounds += 1
-        took = time.perf_counter() - begun
-    return 2.0 * rows**2 * width * rounds / took * min(threads, os.cpu_count() or 1)
 
 
 def render(facts: dict[str, Any]) -> None:
@@ -169,19 +113,52 @@ def render(facts: dict[str, Any]) -> None:
         line("left out", "\n             ".join(names) + (f"\n             and {more} more" if more > 0 else ""))
     line("would read", f"{size(facts['bytes'])}, each byte once, in {facts['slabs']} slabs "
          f"(a preview: {size(facts['preview_bytes'])})")  # fmt: skip
-    line("time", f"about {duration(facts['seconds'])} from the page cache, {duration(facts['seconds_from_disk'])} "
-         f"from a disk at 1 GB/s, {facts['threads']} threads")  # fmt: skip
+    if "no_copy" in facts:
+        _network(facts, line)
+    else:
+        line("time", f"about {duration(facts['seconds'])} from the page cache, {duration(facts['seconds_from_disk'])} "
+             f"from a disk at 1 GB/s, {facts['threads']} threads")  # fmt: skip
+        line("disk", f"{size(facts['store_bytes'])}; with --copy {size(facts['store_bytes'] + facts['copy_bytes'])}")
     line("memory", f"{size(facts['memory'])} beside the interpreter")
-    line("disk", f"{size(facts['store_bytes'])}; with --copy {size(facts['store_bytes'] + facts['copy_bytes'])}")
     for left in facts["excluded"]:
         console.print(f"[yellow]left out[/yellow]     step {left['step']}: {safe(left['reason'])}")
     for finding in facts["findings"][: 2 * SHOWN]:
         console.print(f"[yellow]{safe(finding['kind'])}[/yellow]  {safe(finding['message'])}")
+    if len(facts["findings"]) > 2 * SHOWN:
+        console.print(f"and {len(facts['findings']) - 2 * SHOWN} more findings: --format json lists them")
     console.print(f"\n[dim]trajsvc analyze {safe(facts['source'])}[/dim]")
 
 
-def duration(seconds: float) -> str:
+def _network(facts: dict[str, Any], line: Callable[[str, str], None]) -> None:
+    """What the repository has, what is there twice, and what both ways of reading take."""
+    has = facts["revisions"]
+    family = f", {safe(has['family'])}" if has["family"] else ""
+    missing = has["missing"]
+    gone = f"; missing: {', '.join(map(str, missing[:SHOWN]))}{' …' if len(missing) > SHOWN else ''} ({len(missing)})"
+    line("revisions", f"{has['found']} checkpoints found{family}{gone if missing else ''}")
+    if has["others"]:
+        line("", f"beside them: {', '.join(safe(o) for o in has['others'][:SHOWN])}")
+    each = facts["files"] / max(1, len(facts["steps"]))
+    line("files", f"{facts['files']} of {size(facts['file_bytes'])}, {each:.3g} a checkpoint; "
+         f"{facts['duplicate_files']} are copies of others ({size(facts['duplicate_bytes'])}, by their SHA-256)")  # fmt: skip
+    line("headers", f"read: {size(facts['headers']['bytes'])} in {facts['headers']['requests']} requests; "
+         f"measured: {size(facts['bytes_a_second'])}/s")  # fmt: skip
+    stored = facts["store_bytes"]
+    for label, mode in (("copy", facts["copy"]), ("--no-copy", facts["no_copy"])):
+        keeps = stored + (facts["copy_bytes"] if label == "copy" else 0)
+        line(label, f"{size(mode['bytes'])} in {mode['requests']:,} requests, about {duration(mode['seconds'])}; "
+             f"keeps {size(keeps)}, needs {size(mode['disk'])} of disk meanwhile")  # fmt: skip
+    sample = facts["no_copy"]["preview"]
+    line(
+        "--preview 1%",
+        f"{size(sample['bytes'])} in {sample['requests']:,} requests, about {duration(sample['seconds'])}",
+    )
+
+
+def duration(seconds: float | None) -> str:
     """``0.4 s``, ``12 s``, ``3 min``, ``2.5 h``."""
+    if seconds is None:
+        return "an unknown time"
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 120:

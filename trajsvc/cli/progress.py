@@ -9,6 +9,7 @@ from trajsvc.cli.output import errors_console, safe
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
+    from rich.status import Status
 
     from trajsvc.gram.engine import Progress, ProgressCallback
     from trajsvc.gram.plan import Plan
@@ -23,9 +24,17 @@ class LiveObserver:
     def __init__(self) -> None:
         self.console = errors_console()
         self.bars: Bars | None = None
+        self._status: Status | None = None
         self._estimated = 0.0
 
+    def listing(self, uri: str) -> None:
+        """A source is asked over the network for what it has: that may take a while."""
+        if self.console.is_terminal:
+            self._status = self.console.status(f"asking the Hub for the revisions and headers of {safe(uri)}")
+            self._status.start()
+
     def opened(self, trajectory: Trajectory) -> None:
+        self._ended()
         rows = trajectory.rows
         span = f"steps {rows[0].step} … {rows[-1].step}" if rows else ""
         self.console.print(
@@ -47,6 +56,21 @@ class LiveObserver:
     def progress(self) -> ProgressCallback:
         return self._show
 
+    def copied(self, done: int, total: int) -> None:
+        """Files that came over the network and were proved."""
+        if not self.console.is_terminal:
+            return
+        if self.bars is None:
+            self.bars = new_bars(self.console)
+            self.bars.add_task("fetching", total=total, completed=done, note="")
+            self.bars.start()
+        self.bars.update(self.bars.task_ids[0], completed=done)
+        if done >= total:
+            self.close()
+
+    def committing(self) -> None:
+        return None
+
     def _show(self, progress: Progress) -> None:
         if self.console.is_terminal:
             self._bar(progress)
@@ -67,8 +91,14 @@ class LiveObserver:
             self._estimated = time.monotonic()
             self.bars.update(task, note=estimate(progress))
 
+    def _ended(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
     def close(self) -> None:
         """Take the bars off; safe to call again."""
+        self._ended()
         if self.bars is not None:
             self.bars.stop()
             self.bars = None
@@ -91,25 +121,12 @@ def new_bars(console: object) -> Bars:
 
 def estimate(progress: Progress) -> str:
     """``MDS 0.8731 ± 0.0004``: the network's, from the sums so far."""
-    import numpy as np
+    from trajsvc.outlook import network_mds
 
-    from trajsvc.gram.estimate import group_replicates
-    from trajsvc.gram.jackknife import with_error
-    from trajsvc.measures.base import GroupGram
-    from trajsvc.measures.maps import mds
-
-    state = progress.state
-    plan = state.plan
-    if plan.new < plan.rows:
+    value, error = network_mds(progress)
+    if value is None:
         return ""
-    steps = np.arange(plan.rows)
-    unknown = np.full(plan.rows, np.nan)
-
-    def network(gram: np.ndarray) -> float:
-        return float(mds(GroupGram("network", steps, gram, 1, unknown)))
-
-    value, error = with_error(network, *group_replicates(state, range(plan.blocks)))
-    return f"MDS {float(value):.4f}" + (f" ± {float(error):.2g}" if float(error) > 1e-12 else "")
+    return f"MDS {value:.4f}" + (f" ± {error:.2g}" if error and error > 1e-12 else "")
 
 
 def size(count: float) -> str:

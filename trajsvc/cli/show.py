@@ -1,4 +1,4 @@
-"""The commands that say what is there: ``ls``, ``show`` and ``groups``."""
+"""The commands that say what is there: ``ls``, ``show``, ``checkpoints`` and ``groups``."""
 
 from __future__ import annotations
 
@@ -23,14 +23,20 @@ def register(app: typer.Typer) -> None:
     """Add this module's commands to ``app``."""
     app.command("ls", epilog="Example:  trajsvc ls --format json | jq -r '.[].run'")(ls)
     app.command("show", epilog="Example:  trajsvc show pythia-70m --integrity")(show)
+    app.command("checkpoints", epilog="Example:  trajsvc checkpoints pythia-70m --format csv")(checkpoints)
     app.command("groups", epilog="Example:  trajsvc groups pythia-70m --match 'layer/*/attention.q'")(groups)
 
 
 def open_run(store: Path | None, name: str) -> Run:
-    """The run ``name`` of ``store``, of the default store, or at the path of a ``.zarr`` folder."""
+    """The run ``name`` of ``store``, of the default store, at the path of a ``.zarr`` folder, or of a server: ``http://…/NAME``."""
     from trajsvc.run import default_store
     from trajsvc.run import open as open_stored
 
+    if name.startswith(("http://", "https://")):
+        from trajsvc.remote_run import open_remote
+
+        address, _, run_name = name.rstrip("/").rpartition("/")
+        return open_remote(address, run_name)
     if name.rstrip("/").endswith(".zarr"):
         return open_stored(name)
     run = open_stored(store or default_store(), name)
@@ -74,6 +80,38 @@ def ls(
     return None
 
 
+def checkpoints(
+    run: RunArgument,
+    store: StoreOption = None,
+    form: FormatOption = None,
+    output: OutputOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """List a run's checkpoints: step, label, stored type, and what their source said of them."""
+    from storage_schema.wire import CheckpointRow
+    from trajsvc import answers
+
+    kind = choose(form, output, ("json", "csv"))
+    rows = [row.model_dump(mode="json") for row in answers.checkpoints(open_run(store, run))]
+    if kind == "json":
+        return emit(json_text(rows), output, quiet)
+    if kind == "csv":
+        flat = [{**row, "files": " ".join(row["files"])} for row in rows]
+        return emit(csv_rows(flat, list(CheckpointRow.model_fields)), output, quiet)
+    told = [
+        n
+        for n in ("commit", "tokens", "epoch", "stage", "stage_step", "true_step")
+        if any(r[n] is not None for r in rows)
+    ]
+    table = new_table([">step", "label", "type", "parameters' fingerprint", *(n.replace("_", " ") for n in told)])
+    for row in rows:
+        extra = ["" if row[n] is None else safe(str(row[n])[:12]) for n in told]
+        flag = "" if row["usable"] else " [yellow](left out)[/yellow]"
+        table.add_row(str(row["step"]), safe(row["label"]) + flag, row["dtype"], row["fingerprint"], *extra)
+    results_console().print(table)
+    return None
+
+
 def groups(
     run: RunArgument,
     match: Annotated[str | None, typer.Option("--match", metavar="GLOB", help="Only ids that match.")] = None,
@@ -102,6 +140,7 @@ def show(
     run: RunArgument,
     integrity: Annotated[bool, typer.Option("--integrity", help="Only the integrity report, in full.")] = False,
     store: StoreOption = None,
+    server: Annotated[str | None, typer.Option("--server", metavar="URL", help="A run of this server.")] = None,
     form: FormatOption = None,
     output: OutputOption = None,
     quiet: QuietOption = False,
@@ -110,7 +149,7 @@ def show(
     from trajsvc.cli import summary as pages
 
     kind = choose(form, output, ("json",))
-    opened = open_run(store, run)
+    opened = open_run(store, f"{server.rstrip('/')}/{run}" if server else run)
     if kind == "csv":
         raise UsageError("bad-format", "a summary is no table", hint=f"`trajsvc layers {run} --format csv` is one")
     if kind == "json":

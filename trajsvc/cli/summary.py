@@ -27,6 +27,7 @@ def render(run: Run, facts: Summary, console: Console) -> None:
     _head(facts, console)
     _network(run, facts, console)
     _phases(facts, console)
+    _learning_rate(facts, console)
     _layers(facts, console)
     _qkv(facts.qkv, console)
     render_integrity(run, console)
@@ -92,6 +93,16 @@ def _change(phase: PhaseRow) -> str:
     return (
         f"{change['kind']} {where}{speed} [dim]· explains {change['evidence']:.0%} of the scatter, "
         f"strength {number(change['strength'], 3)}[/dim]"
+    )
+
+
+def _learning_rate(facts: Summary, console: Console) -> None:
+    if facts.learning_rate is None:
+        return
+    found = facts.learning_rate
+    drops = f", drops after {', '.join(map(str, found.drops[:12]))}" if found.drops else ""
+    console.print(
+        f"learning rate  at most {number(max(found.rate))}, at last {number(found.rate[-1])}{drops} [dim](as logged)[/dim]"
     )
 
 

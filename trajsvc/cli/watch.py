@@ -15,11 +15,11 @@ from trajsvc.cli.analyze import (
     NameOption,
     RulesOption,
     SkipOption,
-    SourceArgument,
     ThreadsOption,
     make_options,
     stop_on_interrupt,
 )
+from trajsvc.cli.opening import SourceArgument
 from trajsvc.cli.options import QuietOption, StoreOption
 from trajsvc.cli.output import errors_console, report
 from trajsvc.errors import EXIT_INTERRUPTED, NotFound, TryAgain
@@ -46,7 +46,9 @@ def watch(
         float, typer.Option("--settle", metavar="SECONDS", help="How long a file must rest before it is read.")
     ] = 10.0,
     once: Annotated[bool, typer.Option("--once", help="Look once, add what is whole, and leave.")] = False,
-    copy: Annotated[bool, typer.Option("--copy", help="Keep the parameters too.")] = False,
+    copy: Annotated[
+        bool | None, typer.Option("--copy/--no-copy", help="Keep the parameters too. \\[from the Hub: yes]")
+    ] = None,
     memory: MemoryOption = None,
     threads: ThreadsOption = None,
     rules: RulesOption = None,
@@ -77,20 +79,26 @@ def look(
 ) -> Outcome | None:
     """One round: what was added, or None when there is nothing yet or it must be tried again."""
     from trajsvc.analysis import run_analysis
-    from trajsvc.gram.slabs import Cancelled
-    from trajsvc.sources.resolve import open_source
+    from trajsvc.errors import Cancelled
+    from trajsvc.opening import open_named
     from trajsvc.sources.settled import SettledSource
     from workers.local import ThreadPool
 
     try:
-        opened = open_source(source)
+        opened = open_named(source, store, stop=stop.is_set)
     except NotFound as error:
         if error.kind != "no-checkpoints":
             raise
         return None
     try:
-        whole = SettledSource(opened, settle)
-        if not whole.checkpoints():
+        # A commit on the Hub is whole; files on a disk may still be written to.
+        whole = opened if opened.remote else SettledSource(opened, settle)
+        try:
+            if not whole.checkpoints():
+                return None
+        except NotFound as error:
+            if error.kind != "no-checkpoints":
+                raise
             return None
         return run_analysis(whole, store, name, options, ThreadPool(options.threads), stop=stop)
     except TryAgain as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from trajsvc.errors import UsageError
 from trajsvc.gram.extents import Rectangle
-from trajsvc.gram.kernel import ChunkGram, CpuKernel, Kernel, RowGroup, careful_gram
+from trajsvc.gram.kernel import ChunkGram, CpuKernel, Kernel, RowGroup, careful_gram, rounded_type
 from trajsvc.gram.plan import Plan
 
 GPU_CHUNK = 2**17
@@ -21,8 +22,9 @@ class TorchKernel:
     """The same arithmetic on any torch device, in float64 throughout: raw bytes are shipped as stored, widened and differenced
     there, and multiplied by float64 products, which cost little on a device whose bus is the limit."""
 
-    def __init__(self, rows: int, device: str) -> None:
+    def __init__(self, rows: int, device: str, dtype: str | None = None) -> None:
         self.rows = rows
+        self._dtype = rounded_type(dtype)
         self.device = torch.device(device)
         self._values = torch.empty((rows, 0), dtype=torch.float64, device=self.device)
 
@@ -36,7 +38,10 @@ class TorchKernel:
                 group.values.storage_offset() + place.at,
             )
             shipped = piece.contiguous().to(self.device, non_blocking=True)
-            parts.append(shipped.view(rows, place.size).to(torch.float64))
+            values = shipped.view(rows, place.size)
+            if self._dtype is not None:
+                values = values.to(self._dtype)
+            parts.append(values.to(torch.float64))
         self._values = parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def gram(self, new: int) -> ChunkGram:
@@ -60,9 +65,28 @@ def kernel_factory(device: str, plan: Plan) -> Callable[[], Kernel]:
     Raises UsageError (``device-unavailable``).
     """
     check_device(device)
-    if device == "cpu":
-        return lambda: CpuKernel(plan.rows, plan.chunk, plan.precision)
-    return lambda: TorchKernel(plan.rows, device.removeprefix("torch:"))
+    return KernelFactory.of(device, plan)
+
+
+@dataclass(frozen=True)
+class KernelFactory:
+    """Makes kernels, in this process or in another."""
+
+    device: str
+    rows: int
+    chunk: int
+    precision: str
+    dtype: str | None = None
+
+    @classmethod
+    def of(cls, device: str, plan: Plan) -> KernelFactory:
+        """Of a plan, for a device that may be elsewhere."""
+        return cls(device, plan.rows, plan.chunk, plan.precision, plan.dtype)
+
+    def __call__(self) -> Kernel:
+        if self.device == "cpu":
+            return CpuKernel(self.rows, self.chunk, self.precision, self.dtype)
+        return TorchKernel(self.rows, self.device.removeprefix("torch:"), self.dtype)
 
 
 def check_device(device: str) -> None:

@@ -1,18 +1,14 @@
-"""Runs a plan: slabs on a pool, their results added in the plan's order and made durable as they arrive.
-
-Workers read ahead: there is one more than slots to compute in, and only reading happens outside the slots, so while every
-core multiplies the next slab's bytes are on their way. BLAS runs one thread in each.
-"""
+"""Runs a plan: slabs on a pool, their results added in the plan's order and made durable as they arrive."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from queue import SimpleQueue
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +16,12 @@ from numpy.typing import NDArray
 from trajsvc.gram.kernel import Kernel
 from trajsvc.gram.partial import GramState, SlabResult
 from trajsvc.gram.plan import Plan, Slab
-from trajsvc.gram.slabs import RowSink, SlabWorker, Theta
+from trajsvc.gram.slab_job import SlabJob
+from trajsvc.gram.slabs import RowSink, Theta
+
+PENDING: Final = 2**26
+PENDING_GRAMS: Final = 4
+"""bytes of results, and times the Gram's size, after which the journal's records are replaced by their sum"""
 
 
 class Journal(Protocol):
@@ -30,8 +31,6 @@ class Journal(Protocol):
     def append(self, slab: int, arrays: Mapping[str, NDArray[np.generic]], meta: Mapping[str, Any]) -> None: ...
     def state(self) -> tuple[int, Mapping[str, NDArray[np.generic]], Mapping[str, Any]] | None: ...
     def compact(self, cursor: int, arrays: Mapping[str, NDArray[np.generic]], meta: Mapping[str, Any]) -> None: ...
-    @property
-    def nbytes(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -52,15 +51,31 @@ class SlabPool(Protocol):
     """Where slabs are computed: threads here, other machines elsewhere."""
 
     @property
-    def threads(self) -> int:
-        """How many slabs are multiplied at once."""
+    def elsewhere(self) -> bool:
+        """Whether slabs are computed by other processes: a copy is then made before, so that they read it."""
         ...
 
-    def results(
-        self, task: Callable[[Slab], SlabResult], slabs: Iterable[Slab], halt: threading.Event
-    ) -> Iterator[SlabResult]:
-        """Results of ``task`` in the order of ``slabs``. When the consumer leaves early, ``halt`` is set and running tasks are
-        waited for."""
+    def ready(self, device: str) -> None:
+        """Raises UsageError (``device-unavailable``) where nothing in the pool can compute on ``device``."""
+        ...
+
+    def keeps(self, job: SlabJob) -> bool:
+        """Whether a result that ``results`` gives is durable in ``job.folder`` by then, so that no journal need keep it."""
+        ...
+
+    def kept(self, job: SlabJob, slabs: Sequence[Slab]) -> Iterator[SlabResult]:
+        """Results that an earlier attempt left in ``job.folder``, in the order of ``slabs``, up to the first that is not there."""
+        ...
+
+    def forget(self, job: SlabJob, slabs: Sequence[Slab]) -> None:
+        """Drop what was kept of ``slabs``: it is kept elsewhere now."""
+        ...
+
+    def results(self, job: SlabJob, slabs: Iterable[Slab]) -> Iterator[SlabResult]:
+        """Results of ``job.run`` in the order of ``slabs``. When the consumer leaves early, running slabs are stopped and waited for.
+
+        Raises Cancelled once ``job.stop`` is set.
+        """
         ...
 
 
@@ -75,14 +90,23 @@ def compute(
     progress: ProgressCallback | None = None,
     stop: threading.Event | None = None,
     until: int | None = None,
+    key: str = "",
+    folder: Path | None = None,
 ) -> GramState:
-    """Sum the plan's slabs (the first ``until`` of them) over Θ; resumes after the slabs that ``journal`` holds.
+    """Sum the plan's slabs (the first ``until`` of them) over Θ; resumes after the slabs that ``journal`` or the pool holds. ``key`` names
+    the work: the plan and the bytes that it reads; in ``folder`` processes elsewhere may keep what they have done.
 
-    Raises Cancelled when ``stop`` is set: finished slabs are in the journal by then.
+    Raises Cancelled when ``stop`` is set: finished slabs are kept by then.
     """
     stop = stop or threading.Event()
+    job = SlabJob(theta, plan, kernel, sink, stop, key=key or plan.key(), folder=folder)
     state = resume(plan, journal)
     end = len(plan.slabs) if until is None else min(until, len(plan.slabs))
+    compacted = state.cursor
+    keeps, pending = journal is not None and pool.keeps(job), 0
+    if keeps:
+        for result in pool.kept(job, plan.slabs[state.cursor : end]):
+            state.add(result)
     todo = plan.slabs[state.cursor : end]
     resumed = done = sum(plan.slab_read_bytes(s) for s in plan.slabs[: state.cursor])
     begun = time.perf_counter()
@@ -92,26 +116,19 @@ def compute(
             progress(Progress(state, done, plan.bytes, resumed, time.perf_counter() - begun))
 
     report()
-    workers: SimpleQueue[SlabWorker] = SimpleQueue()
-    for _ in range(plan.threads + 1):
-        workers.put(SlabWorker(theta, plan, kernel(), sink))
-    slots = threading.BoundedSemaphore(plan.threads)
-    halt = threading.Event()
-
-    def task(slab: Slab) -> SlabResult:
-        worker = workers.get()
-        try:
-            return worker.run(slab, slots, lambda: stop.is_set() or halt.is_set())
-        finally:
-            workers.put(worker)
-
+    theta.prepare(todo)
     with one_blas_thread():
-        for slab, result in zip(todo, pool.results(task, todo, halt), strict=True):
+        for slab, result in zip(todo, pool.results(job, todo), strict=True):
             if journal is not None:
-                journal.append(slab.index, result.arrays(), {})
+                if not keeps:
+                    journal.append(slab.index, result.arrays(), {})
+                pending += result.nbytes
             state.add(result)
-            if journal is not None and journal.nbytes > 2**26 + 4 * state.gram.nbytes:
+            if journal is not None and pending > PENDING + PENDING_GRAMS * state.gram.nbytes:
                 journal.compact(state.cursor, state.arrays(), {})
+                if keeps:
+                    pool.forget(job, plan.slabs[compacted : state.cursor])
+                compacted, pending = state.cursor, 0
             done += plan.slab_read_bytes(slab)
             report()
     return state

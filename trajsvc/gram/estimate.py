@@ -1,8 +1,14 @@
-"""What is known of every Gram before all bytes are read: a scaled sum, and how far it may be off.
+"""What is known of every Gram before all bytes are read: what was read, and for the rest what the sample says of it.
 
-A block of n parameters of which s were seen has the estimate Ĝ = (n/s) Σ_seen, exact when s = n. The error is taken from the
-first, sampling slabs by the jackknife (Quenouille–Tukey): with r of R replicates left out, Ĝ_(−r); for any number f computed from a group's
-Gram, SE² = (R−1)/R Σ_r (f_(−r) − mean f_(−r))². As more than the sample is seen the deviations shrink by the unseen share.
+The sample of a block lies in strata of the block, in order; those of one jackknife replicate are neighbours. The rest is read from the
+block's beginning to its end, so what is still unread is its end, and only the strata there speak for it (the rows of an embedding for
+frequent tokens say nothing of those for rare ones). With U elements unread, u_r of them in stratum r, and S_r the sum over its s_r sampled
+elements, the estimate is Ĝ = Σ_seen + Σ_r (u_r / s_r) S_r: (n/s) Σ_seen right after the sample, and exact when U = 0.
+
+The error is taken by the delete-one-group jackknife (Quenouille–Tukey): with the sampled granules of replicate r left out of all blocks
+Ĝ_(−r), and for any number f computed from a group's Gram SE² = (R−1)/R Σ_r (f_(−r) − mean f_(−r))². A granule is left out or kept as a
+whole, because neighbouring parameters are alike. Strata that differ from each other make the error larger than it is, never smaller. The
+deviations are widened by √(1 + s_u/U), s_u being the sample among the strata that are not yet read: the unread elements scatter too.
 """
 
 from __future__ import annotations
@@ -16,23 +22,52 @@ from trajsvc.gram.partial import GramState
 
 
 def estimated(state: GramState) -> NDArray[np.float64]:
-    """(block, new, T): every block's Gram, scaled up from the part that was seen; NaN for a block not seen at all."""
+    """(block, new, T): every block's Gram with what the sample says of its unread part; NaN for a block not seen at all."""
     sizes = state.plan.block_sizes()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.where(state.seen > 0, sizes / state.seen, np.nan)
-    return np.where((state.seen == sizes)[:, None, None], state.gram, state.gram * scale[:, None, None])
+    out = state.gram.copy()
+    for block in np.flatnonzero(state.seen < sizes):
+        if not state.seen[block]:
+            out[block] = np.nan
+            continue
+        unread = _unread(state, int(block))
+        if unread is None:
+            out[block] *= sizes[block] / state.seen[block]
+        else:
+            out[block] += np.tensordot(unread / np.maximum(1, state.counts[block]), state.replicates[int(block)], 1)
+    return out
+
+
+def _unread(state: GramState, block: int) -> NDArray[np.float64] | None:
+    """(R,) how many elements are unread in the strata of each replicate; None for a block without replicates."""
+    size, counts = int(state.plan.block_sizes()[block]), state.counts[block]
+    if block not in state.replicates or not counts.any():
+        return None
+    capacity = counts * (size / counts.sum() - 1.0)
+    unread, left = np.zeros(len(counts)), float(size - state.seen[block])
+    for r in reversed(state.plan.stratum_order(block)):
+        unread[r] = min(capacity[r], left)
+        left -= unread[r]
+    return unread
 
 
 def block_left_out(state: GramState, block: int) -> NDArray[np.float64] | None:
     """(R, T, T): deviations Ĝ_(−r) − Ĝ of one block's estimate, None when the block is exact."""
-    size, seen = int(state.plan.block_sizes()[block]), int(state.seen[block])
-    if seen >= size or block not in state.replicates:
+    if state.seen[block] >= state.plan.block_sizes()[block]:
         return None
-    parts, counts = state.replicates[block], state.counts[block]
-    total, all_counts = parts.sum(axis=0), counts.sum()
-    rest = np.maximum(all_counts - counts, 1)
-    without = (total - parts) * (size / rest)[:, None, None]
-    return np.asarray((without - total * (size / all_counts)) * (1.0 - seen / size))
+    unread = _unread(state, block)
+    if unread is None:
+        return None
+    sums, counts, total = state.replicates[block], state.counts[block], float(unread.sum())
+    means = sums / np.maximum(1, counts)[:, None, None]
+    guess = np.tensordot(unread, means, 1)
+    out = np.zeros_like(sums)
+    for r in np.flatnonzero(unread):
+        others = np.where(np.arange(len(unread)) == r, 0.0, unread)
+        if not others.any():  # the last stratum: all others speak for it
+            others = np.where(np.arange(len(unread)) == r, 0.0, counts)
+        if others.any():
+            out[r] = np.tensordot(others * (total / others.sum()), means, 1) - guess
+    return np.asarray(out * np.sqrt(1.0 + counts[unread > 0].sum() / total))
 
 
 def left_out_grams(state: GramState) -> NDArray[np.float64]:
@@ -47,11 +82,9 @@ def left_out_grams(state: GramState) -> NDArray[np.float64]:
 
 def group_replicates(state: GramState, blocks: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """A group's estimated Gram (T, T), and (R, T, T) the same with each replicate left out."""
-    sizes = state.plan.block_sizes()
-    gram = np.zeros((state.plan.rows, state.plan.rows))
+    gram = estimated(state)[list(blocks)].sum(axis=0)
     away = np.zeros((max(1, state.plan.replicates), state.plan.rows, state.plan.rows))
     for block in blocks:
-        gram += state.gram[block] * (sizes[block] / max(1, int(state.seen[block])))
         deviations = block_left_out(state, block)
         if deviations is not None:
             away += deviations

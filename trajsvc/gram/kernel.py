@@ -77,8 +77,9 @@ class Kernel(Protocol):
 class CpuKernel:
     """torch widens (vectorised for 16-bit types), numpy multiplies (``D @ D.T`` is SYRK). Buffers: two of T × width."""
 
-    def __init__(self, rows: int, width: int, precision: str = "float32") -> None:
+    def __init__(self, rows: int, width: int, precision: str = "float32", dtype: str | None = None) -> None:
         self.rows, self.width = rows, width
+        self._dtype = rounded_type(dtype)
         self._double = precision == "float64"
         self._buffers: dict[torch.dtype, tuple[torch.Tensor, NDArray[np.floating]]] = {}
         self._values = np.empty((rows, 0), np.float32)
@@ -87,7 +88,8 @@ class CpuKernel:
     def widen(self, groups: Sequence[RowGroup], place: Rectangle) -> None:
         n = place.size
         first = groups[0].values
-        if len(groups) == 1 and place.outer == 1 and not self._double and first.dtype == torch.float32:
+        plain = not self._double and self._dtype is None and first.dtype == torch.float32
+        if plain and len(groups) == 1 and place.outer == 1:
             self._values = first[:, place.at : place.at + n].numpy()  # stored as it is multiplied: no copy
             self._work = self._room(torch.float32, n)[1]
             return
@@ -101,7 +103,8 @@ class CpuKernel:
                 (group.values.stride(0), place.stride, 1),
                 group.values.storage_offset() + place.at,
             )
-            target[group.first : group.first + rows].copy_(source)
+            # from the stored type to the wanted one in one rounding, as a program that saves checkpoints does it
+            target[group.first : group.first + rows].copy_(source if self._dtype is None else source.to(self._dtype))
         self._values = values.numpy()
 
     def widened(self) -> NDArray[np.floating]:
@@ -127,6 +130,11 @@ class CpuKernel:
             self._buffers[dtype] = (torch.empty(size, dtype=dtype), torch.empty(size, dtype=dtype).numpy())
         values, work = self._buffers[dtype]
         return values[: self.rows * n].view(self.rows, n), work[: self.rows * n].reshape(self.rows, n)
+
+
+def rounded_type(dtype: str | None) -> torch.dtype | None:
+    """The type of torch that ``float16``, ``bfloat16`` … names."""
+    return None if dtype is None else _TORCH[dtype]
 
 
 def inner_products(work: NDArray[np.floating], new: int) -> NDArray[np.float64]:

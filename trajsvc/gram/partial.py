@@ -40,6 +40,10 @@ class SlabResult:
     counts: NDArray[np.int64]
     """(nb, R) elements in each replicate"""
 
+    @property
+    def nbytes(self) -> int:
+        return sum(a.nbytes for a in self.arrays().values())
+
     def arrays(self) -> Arrays:
         out = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
         stats = self.statistics

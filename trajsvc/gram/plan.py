@@ -4,8 +4,9 @@ A *column* is one tensor of the run for all checkpoints. A column is divided int
 depends on the tensor's size alone, so that the fingerprints and samples of two plans are comparable. A *segment* is a range of
 granules of one column; a *slab* is a list of segments that is read, multiplied and made durable as one piece of work.
 
-The first slabs are a stratified sample: granules from every block, so that every group's map has an estimate after
-about 1 % of the bytes. Blocks no larger than a granule are read whole there. The remaining slabs read the rest in order.
+The first slabs are a stratified sample: granules from every block, at least ``LEAST_GRANULES``, so that every group's map has an
+estimate, and its error an estimate too, after about 1 % of the bytes. Small blocks are read whole there. The remaining slabs read the
+rest in order.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -23,6 +25,9 @@ from trajsvc.errors import LimitExceeded
 
 GRANULE_MIN = 2**12
 GRANULE_MAX = 2**16
+LEAST_GRANULES = 4
+"""granules of a block in the sample, unless it has no more: neighbours are alike (rows of an embedding that no token uses), so what
+one granule says of itself says little of how far it is from the others"""
 REPLICATES = 8
 """Parts of the sample for the jackknife; halved while they would take more than half the memory budget."""
 MIB = 2**20
@@ -44,8 +49,8 @@ class ColumnSpec:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Elements [lo, hi) of one column. ``replicate`` is the jackknife replicate a sampled granule belongs to, or −1 when
-    the granule itself is divided among the replicates."""
+    """Elements [lo, hi) of one column. ``replicate`` is the jackknife replicate that a sampled granule belongs to, −1 where the tensor
+    is read whole or the granule is no sample."""
 
     column: int
     lo: int
@@ -87,6 +92,8 @@ class Plan:
     precision: str
     projected_memory: int
     row_bytes: int
+    dtype: str | None = None
+    """type that values are rounded to before anything is differenced; None: as they are stored"""
 
     @property
     def bytes(self) -> int:
@@ -107,20 +114,29 @@ class Plan:
                 sizes[block] = extent.size
         return sizes
 
+    def stratum_order(self, block: int) -> list[int]:
+        """The replicates in the order in which their strata lie in a block."""
+        column = self._column_of[block]
+        return [(r + column) % self.replicates for r in range(self.replicates)]
+
+    @cached_property
+    def _column_of(self) -> dict[int, int]:
+        return {block: index for index, column in enumerate(self.columns) for block, _ in column.blocks}
+
     def key(self) -> str:
         """Digest of all that the result's bits depend on; a journal written under another key is not resumed."""
         facts = {
             "columns": [asdict(c) for c in self.columns],
             "slabs": [[s.sample, [(g.column, g.lo, g.hi, g.replicate) for g in s.segments]] for s in self.slabs],
             "rows": [self.rows, self.new],
-            "kernel": [self.chunk, self.replicates, self.precision],
+            "kernel": [self.chunk, self.replicates, self.precision, self.dtype],
         }
         return hashlib.sha256(json.dumps(facts, separators=(",", ":")).encode()).hexdigest()
 
 
 def granule(size: int) -> int:
-    """Length of a granule of a tensor with ``size`` elements: a power of two near size/128, within 2^12 … 2^16."""
-    return min(GRANULE_MAX, max(GRANULE_MIN, 1 << max(0, size // 128).bit_length()))
+    """Length of a granule of a tensor with ``size`` elements: a power of two near size/512, within 2^12 … 2^16."""
+    return min(GRANULE_MAX, max(GRANULE_MIN, 1 << (size // 512).bit_length()))
 
 
 def make_plan(
@@ -132,13 +148,16 @@ def make_plan(
     threads: int = 2,
     sample_fraction: float = 0.01,
     precision: str = "float32",
+    dtype: str | None = None,
     replicates: int = REPLICATES,
     chunk: int | None = None,
     slab: int | None = None,
+    reserve: int = 0,
 ) -> Plan:
     """Cut ``columns`` × ``rows`` checkpoints into slabs that ``threads`` workers can hold within ``memory`` bytes.
 
-    ``slab`` (bytes) and ``chunk`` (columns) override what the budget and the cache suggest.
+    ``reserve`` bytes of the budget are left to the caller. ``slab`` (bytes) and ``chunk`` (columns) override what the budget and the
+    cache suggest.
     Raises LimitExceeded (``memory-budget``) when even the smallest slabs do not fit; the message says what would.
     """
     columns = tuple(columns)
@@ -149,17 +168,20 @@ def make_plan(
     partial = _partly_sampled(columns, sampled)
     if partial == 0 or new < rows:
         replicates = 0
-    while replicates > 2 and _fixed_memory(blocks, partial, rows, new, replicates) > memory // 2:
-        replicates //= 2
-    fixed = _fixed_memory(blocks, partial, rows, new, replicates)
-    share = (memory - fixed - threads * _chunk_memory(rows, chunk)) // (threads + 1)
     row_bytes = sum(c.size * c.itemsize for c in columns)
     smallest = rows * max((min(c.size, granule(c.size)) * c.itemsize for c in columns), default=0)
     wanted = max(slab or max(SLAB_MIN, rows * row_bytes // SLABS_WANTED), smallest)
-    slab_bytes = min(max(SLAB_MAX, smallest), wanted, share * 3 // 4)
-    result_bytes = share - slab_bytes
-    one_result = new * rows * 8 + replicates * rows * rows * 8
-    if slab_bytes < smallest or result_bytes < 2 * one_result:
+    while True:  # fewer replicates where more would leave too little for the slabs
+        fixed = reserve + _fixed_memory(blocks, partial, rows, new, replicates)
+        share = (memory - fixed - threads * _chunk_memory(rows, chunk)) // (threads + 1)
+        one_result = new * rows * 8 + replicates * rows * rows * 8
+        slab_bytes = min(max(SLAB_MAX, smallest), wanted, share * 3 // 4, share - 2 * one_result)
+        result_bytes = share - slab_bytes
+        fits = slab_bytes >= smallest and result_bytes >= 2 * one_result
+        if (fits and fixed <= memory // 2) or replicates <= 2:
+            break
+        replicates //= 2
+    if not fits:
         need = fixed + threads * _chunk_memory(rows, chunk) + (threads + 1) * (smallest * 4 // 3 + 3 * one_result)
         raise LimitExceeded(
             "memory-budget",
@@ -174,7 +196,7 @@ def make_plan(
         columns, blocks, rows, new, tuple(slabs), chunk, slab_bytes, threads, replicates, precision,
         projected_memory=fixed
         + threads * _chunk_memory(rows, chunk)
-        + (threads + 1) * (slab_bytes + 2 * one_result * most_blocks), row_bytes=row_bytes,
+        + (threads + 1) * (slab_bytes + 2 * one_result * most_blocks), row_bytes=row_bytes, dtype=dtype,
     )  # fmt: skip
 
 
@@ -184,27 +206,35 @@ def chunk_width(rows: int) -> int:
     return min(2**15, max(2**10, 1 << max(0, wanted.bit_length() - 1)))
 
 
-def sample_granules(column: ColumnSpec, fraction: float) -> list[int]:
-    """Granules of the first pass: for every block at least one, at random within equal strata of the block.
+def sample_granules(column: ColumnSpec, fraction: float) -> dict[int, tuple[int, int]]:
+    """Granules of the first pass, in order: for every block at random within equal strata of the block. Of each the stratum that it is
+    of and how many strata its block has.
 
     The choice depends on the tensor's name, size and blocks alone.
     """
     g = granule(column.size)
     total = -(-column.size // g)
-    if total <= 1 or fraction >= 1.0:
-        return list(range(total))
+    if total <= LEAST_GRANULES or fraction >= 1.0:
+        return dict.fromkeys(range(total), (0, 1))
     seed = int.from_bytes(hashlib.blake2b(column.name.encode(), digest_size=8).digest(), "big")
     rng = np.random.default_rng(seed)
-    chosen: set[int] = set()
+    chosen: dict[int, tuple[int, int]] = {}
     for _, extent in column.blocks:
-        wanted = min(total, max(1, round(fraction * extent.size / g)))
+        wanted = min(total, max(LEAST_GRANULES, round(fraction * extent.size / g)))
         places = ((np.arange(wanted) + rng.random(wanted)) / wanted * extent.size).astype(np.int64)
         outer, inner = np.divmod(np.minimum(places, extent.size - 1), extent.length)
-        chosen.update(((outer * extent.stride + extent.start + inner) // g).tolist())
-    return sorted(chosen)
+        for stratum, k in enumerate(((outer * extent.stride + extent.start + inner) // g).tolist()):
+            chosen.setdefault(k, (stratum, wanted))
+    return dict(sorted(chosen.items()))
 
 
-def _partly_sampled(columns: Sequence[ColumnSpec], sampled: Sequence[list[int]]) -> int:
+def replicate_of(stratum: int, strata: int, replicates: int, column: int) -> int:
+    """The replicate of a sampled granule: neighbouring strata together, and another first replicate in every column, so that those with
+    few strata use all replicates between them."""
+    return (stratum * min(strata, replicates) // strata + column) % replicates
+
+
+def _partly_sampled(columns: Sequence[ColumnSpec], sampled: Sequence[Mapping[int, object]]) -> int:
     return sum(len(c.blocks) for c, s in zip(columns, sampled, strict=True) if len(s) < -(-c.size // granule(c.size)))
 
 
@@ -218,19 +248,20 @@ def _chunk_memory(rows: int, chunk: int) -> int:
     return rows * chunk * (4 + 4 + 8 + 8)
 
 
-def _sample_segments(columns: Sequence[ColumnSpec], sampled: Sequence[list[int]], replicates: int) -> list[Segment]:
+def _sample_segments(
+    columns: Sequence[ColumnSpec], sampled: Sequence[Mapping[int, tuple[int, int]]], replicates: int
+) -> list[Segment]:
     segments = []
     for index, (column, chosen) in enumerate(zip(columns, sampled, strict=True)):
         g = granule(column.size)
         whole = len(chosen) * g >= column.size
-        for ordinal, k in enumerate(chosen):
-            by_granule = not whole and len(chosen) >= 2 * replicates > 0
-            replicate = ordinal % replicates if by_granule else -1
+        for k, (stratum, strata) in chosen.items():
+            replicate = -1 if whole or not replicates else replicate_of(stratum, strata, replicates, index)
             segments.append(Segment(index, k * g, min(column.size, (k + 1) * g), replicate))
     return segments
 
 
-def _rest_segments(columns: Sequence[ColumnSpec], sampled: Sequence[list[int]]) -> list[Segment]:
+def _rest_segments(columns: Sequence[ColumnSpec], sampled: Sequence[Iterable[int]]) -> list[Segment]:
     segments = []
     for index, (column, chosen) in enumerate(zip(columns, sampled, strict=True)):
         g = granule(column.size)

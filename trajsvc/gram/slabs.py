@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -12,11 +13,23 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from storage_schema.arrays import ITEMSIZE
+from trajsvc.errors import Cancelled
 from trajsvc.gram.extents import Rectangle, chunks, rectangles
 from trajsvc.gram.kernel import Kernel, RowGroup, raw_rows, raw_size, row_group
 from trajsvc.gram.partial import SlabResult, empty_result
 from trajsvc.gram.plan import Plan, Segment, Slab, granule
 from trajsvc.gram.rounding import observe
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Elements [lo, hi) of a tensor at one checkpoint, and the buffer for their stored bytes."""
+
+    column: int
+    row: int
+    lo: int
+    hi: int
+    out: memoryview
 
 
 class Theta(Protocol):
@@ -26,15 +39,22 @@ class Theta(Protocol):
         """Stored type of a tensor at every checkpoint."""
         ...
 
-    def read(self, column: int, row: int, lo: int, hi: int, out: memoryview) -> None:
-        """Fill ``out`` with the stored bytes of elements [lo, hi) of a tensor at one checkpoint."""
+    def load(self, slab: Slab, parts: Sequence[Part], stop: Callable[[], bool]) -> None:
+        """Fill every buffer of ``parts``, which are all that ``slab`` reads; may return early when ``stop`` says so."""
         ...
 
     def has_crc(self, column: int, row: int) -> bool: ...
 
+    def prepare(self, slabs: Sequence[Slab]) -> None:
+        """Told before the first ``load`` which slabs will be loaded, in about this order: reading ahead may begin."""
+        ...
 
-_MASK = 2**64 - 1
-_ODD = 0x9E3779B97F4A7C15  # mixes a granule's digest with its place before the sum
+    def portable(self) -> Theta | None:
+        """The same Θ for another process that sees the same files (it can be pickled); None where there is none."""
+        ...
+
+
+_ODD = np.uint64(0x9E3779B97F4A7C15)  # mixes a granule's digest with its place before the sum
 
 RowSink = Callable[[int, int, int, "NDArray[np.uint8]"], None]
 """``sink(column, row, lo, raw bytes)``: where a copy is written as the bytes pass."""
@@ -67,17 +87,22 @@ class SlabWorker:
     def _load(self, slab: Slab, cancelled: Callable[[], bool]) -> list[list[tuple[int, str, NDArray[np.uint8]]]]:
         sizes = self._sizes(slab)
         loaded, at = [], 0
+        parts = []
         for segment, size in zip(slab.segments, sizes, strict=True):
-            if cancelled():
-                raise Cancelled
             groups = raw_rows(self._buffer[at : at + size], self.theta.dtypes(segment.column), segment.size)
             for first, _, raw in groups:
-                for i, row in enumerate(raw):
-                    self.theta.read(segment.column, first + i, segment.lo, segment.hi, memoryview(row))
-                    if self.sink is not None:
-                        self.sink(segment.column, first + i, segment.lo, row)
+                for row, out in enumerate(raw, start=first):
+                    parts.append(Part(segment.column, row, segment.lo, segment.hi, memoryview(out)))
             loaded.append(groups)
             at += size // 64 * 64
+        self.theta.load(slab, parts, cancelled)
+        if cancelled():
+            raise Cancelled
+        if self.sink is not None:
+            for segment, groups in zip(slab.segments, loaded, strict=True):
+                for first, _, raw in groups:
+                    for row, out in enumerate(raw, start=first):
+                        self.sink(segment.column, row, segment.lo, out)
         return loaded
 
     def _digest(
@@ -89,18 +114,17 @@ class SlabWorker:
         """
         column = self.plan.columns[segment.column]
         g = granule(column.size)
-        seed = xxhash.xxh3_64_intdigest(column.name.encode())
+        seed = np.uint64(xxhash.xxh3_64_intdigest(column.name.encode()))
         for first, dtype, raw in groups:
             step = g * ITEMSIZE[dtype]
             nothing = xxhash.xxh3_64_intdigest(bytes(step))
+            places = range(0, segment.size * ITEMSIZE[dtype], step)
+            mixed = seed + np.arange(segment.lo // g, segment.lo // g + len(places), dtype=np.uint64)
             for i, row in enumerate(raw, start=first):
-                total = int(result.fingerprint[i])
-                zeros = 0
-                for k, at in enumerate(range(0, len(row), step), start=segment.lo // g):
-                    digest = xxhash.xxh3_64_intdigest(row[at : at + step])
-                    zeros += g * (digest == nothing)
-                    total += ((digest ^ (seed + k)) & _MASK) * _ODD
-                result.fingerprint[i] = np.uint64(total & _MASK)
+                view = memoryview(row)
+                digests = [xxhash.xxh3_64_intdigest(view[at : at + step]) for at in places]
+                result.fingerprint[i] += np.sum((np.array(digests, np.uint64) ^ mixed) * _ODD, dtype=np.uint64)
+                zeros = g * digests.count(nothing)
                 if segment.size <= g:
                     zeros = segment.size - int(np.count_nonzero(row.view(f"u{ITEMSIZE[dtype]}")))
                 result.zeros[number, i] = zeros
@@ -118,21 +142,16 @@ class SlabWorker:
     ) -> None:
         plan, column = self.plan, self.plan.columns[segment.column]
         groups = [row_group(first, rows, dtype) for first, dtype, rows in raw]
-        jackknife = slab.sample and plan.replicates > 0 and segment.size < column.size
         for block, extent in column.blocks:
             i = place[block]
             pieces = rectangles(extent, segment.lo, segment.hi)
-            width = plan.chunk
-            if jackknife and segment.replicate < 0:
-                width = max(1, min(width, sum(p.size for p in pieces) // plan.replicates))
-            for ordinal, piece in enumerate(p for r in pieces for p in chunks(r, width)):
+            for piece in (p for r in pieces for p in chunks(r, plan.chunk)):
                 if cancelled():
                     raise Cancelled
                 gram = self._chunk(slab, piece, groups, i, result)
-                if jackknife:
-                    r = segment.replicate if segment.replicate >= 0 else ordinal % plan.replicates
-                    result.replicates[i, r] += gram
-                    result.counts[i, r] += piece.size
+                if segment.replicate >= 0:
+                    result.replicates[i, segment.replicate] += gram
+                    result.counts[i, segment.replicate] += piece.size
 
     def _chunk(
         self, slab: Slab, piece: Rectangle, groups: Sequence[RowGroup], i: int, result: SlabResult
@@ -146,7 +165,3 @@ class SlabWorker:
         if slab.sample:
             result.rounding[i] += observe(self.kernel.widened(), result.statistics)
         return chunk.gram
-
-
-class Cancelled(Exception):
-    """The work was asked to stop; finished slabs are kept."""

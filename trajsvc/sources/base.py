@@ -6,11 +6,12 @@ where every tensor's bytes lie, ``read()`` copies a byte range into the caller's
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
-from storage_schema.wire import Finding
+from storage_schema.wire import Finding, LearningRate
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,28 @@ class CheckpointTensors:
     findings: tuple[Finding, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Want:
+    """One request for consecutive bytes of ``file`` from ``offset`` on: a part is a buffer to fill, or how many bytes to pass over."""
+
+    file: str
+    offset: int
+    parts: tuple[memoryview | int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(p if isinstance(p, int) else p.nbytes for p in self.parts)
+
+
+Steps = str | Sequence[int] | None
+"""A selection of checkpoints as ``steps.select_steps`` reads it; None: all."""
+
+
+def never() -> bool:
+    """The answer of nobody who would stop."""
+    return False
+
+
 class CheckpointSource(Protocol):
     """Contract of every source (local folder, Hub repository, zarr copy)."""
 
@@ -102,8 +125,14 @@ class CheckpointSource(Protocol):
         """The run's name when the user gives none: the folder's or repository's."""
         ...
 
-    def checkpoints(self) -> tuple[CheckpointRef, ...]:
-        """All checkpoints in order of their step. Raises Damaged, Refused or NotFound."""
+    @property
+    def remote(self) -> bool:
+        """Whether bytes come over a network: such a run is copied unless told otherwise, and read in few, large requests."""
+        ...
+
+    def checkpoints(self, steps: Steps = None) -> tuple[CheckpointRef, ...]:
+        """The selected checkpoints in order of their step; no more is looked at than they need. Raises Damaged, Refused, NotFound
+        or UsageError."""
         ...
 
     def findings(self) -> tuple[Finding, ...]:
@@ -118,6 +147,15 @@ class CheckpointSource(Protocol):
         """Fill ``out`` with the bytes of ``file`` from ``offset``. Thread-safe. A short read is an error."""
         ...
 
+    def read_many(self, wanted: Sequence[Want], stop: Callable[[], bool] = never) -> None:
+        """Fill the buffers of all requests, in any order, several at once where that is faster. Returns early when ``stop`` says so;
+        what was filled is then unknown. Thread-safe. A short read is an error."""
+        ...
+
+    def learning_rate(self, checkpoints: Sequence[CheckpointRef]) -> LearningRate | None:
+        """The rate over training where the trainer logged it beside these checkpoints; None elsewhere, and never an error."""
+        ...
+
     def refresh(self) -> None:
         """Forget what was listed: the next ``checkpoints()`` looks again."""
         ...
@@ -126,4 +164,108 @@ class CheckpointSource(Protocol):
         """Whether the checkpoint's files are still those that were listed."""
         ...
 
+    def portable(self) -> CheckpointSource | None:
+        """A source that can be pickled and reads the same files in another process; None where this is not to be."""
+        ...
+
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class NoSource:
+    """The source of a matrix whose values are read from a copy: there is nothing to list or to read."""
+
+    uri: str
+    name: str = ""
+    remote: bool = False
+
+    def checkpoints(self, steps: Steps = None) -> tuple[CheckpointRef, ...]:
+        return ()
+
+    def findings(self) -> tuple[Finding, ...]:
+        return ()
+
+    def tensors(self, checkpoint: CheckpointRef) -> CheckpointTensors:
+        raise LookupError(self.uri)
+
+    def read(self, file: str, offset: int, out: memoryview) -> None:
+        raise LookupError(file)
+
+    def read_many(self, wanted: Sequence[Want], stop: Callable[[], bool] = never) -> None:
+        raise LookupError(self.uri)
+
+    def learning_rate(self, checkpoints: Sequence[CheckpointRef]) -> LearningRate | None:
+        return None
+
+    def refresh(self) -> None:
+        return None
+
+    def unchanged(self, checkpoint: CheckpointRef) -> bool:
+        return True
+
+    def portable(self) -> CheckpointSource | None:
+        return self
+
+    def close(self) -> None:
+        return None
+
+
+class Sink(Protocol):
+    """Where the bytes of a request go, in order."""
+
+    def room(self) -> memoryview:
+        """Where the next bytes go; not empty while bytes are missing."""
+        ...
+
+    def take(self, count: int) -> None:
+        """``count`` bytes have come into ``room``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """A request for bytes [lo, hi) of ``file`` into ``sink``."""
+
+    file: str
+    lo: int
+    hi: int
+    sink: Sink
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """Disk that a remote source may use: ``room`` bytes in ``folder``."""
+
+    folder: Path
+    room: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Requests made, and bytes of files that they brought."""
+
+    requests: int
+    bytes: int
+
+
+class RemoteSource(CheckpointSource, Protocol):
+    """A source whose bytes come over a network."""
+
+    @property
+    def cache(self) -> Cache | None: ...
+
+    def fetch(self, requests: Sequence[Fetch], stop: Callable[[], bool] = never) -> None:
+        """Make all requests, several at once. Thread-safe."""
+        ...
+
+    def asked(self) -> Asked:
+        """What was asked of the network so far, listings apart."""
+        ...
+
+    def outline(self) -> dict[str, Any]:
+        """What the source has, before any selection by step: ``found``, ``missing``, ``others``, ``family`` …"""
+        ...
+
+    def digest(self, file: str) -> str:
+        """What the file's bytes hash to: a SHA-256 in hexadecimal, or ``git-`` and the id of a git blob (SHA-1)."""
+        ...

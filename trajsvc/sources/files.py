@@ -23,13 +23,15 @@ from trajsvc.errors import DamagedCheckpoint, NotFound, Refused, TrajsvcError, T
 class Region:
     """A stretch of a file that is read by ranges: a whole file, or an archive that lies within one.
 
-    ``read(offset, count)`` gives the bytes at an absolute offset of the file; ``base`` is where the region begins.
+    ``read(offset, count)`` gives the bytes at an absolute offset of the file; ``base`` is where the region begins. Of a ``distant``
+    one every read may be a request over the network.
     """
 
     path: str
     base: int
     size: int
     read: Callable[[int, int], bytes]
+    distant: bool = False
 
     def bytes(self, offset: int, count: int) -> bytes:
         """``count`` bytes at ``offset`` from the region's beginning. Raises DamagedCheckpoint (``truncated-file``) past its end."""
@@ -45,7 +47,7 @@ class Region:
     def part(self, offset: int, size: int) -> Region:
         """A region within this one."""
         self.bytes(offset + size, 0)
-        return Region(self.path, self.base + offset, size, self.read)
+        return Region(self.path, self.base + offset, size, self.read, self.distant)
 
 
 class Files:
@@ -62,10 +64,18 @@ class Files:
         """From now on ``path`` must be as it was listed: another size or time when it is opened is TryAgain (``file-changed``)."""
         self._expected[path] = (size, mtime_ns)
 
+    def expected(self) -> dict[str, tuple[int, int]]:
+        """Size and time of every file that was listed."""
+        return dict(self._expected)
+
     def region(self, path: str) -> Region:
         opened = self._take(path)
         self._give(opened)
         return Region(path, 0, opened.size, lambda offset, count: self.bytes(path, offset, count))
+
+    def exists(self, path: str) -> bool:
+        """Whether there is anything of that name, a broken link too."""
+        return os.path.lexists(path)
 
     def bytes(self, path: str, offset: int, count: int) -> bytes:
         out = bytearray(count)

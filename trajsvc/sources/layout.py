@@ -57,6 +57,10 @@ class Folder:
     def __truediv__(self, name: str) -> str:
         return os.path.join(self.path, name)  # noqa: PTH118 (text in, text out: thousands of files)
 
+    def inner(self, name: str) -> Folder:
+        """The folder ``name`` in this one. Raises OSError."""
+        return Folder.read(self / name)
+
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
@@ -112,7 +116,7 @@ def _distributed(folder: Folder) -> Weights | None:
         return Weights(folder.path, (METADATA, *parts), "distcp")
     for name in _INNER_FOLDERS:
         if name in folder.folders:
-            inner = Folder.read(folder / name)
+            inner = folder.inner(name)
             if METADATA in inner.files and (found := _distributed(inner)):
                 return found
     return None

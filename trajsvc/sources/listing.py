@@ -9,14 +9,14 @@ import glob
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from storage_schema.wire import Finding
 from trajsvc.errors import NotFound, Refused, TrajsvcError
 from trajsvc.sources.layout import TORCH_SUFFIXES, Folder, Weights, is_weights, unsupported, weights_of
+from trajsvc.sources.order import in_order
 from trajsvc.sources.shards import SHARD
 from trajsvc.sources.steps import StepName, parse_step
 
@@ -26,6 +26,10 @@ ReadStep = Callable[[str], int | None]
 LOOKED_FOR: Final = (
     "Looked for: folders and files with a step in their name (step500, checkpoint-500, epoch=3-step=500.ckpt, model_500.pt), "
     "one checkpoint's own files (model.safetensors, pytorch_model.bin, an index with shards, .metadata with .distcp)."
+)
+
+CHOOSE: Final = (
+    "give a pattern that meets one checkpoint for each step, in quotes: 'run/stage1-*', or move the others away"
 )
 
 _LOOKED_BELOW: Final = 50
@@ -41,11 +45,6 @@ class Found:
     weights: Weights
     config_folders: tuple[str, ...]
     problem: TrajsvcError | None = None
-
-    @property
-    def order(self) -> tuple[int, int, int]:
-        extra = self.name.extra
-        return extra.get("stage", 0), extra.get("ingredient", 0), self.name.step
 
 
 @dataclass
@@ -65,40 +64,23 @@ class Listing:
         """In order of stage, ingredient and step. Raises Refused (``step-conflict``), NotFound (``no-checkpoints``)."""
         if not self.found:
             raise nothing(where, f"{self.findings[0].message}." if self.findings else "")
-        self.found.sort(key=lambda f: f.order)
-        for one, other in pairwise(self.found):
-            if one.name.step == other.name.step:
-                raise _conflict(f"{one.name.label} and {other.name.label} are both step {one.name.step}", where)
-            if one.name.step > other.name.step:
-                raise _conflict(f"{one.name.label} comes before {other.name.label}, but its step is larger", where)
-        kinds = {f.name.kind for f in self.found}
-        if len(kinds) > 1:
-            self.note(
-                "step-order",
-                f"{where}: some names count {' and others '.join(sorted(kinds))}s; they are ordered as numbers",
-            )
-        self._note_gaps(where)
+        run = in_order([(f.name, f) for f in self.found], where, choose=CHOOSE)
+        self.found = [replace(found, name=name) for name, found in run.items]
+        self.findings += run.findings
         return self
-
-    def _note_gaps(self, where: str) -> None:
-        """Evenly spaced steps with one missing: ``… 1000, 2000, 4000, 5000 …``."""
-        steps = [f.name.step for f in self.found]
-        jumps = [b - a for a, b in pairwise(steps)]
-        for i in range(1, len(jumps) - 1):
-            before, jump, after = jumps[i - 1 : i + 2]
-            if before == after and jump > before and jump % before == 0:
-                self.note(
-                    "gap",
-                    f"{where}: between steps {steps[i]} and {steps[i + 1]} others may be missing",
-                    steps[i : i + 2],
-                )
 
 
 def list_folder(path: str, read_step: ReadStep) -> Listing:
     """The run in a folder: its numbered folders and files; else the one checkpoint that it is itself; else what its ``checkpoints``
     folder holds. Raises NotFound (``no-checkpoints``), UnsupportedFormat, Refused."""
+    return list_in(Folder.read(path), read_step)
+
+
+def list_in(whole: Folder, read_step: ReadStep) -> Listing:
+    """``list_folder`` of a folder that was read, wherever it lies."""
     listing = Listing()
-    folder = _finished(Folder.read(path), listing)
+    folder = _finished(whole, listing)
+    path = folder.path
     refused = list(_numbered_folders(folder, listing))
     _numbered_files(folder, listing)
     loose = sorted(n for n in folder.files if is_weights(n) and not SHARD.fullmatch(n) and parse_step(n) is None)
@@ -111,7 +93,7 @@ def list_folder(path: str, read_step: ReadStep) -> Listing:
     for problem in refused:
         listing.note("ignored-file", f"{problem.message}; it is left out")
     if not listing.found and "checkpoints" in folder.folders:
-        return list_folder(folder / "checkpoints", read_step)
+        return list_in(folder.inner("checkpoints"), read_step)
     if not listing.found and not listing.findings and (runs := _runs_below(folder)):
         raise nothing(path, f"These folders in it look like runs: {', '.join(runs)}.")
     return listing.ordered(path)
@@ -122,7 +104,7 @@ def _runs_below(folder: Folder) -> list[str]:
     names = []
     for base in sorted(n for n in folder.folders if not n.startswith("."))[:_LOOKED_BELOW]:
         try:
-            below = Folder.read(folder / base)
+            below = folder.inner(base)
         except OSError:
             continue
         if any(parse_step(n) for n in below.folders) or any(parse_step(n) for n in below.files if is_weights(n)):
@@ -142,7 +124,7 @@ def list_glob(pattern: str, root: str, read_step: ReadStep) -> Listing:
             listing.note("ignored-file", f"{place} names no step; it is left out")
             continue
         parent, base = os.path.split(place)
-        found = _found_in(Folder.read(place), name, root, listing) if whole else _file(parent, base, name, root)
+        found = found_in(Folder.read(place), name, root, listing) if whole else _file(parent, base, name, root)
         listing.found += [found] if found else []
     return listing.ordered(pattern)
 
@@ -176,21 +158,13 @@ def nothing(where: str, seen: str = "") -> NotFound:
     )
 
 
-def _conflict(what: str, where: str) -> Refused:
-    return Refused(
-        "step-conflict", f"{where}: {what}",
-        hint="Give a pattern that meets one checkpoint for each step, in quotes: 'run/stage1-*', or move one of the two away.",
-        file=where,
-    )  # fmt: skip
-
-
 def _finished(folder: Folder, listing: Listing) -> Folder:
     """The folder without what is still being written under another name."""
     files, folders = ({n for n in names if not _UNFINISHED.fullmatch(n)} for names in (folder.files, folder.folders))
     for name in sorted((folder.files - files) | (folder.folders - folders)):
         if parse_step(name) is not None or is_weights(name):
             listing.note("growing", f"{folder / name} is still being written, by its name; it is left for later")
-    return Folder(folder.path, frozenset(files), frozenset(folders))
+    return replace(folder, files=frozenset(files), folders=frozenset(folders))
 
 
 def _numbered_folders(folder: Folder, listing: Listing) -> Iterator[TrajsvcError]:
@@ -200,11 +174,11 @@ def _numbered_folders(folder: Folder, listing: Listing) -> Iterator[TrajsvcError
         if name is None:
             continue
         try:
-            inner = Folder.read(folder / base)
+            inner = folder.inner(base)
         except OSError as error:
             listing.note("ignored-file", f"{folder / base} cannot be opened: {error.strerror}", [name.step])
             continue
-        found = _found_in(inner, name, folder.path, listing)
+        found = found_in(inner, name, folder.path, listing)
         if found is not None:
             listing.found.append(found)
         elif problem := unsupported(inner):
@@ -215,7 +189,8 @@ def _numbered_folders(folder: Folder, listing: Listing) -> Iterator[TrajsvcError
             )
 
 
-def _found_in(inner: Folder, name: StepName | None, root: str, listing: Listing) -> Found | None:
+def found_in(inner: Folder, name: StepName | None, root: str, listing: Listing) -> Found | None:
+    """The checkpoint that a folder is, None when it holds no weights; configurations are looked for up to ``root``."""
     name = name or StepName(0, os.path.basename(inner.path), "index")  # noqa: PTH119
     try:
         weights = weights_of(inner)
@@ -282,7 +257,7 @@ def _whole_folder(folder: Folder, loose: Sequence[str], listing: Listing, read_s
         path = os.path.join(weights.folder, weights.files[0])  # noqa: PTH118
         label = os.path.basename(folder.path)  # noqa: PTH119
         name = parse_step(label) or _from_keys(path, weights.format != "torch-zip", read_step)
-        found = _found_in(folder, name or StepName(0, label, "index"), folder.path, listing)
+        found = found_in(folder, name or StepName(0, label, "index"), folder.path, listing)
         listing.found += [found] if found else []
     elif problem is not None:
         _loose_files(folder, loose, listing, read_step)

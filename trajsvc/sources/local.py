@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from storage_schema.wire import Finding
+from storage_schema.wire import Finding, LearningRate
 from trajsvc.errors import NotFound, TrajsvcError
-from trajsvc.sources.base import CheckpointRef, CheckpointTensors, FileRef, TensorEntry
-from trajsvc.sources.dcp import METADATA, read_dcp
-from trajsvc.sources.files import Files, Region, failed
-from trajsvc.sources.jsonfile import read_object
+from trajsvc.sources.base import CheckpointRef, CheckpointTensors, FileRef, Steps, Want, never
+from trajsvc.sources.dcp import METADATA
+from trajsvc.sources.files import Files, failed
 from trajsvc.sources.listing import Found, Listing, list_file, list_folder, list_glob
-from trajsvc.sources.names import strip_wrappers
-from trajsvc.sources.safetensors import read_header
-from trajsvc.sources.shards import complete_set, merge, missing_shard, read_index, stale_shards
+from trajsvc.sources.reading import read_checkpoint
+from trajsvc.sources.schedule import learning_rate
+from trajsvc.sources.steps import select_steps
 from trajsvc.sources.torch_state import TorchHeader, read_torch
 
-CONFIG: Final = "config.json"
 _MARKERS: Final = ("trainer_state.json", METADATA)
 """Files that are written after the weights: the Trainer's state, and the table of torch.distributed.checkpoint."""
 _MAGIC: Final = "*?["
-
-Tensors = dict[str, TensorEntry]
 
 
 class LocalSource:
@@ -45,10 +41,16 @@ class LocalSource:
         self._root = _root_of(self._spec)
         self._files = Files(_allowed(self._root), max_open)
         self._headers: dict[str, TorchHeader] = {}
+        self.shown: str | None = None
+        """what the source is called instead of its path"""
 
     @property
     def uri(self) -> str:
-        return self._spec
+        return self.shown or self._spec
+
+    @property
+    def remote(self) -> bool:
+        return False
 
     @property
     def name(self) -> str:
@@ -59,32 +61,37 @@ class LocalSource:
         """Whether there is anything where ``spec`` points; a pattern may meet nothing yet."""
         return _is_glob(self._spec) or os.path.lexists(self._spec)
 
-    def checkpoints(self) -> tuple[CheckpointRef, ...]:
-        """All checkpoints in order of (stage, ingredient, step). Raises NotFound (``no-checkpoints``), Refused (``step-conflict``),
-        UnsupportedFormat for a folder in a format that is recognised and not read."""
-        return self._references
+    def checkpoints(self, steps: Steps = None) -> tuple[CheckpointRef, ...]:
+        """The checkpoints that ``steps`` selects, in order of (stage, ingredient, step). Raises NotFound (``no-checkpoints``), Refused
+        (``step-conflict``), UnsupportedFormat for a folder in a format that is recognised and not read."""
+        return tuple(self._references[i] for i in select_steps(steps, [c.step for c in self._references]))
 
     def findings(self) -> tuple[Finding, ...]:
         return tuple(self._listing.findings)
 
     def tensors(self, checkpoint: CheckpointRef) -> CheckpointTensors:
         """Headers of one checkpoint, wrappers' prefixes removed from the names. Raises Damaged, Refused, NotFound, TryAgain."""
-        found = self._found(checkpoint.step)
-        if found.problem is not None:
-            raise found.problem
-        try:
-            tensors, left_out, findings, lightning = self._read(found)
-        except TrajsvcError as error:
-            raise error.about(step=checkpoint.step) from None
-        names = strip_wrappers(list(tensors), lightning=lightning, file=checkpoint.files[0].path)
-        config, problems = self._config(found)
-        noted = (f.model_copy(update={"steps": (checkpoint.step,)}) for f in (*findings, *problems))
-        return CheckpointTensors({names[n]: e for n, e in tensors.items()}, config, left_out, tuple(noted))
+        return read_checkpoint(self._files, self._found(checkpoint.step), self._torch)
 
     def read(self, file: str, offset: int, out: memoryview) -> None:
         """Fill ``out`` with the bytes of ``file`` from ``offset``, by ``preadv``. Thread-safe. Raises TryAgain (``file-changed``) when the
         file ends before that or is no longer the one that was listed."""
         self._files.read(file, offset, out)
+
+    def read_many(self, wanted: Sequence[Want], stop: Callable[[], bool] = never) -> None:
+        """Each in turn, until ``stop``."""
+        for want in wanted:
+            at = want.offset
+            for part in want.parts:
+                if stop():
+                    return
+                if not isinstance(part, int):
+                    self._files.read(want.file, at, part)
+                at += part if isinstance(part, int) else part.nbytes
+
+    def learning_rate(self, checkpoints: Sequence[CheckpointRef]) -> LearningRate | None:
+        """From ``trainer_state.json`` or a log of JSON lines; see ``schedule``."""
+        return learning_rate(self._files, self._root, checkpoints)
 
     def refresh(self) -> None:
         """Forget what was listed and close what is open: the next ``checkpoints()`` looks again."""
@@ -95,6 +102,13 @@ class LocalSource:
 
     def unchanged(self, checkpoint: CheckpointRef) -> bool:
         return all(_as_listed(file) for file in checkpoint.files)
+
+    def portable(self) -> LocalSource:
+        return self
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Another process reads the files that were listed here, and notices when they change.
+        return _reopened, (self._spec, self._files.expected())
 
     def close(self) -> None:
         self._files.close()
@@ -131,47 +145,6 @@ class LocalSource:
                 self._files.expect(file.path, file.size, file.mtime_ns)
         return CheckpointRef(found.name.step, found.name.label, files, found.weights.format, dict(found.name.extra))
 
-    def _read(self, found: Found) -> tuple[Tensors, dict[str, str], tuple[Finding, ...], bool]:
-        """Tensors by stored name, what was left out, findings, and whether Lightning wrote the file."""
-        weights = found.weights
-        folder = weights.folder
-        if weights.format == "distcp":
-            tensors, left_out = read_dcp(self._files.region(f"{folder}/{METADATA}"), lambda n: self._shard(folder, n))
-            return tensors, left_out, (), False
-        if weights.format.endswith("-sharded"):
-            tensors, left_out, findings = self._sharded(folder, weights.files, weights.format)
-            return tensors, left_out, findings, False
-        path = f"{folder}/{weights.files[0]}"
-        if weights.format == "safetensors":
-            return _safetensors(self._files.region(path)), {}, (), False
-        header = self._torch(path)
-        return header.tensors, header.left_out, (), header.lightning
-
-    def _sharded(
-        self, folder: str, names: tuple[str, ...], form: str
-    ) -> tuple[Tensors, dict[str, str], tuple[Finding, ...]]:
-        index = None
-        if names[0].endswith(".index.json"):
-            index = read_index(self._files.region(f"{folder}/{names[0]}"))
-            used = list(dict.fromkeys(index.values()))
-        else:
-            used = complete_set(names, folder)
-        tensors_of: Callable[[Region], Mapping[str, TensorEntry]] = (
-            _safetensors if form.startswith("safetensors") else lambda region: read_torch(region).tensors
-        )
-        shards = {}
-        for shard in used:
-            first = next((t for t, s in (index or {}).items() if s == shard), None)
-            shards[shard] = tensors_of(self._shard(folder, shard, first))
-        tensors, left_out = merge(index, shards, lambda shard: f"{folder}/{shard}")
-        return tensors, left_out, stale_shards(names, used, folder)
-
-    def _shard(self, folder: str, name: str, tensor: str | None = None) -> Region:
-        path = f"{folder}/{name}"
-        if not os.path.lexists(path):
-            raise missing_shard(path, tensor=tensor)
-        return self._files.region(path)
-
     def _torch(self, path: str) -> TorchHeader:
         # A file whose keys were read for its step when the run was listed is not read again.
         return self._headers.pop(path, None) or read_torch(self._files.region(path))
@@ -180,19 +153,12 @@ class LocalSource:
         self._headers[path] = header = read_torch(self._files.region(path))
         return header.step
 
-    def _config(self, found: Found) -> tuple[dict[str, Any] | None, tuple[Finding, ...]]:
-        for folder in dict.fromkeys(found.config_folders):
-            path = f"{folder}/{CONFIG}"
-            if os.path.lexists(path):
-                try:
-                    return read_object(self._files.region(path), "bad-config"), ()
-                except TrajsvcError as error:
-                    return None, (Finding(kind="bad-config", message=f"{error.message}; it is left out"),)
-        return None, ()
 
-
-def _safetensors(region: Region) -> Tensors:
-    return read_header(region).tensors
+def _reopened(spec: str, expected: dict[str, tuple[int, int]]) -> LocalSource:
+    source = LocalSource(spec)
+    for path, (size, mtime_ns) in expected.items():
+        source._files.expect(path, size, mtime_ns)
+    return source
 
 
 def settled(checkpoint: CheckpointRef, quiet_seconds: float) -> bool:

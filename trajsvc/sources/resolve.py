@@ -6,23 +6,33 @@ import difflib
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trajsvc.errors import NotFound, UnsupportedFormat, UsageError
 from trajsvc.sources.base import CheckpointSource
 from trajsvc.sources.local import LocalSource
 
+if TYPE_CHECKING:
+    from trajsvc.sources.hub.source import HubOptions
+
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
 
-def open_source(spec: str | Path) -> CheckpointSource:
-    """The source that ``spec`` names: a local folder, a pattern, or a file. Its checkpoints are listed, none is read.
+def open_source(spec: str | Path, hub: HubOptions | None = None) -> CheckpointSource:
+    """The source that ``spec`` names: a local folder, a pattern, a file, or ``hf://org/name`` on the Hub. A local one is listed;
+    the Hub is not asked yet.
 
-    Raises UnsupportedFormat (``unsupported-source``) for ``hf://…`` and other addresses, NotFound (``source-not-found``,
-    ``no-checkpoints``), UsageError (``bad-source``), and what ``LocalSource.checkpoints`` raises.
+    Raises UnsupportedFormat (``unsupported-source``) for other addresses, NotFound (``source-not-found``, ``no-checkpoints``),
+    UsageError (``bad-source``, ``bad-hub-address``), and what ``LocalSource.checkpoints`` raises.
     """
     text = os.fspath(spec)
     if not text.strip() or "\0" in text:
         raise UsageError("bad-source", "the source is empty", hint="Give a folder of checkpoints, or a quoted pattern.")
+    if is_remote(text):
+        from trajsvc.sources.hub.address import parse_address
+        from trajsvc.sources.hub.source import HubSource
+
+        return HubSource(parse_address(text), hub)
     if match := _SCHEME.match(text):
         raise _unsupported(text, match[1].lower())
     source = LocalSource(text)
@@ -32,10 +42,14 @@ def open_source(spec: str | Path) -> CheckpointSource:
     return source
 
 
+def is_remote(spec: str | Path) -> bool:
+    """Whether ``spec`` names a repository on the Hub."""
+    return os.fspath(spec).startswith(("hf://", "https://huggingface.co/"))
+
+
 def _unsupported(text: str, scheme: str) -> UnsupportedFormat:
-    what = "Sources on the Hub are" if scheme == "hf" else f"Sources at {scheme}:// are"
-    download = f"Download the revisions first, a folder each (stepN), and give the folder that holds them. {text} was asked for."
-    return UnsupportedFormat("unsupported-source", f"{what} not in this version", hint=download)
+    hint = f"Give a folder, or a repository on the Hub: hf://EleutherAI/pythia-70m. {text} was asked for."
+    return UnsupportedFormat("unsupported-source", f"sources at {scheme}:// are not in this version", hint=hint)
 
 
 def _not_found(text: str) -> NotFound:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
-from storage_schema.wire import Finding
-from trajsvc.sources.base import CheckpointRef, CheckpointSource, CheckpointTensors
+from storage_schema.wire import Finding, LearningRate
+from trajsvc.sources.base import CheckpointRef, CheckpointSource, CheckpointTensors, Steps, Want, never
 from trajsvc.sources.local import settled
+from trajsvc.sources.steps import select_steps
 
 
 class SettledSource:
@@ -31,8 +33,13 @@ class SettledSource:
             (whole if settled(checkpoint, self.quiet) else growing).append(checkpoint)
         return tuple(whole), tuple(growing)
 
-    def checkpoints(self) -> tuple[CheckpointRef, ...]:
-        return self._parted[0]
+    @property
+    def remote(self) -> bool:
+        return self.source.remote
+
+    def checkpoints(self, steps: Steps = None) -> tuple[CheckpointRef, ...]:
+        whole = self._parted[0]
+        return tuple(whole[i] for i in select_steps(steps, [c.step for c in whole]))
 
     def findings(self) -> tuple[Finding, ...]:
         growing = [
@@ -52,12 +59,21 @@ class SettledSource:
     def read(self, file: str, offset: int, out: memoryview) -> None:
         self.source.read(file, offset, out)
 
+    def read_many(self, wanted: Sequence[Want], stop: Callable[[], bool] = never) -> None:
+        self.source.read_many(wanted, stop)
+
+    def learning_rate(self, checkpoints: Sequence[CheckpointRef]) -> LearningRate | None:
+        return self.source.learning_rate(checkpoints)
+
     def refresh(self) -> None:
         self.source.refresh()
         self.__dict__.pop("_parted", None)
 
     def unchanged(self, checkpoint: CheckpointRef) -> bool:
         return self.source.unchanged(checkpoint)
+
+    def portable(self) -> CheckpointSource | None:
+        return self.source.portable()
 
     def close(self) -> None:
         self.source.close()

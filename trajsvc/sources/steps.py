@@ -126,6 +126,15 @@ def select_steps(spec: str | Sequence[int] | None, steps: Sequence[int]) -> list
     return sorted(chosen)
 
 
+def check_spec(spec: str) -> None:
+    """Whether ``select_steps`` can read ``spec``, whatever steps there are. Raises UsageError (``bad-steps``)."""
+    for part in spec.split(","):
+        try:
+            _select_part(part.strip(), spec, [0])
+        except NotFound:
+            continue
+
+
 def _select_part(part: str, spec: str, steps: Sequence[int]) -> Sequence[int]:
     if part.isascii() and part.isdigit() and len(part) < 19:
         return _at(int(part), steps)

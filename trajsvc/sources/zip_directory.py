@@ -26,6 +26,14 @@ _ENCRYPTED: Final = 0x1
 _MAX_MEMBERS: Final = MAX_TENSORS + 64
 
 
+_ALIGNMENT: Final = 64
+_EXTRA_HEAD: Final = 4
+_ENDS: Final = _END.size + _LOCATOR64.size + _END64.size
+"""Bytes of an archive's end without a comment."""
+_DESCRIPTORS: Final = (16, 24)
+"""Lengths of the record (signature, CRC-32, two sizes of 32 or 64 bits) that may follow a member's data."""
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """One stored member; ``header`` is where its local header begins, ``limit`` where the next thing does."""
@@ -49,8 +57,13 @@ class ZipDirectory:
         self.members = self._bounded(self._central(begin, size, count), begin)
 
     def range(self, name: str) -> tuple[int, int]:
-        """Where the data of a member begins in the region, and its length; the local header is read and checked."""
+        """Where the data of a member begins in the region, and its length; the local header is read and checked.
+
+        Of a distant archive it is reckoned where torch's own layout leaves no doubt, since each header would be a request.
+        """
         member = self.members[name]
+        if self.region.distant and (reckoned := _as_torch_lays_out(member)) is not None:
+            return reckoned, member.size
         raw = self.region.bytes(member.header, _LOCAL.size)
         signature, _, flags, method, _, _, _, stored, size, name_length, extra_length = _LOCAL.unpack(raw)
         if signature != b"PK\x03\x04" or method != 0 or flags & _ENCRYPTED:
@@ -77,17 +90,17 @@ class ZipDirectory:
 
     def _end(self) -> tuple[int, int, int]:
         """Begin, size and number of entries of the central directory."""
-        window = min(self.region.size, _END.size + _MAX_COMMENT)
-        tail = self.region.bytes(self.region.size - window, window)
-        at = tail.rfind(b"PK\x05\x06")
-        while at >= 0:
-            if at + _END.size <= len(tail):
-                _, disk, _, _, count, size, begin, comment = _END.unpack_from(tail, at)
-                if at + _END.size + comment == len(tail):
-                    break
-            at = tail.rfind(b"PK\x05\x06", 0, at)
+        for most in (_ENDS, _END.size + _MAX_COMMENT):  # few archives have a comment: most ends are at the end
+            window = min(self.region.size, most)
+            tail = self.region.bytes(self.region.size - window, window)
+            at = tail.rfind(b"PK\x05\x06")
+            while at >= 0 and not self._ends_at(tail, at):
+                at = tail.rfind(b"PK\x05\x06", 0, at)
+            if at >= 0:
+                break
         else:
             raise self.bad("the zip archive has no end: the file was cut short")
+        _, disk, _, _, count, size, begin, _ = _END.unpack_from(tail, at)
         end = self.region.size - window + at
         end, size, begin, count = self._end64(tail, at, end, size, begin, count)
         if disk not in (0, 0xFFFF) or begin + size != end:
@@ -95,6 +108,12 @@ class ZipDirectory:
         if size > MAX_HEADER or count > _MAX_MEMBERS:
             raise too_much(self.region.path, f"an archive of {count:,} members", f"{_MAX_MEMBERS:,}")
         return begin, size, count
+
+    def _ends_at(self, tail: bytes, at: int) -> bool:
+        """Whether what looks like the archive's end at ``at`` of its tail ends there indeed."""
+        if at + _END.size > len(tail):
+            return False
+        return at + _END.size + int(_END.unpack_from(tail, at)[7]) == len(tail)
 
     def _end64(self, tail: bytes, at: int, end: int, size: int, begin: int, count: int) -> tuple[int, int, int, int]:
         where = at - _LOCATOR64.size
@@ -178,3 +197,11 @@ class ZipDirectory:
                 raise self.bad(f"the member {member.name[:80]} reaches into what follows it")
             bounded[member.name] = Member(member.name, member.size, member.crc32, member.header, following)
         return {name: bounded[name] for name in members}
+
+
+def _as_torch_lays_out(member: Member) -> int | None:
+    """Where a member's data begins if torch wrote the archive: at the next multiple of 64 after its header (whose extra field is made
+    long enough), with a data descriptor and nothing more up to the next member. None when the sizes do not come out so."""
+    begin = member.header + _LOCAL.size + len(member.name.encode()) + _EXTRA_HEAD
+    begin += -begin % _ALIGNMENT
+    return begin if member.limit - begin - member.size in _DESCRIPTORS else None

@@ -1,4 +1,4 @@
-"""The figures of a run: what the commands draw, put together from its answers."""
+"""The figures of a run: what every door draws, put together from its answers."""
 
 from __future__ import annotations
 

@@ -1,0 +1,19 @@
+"""``python -m api``: writes ``openapi.json``, the committed description of every route."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from api.app import openapi
+
+TARGET = Path(__file__).with_name("openapi.json")
+
+
+def text() -> str:
+    """The description as it is committed."""
+    return json.dumps(openapi(), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(text(), "utf-8")

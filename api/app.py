@@ -1,0 +1,105 @@
+"""The HTTP application, put together: routes, guards, problems, metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api import problems
+from api.guards import Guards
+from api.routes import families, health, jobs, page, results, zarr
+from api.runs import RunBook
+from api.service import Service
+from trajsvc.errors import UsageError
+from trajsvc.jobs.database import connect
+from trajsvc.jobs.queue import JobQueue
+from trajsvc.jobs.roots import Roots
+from trajsvc.jobs.tokens import SCOPES, TokenBook
+from trajsvc.settings import ServiceSettings
+from trajsvc.version import __version__
+
+DESCRIPTION: Final = """What checkpoints say about how a network learned.
+
+Submit a repository of checkpoints (`POST /v1/runs`), follow its job (`/v1/jobs/{job}/events`), ask for maps and measures of any group of
+its parameters. Undefined numbers are null. Every error is `application/problem+json` with a stable `type`. Results carry strong
+ETags; formats are chosen by Accept or `?f=`."""
+TAGS: Final = [
+    {"name": "results", "description": "What is known of a run; computed from its stored Grams when asked for."},
+    {"name": "jobs", "description": "Work: submit, follow, cancel."},
+    {"name": "families", "description": "Related runs, compared by size, seed or hyperparameter."},
+    {"name": "zarr", "description": "The stored arrays themselves, read-only."},
+    {"name": "health", "description": "Whether the server lives and can work."},
+]
+
+
+def make_service(settings: ServiceSettings, *, auth: bool) -> Service:
+    """The parts of a server. Raises UsageError, NotFound, Refused, TryAgain where the settings do not do."""
+    settings.store.mkdir(parents=True, exist_ok=True)
+    engine = connect(settings.database_url)
+    tokens = TokenBook(engine)
+    if settings.token:
+        if len(settings.token) < 16:
+            raise UsageError("weak-token", "TRAJSVC_TOKEN is short", hint="Use 16 characters or more.")
+        tokens.create("TRAJSVC_TOKEN", SCOPES, settings.token)
+    if auth and not any(t.revoked is None for t in tokens.all()):
+        raise UsageError(
+            "no-token", "the server is to ask for tokens, and there is none",
+            hint="Make one with `trajsvc tokens create NAME`, or set TRAJSVC_TOKEN.",
+        )  # fmt: skip
+    return Service(settings, RunBook(settings.store), JobQueue(engine), tokens, Roots(settings.roots), auth)
+
+
+def make_app(service: Service, hosts: tuple[str, ...] | None = ()) -> FastAPI:
+    """The application. ``hosts`` are the names it answers to beside those of the loopback; None: any."""
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.queue.engine.dispose()
+
+    app = FastAPI(
+        title="trajsvc", version=__version__, description=DESCRIPTION, openapi_tags=TAGS, lifespan=life,
+        docs_url=None, redoc_url=None,
+    )  # fmt: skip
+    app.state.service = service
+    problems.register(app)
+    for routes in (results, jobs, families, zarr, health, page):
+        app.include_router(routes.router)
+    app.add_middleware(Counted)
+    app.add_middleware(Guards, hosts=hosts)
+    return app
+
+
+class Counted:
+    """Counts and times requests by route. Pure ASGI."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begun = time.perf_counter()
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "none")
+                health.REQUESTS.labels(route, scope["method"], str(message["status"])).inc()
+                health.SECONDS.labels(route).observe(time.perf_counter() - begun)
+            await send(message)
+
+        await self.app(scope, receive, counted)
+
+
+def openapi() -> dict[str, Any]:
+    """The description of all routes, as it is committed in ``openapi.json``."""
+    app = FastAPI(title="trajsvc", version=__version__, description=DESCRIPTION, openapi_tags=TAGS)
+    for routes in (results, jobs, families, zarr, health):
+        app.include_router(routes.router)
+    return app.openapi()

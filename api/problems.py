@@ -1,0 +1,130 @@
+"""Every error as problem+json (RFC 9457): trajsvc's own, FastAPI's, starlette's, and those that nobody foresaw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+
+from storage_schema.problems import StoreProblem
+from trajsvc.errors import TrajsvcError, printable
+from trajsvc.jobs.records import QuotaExceeded
+from trajsvc.store_errors import translated
+
+MEDIA: Final = "application/problem+json"
+PREFIX: Final = "urn:trajsvc:problem:"
+STATUS: Final[Mapping[str, int]] = {
+    "unauthorised": 401,
+    "forbidden": 403,
+    "idempotency-conflict": 409,
+    "run-estimate": 409,
+    "quota-queued": 429,
+    "quota-rate": 429,
+    "too-many-streams": 429,
+    "not-acceptable": 406,
+    "body-too-large": 413,
+    "range-not-satisfiable": 416,
+}
+"""kinds whose status is not that of their class"""
+
+log = structlog.get_logger()
+
+
+class Unauthorised(TrajsvcError):
+    def __init__(self) -> None:
+        super().__init__("unauthorised", "a token is needed", hint="Send Authorization: Bearer TOKEN.")
+
+
+class Forbidden(TrajsvcError):
+    def __init__(self, scope: str) -> None:
+        super().__init__("forbidden", f"the token has no scope {scope}", hint="Ask for one that has.")
+
+
+def register(app: FastAPI) -> None:
+    """Have ``app`` answer every error as a problem."""
+    app.add_exception_handler(TrajsvcError, _own)
+    app.add_exception_handler(StoreProblem, _store)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(SQLAlchemyError, _database)
+    app.add_exception_handler(Exception, _unforeseen)
+
+
+def problem(
+    request: Request,
+    kind: str,
+    status: int,
+    detail: str,
+    *,
+    hint: str = "",
+    headers: Mapping[str, str] | None = None,
+    **more: Any,
+) -> JSONResponse:
+    """One problem. ``detail`` may hold names from checkpoints: control characters are escaped, and JSON is never HTML."""
+    title = HTTPStatus(status).phrase
+    body = {
+        "type": kind if kind == "about:blank" else PREFIX + kind,
+        "title": title,
+        "status": status,
+        "detail": printable(detail),
+        "instance": request.url.path,
+        "hint": printable(hint),
+        "request_id": request.scope.get("request_id", ""),
+        **more,
+    }
+    return JSONResponse(body, status, {"cache-control": "no-store", **(headers or {})}, MEDIA)
+
+
+async def _own(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, TrajsvcError)
+    status = STATUS.get(error.kind, error.outcome.status)
+    headers = {}
+    if isinstance(error, QuotaExceeded):
+        headers["retry-after"] = str(max(1, round(error.after)))
+    elif status == 503:
+        headers["retry-after"] = "5"
+    elif status == 401:
+        headers["www-authenticate"] = "Bearer"
+    places = {"file": error.file, "tensor": error.tensor, "step": error.step}
+    more = {k: printable(v) if isinstance(v, str) else v for k, v in places.items() if v is not None}
+    return problem(request, error.kind, status, error.message, hint=error.hint, headers=headers, **more)
+
+
+async def _store(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, StoreProblem)
+    return await _own(request, translated(error))
+
+
+async def _validation(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    found = [{"where": ".".join(str(p) for p in e["loc"]), "message": str(e["msg"])} for e in error.errors()[:20]]
+    detail = "; ".join(f"{f['where']}: {f['message']}" for f in found[:3])
+    return problem(request, "bad-request", 422, detail, hint="/openapi.json describes every request.", errors=found)
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    kinds = {404: "no-such-address", 405: "method-not-allowed", 413: "body-too-large"}
+    hint = "/openapi.json lists every address." if error.status_code in (404, 405) else ""
+    kind = kinds.get(error.status_code, "about:blank")
+    return problem(request, kind, error.status_code, str(error.detail), hint=hint, headers=error.headers)
+
+
+async def _database(request: Request, error: Exception) -> JSONResponse:
+    log.warning("database-failed", error=type(error).__name__)
+    hint = "Ask again in a moment."
+    return problem(
+        request, "database-unreachable", 503, "the database does not answer", hint=hint, headers={"retry-after": "2"}
+    )
+
+
+async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
+    log.error("unforeseen", path=request.url.path, exc_info=error)
+    return problem(request, "internal", 500, "an error that was not foreseen", hint="The server's log has it whole.")

@@ -1,0 +1,1 @@
+"""The addresses below ``/v1``, and those that say whether the server lives."""

@@ -1,0 +1,118 @@
+"""Families of runs: what they are, and their members side by side."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from api.formats import PROBLEMS, answer_of, csv_models, documented, figure_makers, json_bytes
+from api.routes.results import Format
+from api.service import Reader, Service, ServiceOf, Submitter
+from storage_schema.family_wire import FamilyAnswer, FamilyRow, StoredFamilyRow
+from storage_schema.service_wire import NAME
+from trajsvc import family_pictures
+from trajsvc.errors import NotFound, UsageError
+from trajsvc.family import Family, family_names, open_family, save_family
+from trajsvc.family_answers import compare_family
+from trajsvc.run import Run
+
+router = APIRouter(prefix="/v1", tags=["families"])
+
+FamilyName = Annotated[str, Path(pattern=NAME, description="The family's name", examples=["pythia"])]
+
+
+@router.get("/families", operation_id="listFamilies", response_model=list[StoredFamilyRow], responses=PROBLEMS)
+def list_families(service: ServiceOf, who: Reader) -> list[StoredFamilyRow]:
+    """The families that the store knows, and which of their runs are there."""
+    present = set(service.runs.names())
+    rows = []
+    for name in family_names(service.settings.store):
+        family = open_family(service.settings.store, name)
+        missing = [m.name for m in family.runs if m.name not in present]
+        rows.append(
+            StoredFamilyRow(
+                family=name,
+                title=family.title,
+                members=len(family.runs),
+                present=len(family.runs) - len(missing),
+                missing=missing,
+            )
+        )
+    return rows
+
+
+@router.get(
+    "/families/{family}",
+    operation_id="getFamily",
+    response_model=Family,
+    response_model_exclude_unset=True,
+    responses=PROBLEMS,
+)
+def get_family(service: ServiceOf, who: Reader, family: FamilyName) -> Family:
+    """A family: its members with source, size, seed and hyperparameters."""
+    return open_family(service.settings.store, family)
+
+
+@router.put(
+    "/families/{family}",
+    operation_id="putFamily",
+    response_model=Family,
+    response_model_exclude_unset=True,
+    responses=PROBLEMS,
+)
+def put_family(service: ServiceOf, who: Submitter, family: FamilyName, body: Family) -> Family:
+    """Keep a family, in place of one of its name. Its runs are submitted each by themselves."""
+    if body.name != family:
+        raise UsageError("family-name", "the address and the body name different families", hint="Use one name.")
+    save_family(service.settings.store, body)
+    return body
+
+
+@router.get(
+    "/families/{family}/compare",
+    operation_id="compareFamily",
+    responses=documented(FamilyAnswer, "json", "csv", "png", "svg"),
+    response_class=Response,
+)
+def compare_members(
+    request: Request,
+    service: ServiceOf,
+    who: Reader,
+    family: FamilyName,
+    by: Annotated[
+        str, Query(max_length=200, description="size, seed or a hyperparameter: the axis of the figure")
+    ] = "size",
+    show: Annotated[Literal["measures", "maps", "qkv"], Query(description="Which figure (png, svg)")] = "measures",
+    form: Format = None,
+) -> Response:
+    """Its members side by side: MDS, relative MDS, heterogeneity of Q, K and V, settling over depth."""
+    found = open_family(service.settings.store, family)
+    runs = _runs(service, found)
+
+    def rows() -> Any:
+        return compare_family(found, runs)
+
+    def draw() -> Any:
+        if show == "maps":
+            return family_pictures.maps_of(rows(), runs, "network", None, None)
+        return family_pictures.qkv_of(rows()) if show == "qkv" else family_pictures.measures_of(rows(), by)
+
+    makers = {
+        "json": lambda: json_bytes(rows()),
+        "csv": lambda: csv_models(rows().rows, FamilyRow),
+        **figure_makers(draw),
+    }
+    words = [hashlib.sha256(found.model_dump_json().encode()).hexdigest(), *(r.stored.digest for r in runs.values())]
+    return answer_of(request, service, words, makers)
+
+
+def _runs(service: Service, family: Family) -> dict[str, Run]:
+    found = {}
+    for member in family.runs:
+        try:
+            found[member.name] = service.runs.open(member.name)
+        except NotFound:
+            continue
+    return found

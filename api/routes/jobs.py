@@ -1,0 +1,249 @@
+"""Work: submissions, jobs, their progress as events, cancelling."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import json
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from api.formats import PROBLEMS
+from api.problems import Forbidden
+from api.routes.results import RunName
+from api.service import Reader, Service, ServiceOf, Submitter
+from api.specs import planned, recomputation, repetition, submission
+from storage_schema.service_wire import Cause, JobAnswer, JobProgress, JobsPage, JobState, Recomputation, Submission
+from trajsvc.errors import TryAgain, UsageError
+from trajsvc.jobs.records import Event, Job
+from trajsvc.jobs.spec import JobSpec
+from trajsvc.jobs.states import State
+from trajsvc.jobs.tokens import Token
+
+router = APIRouter(prefix="/v1", tags=["jobs"])
+
+JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="The job's id")]
+IdempotencyKey = Annotated[
+    str | None, Header(alias="Idempotency-Key", max_length=200, description="The same key and body give the same job")
+]
+POLL = 0.5
+KEEP_ALIVE = 15.0
+RETRY_AFTER = "2"
+
+_SUBMITTED: dict[int | str, dict[str, Any]] = {
+    200: {"model": JobAnswer, "description": "The same work was submitted before: its job"},
+    202: {"model": JobAnswer, "description": "Accepted", "headers": {"Location": {"schema": {"type": "string"}}}},
+    **PROBLEMS,
+}
+
+
+@router.post("/runs", operation_id="submitRun", status_code=202, response_model=JobAnswer, responses=_SUBMITTED)
+def submit_run(
+    request: Request, service: ServiceOf, who: Submitter, body: Submission, key: IdempotencyKey = None
+) -> Response:
+    """Analyse a repository or a folder of a data root. The same work asked twice is one job."""
+    spec = submission(service, body)
+    return _submit(service, who, spec, body.priority, key, body.model_dump_json())
+
+
+@router.post("/plan", operation_id="planRun", response_model=dict[str, Any], responses=PROBLEMS)
+def plan_run(service: ServiceOf, who: Submitter, body: Submission, response: Response) -> dict[str, Any]:
+    """What a submission would read, cost and keep, from headers alone; nothing is started."""
+    response.headers["cache-control"] = "no-store"
+    return planned(service, submission(service, body))
+
+
+@router.post(
+    "/runs/{run}/recompute",
+    operation_id="recomputeRun",
+    status_code=202,
+    response_model=JobAnswer,
+    responses=_SUBMITTED,
+)
+def recompute_run(
+    request: Request,
+    service: ServiceOf,
+    who: Submitter,
+    run: RunName,
+    body: Recomputation,
+    key: IdempotencyKey = None,
+) -> Response:
+    """Compute a stored run anew from its source: another precision, grouping, subset of steps, device."""
+    spec = recomputation(service, run, body)
+    return _submit(service, who, spec, body.priority, key, f"{run} {body.model_dump_json()}")
+
+
+def _submit(service: Service, who: Token, spec: JobSpec, priority: int, key: str | None, body: str) -> Response:
+    request = hashlib.sha256(body.encode()).hexdigest()
+    job, new = service.queue.submit(
+        spec, spec.digest(), token=who.id, priority=priority, key=key, request=request, quota=service.quota
+    )
+    headers = {"location": f"/v1/jobs/{job.id}", "cache-control": "no-store"}
+    if not job.state.final:
+        headers["retry-after"] = RETRY_AFTER
+    return JSONResponse(job_answer(job).model_dump(), 202 if new else 200, headers)
+
+
+@router.get("/jobs", operation_id="listJobs", response_model=JobsPage, responses=PROBLEMS)
+def list_jobs(
+    service: ServiceOf,
+    who: Reader,
+    response: Response,
+    state: Annotated[list[JobState], Query(max_length=6)] = [],  # noqa: B006 (FastAPI copies it)
+    run: Annotated[str | None, Query(max_length=128)] = None,
+    family: Annotated[str | None, Query(max_length=128)] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+) -> JobsPage:
+    """Jobs, the newest first."""
+    found = service.queue.jobs(
+        states=[State(s) for s in state], run=run, family=family, before=_cursor(cursor), limit=limit + 1
+    )
+    following = _cursor_of(found[limit - 1]) if len(found) > limit else None
+    response.headers["cache-control"] = "no-store"
+    if following is not None:
+        response.headers["link"] = f'</v1/jobs?limit={limit}&cursor={following}>; rel="next"'
+    return JobsPage(items=[job_answer(j) for j in found[:limit]], next=following)
+
+
+@router.get("/jobs/{job}", operation_id="getJob", response_model=JobAnswer, responses=PROBLEMS)
+def get_job(service: ServiceOf, who: Reader, job: JobId, response: Response) -> JobAnswer:
+    """One job: its state, progress, result, or the cause of its failure."""
+    found = service.queue.get(job)
+    response.headers["cache-control"] = "no-store"
+    if not found.state.final:
+        response.headers["retry-after"] = RETRY_AFTER
+    return job_answer(found)
+
+
+@router.delete("/jobs/{job}", operation_id="cancelJob", response_model=JobAnswer, responses=PROBLEMS)
+def cancel_job(service: ServiceOf, who: Submitter, job: JobId, response: Response) -> JobAnswer:
+    """Ask that a job stops. What it has done is kept for a later submission; a job that has ended stays as it is."""
+    found = service.queue.get(job)
+    if found.token != who.id and not who.may("admin"):
+        raise Forbidden("admin")
+    response.headers["cache-control"] = "no-store"
+    return job_answer(service.queue.cancel(job))
+
+
+@router.post(
+    "/jobs/{job}/retry", operation_id="retryJob", status_code=202, response_model=JobAnswer, responses=_SUBMITTED
+)
+def retry_job(request: Request, service: ServiceOf, who: Submitter, job: JobId, key: IdempotencyKey = None) -> Response:
+    """Submit the work of a job that failed or was cancelled once more; it goes on with what was done. A job that has not ended, or has
+    succeeded, is answered itself."""
+    found = service.queue.get(job)
+    if found.state not in (State.FAILED, State.CANCELLED):
+        return JSONResponse(
+            job_answer(found).model_dump(), 200, {"location": f"/v1/jobs/{found.id}", "cache-control": "no-store"}
+        )
+    return _submit(service, who, repetition(service, found), found.priority, key, f"retry {job}")
+
+
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Events as they happen; each with its number as id. The stream ends with the job.",
+        "content": {
+            "text/event-stream": {"schema": {"type": "string"}},
+            "application/json": {"schema": {"type": "array"}},
+        },
+    },
+    **PROBLEMS,
+}
+
+
+@router.get("/jobs/{job}/events", operation_id="getJobEvents", response_class=Response, responses=_EVENTS)
+async def get_job_events(
+    request: Request,
+    service: ServiceOf,
+    who: Reader,
+    job: JobId,
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", max_length=20)] = None,
+    after: Annotated[int, Query(ge=0, le=2**31 - 1, description="Only events after this number")] = 0,
+    form: Annotated[str | None, Query(alias="f", max_length=8)] = None,
+) -> Response:
+    """What happens to a job (state, waiting, progress), from its first event or after the one named by Last-Event-ID."""
+    await run_in_threadpool(service.queue.get, job)
+    if last_event_id is not None and last_event_id.isascii() and last_event_id.isdecimal():
+        after = max(after, int(last_event_id[:10]))
+    if form == "json" or (form is None and _prefers_json(request)):
+        found = await run_in_threadpool(service.queue.events, job, after)
+        return JSONResponse([_event(e) for e in found], headers={"cache-control": "no-store"})
+    if form is not None:
+        raise UsageError("not-acceptable", f"no format {form!r} here", hint="There are json and the stream itself.")
+    if not service.streams.acquire(blocking=False):
+        raise TryAgain("too-many-streams", "too many streams are open", hint="Poll ?f=json, or try again.")
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    return StreamingResponse(_stream(service, job, after), media_type="text/event-stream", headers=headers)
+
+
+def _prefers_json(request: Request) -> bool:
+    accept = request.headers.get("accept", "")
+    return "application/json" in accept and "text/event-stream" not in accept
+
+
+async def _stream(service: Service, job: str, after: int) -> AsyncIterator[bytes]:
+    quiet = time.monotonic()
+    try:
+        yield b"retry: 2000\n\n"
+        while True:
+            # The state is read first: a job that is final by then has written its last event before.
+            final = (await run_in_threadpool(service.queue.get, job)).state.final
+            found = await run_in_threadpool(partial(service.queue.events, job, after))
+            for event in found:
+                after = event.seq
+                yield _lines(event)
+                quiet = time.monotonic()
+            if final and not found:
+                return
+            if not found:
+                if time.monotonic() - quiet > KEEP_ALIVE:
+                    quiet = time.monotonic()
+                    yield b": still there\n\n"
+                await asyncio.sleep(POLL)
+    finally:
+        service.streams.release()
+
+
+def _event(event: Event) -> dict[str, Any]:
+    return {"id": event.seq, "at": event.at, "event": event.kind, "data": dict(event.data)}
+
+
+def _lines(event: Event) -> bytes:
+    data = json.dumps({"at": event.at, **event.data}, allow_nan=False)
+    return f"id: {event.seq}\nevent: {event.kind}\ndata: {data}\n\n".encode()
+
+
+def job_answer(job: Job) -> JobAnswer:
+    """A job as it is shown. Pins and rules are left out: they may be long."""
+    spec = job.spec.model_dump(mode="json", exclude={"pins", "rules"})
+    return JobAnswer(
+        id=job.id, kind=job.kind.value, state=job.state.value, run=job.run, source=job.spec.source, spec=spec,
+        digest=job.digest, priority=job.priority, created=job.created, updated=job.updated, started=job.started,
+        finished=job.finished, attempts=job.attempts, waiting=job.waiting,
+        progress=None if job.progress is None else JobProgress.model_validate(dict(job.progress)),
+        result=None if job.result is None else dict(job.result),
+        cause=None if job.cause is None else Cause.model_validate(dict(job.cause)), events=job.events,
+    )  # fmt: skip
+
+
+def _cursor_of(job: Job) -> str:
+    return base64.urlsafe_b64encode(json.dumps([job.created, job.id]).encode()).decode().rstrip("=")
+
+
+def _cursor(text: str | None) -> tuple[float, str] | None:
+    if text is None:
+        return None
+    try:
+        created, identity = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        return float(created), str(identity)
+    except (binascii.Error, ValueError, TypeError, UnicodeError):
+        raise UsageError("bad-cursor", "the cursor is not one of ours", hint="Begin without one.") from None

@@ -1,0 +1,53 @@
+"""The page: ``/`` and the static files it is made of. Where one is in it stands behind the #, so there is no other address."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+
+from trajsvc.errors import NotFound
+
+router = APIRouter(include_in_schema=False)
+
+WEB: Final = Path(__file__).resolve().parents[1] / "web"
+MEDIA: Final = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".md": "text/plain; charset=utf-8",
+    "": "text/plain; charset=utf-8",
+}
+
+
+@router.api_route("/", methods=["GET", "HEAD"])
+def get_page(request: Request) -> Response:
+    """The page itself."""
+    return _answer(request, "index.html")
+
+
+@router.api_route("/web/{path:path}", methods=["GET", "HEAD"])
+def get_page_file(request: Request, path: str) -> Response:
+    """One of its files."""
+    return _answer(request, path)
+
+
+def _files() -> dict[str, Path]:
+    """What may be asked for, by address: the files that are there, so that no path is put together from a request."""
+    return {p.relative_to(WEB).as_posix(): p for p in WEB.rglob("*") if p.is_file() and p.suffix in MEDIA}
+
+
+def _answer(request: Request, name: str) -> Response:
+    path = _files().get(name)
+    if path is None:
+        raise NotFound("file-not-found", f"the page has no file {name!r}", hint="It begins at /.")
+    content = path.read_bytes()
+    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers = {"etag": tag, "cache-control": "no-cache"}
+    known = {t.strip().removeprefix("W/") for t in request.headers.get("if-none-match", "").split(",")}
+    if tag in known:
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=MEDIA[path.suffix], headers=headers)

@@ -1,0 +1,372 @@
+"""What is known of a run: its checkpoints, groups, maps, measures, layers, Q/K/V, phases; and the Gram that all of it is computed from."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from api.formats import (
+    answer,
+    csv_bytes,
+    csv_models,
+    documented,
+    figure_makers,
+    json_bytes,
+    npy_bytes,
+    npz_bytes,
+)
+from api.service import Reader, ServiceOf
+from storage_schema.service_wire import NAME, BlockRow, GramAnswer, MeasureRow, RunAnswer, RunsPage
+from storage_schema.wire import (
+    CheckpointRow,
+    CompareAnswer,
+    CompareRow,
+    GroupRow,
+    LayerRow,
+    MapAnswer,
+    MeasuresAnswer,
+    PhaseRow,
+    QkvAnswer,
+    QkvRow,
+    Summary,
+)
+from trajsvc import answers, pictures
+from trajsvc.errors import NotFound
+from trajsvc.labelled import plain
+from trajsvc.measures.registry import MEASURES
+
+router = APIRouter(prefix="/v1", tags=["results"])
+
+MOST_RUNS = 16
+RunName = Annotated[str, Path(pattern=NAME, description="The run's name", examples=["pythia-70m"])]
+Group = Annotated[str, Query(max_length=1024, description="A group's id", examples=["network", "layer/3/attention.q"])]
+Origin = Annotated[int | None, Query(ge=-(2**62), le=2**62, description="Step that the map is relative to")]
+Steps = Annotated[
+    str | None, Query(max_length=10_000, description="Checkpoints: 0,1,2 · 1000..5000 · every:4 · last:5")
+]
+Format = Annotated[str | None, Query(alias="f", max_length=8, description="Format, instead of Accept")]
+ByLayer = Annotated[bool, Query(description="A map for every layer, on one scale (png, svg)")]
+
+
+@router.get("/runs", operation_id="listRuns", responses=documented(RunsPage, "json"), response_model=RunsPage)
+def list_runs(
+    service: ServiceOf,
+    who: Reader,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    response: Response = None,  # type: ignore[assignment]
+) -> RunsPage:
+    """The runs of the store, by name."""
+    names = [n for n in service.runs.names() if cursor is None or n > cursor]
+    rows = []
+    for name in names[:limit]:
+        with suppress(NotFound):  # a job's estimate may be gone since
+            rows.append(answers.run_row(service.runs.open(name)))
+    following = names[limit - 1] if len(names) > limit else None
+    if following is not None:
+        response.headers["link"] = f'</v1/runs?limit={limit}&cursor={following}>; rel="next"'
+    return RunsPage(items=rows, next=following)
+
+
+@router.get("/runs/{run}", operation_id="getRun", responses=documented(RunAnswer, "json"), response_class=Response)
+def get_run(request: Request, service: ServiceOf, who: Reader, run: RunName) -> Response:
+    """A run: what it is, what was noted of it, and where its parts are."""
+    opened = service.runs.open(run)
+
+    def make() -> bytes:
+        parts = (
+            "summary",
+            "checkpoints",
+            "groups",
+            "map",
+            "measures",
+            "layers",
+            "qkv",
+            "phases",
+            "gram",
+            "blocks",
+            "zarr/",
+        )
+        found = RunAnswer(
+            run=run,
+            row=answers.run_row(opened),
+            digest=opened.stored.digest,
+            generation=opened.stored.generation,
+            attributes=plain(dict(opened.attributes)),
+            links={part.rstrip("/"): f"/v1/runs/{run}/{part}" for part in parts},
+        )
+        return json_bytes(found)
+
+    return answer(request, service, opened, {"json": make})
+
+
+@router.get(
+    "/runs/{run}/summary", operation_id="getSummary", responses=documented(Summary, "json"), response_class=Response
+)
+def get_summary(request: Request, service: ServiceOf, who: Reader, run: RunName) -> Response:
+    """What a researcher wants to know first: measures of the network, phases, layers, Q/K/V, integrity."""
+    opened = service.runs.open(run)
+    return answer(request, service, opened, {"json": lambda: json_bytes(answers.summary(opened))})
+
+
+@router.get(
+    "/runs/{run}/checkpoints",
+    operation_id="getCheckpoints",
+    responses=documented(list[CheckpointRow], "json", "csv"),
+    response_class=Response,
+)
+def get_checkpoints(request: Request, service: ServiceOf, who: Reader, run: RunName, form: Format = None) -> Response:
+    """Its checkpoints in order: step, label, type, fingerprint, commit, tokens."""
+    opened = service.runs.open(run)
+    makers = {
+        "json": lambda: json_bytes(answers.checkpoints(opened)),
+        "csv": lambda: csv_models(answers.checkpoints(opened), CheckpointRow),
+    }
+    return answer(request, service, opened, makers)
+
+
+@router.get(
+    "/runs/{run}/groups",
+    operation_id="getGroups",
+    responses=documented(list[GroupRow], "json", "csv"),
+    response_class=Response,
+)
+def get_groups(
+    request: Request,
+    service: ServiceOf,
+    who: Reader,
+    run: RunName,
+    match: Annotated[str | None, Query(max_length=1024, description="A glob of ids")] = None,
+    form: Format = None,
+) -> Response:
+    """What can be measured: the network, layers, components, tensors."""
+    opened = service.runs.open(run)
+    makers = {
+        "json": lambda: json_bytes(answers.groups(opened, match)),
+        "csv": lambda: csv_models(answers.groups(opened, match), GroupRow),
+    }
+    return answer(request, service, opened, makers)
+
+
+@router.get(
+    "/runs/{run}/map",
+    operation_id="getMap",
+    responses=documented(MapAnswer, "json", "csv", "npy", "png", "svg"),
+    response_class=Response,
+)
+def get_map(
+    request: Request,
+    service: ServiceOf,
+    who: Reader,
+    run: RunName,
+    group: Group = "network",
+    origin: Origin = None,
+    steps: Steps = None,
+    by_layer: ByLayer = False,
+    form: Format = None,
+) -> Response:
+    """The trajectory map of a group: cosines between its checkpoints, or relative to an origin."""
+    opened = service.runs.open(run)
+
+    def draw() -> Any:
+        if by_layer:
+            return pictures.layers_of(opened, origin, steps)
+        return pictures.map_of(opened, group, origin, steps)
+
+    def table() -> bytes:
+        found = answers.trajectory_map(opened, group, origin, steps)
+        rows = ([step, *row] for step, row in zip(found.steps, found.map, strict=True))
+        return csv_bytes(["step", *map(str, found.steps)], rows)
+
+    makers = {
+        "json": lambda: json_bytes(answers.trajectory_map(opened, group, origin, steps)),
+        "csv": table,
+        "npy": lambda: npy_bytes(answers.trajectory_map(opened, group, origin, steps).map),
+        **figure_makers(draw),
+    }
+    return answer(request, service, opened, makers)
+
+
+@router.get(
+    "/runs/{run}/measures",
+    operation_id="getMeasures",
+    responses=documented(MeasuresAnswer, "json", "csv", "png", "svg"),
+    response_class=Response,
+)
+def get_measures(
+    request: Request,
+    service: ServiceOf,
+    who: Reader,
+    run: RunName,
+    group: Group = "network",
+    names: Annotated[str | None, Query(max_length=4096, description="Only these, with commas between them")] = None,
+    steps: Steps = None,
+    form: Format = None,
+) -> Response:
+    """Measures of a group: scalars, and curves against the step. Maps by name only."""
+    opened = service.runs.open(run)
+    chosen = [n.strip() for n in names.split(",") if n.strip()] if names else None
+
+    def table() -> bytes:
+        rows = answers.long_rows(answers.measures(opened, group, chosen, steps))
+        return csv_bytes(["measure", "axis", "at", "axis_2", "at_2", "value"], rows)
+
+    makers = {
+        "json": lambda: json_bytes(answers.measures(opened, group, chosen, steps)),
+        "csv": table,
+        **figure_makers(lambda: pictures.curves_of(opened, group, steps)),
+    }
+    return answer(request, service, opened, makers)
+
+
+@router.get(
+    "/runs/{run}/layers",
+    operation_id="getLayers",
+    responses=documented(list[LayerRow], "json", "csv", "png", "svg"),
+    response_class=Response,
+)
+def get_layers(
+    request: Request,
+    service: ServiceOf,
+    who: Reader,
+    run: RunName,
+    steps: Steps = None,
+    origin: Origin = None,
+    form: Format = None,
+) -> Response:
+    """The table of layers, one row a layer in order of depth; as a picture, a map for every layer."""
+    opened = service.runs.open(run)
+    makers = {
+        "json": lambda: json_bytes(answers.layers(opened, steps)),
+        "csv": lambda: csv_models(answers.layers(opened, steps), LayerRow),
+        **figure_makers(lambda: pictures.layers_of(opened, origin, steps)),
+    }
+    return answer(request, service, opened, makers)
+
+
+@router.get(
+    "/runs/{run}/qkv",
+    operation_id="getQkv",
+    responses=documented(QkvAnswer, "json", "csv", "png", "svg"),
+    response_class=Response,
+)
+def get_qkv(
+    request: Request, service: ServiceOf, who: Reader, run: RunName, steps: Steps = None, form: Format = None
+) -> Response:
+    """How differently Q, K and V move, layer by layer."""
+    opened = service.runs.open(run)
+    makers = {
+        "json": lambda: json_bytes(answers.qkv(opened, steps)),
+        "csv": lambda: csv_models(answers.qkv(opened, steps).layers, QkvRow),
+        **figure_makers(lambda: pictures.qkv_of(opened, answers.qkv(opened, steps), steps)),
+    }
+    return answer(request, service, opened, makers)
+
+
+@router.get(
+    "/runs/{run}/phases",
+    operation_id="getPhases",
+    responses=documented(list[PhaseRow], "json"),
+    response_class=Response,
+)
+def get_phases(
+    request: Request, service: ServiceOf, who: Reader, run: RunName, group: Group = "network", steps: Steps = None
+) -> Response:
+    """Stretches of the trajectory between change points, each with its evidence."""
+    opened = service.runs.open(run)
+    return answer(request, service, opened, {"json": lambda: json_bytes(answers.phases(opened, group, steps))})
+
+
+@router.get(
+    "/runs/{run}/blocks",
+    operation_id="getBlocks",
+    responses=documented(list[BlockRow], "json", "csv"),
+    response_class=Response,
+)
+def get_blocks(request: Request, service: ServiceOf, who: Reader, run: RunName, form: Format = None) -> Response:
+    """The blocks of which groups are made."""
+    opened = service.runs.open(run)
+
+    def rows() -> list[BlockRow]:
+        table = opened.stored.blocks
+        columns = {name: getattr(table, name) for name in BlockRow.model_fields}
+        return [BlockRow.model_validate({k: v[i] for k, v in columns.items()}) for i in range(len(table.size))]
+
+    makers = {"json": lambda: json_bytes(rows()), "csv": lambda: csv_models(rows(), BlockRow)}
+    return answer(request, service, opened, makers)
+
+
+@router.get(
+    "/runs/{run}/gram",
+    operation_id="getGram",
+    responses=documented(GramAnswer, "json", "npz"),
+    response_class=Response,
+)
+def get_gram(
+    request: Request, service: ServiceOf, who: Reader, run: RunName, group: Group = "network", form: Format = None
+) -> Response:
+    """The group's Gram in the update basis at all stored checkpoints: what its map, any origin, any measure is computed from."""
+    opened = service.runs.open(run)
+
+    def facts() -> dict[str, Any]:
+        gram = opened.gram(group, "all")
+        usable = np.zeros(len(gram.steps), dtype=bool)
+        usable[opened.selection()] = True
+        left_out = opened.left_out(group)
+        found = {"steps": gram.steps, "gram": gram.gram, "rounding": gram.rounding, "usable": usable}
+        return found if left_out is None else {**found, "left_out": left_out}
+
+    def as_json() -> bytes:
+        parameters = opened.gram(group, "all").parameters
+        return json_bytes(GramAnswer(run=run, group=group, parameters=parameters, **plain(facts())))
+
+    makers = {
+        "json": as_json,
+        "npz": lambda: npz_bytes(parameters=opened.gram(group, "all").parameters, **facts()),
+    }
+    return answer(request, service, opened, makers)
+
+
+@router.get(
+    "/compare",
+    operation_id="compareRuns",
+    responses=documented(CompareAnswer, "json", "csv", "png", "svg"),
+    response_class=Response,
+)
+def compare_runs(
+    request: Request,
+    service: ServiceOf,
+    who: Reader,
+    run: Annotated[list[str], Query(min_length=1, max_length=MOST_RUNS, description="Names of runs, one each")],
+    group: Group = "network",
+    by_layer: Annotated[bool, Query(description="A row for every layer of every run")] = False,
+    steps: Steps = None,
+    form: Format = None,
+) -> Response:
+    """Runs side by side."""
+    opened = [service.runs.open(name) for name in run]
+    layers = list(dict.fromkeys(layer for one in opened for layer in one.layer_ids()))
+
+    def found() -> CompareAnswer:
+        return answers.compare(opened, layers if by_layer else [group], steps)
+
+    makers = {
+        "json": lambda: json_bytes(found()),
+        "csv": lambda: csv_models(found().rows, CompareRow),
+        **figure_makers(lambda: pictures.comparison(found())),
+    }
+    return answer(request, service, opened[0], makers, also=[one.stored.digest for one in opened[1:]])
+
+
+@router.get(
+    "/measures", operation_id="listMeasures", response_model=list[MeasureRow], responses=documented(list[MeasureRow])
+)
+def list_measures(who: Reader) -> list[MeasureRow]:
+    """Every measure: name, axes, unit, definition, source."""
+    return [
+        MeasureRow(name=m.name, dims=list(m.dims), units=m.units, definition=m.definition, source=m.source)
+        for m in MEASURES.values()
+    ]

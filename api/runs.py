@@ -1,0 +1,82 @@
+"""The runs that the server has open: each as its last commit, opened again when a writer has committed since. Where nothing better is
+committed, a running job's estimate stands for its run."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Final
+
+from storage_schema.manifest import MANIFEST
+from storage_schema.runstore import RunStore
+from trajsvc.errors import DamagedStore, NotFound, TryAgain
+from trajsvc.run import Run, names, open, run_not_found
+from trajsvc.store_errors import store_errors
+
+OPEN: Final = 16
+"""runs held open: each holds some descriptors and Grams"""
+
+Signature = tuple[int, int, int]
+
+
+class RunBook:
+    """Open runs of one store, the ones used last. Safe from any thread."""
+
+    def __init__(self, store: Path) -> None:
+        self.store, self.live = store, RunStore(store).live.root
+        self._runs: OrderedDict[tuple[Path, str], tuple[Signature, Run]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def names(self) -> list[str]:
+        """The committed runs, and those of which there is a running job's estimate; sorted."""
+        return sorted({*names(self.store), *names(self.live)})
+
+    def open(self, name: str) -> Run:
+        """The run's last commit, or a running job's estimate of it where no exact one is committed.
+
+        Raises NotFound (``run-not-found``), DamagedStore, UsageError (``run-name``).
+        """
+        run = self._open(self.store, name)
+        if run is None or run.estimate is not None:
+            run = self._estimated(name) or self._open(self.store, name)  # it may be committed since
+        if run is None:
+            raise run_not_found(self.store, name)
+        return run
+
+    def _estimated(self, name: str) -> Run | None:
+        """A running job's estimate; one that goes while it is opened was never there."""
+        try:
+            return self._open(self.live, name)
+        except (DamagedStore, TryAgain):
+            return None
+
+    def _open(self, store: Path, name: str) -> Run | None:
+        signature = self._signature(store, name)
+        if signature is None:
+            return None
+        key = (store, name)
+        with self._lock:
+            held = self._runs.get(key)
+            if held is not None and held[0] == signature:
+                self._runs.move_to_end(key)
+                return held[1]
+        try:
+            run = open(store, name)
+        except NotFound:  # removed since
+            return None
+        with self._lock:
+            self._runs[key] = (signature, run)
+            self._runs.move_to_end(key)
+            while len(self._runs) > OPEN:
+                self._runs.popitem(last=False)
+        return run
+
+    def _signature(self, store: Path, name: str) -> Signature | None:
+        with store_errors():
+            path = RunStore(store).path(name) / MANIFEST
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size

@@ -1,0 +1,77 @@
+"""What the routes work with: one object, put together when the server starts."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Final
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from api.cache import Answers
+from api.problems import Forbidden, Unauthorised
+from api.runs import RunBook
+from trajsvc.jobs.queue import JobQueue
+from trajsvc.jobs.records import Quota
+from trajsvc.jobs.roots import Roots
+from trajsvc.jobs.tokens import ANYONE, Token, TokenBook
+
+if TYPE_CHECKING:
+    from trajsvc.settings import ServiceSettings
+
+STREAMS: Final = 200
+_bearer: Final = HTTPBearer(auto_error=False, description="a token of `trajsvc tokens create`")
+
+
+@dataclass
+class Service:
+    """The store's runs, the jobs, who may ask, and what is kept of answers."""
+
+    settings: ServiceSettings
+    runs: RunBook
+    queue: JobQueue
+    tokens: TokenBook
+    roots: Roots
+    auth: bool
+    answers: Answers = field(default_factory=Answers)
+    streams: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(STREAMS))
+
+    @property
+    def quota(self) -> Quota:
+        s = self.settings
+        return Quota(s.quota_running, s.quota_queued, s.quota_per_minute)
+
+
+def service_of(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+ServiceOf = Annotated[Service, Depends(service_of)]
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+def _who(service: Service, credentials: HTTPAuthorizationCredentials | None, scope: str) -> Token:
+    if not service.auth:
+        return ANYONE
+    token = service.tokens.find(credentials.credentials) if credentials is not None else None
+    if token is None:
+        raise Unauthorised
+    if not token.may(scope):
+        raise Forbidden(scope)
+    return token
+
+
+def reader(service: ServiceOf, credentials: Credentials) -> Token:
+    """Who asks; it may read. Raises Unauthorised, Forbidden."""
+    return _who(service, credentials, "read")
+
+
+def submitter(service: ServiceOf, credentials: Credentials) -> Token:
+    """Who asks; it may submit. Raises Unauthorised, Forbidden."""
+    return _who(service, credentials, "submit")
+
+
+Reader = Annotated[Token, Depends(reader)]
+Submitter = Annotated[Token, Depends(submitter)]

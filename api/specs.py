@@ -1,0 +1,144 @@
+"""From what was asked over HTTP to a job's spec: names resolved, limits kept, the source pinned to what it is now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from api.service import Service
+from storage_schema.names import run_name
+from storage_schema.service_wire import Choices, Recomputation, Submission
+from trajsvc.errors import Cancelled, LimitExceeded, NotFound, Refused, UsageError
+from trajsvc.jobs.records import Job
+from trajsvc.jobs.sources import Deadline, open_job_source, pins_of
+from trajsvc.jobs.spec import JobSpec
+from trajsvc.jobs.states import Kind, State
+from trajsvc.run import Run
+from trajsvc.sources.resolve import is_remote
+from trajsvc.sources.steps import check_spec
+
+PLANNING: Final = 60.0
+"""seconds that a plan may take: it reads every checkpoint's headers"""
+
+
+def submission(service: Service, body: Submission) -> JobSpec:
+    """The spec of a submission. Raises UsageError, NotFound, Refused, LimitExceeded, and TryAgain where the Hub does not answer."""
+    source = body.source
+    if is_remote(source):
+        from trajsvc.sources.hub.address import parse_address
+
+        name = parse_address(source).name
+    else:
+        if body.revisions or body.commits:
+            raise UsageError("hub-option", "revisions and commits are chosen on the Hub", hint="Choose with steps.")
+        path = service.roots.resolve(source)
+        name = path.stem if path.is_file() else path.name
+    spec = JobSpec(
+        kind=Kind(body.kind),
+        run=body.name or run_name(name),
+        source=source,
+        revisions=tuple(body.revisions),
+        commits=body.commits,
+        copy_parameters=body.copy_parameters,
+        preview=body.preview,
+        family=body.family,
+        **_choices(service, body),
+    )
+    if body.preview is not None and (body.kind == "ingest" or body.copy_parameters):
+        raise UsageError("preview-copy", "a preview reads too little for a copy", hint="Leave out preview or copy.")
+    return spec.model_copy(update={"pins": pins_of(spec, service.roots, service.settings.store)})
+
+
+def recomputation(service: Service, run: str, body: Recomputation) -> JobSpec:
+    """The spec of a recomputation: that of the job that made the run, with other choices, at the same commits.
+
+    Raises NotFound (``run-not-found``), Refused (``no-source``) for a run whose source this server cannot read.
+    """
+    opened = service.runs.open(run)
+    made = next(iter(service.queue.jobs(states=[State.SUCCEEDED], run=run, limit=1)), None)
+    base = made.spec if made is not None else _spec_of(service, opened)
+    changed = {"kind": Kind.RECOMPUTE, "run": body.name or run, "preview": None, **_choices(service, body)}
+    if body.steps is None:
+        changed["steps"] = base.steps
+    spec = base.model_copy(update=changed)
+    if not is_remote(spec.source) or not spec.pins:
+        spec = spec.model_copy(update={"pins": pins_of(spec, service.roots, service.settings.store)})
+    return spec
+
+
+def repetition(service: Service, job: Job) -> JobSpec:
+    """The spec of the same work once more: of a repository at the same commits, of a folder as it is now. Raises NotFound, Refused."""
+    if is_remote(job.spec.source):
+        return job.spec
+    return job.spec.model_copy(update={"pins": pins_of(job.spec, service.roots, service.settings.store)})
+
+
+def planned(service: Service, spec: JobSpec) -> dict[str, Any]:
+    """The plan of a job as plain values. Raises what reading headers raises."""
+    from trajsvc.analysis import plan_of
+    from trajsvc.jobs.options import options_of
+    from trajsvc.labelled import plain
+    from trajsvc.outlook import describe
+    from trajsvc.trajectory import open_trajectory
+
+    options = options_of(spec)
+    until = Deadline(PLANNING)
+    source = open_job_source(spec, service.roots, service.settings.store, until)
+    try:
+        trajectory = open_trajectory(
+            source, steps=options.steps, rules=options.rules, heads=options.heads, skip_damaged=options.skip_damaged
+        )
+        facts: dict[str, Any] = plain(describe(trajectory, plan_of(trajectory, options), options, spec.run))
+        return {**facts, "source": spec.source}
+    except Cancelled:
+        raise until.missed() from None
+    finally:
+        source.close()
+
+
+def _spec_of(service: Service, run: Run) -> JobSpec:
+    """For a run that no job made."""
+    return JobSpec(kind=Kind.RECOMPUTE, run=run.name, source=_source(service, run.source), memory=2**29)
+
+
+def _source(service: Service, uri: str) -> str:
+    if is_remote(uri):
+        return uri
+    for root, folder in service.roots.folders.items():
+        if uri.startswith(f"{root}:"):
+            return uri
+        if Path(uri).is_relative_to(folder):
+            return f"{root}:{Path(uri).relative_to(folder)}"
+    raise Refused(
+        "no-source", "the run came from a folder that this server does not read", hint="Submit its source as a new run."
+    )
+
+
+def _choices(service: Service, body: Choices) -> dict[str, Any]:
+    settings = service.settings
+    memory = body.memory or min(settings.memory, settings.job_memory)
+    if memory > settings.job_memory:
+        raise LimitExceeded(
+            "memory-quota", f"a job may ask for {settings.job_memory} bytes of memory", hint="Ask for less."
+        )
+    if body.steps is not None:
+        check_spec(body.steps)
+    return {
+        "steps": body.steps,
+        "precision": body.precision,
+        "dtype": body.dtype,
+        "device": body.device,
+        "rules": _rules(service, body.rules),
+        "heads": body.heads,
+        "skip_damaged": body.skip_damaged,
+        "memory": memory,
+    }
+
+
+def _rules(service: Service, name: str | None) -> str | None:
+    if name is None:
+        return None
+    if name not in service.settings.rules_files:
+        known = ", ".join(sorted(service.settings.rules_files)) or "none"
+        raise NotFound("rules-not-found", f"the server has no rules {name!r}", hint=f"It has {known}.")
+    return service.settings.rules_files[name].read_text("utf-8")

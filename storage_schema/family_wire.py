@@ -1,0 +1,74 @@
+"""The shapes of machine output about families of runs (pydantic models), beside those of ``wire``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from storage_schema.wire import Answer
+
+Scalar = bool | int | float | str
+
+
+class FamilyDepthRow(Answer):
+    """Q, K and V of one layer of a member, placed by its relative depth."""
+
+    depth: float
+    """0 for a network's first layer, 1 for its last"""
+    layer: str
+    distance_qk: float | None
+    distance_qv: float | None
+    distance_kv: float | None
+    heterogeneity: float | None
+    """mean of the three distances"""
+
+
+class FamilySettlingRow(Answer):
+    """Where one layer of a member comes to rest."""
+
+    depth: float
+    layer: str
+    settling_step: float | None
+    """as a fraction of the run's last step"""
+
+
+class FamilyRow(Answer):
+    """One member of a family. Where its run is not in the store, ``state`` is ``missing`` and what is measured is null."""
+
+    member: str
+    run: str | None
+    state: Literal["present", "missing"]
+    size: int | float | None
+    """as the family's file says; else the run's number of parameters"""
+    seed: int | None
+    hyperparameters: dict[str, Scalar]
+    parameters: int | None
+    checkpoints: int | None
+    estimate: bool | None
+    """whether the run holds only an estimate from a part of its bytes"""
+    mds: float | None
+    relative_mds: float | None
+    heterogeneity: float | None
+    """mean over the layers with attention"""
+    settling_depth_slope: float | None
+    """least-squares slope of the layers' settling (fraction of the last step) against relative depth"""
+    heterogeneity_by_depth: list[FamilyDepthRow]
+    settling_depth: list[FamilySettlingRow]
+
+
+class FamilyAnswer(Answer):
+    """The members of a family side by side, in order of size, seed and name."""
+
+    family: str
+    title: str
+    rows: list[FamilyRow]
+
+
+class StoredFamilyRow(Answer):
+    """One line of the list of a store's families."""
+
+    family: str
+    title: str
+    members: int
+    present: int
+    """members whose run is in the store"""
+    missing: list[str]

@@ -1,0 +1,205 @@
+"""What the service is asked and answers beside results: submissions, jobs, their events, problems (pydantic models)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from storage_schema.wire import Answer, RunRow
+
+Device = Literal["cpu", "cuda"]
+Precision = Literal["float32", "float64"]
+JobState = Literal["accepted", "running", "cancelling", "succeeded", "failed", "cancelled"]
+NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"
+
+
+class Asked(BaseModel):
+    """Base of request bodies: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Choices(Asked):
+    """How a run is analysed; what is left out is as for ``trajsvc analyze``."""
+
+    steps: str | None = Field(None, max_length=10_000, examples=["every:4", "0..10000"])
+    precision: Precision = "float32"
+    dtype: Literal["float16", "bfloat16", "float32"] | None = Field(
+        None, description="round values to this type first, as if the run had been stored so"
+    )
+    device: Device = "cpu"
+    rules: str | None = Field(None, max_length=64, description="id of a rules file that the server has")
+    heads: int | None = Field(None, ge=1, le=65536)
+    skip_damaged: bool = False
+    memory: int | None = Field(None, ge=2**24, le=2**44, description="bytes the engine may hold in one process")
+    priority: int = Field(0, ge=-100, le=100)
+
+
+class Submission(Choices):
+    """A run to be analysed."""
+
+    source: str = Field(
+        min_length=1, max_length=4096, description="`hf://org/name[@revision]`, or `ROOT:path` within a data root",
+        examples=["hf://EleutherAI/pythia-70m", "runs:pythia-nano"],
+    )  # fmt: skip
+    name: str | None = Field(None, pattern=NAME, description="the run's name; else the folder's or repository's")
+    kind: Literal["trajectory", "ingest"] = "trajectory"
+    revisions: list[str] = Field(default=[], max_length=64)
+    commits: str | None = Field(None, max_length=255)
+    copy_parameters: bool | None = Field(
+        None, alias="copy", description="keep the parameters in the store; by default those of the Hub are"
+    )
+    preview: float | None = Field(None, gt=0, le=1, description="stop at an estimate from this share of the bytes")
+    family: str | None = Field(None, pattern=NAME)
+
+    model_config = ConfigDict(
+        extra="forbid",
+        populate_by_name=True,
+        json_schema_extra={"examples": [{"source": "hf://EleutherAI/pythia-70m", "steps": "every:4"}]},
+    )
+
+
+class Recomputation(Choices):
+    """A stored run to be computed anew, from the source that it came from."""
+
+    name: str | None = Field(None, pattern=NAME, description="a run of its own; else the run itself is replaced")
+
+
+class Cause(Answer):
+    """Why an attempt failed."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: str
+    kind: str
+    message: str
+    hint: str = ""
+
+
+class JobProgress(Answer):
+    """Where a job stands. ``mds`` is the network's from the sums so far, ``mds_error`` its standard error; ``estimate`` is the share of
+    the parameters in the estimate that can be read under the run's name."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    phase: str | None = None
+    slabs: int | None = None
+    slabs_total: int | None = None
+    bytes: int | None = None
+    bytes_total: int | None = None
+    rate: float | None = None
+    seconds_left: float | None = None
+    mds: float | None = None
+    mds_error: float | None = None
+    estimate: float | None = None
+
+
+class JobAnswer(Answer):
+    """One job. Times are seconds since 1970."""
+
+    id: str
+    kind: Literal["ingest", "trajectory", "recompute"]
+    state: JobState
+    run: str
+    source: str
+    spec: dict[str, Any]
+    digest: str
+    priority: int
+    created: float
+    updated: float
+    started: float | None
+    finished: float | None
+    attempts: int
+    waiting: str | None
+    progress: JobProgress | None
+    result: dict[str, Any] | None
+    cause: Cause | None
+    events: int
+    """number of its last event"""
+
+
+class JobsPage(Answer):
+    items: list[JobAnswer]
+    next: str | None
+    """cursor of the next page"""
+
+
+class RunsPage(Answer):
+    items: list[RunRow]
+    next: str | None
+
+
+class Problem(BaseModel):
+    """RFC 9457. ``type`` is stable; ``hint`` says what to do next."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    hint: str = ""
+    request_id: str
+
+
+class MeasureRow(Answer):
+    """A measure of the registry."""
+
+    name: str
+    dims: list[str]
+    units: str
+    definition: str
+    source: str
+
+
+class BlockRow(Answer):
+    """One block: a tensor, or the Q, K or V part of one."""
+
+    name: str
+    tensor: str
+    part: str
+    layer: str
+    component: str
+    size: int
+    offset: int
+
+
+class GramAnswer(Answer):
+    """The Gram of one group in the update basis [θ_0, U_1, …]: everything that any measure of it is computed from."""
+
+    run: str
+    group: str
+    parameters: int
+    steps: list[int]
+    usable: list[bool]
+    """False: the checkpoint holds NaN or infinite values, and measures leave it out"""
+    gram: list[list[float]]
+    rounding: list[float | None]
+    left_out: list[list[list[float]]] | None = Field(default=None, exclude_if=lambda v: v is None)
+    """of an estimate, the Gram with each jackknife replicate left out"""
+
+
+class RunAnswer(Answer):
+    """A run, and where its parts are."""
+
+    run: str
+    row: RunRow
+    digest: str
+    generation: int
+    attributes: dict[str, Any]
+    links: dict[str, str]
+
+
+class Health(Answer):
+    status: Literal["ok", "failing"]
+    checks: dict[str, str] = Field(default_factory=dict)
+
+
+class TokenRow(Answer):
+    id: str
+    name: str
+    scopes: list[str]
+    created: float
+    revoked: float | None

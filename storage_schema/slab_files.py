@@ -1,0 +1,68 @@
+"""Results of slabs as files of their own: what a process elsewhere has done stays, whoever asked for it.
+
+A file is one record of the resume journal, named by the job's key and the slab's number, written whole or not at all. Two processes may
+write the same slab: the bytes are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from storage_schema.durable import make_dir, replace_file, writing
+from storage_schema.journal import Arrays, decode_record, encode_record
+
+
+class SlabFiles:
+    """Slabs of the job ``key`` below ``directory``."""
+
+    def __init__(self, directory: str | Path, key: str) -> None:
+        self.directory = Path(directory) / "slabs" / key[:32]
+        self.key = key
+
+    def _path(self, slab: int) -> Path:
+        return self.directory / f"{slab:07d}.slab"
+
+    def put(self, slab: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Keep a slab's results; when this returns they survive a crash. Raises DiskFull."""
+        path = self._path(slab)
+        with writing(path):
+            make_dir(path.parent)
+            replace_file(path, encode_record(slab, arrays, {"key": self.key}), writers=True)
+
+    def get(self, slab: int) -> Arrays | None:
+        """What was kept; None where nothing whole is there."""
+        try:
+            data = self._path(slab).read_bytes()
+        except FileNotFoundError:
+            return None
+        record = decode_record(data)
+        if record is None or record[0] != slab or record[2].get("key") != self.key:
+            return None
+        return record[1]
+
+    def has(self, slab: int) -> bool:
+        """Whether there is a file for the slab; ``get`` says whether it is whole."""
+        return self._path(slab).is_file()
+
+    def remove(self, slab: int) -> None:
+        self._path(slab).unlink(missing_ok=True)
+
+    def blob(self, data: bytes | None = None) -> Path:
+        """The file that says what the job is; written when ``data`` is given."""
+        path = self.directory / "job.pickle"
+        if data is not None:
+            with writing(path):
+                make_dir(path.parent)
+                replace_file(path, data, writers=True)
+        return path
+
+    def clear(self) -> None:
+        """Remove everything of the job."""
+        if self.directory.is_dir():
+            for path in self.directory.iterdir():
+                path.unlink(missing_ok=True)
+            self.directory.rmdir()

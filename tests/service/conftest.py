@@ -1,0 +1,51 @@
+"""One server for the tests of a file: ``trajsvc serve`` with the example as a data root and a Hub of its own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from service_process import EXAMPLES, Server, make_run, start_hub, start_server
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("service")
+
+
+@pytest.fixture(scope="module")
+def data(place: Path) -> Path:
+    """The data root ``runs``: the example, and a run whose names are unpleasant."""
+    folder = place / "data"
+    shutil.copytree(EXAMPLES / "pythia-nano", folder / "pythia-nano")
+    make_run(folder / "plain", steps=6)
+    (folder / "damaged" / "step0").mkdir(parents=True)
+    (folder / "damaged" / "step0" / "model.safetensors").write_bytes(b"no header at all")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def hub(place: Path, data: Path) -> Iterator[str]:
+    root = place / "hub"
+    shutil.copytree(EXAMPLES / "pythia-nano", root / "pythia-nano")
+    process, address = start_hub(root, place / "hub.log")
+    yield address
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(place: Path, data: Path, hub: str) -> Iterator[Server]:
+    found = start_server(place, "--root", f"runs={data}", HF_ENDPOINT=hub)
+    yield found
+    found.process.stop()
+
+
+@pytest.fixture(scope="module")
+def stored(server: Server) -> str:
+    """A run that the server has analysed."""
+    job = server.submit("runs:pythia-nano")
+    assert server.wait(job["id"])["state"] == "succeeded"
+    return "pythia-nano"

@@ -1,0 +1,223 @@
+"""kill -9 of any process at any moment, a runner asleep past its lease, a full disk: no accepted job is lost, none is done twice, and what
+comes out is what an undisturbed run gives, bit for bit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from service_process import Process, Server, descendants, environment, free_port, make_run, start_server
+
+import trajsvc
+from storage_schema.runstore import RunStore
+
+MEMORY = 2**26
+ROUNDS = int(os.environ.get("TRAJSVC_FAULT_ROUNDS", "4"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    make_run(folder / "run", steps=20, tensors=12, size=2**18)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    run = trajsvc.analyze(data / "run", store=tmp_path_factory.mktemp("undisturbed"), threads=2, memory=MEMORY)
+    return np.asarray(run.stored.block_grams())
+
+
+@pytest.fixture
+def server(tmp_path: Path, data: Path) -> Iterator[Server]:
+    found = start_server(tmp_path, "--root", f"runs={data}")
+    yield found
+    found.process.stop()
+
+
+def commits(server: Server, run: str) -> int:
+    """How often the run was committed."""
+    return RunStore(server.store).open(run).generation
+
+
+def runner_of(server: Server, seconds: float = 40.0) -> int:
+    """The process of the runner; one that died is started again after a while."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for pid in descendants(server.process.pid):
+            try:
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"runner" in words:
+                return pid
+        time.sleep(0.1)
+    raise AssertionError("no runner")
+
+
+def workers_of(server: Server) -> list[int]:
+    """The processes of the runner's workers."""
+    return [pid for pid in descendants(runner_of(server)) if _is_worker(pid)]
+
+
+def _is_worker(pid: int) -> bool:
+    try:
+        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes() and not descendants(pid)
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["runner", "worker", "everything"])
+def test_killed_at_random_instants_every_job_is_done_once_and_alike(
+    server: Server, data: Path, undisturbed: np.ndarray, victim: str
+) -> None:
+    chance = random.Random(victim)
+    job = server.submit("runs:run", memory=MEMORY, copy=chance.random() < 0.5)
+    for _ in range(ROUNDS):
+        found = server.wait(job["id"], state="running")
+        if found["state"] == "succeeded":
+            break
+        time.sleep(chance.uniform(0.0, 1.5))
+        if victim == "everything":
+            server.process.kill_all()
+            server.process = Process(
+                server.process.words, server.process.log, server.process.environment, server.process.cwd
+            )
+            _answers(server)
+            _expire(server)
+        else:
+            targets = workers_of(server) if victim == "worker" else [runner_of(server)]
+            if targets:
+                # One found a moment ago may have ended by itself: the job may be done by now.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(chance.choice(targets), signal.SIGKILL)
+            if victim == "runner":
+                _expire(server)
+    done = server.wait(job["id"], 180)
+    assert done["state"] == "succeeded", f"{done}\n{server.process.text()[-3000:]}"
+    assert np.array_equal(RunStore(server.store).open("run").block_grams(), undisturbed)
+    assert commits(server, "run") == 1
+
+
+def _answers(server: Server) -> None:
+    from service_process import wait_ready
+
+    wait_ready(server.address, server.process)
+
+
+def _expire(server: Server) -> None:
+    """What 30 seconds would do: the dead runner's lease has run out."""
+    import sqlite3
+
+    with sqlite3.connect(server.store / "jobs.db", timeout=20) as database:
+        database.execute("UPDATE jobs SET lease_until = 0 WHERE state IN ('running', 'cancelling')")
+    database.close()
+
+
+@pytest.mark.slow
+def test_a_runner_asleep_past_its_lease_commits_nothing_when_it_wakes(
+    tmp_path: Path, data: Path, undisturbed: np.ndarray
+) -> None:
+    port = free_port()
+    server = start_server(tmp_path, "--root", f"runs={data}", command="api", port=port)
+    given = environment(TRAJSVC_STORE=str(server.store), TRAJSVC_ROOTS=f'{{"runs": "{data}"}}')
+    first = Process(["runner", "--workers", "1"], tmp_path / "first.log", given, tmp_path)
+    second = None
+    try:
+        job = server.submit("runs:run", memory=MEMORY)
+        server.wait(job["id"], state="running")
+        until = time.monotonic() + 60
+        while not (server.ask(f"/v1/jobs/{job['id']}")[2]["progress"] or {}).get("slabs"):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        os.kill(first.pid, signal.SIGSTOP)
+        _expire(server)
+        second = Process(["runner", "--workers", "1"], tmp_path / "second.log", given, tmp_path)
+        until = time.monotonic() + 60
+        # It has the job, and waits for the run's lock, which the sleeper holds: visible, and no attempt is lost.
+        while "being written" not in (server.ask(f"/v1/jobs/{job['id']}")[2]["waiting"] or ""):
+            assert time.monotonic() < until, server.ask(f"/v1/jobs/{job['id']}")[2]
+            time.sleep(0.1)
+        os.kill(first.pid, signal.SIGCONT)
+        done = server.wait(job["id"], 120)
+        assert done["state"] == "succeeded", done
+        assert commits(server, "run") == 1
+        assert np.array_equal(RunStore(server.store).open("run").block_grams(), undisturbed)
+        assert "job-lost" in first.text()
+        assert "job-succeeded" not in first.text()
+        assert "job-succeeded" in second.text()
+    finally:
+        for process in (first, second, server.process):
+            if process is not None:
+                process.kill_all()
+
+
+@pytest.mark.slow
+def test_a_full_disk_fails_the_job_cleanly_and_space_lets_it_go_on(
+    tmp_path: Path, data: Path, undisturbed: np.ndarray
+) -> None:
+    """RLIMIT_FSIZE on every process of the service: a file of the copy cannot be written."""
+    import resource
+
+    server = start_server(tmp_path, "--root", f"runs={data}")
+    try:
+        first = server.wait(server.submit("runs:run", name="before", memory=MEMORY, copy=False)["id"])
+        assert first["state"] == "succeeded"
+        for pid in (runner_of(server), *workers_of(server)):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (600_000, 600_000))
+        job = server.wait(server.submit("runs:run", memory=MEMORY, copy=True)["id"])
+        assert job["state"] == "failed"
+        assert job["cause"]["kind"] == "disk-full", job
+        assert np.array_equal(RunStore(server.store).open("before").block_grams(), undisturbed)
+        assert "run" not in RunStore(server.store).names()
+    finally:
+        server.process.stop()
+    again = start_server(tmp_path, "--root", f"runs={data}")
+    try:
+        done = again.wait(again.submit("runs:run", memory=MEMORY, copy=True)["id"])
+        assert done["state"] == "succeeded", done
+        assert np.array_equal(RunStore(again.store).open("run").block_grams(), undisturbed)
+    finally:
+        again.process.stop()
+
+
+@pytest.mark.slow
+def test_two_servers_and_two_runners_commit_each_job_once(tmp_path: Path) -> None:
+    """A thousand submissions of a few runs by many threads to two APIs on one store; two runners."""
+    import threading
+
+    runs = tmp_path / "data"
+    for k in range(6):
+        make_run(runs / f"r{k}", steps=3, tensors=2, size=2**12, seed=k)
+    servers = [start_server(tmp_path, "--root", f"runs={runs}", command="api") for _ in range(2)]
+    given = environment(TRAJSVC_STORE=str(servers[0].store), TRAJSVC_ROOTS=f'{{"runs": "{runs}"}}')
+    runners = [Process(["runner", "--workers", "1"], tmp_path / f"runner{k}.log", given, tmp_path) for k in range(2)]
+    found: list[str] = []
+
+    def submit(k: int) -> None:
+        for i in range(125):
+            found.append(servers[(k + i) % 2].submit(f"runs:r{(k * 7 + i) % 6}")["id"])
+
+    threads = [threading.Thread(target=submit, args=(k,)) for k in range(8)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 1000
+        assert len(set(found)) == 6
+        for job in set(found):
+            assert servers[0].wait(job, 120)["state"] == "succeeded"
+        store = RunStore(servers[0].store)
+        assert [store.open(f"r{k}").generation for k in range(6)] == [1] * 6
+    finally:
+        for process in (*runners, *(s.process for s in servers)):
+            process.kill_all()

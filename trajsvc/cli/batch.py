@@ -1,0 +1,386 @@
+"""``trajsvc batch``: a family of runs, analysed one after another; what fails is left behind and said at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+
+import typer
+
+from trajsvc.cli.analyze import DeviceOption, MemoryOption, ThreadsOption, make_options, stop_on_interrupt
+from trajsvc.cli.options import FormatOption, QuietOption, StoreOption
+from trajsvc.cli.output import choose, csv_rows, emit, errors_console, json_text, results_console, safe
+from trajsvc.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_PARTLY,
+    EXIT_TRY_AGAIN,
+    Cancelled,
+    TrajsvcError,
+    UsageError,
+    printable,
+)
+
+if TYPE_CHECKING:
+    import threading
+
+    from trajsvc.analysis import Observer, Options, Outcome
+    from trajsvc.family import Family, Member
+
+State = Literal["done", "unchanged", "appended", "failed", "stopped", "not begun"]
+STYLES: Mapping[State, str] = {"failed": "red", "stopped": "yellow", "not begun": "dim"}
+
+EPILOG = """Examples:
+
+  trajsvc batch pythia.toml --dry-run
+
+  trajsvc batch pythia.toml --only pythia-70m,pythia-160m
+
+  trajsvc batch pythia.toml --server http://127.0.0.1:8000
+
+  trajsvc compare --family pythia -o pythia.pdf
+
+A family's file, folders relative to it:
+
+  name = "pythia"                            the family's name in the store
+
+  \\[defaults]                                 options of every member: steps, copy, preview, precision, memory,
+
+  steps = "every:8"                          skip_damaged, revisions, commits; a member may set its own
+
+  \\[\\[runs]]                                   one for every member
+
+  source = "hf://EleutherAI/pythia-70m"      a folder, a glob, or a repository on the Hub
+
+  name = "pythia-70m"                        else the source's last part
+
+  size = "70M"                               else the run's own number of parameters
+
+  seed = 0
+
+  \\[runs.hyperparameters]
+
+  lr = 1e-3
+
+Stopped with ^C, the same command resumes. Exit codes: 0 all well, 3 some failed, 1 all failed, 130 interrupted.
+"""
+
+
+@dataclass(frozen=True)
+class MemberOutcome:
+    """What became of one member. ``seconds`` is wall-clock time; ``again`` says that its error may pass."""
+
+    member: str
+    state: State
+    checkpoints: int | None = None
+    """in the store, usable"""
+    new: int | None = None
+    """of them computed now"""
+    left_out: int | None = None
+    """in the source and not in the run: damaged, or of another shape"""
+    seconds: float | None = None
+    kind: str | None = None
+    error: str | None = None
+    hint: str | None = None
+    again: bool = False
+
+
+class MemberRunner(Protocol):
+    """Where one member is executed: in this process, or elsewhere."""
+
+    def run(self, member: Member) -> MemberOutcome:
+        """Execute ``member`` to its end. A failure is an outcome, not an exception; a stop is the state ``stopped``."""
+        ...
+
+
+class EmbeddedRunner:
+    """Members are analysed in this process, into ``store``. ``given`` holds options that go before the family's."""
+
+    def __init__(
+        self, family: Family, store: Path, stop: threading.Event, given: Mapping[str, Any], *, quiet: bool = False
+    ) -> None:
+        self.family = family
+        self.store = store
+        self.stop = stop
+        self.given = {name: value for name, value in given.items() if value is not None}
+        self.quiet = quiet
+
+    def run(self, member: Member) -> MemberOutcome:
+        began = time.monotonic()
+        try:
+            outcome = self._analyse(member)
+            return self._done(member, outcome, time.monotonic() - began)
+        except (Cancelled, KeyboardInterrupt):
+            self.stop.set()
+            return MemberOutcome(member.name, "stopped", seconds=time.monotonic() - began)
+        except Exception as error:  # one member's failure, whatever it is, is not the others'
+            return failed(member.name, error, time.monotonic() - began)
+
+    def _analyse(self, member: Member) -> Outcome:
+        from trajsvc import analysis
+        from trajsvc.cli.progress import LiveObserver
+        from trajsvc.opening import open_named
+        from workers.local import ThreadPool
+
+        chosen = self.family.options(member)
+        options = options_of(self.family, member, self.given)
+        live = not self.quiet and errors_console().is_terminal
+        observer: Observer = LiveObserver() if live else analysis.Silent()
+        with contextlib.ExitStack() as open_things:
+            if isinstance(observer, LiveObserver):
+                open_things.callback(observer.close)
+            source = open_named(member.source, self.store, chosen.revisions, chosen.commits, stop=self.stop.is_set)
+            open_things.callback(source.close)
+            if source.remote and isinstance(observer, LiveObserver):
+                observer.listing(source.uri)
+            pool = ThreadPool(options.threads)
+            return analysis.run_analysis(source, self.store, member.name, options, pool, observer, self.stop)
+
+    def _done(self, member: Member, outcome: Outcome, seconds: float) -> MemberOutcome:
+        from trajsvc.run import open as open_stored
+
+        states: dict[str, State] = {"unchanged": "unchanged", "appended": "appended"}
+        return MemberOutcome(
+            member.name,
+            states.get(outcome.action, "done"),
+            checkpoints=len(open_stored(self.store, outcome.name).steps),
+            new=len(outcome.new_steps),
+            left_out=len(outcome.left_out),
+            seconds=seconds,
+        )
+
+
+def options_of(family: Family, member: Member, given: Mapping[str, Any]) -> Options:
+    """The options of a member's analysis: the command line's, else its own, else the family's, else the settings'.
+
+    Raises UsageError (``bad-size``, ``bad-share``, ``bad-precision``).
+    """
+    chosen = family.options(member)
+    memory = given.get("memory", chosen.memory)
+    return make_options(
+        memory=None if memory is None else str(memory),
+        preview=None if chosen.preview is None else str(chosen.preview),
+        rules=None,
+        steps=chosen.steps,
+        copy=chosen.keep_copy,
+        precision=chosen.precision,
+        skip_damaged=chosen.skip_damaged,
+        threads=given.get("threads"),
+        device=given.get("device"),
+    )
+
+
+def failed(name: str, error: Exception, seconds: float) -> MemberOutcome:
+    """The outcome of a member that ended in ``error``."""
+    if os.environ.get("TRAJSVC_DEBUG", "") not in ("", "0"):
+        import traceback
+
+        traceback.print_exception(error)
+    if not isinstance(error, TrajsvcError):
+        said = f"{type(error).__name__}: {error}"
+        hint = "This was not foreseen: TRAJSVC_DEBUG=1 shows where it happened."
+        return MemberOutcome(name, "failed", seconds=seconds, kind="unexpected", error=said, hint=hint)
+    said = str(error).removesuffix(f"\n{error.hint}") if error.hint else str(error)
+    again = error.outcome.exit_code == EXIT_TRY_AGAIN
+    return MemberOutcome(
+        name, "failed", seconds=seconds, kind=error.kind, error=said, hint=error.hint or None, again=again
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``batch`` to ``app``."""
+    app.command("batch", epilog=EPILOG)(batch)
+
+
+def batch(
+    file: Annotated[Path, typer.Argument(metavar="FAMILY.toml", help="The family: its name and its runs.")],
+    store: StoreOption = None,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="NAME,…", help="These members, separated by commas.")
+    ] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry/--no-retry", help="Try members once more at the end whose error may pass.")
+    ] = True,
+    server: Annotated[
+        str | None,
+        typer.Option("--server", metavar="URL", help="Have a server do it: all members are submitted at once."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done; nothing is read or written.")
+    ] = False,
+    memory: MemoryOption = None,
+    threads: ThreadsOption = None,
+    device: DeviceOption = None,
+    form: FormatOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Analyse a family of runs, one after another, and keep the family in the store."""
+    from trajsvc.family import load_family, save_family
+    from trajsvc.run import default_store
+
+    kind = choose(form, None, ())
+    family = load_family(file)
+    root = store or default_store()
+    members = chosen_members(family, only)
+    given = {"memory": memory, "threads": threads, "device": device}
+    for member in members:
+        options_of(family, member, {k: v for k, v in given.items() if v is not None})
+    if dry_run:
+        return _show_plan(family, members, root, kind)
+    with stop_on_interrupt() as stop:
+        runner: MemberRunner
+        if server is not None:
+            from trajsvc.cli.batch_server import ServerRunner
+            from trajsvc.client import Client
+
+            runner = ServerRunner(family, Client(server), stop, given, members)
+        else:
+            save_family(root, family)
+            runner = EmbeddedRunner(family, root, stop, given, quiet=quiet or kind != "human")
+        outcomes = run_members(members, runner, stop.is_set, retry=retry, say=_sayer(len(members), quiet))
+    _show_outcomes(family, outcomes, server or str(root), kind)
+    if stop.is_set() and any(o.state in ("stopped", "not begun") for o in outcomes):
+        errors_console().print("stopped; the same command resumes where it was", highlight=False)
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if not quiet and kind == "human":
+        where = f"--server {server}" if server else f"--store {root}"
+        errors_console().print(
+            f"compare them: trajsvc compare --family {family.name} {where}", markup=False, highlight=False
+        )
+    if code := exit_code(outcomes):
+        raise typer.Exit(code)
+    return None
+
+
+def chosen_members(family: Family, only: str | None) -> list[Member]:
+    """The members named in ``only``, in the family's order; all without it.
+
+    Raises NotFound (``member-not-found``) and UsageError (``no-members``).
+    """
+    if only is None:
+        return list(family.runs)
+    wanted = {family.member(name).name for name in (part.strip() for part in only.split(",")) if name}
+    if not wanted:
+        raise UsageError("no-members", "--only names no member", hint=f"Say --only {family.runs[0].name}, for example.")
+    return [member for member in family.runs if member.name in wanted]
+
+
+def run_members(
+    members: Sequence[Member],
+    runner: MemberRunner,
+    stopped: Callable[[], bool],
+    *,
+    retry: bool,
+    say: Callable[[int, MemberOutcome], None],
+) -> list[MemberOutcome]:
+    """Every member's outcome, in order. ``say`` hears of each as it ends, with its number from 1; when ``stopped``, the rest is
+    not begun. With ``retry``, members whose error may pass are tried once more after the others."""
+    outcomes = [MemberOutcome(member.name, "not begun") for member in members]
+    turns = list(range(len(members)))
+    for last in (not retry, True):
+        for k in turns:
+            if stopped():
+                return outcomes
+            outcomes[k] = runner.run(members[k])
+            say(k + 1, outcomes[k])
+        turns = [k for k in turns if outcomes[k].again]
+        if last or not turns:
+            break
+    return outcomes
+
+
+def exit_code(outcomes: Sequence[MemberOutcome]) -> int:
+    """0 all well; 3 when some failed or left checkpoints out; 1 when all failed."""
+    bad = sum(o.state == "failed" for o in outcomes)
+    if outcomes and bad == len(outcomes):
+        return EXIT_FAILED
+    return EXIT_PARTLY if bad or any(o.left_out for o in outcomes) else 0
+
+
+def _sayer(count: int, quiet: bool) -> Callable[[int, MemberOutcome], None]:
+    """Writes a line for every member on stderr; with ``quiet`` only for those that failed."""
+
+    def say(number: int, outcome: MemberOutcome) -> None:
+        if quiet and outcome.state != "failed":
+            return
+        what = f"{outcome.kind}: {printable(outcome.error)}" if outcome.state == "failed" else _counts(outcome)
+        line = f"[{number}/{count}] {outcome.member}: {outcome.state}{', ' * bool(what)}{what}, {outcome.seconds or 0:.1f} s"
+        errors_console().print(line, style=STYLES.get(outcome.state), markup=False, highlight=False)
+
+    return say
+
+
+def _counts(outcome: MemberOutcome) -> str:
+    told = [(outcome.checkpoints, "checkpoints"), (outcome.new, "new"), (outcome.left_out, "left out")]
+    return ", ".join(f"{count} {what}" for count, what in told if count)
+
+
+def _show_outcomes(family: Family, outcomes: Sequence[MemberOutcome], store: str, kind: str) -> None:
+    """The table of the members' states, and below it what went wrong and what to do."""
+    from trajsvc.cli.show import new_table
+
+    rows = [asdict(outcome) for outcome in outcomes]
+    if kind == "json":
+        return emit(json_text({"family": family.name, "store": store, "members": rows}), None)
+    if kind == "csv":
+        return emit(csv_rows(rows, [f.name for f in fields(MemberOutcome)]), None)
+    table = new_table(["member", "state", ">checkpoints", ">new", ">left out", ">seconds", "error"])
+    for o in outcomes:
+        counts = ["" if n is None else str(n) for n in (o.checkpoints, o.new, o.left_out)]
+        style = STYLES.get(o.state)
+        state = f"[{style}]{o.state}[/{style}]" if style else o.state
+        table.add_row(
+            safe(o.member), state, *counts, "" if o.seconds is None else f"{o.seconds:.1f}", safe(o.kind or "")
+        )
+    console = results_console()
+    console.print(table)
+    for o in outcomes:
+        if o.state == "failed":
+            console.print(f"\n{o.member}: {printable(o.error)}", markup=False, highlight=False, soft_wrap=True)
+            if o.hint:
+                console.print(printable(o.hint), markup=False, highlight=False, soft_wrap=True)
+    return None
+
+
+def _show_plan(family: Family, members: Sequence[Member], store: Path, kind: str) -> None:
+    """What would be done with every member."""
+    from trajsvc.cli.show import new_table
+    from trajsvc.run import names
+
+    stored = set(names(store))
+    rows: list[dict[str, Any]] = [
+        {
+            "member": m.name, "source": m.source, "size": m.size, "seed": m.seed,
+            "hyperparameters": dict(m.hyperparameters), "options": family.options(m).given(), "stored": m.name in stored,
+        }
+        for m in members
+    ]  # fmt: skip
+    if kind == "json":
+        return emit(json_text({"family": family.name, "store": str(store), "members": rows}), None)
+    if kind == "csv":
+        flat = [{**r, "hyperparameters": _pairs(r["hyperparameters"]), "options": _pairs(r["options"])} for r in rows]
+        return emit(csv_rows(flat, list(rows[0])), None)
+    table = new_table(["member", "source", ">size", ">seed", "hyperparameters", "options", "stored"])
+    for row in rows:
+        told = ["" if row[n] is None else f"{row[n]:,}" for n in ("size", "seed")]
+        table.add_row(
+            safe(row["member"]),
+            safe(row["source"]),
+            *told,
+            safe(_pairs(row["hyperparameters"])),
+            safe(_pairs(row["options"])),
+            "yes" if row["stored"] else "no",
+        )
+    console = results_console()
+    console.print(table)
+    console.print(f"\nfamily {family.name}, store {store}; nothing was read or written", markup=False, highlight=False)
+    return None
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in values.items())

@@ -1,0 +1,399 @@
+"""``trajsvc serve`` and the processes that it starts, each of which can also be started by itself: ``api``, ``runner``, ``worker``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trajsvc.cli.options import StoreOption
+from trajsvc.cli.output import errors_console, results_console, safe
+from trajsvc.errors import UsageError
+
+if TYPE_CHECKING:
+    from trajsvc.settings import ServiceSettings
+
+SERVICE = "Service"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+DRAIN = 30.0
+NICE = 10
+
+HostOption = Annotated[
+    str, typer.Option("--host", help="Address to listen on. Beyond this machine tokens are asked for.")
+]
+PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")]
+RootOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--root", metavar="NAME=DIR", help="A folder whose checkpoints may be submitted as NAME:path. Again for more."
+    ),
+]
+RulesOption = Annotated[
+    list[str] | None,
+    typer.Option("--rules-file", metavar="NAME=FILE", help="Rules that submissions may name. Again for more."),
+]
+DatabaseOption = Annotated[
+    str | None,
+    typer.Option("--database", metavar="URL", help="postgresql://… or sqlite:///FILE. \\[jobs.db in the store]"),
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option("--scheduler", metavar="ADDRESS", help="A dask scheduler, tcp://… or tls://…; else one is started."),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="dask workers to start, where no scheduler is named. \\[one a core]"),
+]
+JobsOption = Annotated[int, typer.Option("--jobs", min=1, max=16, help="Jobs at once.")]
+HostNameOption = Annotated[
+    list[str] | None,
+    typer.Option("--host-name", metavar="NAME", help="A name that the server is reached by. Again for more."),
+]
+AuthOption = Annotated[
+    bool | None, typer.Option("--auth/--no-auth", help="Ask for tokens. \\[only where others can reach the server]")
+]
+
+SERVE_EPILOG = """Examples:
+
+  trajsvc serve --root runs=/data/checkpoints
+
+  trajsvc submit runs:my-run --server http://127.0.0.1:8000 --wait
+
+  trajsvc tokens create me && trajsvc serve --host 0.0.0.0 --host-name gpu7.lab
+
+Everything runs on this machine: SQLite, a dask cluster, the runner, the API. Stopped and started again it goes on where it was.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to ``app``."""
+    app.command("serve", epilog=SERVE_EPILOG, rich_help_panel=SERVICE)(serve)
+    app.command("api", rich_help_panel=SERVICE)(api)
+    app.command("runner", rich_help_panel=SERVICE)(runner)
+    app.command("worker", rich_help_panel=SERVICE)(worker)
+    tokens = typer.Typer(help="Access tokens of a server.", no_args_is_help=True)
+    tokens.command("create", epilog="Example:  trajsvc tokens create laptop --scope submit")(create_token)
+    tokens.command("ls")(list_tokens)
+    tokens.command("revoke")(revoke_token)
+    app.add_typer(tokens, name="tokens", rich_help_panel=SERVICE)
+
+
+def serve(
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
+    store: StoreOption = None,
+    root: RootOption = None,
+    rules_file: RulesOption = None,
+    database: DatabaseOption = None,
+    scheduler: SchedulerOption = None,
+    workers: WorkersOption = None,
+    jobs: JobsOption = 1,
+    host_name: HostNameOption = None,
+    auth: AuthOption = None,
+) -> None:
+    """Serve runs over HTTP, and analyse what is submitted."""
+    settings = make_settings(store, root, rules_file, database, scheduler, workers, host_name, auth)
+    app, asks = make_api(settings, host)
+    environment = {**os.environ, **exported(settings)}
+    command = [sys.executable, "-m", "trajsvc", "runner", "--jobs", str(jobs)]
+    with Supervised(command, environment):
+        listen(app, host, port, settings, asks)
+
+
+def api(
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
+    store: StoreOption = None,
+    root: RootOption = None,
+    rules_file: RulesOption = None,
+    database: DatabaseOption = None,
+    host_name: HostNameOption = None,
+    auth: AuthOption = None,
+) -> None:
+    """Only the HTTP server; runners elsewhere share its database and store."""
+    settings = make_settings(store, root, rules_file, database, None, None, host_name, auth)
+    app, asks = make_api(settings, host)
+    listen(app, host, port, settings, asks)
+
+
+def runner(
+    store: StoreOption = None,
+    root: RootOption = None,
+    database: DatabaseOption = None,
+    scheduler: SchedulerOption = None,
+    workers: WorkersOption = None,
+    jobs: JobsOption = 1,
+) -> None:
+    """Only a runner: claims jobs and has them computed on dask workers."""
+    from trajsvc.jobs.database import connect
+    from trajsvc.jobs.queue import JobQueue
+    from trajsvc.jobs.records import Quota
+    from trajsvc.jobs.roots import Roots
+    from trajsvc.logs import configure
+    from workers.cluster import Cluster
+    from workers.limits import Limits, RunnerSettings
+    from workers.runner import Runner
+
+    settings = make_settings(store, root, None, database, scheduler, workers, None, None)
+    configure("runner")
+    settings.store.mkdir(parents=True, exist_ok=True)
+    queue = JobQueue(connect(settings.database_url))
+    cluster = Cluster(settings.scheduler, workers=settings.workers or settings.threads)
+    allowed = RunnerSettings(
+        settings.store.resolve(), Roots(settings.roots), settings.job_memory, Quota(running=settings.quota_running),
+        settings.patience, limits=Limits(settings.job_checkpoints, settings.job_bytes, settings.job_seconds),
+    )  # fmt: skip
+    runners = [Runner(queue, cluster, allowed) for _ in range(jobs)]
+    threads = [threading.Thread(target=r.run, name=f"trajsvc-runner-{i}") for i, r in enumerate(runners)]
+
+    def stop(*_: object) -> None:
+        for each in runners:
+            each.stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    _end_with_parent(stop)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    cluster.close()
+
+
+def worker(
+    scheduler: Annotated[str, typer.Argument(metavar="SCHEDULER", help="tcp://host:8786 or tls://…")],
+    processes: Annotated[
+        int | None, typer.Option("--processes", min=1, help="Worker processes. \\[one a core]")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="cpu, or cuda: one process a GPU, with dask-cuda.")] = "cpu",
+) -> None:
+    """Join a dask scheduler with workers of this machine. They must see the store and the data roots under the runner's paths."""
+    from trajsvc.settings import ServiceSettings
+
+    count = processes or ServiceSettings().threads
+    cpu = ["-m", "distributed.cli.dask_worker", scheduler, "--nworkers", str(count), "--nthreads", "1"]
+    gpu = ["-m", "dask_cuda.cli", "worker", scheduler, "--nthreads", "1", "--resources", "GPU=1"]
+    rest = ["--no-dashboard", "--memory-limit", "0"]
+    os.execv(sys.executable, [sys.executable, *(gpu if device.startswith("cuda") else cpu), *rest])
+
+
+def make_settings(
+    store: Path | None,
+    roots: list[str] | None,
+    rules: list[str] | None,
+    database: str | None,
+    scheduler: str | None,
+    workers: int | None,
+    hosts: list[str] | None,
+    auth: bool | None,
+) -> ServiceSettings:
+    """Settings of the service: the environment's, and above them the command line's."""
+    from trajsvc.settings import ServiceSettings
+
+    given: dict[str, Any] = {
+        "store": store, "roots": _pairs(roots), "rules_files": _pairs(rules), "database": database,
+        "scheduler": scheduler, "workers": workers, "hosts": None if hosts is None else tuple(hosts), "auth": auth,
+    }  # fmt: skip
+    settings = ServiceSettings(**{k: v for k, v in given.items() if v is not None})
+    for name, path in settings.rules_files.items():
+        if not path.is_file():
+            raise UsageError("bad-rules", f"the rules {name} ({path}) are no file", hint="Give an existing TOML file.")
+    return settings
+
+
+def _pairs(given: list[str] | None) -> dict[str, Path] | None:
+    if given is None:
+        return None
+    found = {}
+    for pair in given:
+        name, separator, path = pair.partition("=")
+        if not separator or not name or not path:
+            raise UsageError("bad-root", f"{pair!r} is not NAME=PATH", hint="For example --root runs=/data/checkpoints")
+        found[name] = Path(path).expanduser()
+    return found
+
+
+def exported(settings: ServiceSettings) -> dict[str, str]:
+    """The environment in which another process has the same settings."""
+    found = {}
+    for name, value in settings.model_dump(mode="json").items():
+        if value is not None:
+            found[f"TRAJSVC_{name.upper()}"] = value if isinstance(value, str) else json.dumps(value)
+    found["TRAJSVC_STORE"] = str(settings.store.resolve())
+    found["TRAJSVC_DATABASE"] = settings.database_url
+    found["TRAJSVC_ROOTS"] = json.dumps({k: str(v.resolve()) for k, v in settings.roots.items()})
+    return found
+
+
+def make_api(settings: ServiceSettings, host: str) -> tuple[Any, bool]:
+    """The application, and whether it asks for tokens."""
+    from threadpoolctl import threadpool_limits
+
+    from api.app import make_app, make_service
+    from trajsvc.logs import configure
+
+    reachable = host not in LOOPBACK
+    asks = settings.auth if settings.auth is not None else (reachable or bool(settings.token))
+    if reachable and not asks:
+        raise UsageError(
+            "open-server", f"a server at {host} that asks for no tokens would be open to everybody",
+            hint="Leave out --no-auth, or listen on 127.0.0.1.",
+        )  # fmt: skip
+    configure("api")
+    threadpool_limits(1)  # small matrices: threads would wait for each other more than they compute
+    service = make_service(settings, auth=asks)
+    return make_app(service, (*settings.hosts, host)), asks
+
+
+def listen(app: Any, host: str, port: int, settings: ServiceSettings, asks: bool) -> None:
+    """Serve until SIGTERM or ^C; open answers may end first."""
+    import uvicorn
+
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=10,
+            timeout_keep_alive=15,
+            server_header=False,
+            date_header=True,
+            h11_max_incomplete_event_size=2**15,
+        )
+    )
+    announce = threading.Thread(target=_announce, args=(server, host, settings, asks), daemon=True)
+    announce.start()
+    # uvicorn raises the signal that ended it once more when it is done: by then there is nothing left to do but to leave in order.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        server.run()
+    except SystemExit:  # uvicorn's way to say that it could not begin
+        if server.started:
+            raise
+    if not server.started:
+        raise UsageError("cannot-listen", f"cannot listen on {host}:{port}", hint="Is the port in use? Try --port.")
+
+
+def _announce(server: Any, host: str, settings: ServiceSettings, asks: bool) -> None:
+    while not server.started:
+        if server.should_exit:
+            return
+        time.sleep(0.02)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    shown = f"[{host}]" if ":" in host else host
+    console = errors_console()
+    console.print(f"serving http://{shown}:{port}  store {safe(str(settings.store))}", highlight=False)
+    if settings.roots:
+        console.print(f"data roots {', '.join(f'{k}={v}' for k, v in settings.roots.items())}", highlight=False)
+    if asks:
+        console.print("tokens are asked for: `trajsvc tokens create NAME` makes one", highlight=False)
+
+
+class Supervised:
+    """A process that is started again when it dies, and ends when we do."""
+
+    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+        self.command, self.environment = command, {**environment, "TRAJSVC_PARENT": str(os.getpid())}
+        self._over = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._run, name="trajsvc-supervisor", daemon=True)
+
+    def __enter__(self) -> Supervised:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(DRAIN)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self._thread.join(DRAIN)
+
+    def _run(self) -> None:
+        import structlog
+
+        log = structlog.get_logger()
+        pause = 0.5
+        while not self._over.is_set():
+            begun = time.monotonic()
+            # A session of its own: ^C reaches us alone, and we tell it to stop.
+            self._process = subprocess.Popen(self.command, env=self.environment, start_new_session=True)
+            code = self._process.wait()
+            if self._over.is_set():
+                return
+            pause = 0.5 if time.monotonic() - begun > 30 else min(30.0, pause * 2)
+            log.warning("runner-died", code=code, again_in=pause)
+            self._over.wait(pause)
+
+
+def _end_with_parent(stop: Any) -> None:
+    """Stop when the process that started us is gone, however it ended."""
+    parent = int(os.environ.get("TRAJSVC_PARENT", "0"))
+    if not parent:
+        return
+    os.nice(NICE)  # answers go before arithmetic on a machine that both share; workers inherit it
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        stop()
+
+    threading.Thread(target=watch, daemon=True, name="trajsvc-parent").start()
+
+
+def _book(store: Path | None, database: str | None) -> Any:
+    from trajsvc.jobs.database import connect
+    from trajsvc.jobs.tokens import TokenBook
+
+    settings = make_settings(store, None, None, database, None, None, None, None)
+    settings.store.mkdir(parents=True, exist_ok=True)
+    return TokenBook(connect(settings.database_url))
+
+
+def create_token(
+    name: Annotated[str, typer.Argument(help="Whose it is, or what for.")],
+    scope: Annotated[list[str] | None, typer.Option("--scope", help="read, submit or admin. \\[submit]")] = None,
+    store: StoreOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Make a token and print it: it is shown this once, and only its digest is kept."""
+    results_console().print(_book(store, database).create(name, scope or ["submit"]), markup=False, soft_wrap=True)
+
+
+def list_tokens(store: StoreOption = None, database: DatabaseOption = None) -> None:
+    """The tokens there are; their secrets are not kept."""
+    from datetime import UTC, datetime
+
+    from trajsvc.cli.show import new_table
+
+    table = new_table(["id", "name", "scopes", "created", "revoked"])
+    for token in _book(store, database).all():
+        times = [
+            datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%d %H:%M") if t else ""
+            for t in (token.created, token.revoked)
+        ]
+        table.add_row(token.id, safe(token.name), " ".join(sorted(token.scopes)), *times)
+    results_console().print(table)
+
+
+def revoke_token(
+    token: Annotated[str, typer.Argument(metavar="ID", help="The token's id, as `trajsvc tokens ls` shows it.")],
+    store: StoreOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Have a token end at once."""
+    _book(store, database).revoke(token)

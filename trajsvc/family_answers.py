@@ -1,0 +1,126 @@
+"""Answers about a family of runs: its members side by side, and what changes with depth and with size."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from storage_schema.family_wire import FamilyAnswer, FamilyDepthRow, FamilyRow, FamilySettlingRow
+from trajsvc import answers
+from trajsvc.family import Family, Member
+from trajsvc.labelled import plain
+from trajsvc.measures.registry import compute
+
+if TYPE_CHECKING:
+    from trajsvc.run import Run
+
+_NUMBERED = re.compile(r"[./][0-9]+$")
+MEMBER_MEASURES = ("mds", "relative_mds")
+
+
+def compare_family(family: Family, runs: Mapping[str, Run]) -> FamilyAnswer:
+    """The members of ``family`` in order of size, seed and name; ``runs`` holds those in the store, by the member's name."""
+    rows = [family_row(m, runs[m.name]) if m.name in runs else missing_row(m) for m in family.runs]
+    return FamilyAnswer(family=family.name, title=family.title, rows=sorted(rows, key=_order))
+
+
+def _order(row: FamilyRow) -> tuple[bool, float, bool, int, str]:
+    """By size, then seed, then name; what is not known comes last."""
+    return (row.size is None, row.size or 0, row.seed is None, row.seed or 0, row.member)
+
+
+def family_row(member: Member, run: Run) -> FamilyRow:
+    """The line of one member whose run is there."""
+    depths = relative_depths(depth_layers(run))
+    by_depth = [depth_row(run, g, depths[g]) for g in answers.attention_layers(run) if g in depths]
+    settling = [settling_row(run, group, depth) for group, depth in depths.items()]
+    known = [row.heterogeneity for row in by_depth if row.heterogeneity is not None]
+    return FamilyRow(
+        member=member.name,
+        run=run.name,
+        state="present",
+        size=run.parameters if member.size is None else member.size,
+        seed=member.seed,
+        hyperparameters=member.hyperparameters,
+        parameters=run.parameters,
+        checkpoints=len(run.steps),
+        estimate=run.estimate is not None,
+        **plain(compute(MEMBER_MEASURES, run.gram())),
+        heterogeneity=float(np.mean(known)) if known else None,
+        settling_depth_slope=slope([r.depth for r in settling], [r.settling_step for r in settling]),
+        heterogeneity_by_depth=by_depth,
+        settling_depth=settling,
+    )
+
+
+def missing_row(member: Member) -> FamilyRow:
+    """The line of a member that has not been analysed."""
+    nothing = ("run", "parameters", "checkpoints", "estimate", "mds", "relative_mds", "heterogeneity")
+    return FamilyRow(
+        member=member.name,
+        state="missing",
+        size=member.size,
+        seed=member.seed,
+        hyperparameters=member.hyperparameters,
+        **dict.fromkeys(nothing),
+        settling_depth_slope=None,
+        heterogeneity_by_depth=[],
+        settling_depth=[],
+    )
+
+
+def depth_layers(run: Run) -> list[str]:
+    """The layers that make a network's depth. Where layers have attention, the numbered ones, without what stands around them, such as
+    the norm after the last; else all."""
+    layers = run.layer_ids()
+    if not answers.attention_layers(run):
+        return layers
+    return [group for group in layers if _NUMBERED.search(group)] or layers
+
+
+def relative_depths(layers: Sequence[str]) -> dict[str, float]:
+    """Every layer's depth from 0, the first, to 1, the last; a single layer is at 0."""
+    return {group: k / max(1, len(layers) - 1) for k, group in enumerate(layers)}
+
+
+def depth_row(run: Run, group: str, depth: float) -> FamilyDepthRow:
+    """Q, K and V of one layer of ``run``."""
+    row = answers.qkv_row(run, group, None)
+    return FamilyDepthRow(
+        depth=depth,
+        layer=row.layer,
+        distance_qk=row.distance_qk,
+        distance_qv=row.distance_qv,
+        distance_kv=row.distance_kv,
+        heterogeneity=row.heterogeneity,
+    )
+
+
+def settling_row(run: Run, group: str, depth: float) -> FamilySettlingRow:
+    """Where one layer of ``run`` comes to rest, as a fraction of the run's last step; null where that step is 0."""
+    gram = run.gram(group)
+    step = plain(compute(("settling_step",), gram))["settling_step"]
+    last = int(gram.steps[-1]) if len(gram.steps) else 0
+    settled = step / last if step is not None and last > 0 else None
+    return FamilySettlingRow(depth=depth, layer=group.removeprefix("layer/"), settling_step=settled)
+
+
+def slope(at: Sequence[float], values: Sequence[float | None]) -> float | None:
+    """Least-squares slope of the defined ``values`` over ``at``; None with fewer than two, or all at one place."""
+    pairs = [(x, y) for x, y in zip(at, values, strict=True) if y is not None]
+    x = np.array([p[0] for p in pairs], dtype=np.float64)
+    y = np.array([p[1] for p in pairs], dtype=np.float64)
+    if len(pairs) < 2 or not np.ptp(x) > 0:
+        return None
+    x = x - x.mean()
+    return float(x @ (y - y.mean()) / (x @ x))
+
+
+def value_of(row: FamilyRow, by: str) -> bool | int | float | str | None:
+    """A member's size, seed or hyperparameter."""
+    if by in ("size", "seed"):
+        return row.size if by == "size" else row.seed
+    return row.hyperparameters.get(by)

@@ -1,0 +1,73 @@
+"""The figures of a family: measures against size, maps by scale, Q, K and V by depth; put together from its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from trajsvc.errors import NotFound
+from trajsvc.family_answers import value_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from storage_schema.family_wire import FamilyAnswer
+    from trajsvc.run import Run
+
+MEASURES: Final = {
+    "mds": "MDS",
+    "relative_mds": "relative MDS",
+    "heterogeneity": "Q/K/V heterogeneity",
+    "settling_depth_slope": "settling slope by depth",
+}
+
+
+def measures_of(answer: FamilyAnswer, by: str) -> Figure:
+    """MDS, relative MDS, heterogeneity and settling of the members against ``by``."""
+    from trajsvc.figures.family import family_measures_figure
+
+    rows = [row for row in answer.rows if row.state == "present"]
+    measures = {t: [getattr(r, n) for r in rows] for n, t in MEASURES.items()}
+    label = {"size": "parameters", "seed": "seed"}.get(by, by.replace("_", " "))
+    at = [value_of(row, by) for row in rows]
+    names = [row.member for row in rows]
+    return family_measures_figure(names, at, measures, label, title=answer.title or answer.family, line=by != "seed")
+
+
+def maps_of(answer: FamilyAnswer, runs: Mapping[str, Run], group: str, origin: int | None, steps: str | None) -> Figure:
+    """The maps of the members that have the group. Raises NotFound (``group-not-found``) where none has it."""
+    from trajsvc import answers
+    from trajsvc.figures import Panel
+    from trajsvc.figures.family import family_maps_figure, short_names
+
+    present = [runs[row.member] for row in answer.rows if row.member in runs]
+    having = [run for run in present if group in run.groups()] or present[:1]
+    labels = short_names([run.name for run in having])
+    panels = []
+    for run, label in zip(having, labels, strict=True):
+        found = answers.trajectory_map(run, group, origin, steps)
+        panels.append(Panel(_array(found.map), found.steps, label))
+    what = "" if group == "network" else f": {group}"
+    relative = "" if origin is None else f", relative to step {origin}"
+    return family_maps_figure(panels, title=f"{answer.title or answer.family}{what}{relative}")
+
+
+def qkv_of(answer: FamilyAnswer) -> Figure:
+    """Q, K and V of the members against relative depth. Raises NotFound (``no-attention``)."""
+    from trajsvc.figures.family import family_qkv_figure
+
+    rows = [row for row in answer.rows if row.heterogeneity_by_depth]
+    if not rows:
+        raise NotFound("no-attention", f"no member of the family {answer.family} has Q, K and V")
+    distances = [
+        _array([[d.distance_qk, d.distance_qv, d.distance_kv] for d in r.heterogeneity_by_depth]) for r in rows
+    ]
+    depths = [[d.depth for d in row.heterogeneity_by_depth] for row in rows]
+    return family_qkv_figure([r.member for r in rows], depths, distances, title=answer.title or answer.family)
+
+
+def _array(values: Any) -> Any:
+    """Lists as a float64 array, null as NaN."""
+    import numpy as np
+
+    return np.array(values, dtype=np.float64)

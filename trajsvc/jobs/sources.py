@@ -1,0 +1,93 @@
+"""What a job reads: from its spec to an open source, and what that source is now."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from trajsvc.errors import Cancelled, LimitExceeded, TryAgain
+from trajsvc.jobs.roots import Roots
+from trajsvc.jobs.spec import JobSpec
+from trajsvc.opening import open_named
+from trajsvc.sources.base import CheckpointSource, never
+from trajsvc.sources.local import LocalSource
+from trajsvc.sources.resolve import is_remote
+
+if TYPE_CHECKING:
+    from trajsvc.sources.hub.source import HubSource
+
+MOST_FILES: Final = 200_000
+ASKING: Final = 10.0
+"""seconds that a submission waits for the Hub"""
+FILES: Final = "files"
+"""the pin of a folder: a digest of its files' names, sizes and times"""
+
+
+class Deadline:
+    """Says stop once ``seconds`` have passed: somebody waits for the answer."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def __call__(self) -> bool:
+        return time.monotonic() > self._end
+
+    def missed(self) -> TryAgain:
+        """The error for a Hub that was too slow."""
+        return TryAgain("hub-slow", f"the Hub did not answer within {self.seconds:.0f} s", hint="Ask again in a while.")
+
+
+def open_job_source(spec: JobSpec, roots: Roots, store: Path, stop: Callable[[], bool] = never) -> CheckpointSource:
+    """The source of a job, a repository at the commits that it had when the job was submitted. Raises what opening it raises."""
+    if is_remote(spec.source):
+        return open_named(spec.source, store, spec.revisions, spec.commits, stop=stop, pins=spec.pins)
+    source = open_named(roots.resolve(spec.source), store, spec.revisions, spec.commits)
+    if isinstance(source, LocalSource):
+        source.shown = spec.source  # where the data root lies is the operator's matter
+    return source
+
+
+def pins_of(spec: JobSpec, roots: Roots, store: Path) -> dict[str, str]:
+    """What the source is now: of a repository its revisions' commits, of a folder a digest of its listing.
+
+    Raises NotFound, Refused, UsageError and, where the Hub does not answer, TryAgain.
+    """
+    if not is_remote(spec.source):
+        return {FILES: listing_digest(roots.resolve(spec.source))}
+    until = Deadline(ASKING)
+    source: HubSource = open_named(spec.source, store, spec.revisions, spec.commits, stop=until)  # type: ignore[assignment]
+    try:
+        return source.pins()
+    except Cancelled:
+        raise until.missed() from None
+    finally:
+        source.close()
+
+
+def listing_digest(path: Path) -> str:
+    """SHA-256 of the names, sizes and times of all files below ``path``. Raises LimitExceeded (``too-many-files``)."""
+    hasher = hashlib.sha256()
+    count = 0
+    if path.is_file():
+        status = path.stat()
+        return hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode()).hexdigest()
+    for folder, names, files in os.walk(path):
+        names.sort()
+        for name in sorted(files):
+            count += 1
+            if count > MOST_FILES:
+                raise LimitExceeded(
+                    "too-many-files", f"more than {MOST_FILES} files", hint="Name a folder further down."
+                )
+            try:
+                status = os.lstat(os.path.join(folder, name))  # noqa: PTH118 (many files)
+            except OSError:
+                continue
+            place = os.path.relpath(os.path.join(folder, name), path)  # noqa: PTH118
+            hasher.update(f"{place!r} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return hasher.hexdigest()

@@ -1,0 +1,30 @@
+"""States of a job and the kinds of work. Final states never change."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+
+class State(StrEnum):
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        return self in FINAL
+
+
+class Kind(StrEnum):
+    INGEST = "ingest"
+    """copy a source's checkpoints into the store; its Grams come with it, from a sample"""
+    TRAJECTORY = "trajectory"
+    RECOMPUTE = "recompute"
+
+
+FINAL: Final = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
+OPEN: Final = tuple(s for s in State if s not in FINAL)

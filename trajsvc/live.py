@@ -1,0 +1,60 @@
+"""A job's estimate as a run that can be read while the job runs, and is replaced by a better one until the run itself is committed.
+
+It lies in a store of its own below the store (``RunStore.live``), so that what is committed to a run is exact or was asked for as an
+estimate. Nothing depends on it: it may be missing, old or removed at any time.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from storage_schema.problems import RunMissing, StoreProblem
+from storage_schema.runstore import RunStore, StoredRun
+from trajsvc import assemble
+from trajsvc.analysis import Options, facts_of
+
+if TYPE_CHECKING:
+    from trajsvc.gram.partial import GramState
+    from trajsvc.trajectory import Trajectory
+
+
+def is_estimate(run: StoredRun) -> bool:
+    """Whether a run holds an estimate from a part of its bytes."""
+    return run.attributes.get("estimate") is not None
+
+
+def may_show(store: Path, run: str) -> bool:
+    """Whether a job's estimate of ``run`` is news: an exact run in the store is not hidden by one."""
+    try:
+        return is_estimate(RunStore(store).open(run))
+    except RunMissing:
+        return True
+    except StoreProblem:
+        return False
+
+
+def show(store: Path, run: str, trajectory: Trajectory, state: GramState, options: Options) -> float:
+    """Put the estimate from the slabs in ``state`` in the place of the last one; the share of the parameters that it is from.
+
+    The standard errors (from several Grams beside each, with replicates left out) are left out where they would take more than half of the
+    job's memory. Raises what writing to the store raises.
+    """
+    contents = assemble.run_contents(
+        run,
+        trajectory,
+        state,
+        old=None,
+        facts=facts_of(trajectory, state.plan, state, options),
+        replicates=2 * state.gram.nbytes * (1 + state.plan.replicates) <= options.memory,
+    )
+    with RunStore(store).live.writer(run) as writer:
+        writer.commit(contents, theta="drop")
+    return state.fraction
+
+
+def clear(store: Path, run: str) -> None:
+    """Remove the estimate: the run is committed, or nobody wants it any more."""
+    with suppress(StoreProblem, OSError):
+        RunStore(store).live.remove(run)

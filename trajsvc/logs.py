@@ -1,0 +1,74 @@
+"""What the service's processes log: one line an event on stderr, for people on a terminal and as JSON elsewhere, without secrets."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Final
+
+import structlog
+
+_SECRETS: Final = re.compile(
+    r"(hf_|tsv_)[A-Za-z0-9_-]{8,}|(?i:bearer)\s+[^\s\"']+|(?i:signature|x-amz-[a-z-]+|policy|key-pair-id|token)=[^&\s\"']+"
+    r"|://[^/\s:@]+:[^/\s@]+@"
+)
+REDACTED: Final = "[redacted]"
+
+
+def redact(text: str) -> str:
+    """``text`` without tokens, passwords and what makes a signed address valid."""
+    return _SECRETS.sub(REDACTED, text)
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {k: _redacted(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(v) for v in value]
+    return value
+
+
+def _without_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in event.items():
+        if name != "exc_info":
+            event[name] = _redacted(value)
+    return event
+
+
+def configure(service: str, level: int = logging.INFO) -> None:
+    """Log as ``service``: our own events and those of the libraries, through one door."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    people = sys.stderr.isatty()
+    last: list[Any] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        _without_secrets,
+        structlog.dev.ConsoleRenderer() if people else structlog.processors.JSONRenderer(default=str),
+    ]
+    if people:
+        last.remove(structlog.processors.format_exc_info)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    for noisy in ("distributed", "httpx2", "httpcore2", "alembic", "uvicorn.access", "asyncio", "tornado"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for name in ("uvicorn", "uvicorn.error", "distributed"):
+        logging.getLogger(name).handlers = []
+        logging.getLogger(name).propagate = True
+    structlog.contextvars.bind_contextvars(service=service)

@@ -1,0 +1,163 @@
+"""What an analysis would read, cost and keep, from headers alone; of a run on the Hub also what is missing and how fast it comes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from trajsvc.assemble import block_table
+from trajsvc.gram.plan import Plan
+from trajsvc.importing import contents
+from trajsvc.remote import Cost, reading_cost
+from trajsvc.sources.base import RemoteSource, Want
+from trajsvc.sources.coalesce import Stretch
+from trajsvc.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from trajsvc.analysis import Options
+    from trajsvc.gram.engine import Progress
+
+DISK_RATE = 1e9
+"""Bytes a second that a good disk gives; from the page cache the arithmetic is the limit."""
+OVERHEAD = 1.5
+"""Reading, widening and differencing take about half as long again as the products."""
+DEVICE_RATE = 5e12
+"""What a data-centre GPU does in float64 when the bus keeps up."""
+PROBE: Final = 2**25
+"""Bytes that are read to measure a rate."""
+PROBES: Final = 16
+
+
+def describe(trajectory: Trajectory, plan: Plan, options: Options, name: str | None) -> dict[str, Any]:
+    """The plan as plain values."""
+    from trajsvc.anatomy.groups import groups
+
+    rows, blocks = trajectory.rows, trajectory.anatomy.blocks
+    rate = DEVICE_RATE if options.device != "cpu" else kernel_rate(len(rows), plan.threads) / OVERHEAD
+    flops = 2.0 * len(rows) ** 2 * trajectory.parameters
+    learnt = trajectory.source.learning_rate([r.checkpoint for r in rows])
+    facts = {
+        "source": trajectory.source.uri,
+        "name": name or trajectory.source.name,
+        "formats": dict(Counter(r.checkpoint.format for r in rows)),
+        "dtypes": dict(Counter(r.dtype for r in rows)),
+        "steps": [r.step for r in rows],
+        "architecture": trajectory.anatomy.architecture,
+        "parameters": trajectory.parameters,
+        "tensors": len(trajectory.columns),
+        "blocks": len(blocks),
+        "groups": len(groups(trajectory.anatomy)),
+        "components": _components(trajectory),
+        "left_out": dict(trajectory.anatomy.left_out),
+        "excluded": [{"step": e.step, "label": e.label, "reason": e.reason} for e in trajectory.excluded],
+        "findings": [f.model_dump() for f in trajectory.findings],
+        "learning_rate": None if learnt is None else learnt.model_dump(),
+        "bytes": trajectory.bytes,
+        "slabs": len(plan.slabs),
+        "preview_bytes": sum(plan.slab_read_bytes(s) for s in plan.slabs[: plan.sample_slabs]),
+        "threads": plan.threads,
+        "memory": plan.projected_memory,
+        "seconds": flops / rate,
+        "seconds_from_disk": max(flops / rate, trajectory.bytes / DISK_RATE),
+        "store_bytes": len(blocks) * len(rows) * len(rows) * 8 + len(block_table(trajectory).name) * len(rows) * 16,
+        "copy_bytes": trajectory.bytes,
+    }
+    if trajectory.source.remote:
+        facts |= _network(trajectory, plan, cast(RemoteSource, trajectory.source), flops / rate)
+    return facts
+
+
+def _network(trajectory: Trajectory, plan: Plan, source: RemoteSource, seconds: float) -> dict[str, Any]:
+    """What a run on the Hub has, and what reading it takes in both modes."""
+    asked = source.asked()
+    whole = contents(trajectory, source)
+    files = [f for r in trajectory.rows for f in r.checkpoint.files if not f.path.endswith(".json")]
+    room = source.cache.room if source.cache is not None else 0
+    ranges, sample = reading_cost(trajectory, plan, room), reading_cost(trajectory, plan, room, sample=True)
+    once = Cost(sum(len(Stretch(c.file, 0, c.size, ()).requests()) for c in whole), sum(c.size for c in whole))
+    rate = measured_rate(trajectory, source)
+    largest = max((c.size for c in whole), default=0)
+    return {
+        "revisions": source.outline(),
+        "files": len(files),
+        "file_bytes": sum(f.size for f in files),
+        "duplicate_files": len(files) - len({f.sha256 for f in files}),
+        "duplicate_bytes": sum(f.size for f in files) - sum(c.size for c in whole),
+        "headers": {"requests": asked.requests, "bytes": asked.bytes},
+        "bytes_a_second": rate,
+        "no_copy": _mode(ranges, rate, seconds, disk=min(room, ranges.bytes))
+        | {"preview": _mode(sample, rate, 0.0, disk=min(room, sample.bytes))},
+        "copy": _mode(once, rate, 0.0, disk=trajectory.bytes + max(min(room, once.bytes), largest)),
+    }
+
+
+def _mode(cost: Cost, rate: float, computing: float, *, disk: int) -> dict[str, Any]:
+    seconds = max(computing, cost.bytes / rate) if rate else None
+    return {"requests": cost.requests, "bytes": cost.bytes, "seconds": seconds, "disk": disk}
+
+
+def measured_rate(trajectory: Trajectory, source: RemoteSource) -> float:
+    """Bytes a second over the network, from reading the beginning of the largest tensor of some checkpoints, several at once: ``PROBE``
+    bytes, or a fiftieth of a small run."""
+    probe = min(PROBE, max(2**18, trajectory.bytes // 50))
+    column = max(range(len(trajectory.columns)), key=lambda c: trajectory.columns[c].size)
+    places = [r.entries[column] for r in trajectory.rows[:: max(1, len(trajectory.rows) // PROBES)]][:PROBES]
+    share = [min(probe // len(places), e.storage_nbytes or 0) for e in places]
+    wanted = [Want(e.file, e.offset, (memoryview(bytearray(n)),)) for e, n in zip(places, share, strict=True) if n]
+    begun = time.perf_counter()
+    source.read_many(wanted)
+    took = time.perf_counter() - begun
+    return sum(w.nbytes for w in wanted) / took if wanted and took > 0 else 0.0
+
+
+def _components(trajectory: Trajectory) -> dict[str, int]:
+    count: Counter[str] = Counter()
+    for block in trajectory.anatomy.blocks:
+        count[block.component or "other"] += block.size
+    return dict(count.most_common())
+
+
+def kernel_rate(rows: int, threads: int) -> float:
+    """2 T² P flops a second that this machine's kernel does, from a tenth of a second of multiplying."""
+    import numpy as np
+
+    from trajsvc.gram.engine import one_blas_thread
+    from trajsvc.gram.kernel import inner_products
+    from trajsvc.gram.plan import chunk_width
+
+    width = chunk_width(rows)
+    work = np.random.default_rng(0).standard_normal((rows, width), dtype=np.float32)
+    with one_blas_thread():
+        inner_products(work, rows)
+        begun, rounds = time.perf_counter(), 0
+        while time.perf_counter() - begun < 0.1:
+            inner_products(work, rows)
+            rounds += 1
+        took = time.perf_counter() - begun
+    return 2.0 * rows**2 * width * rounds / took * min(threads, os.cpu_count() or 1)
+
+
+def network_mds(progress: Progress) -> tuple[float | None, float | None]:
+    """The network's MDS from the sums so far and its standard error; None where undefined, or while checkpoints are appended."""
+    import math
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from trajsvc.gram.estimate import group_replicates
+    from trajsvc.gram.jackknife import with_error
+    from trajsvc.measures.base import GroupGram
+    from trajsvc.measures.maps import mds
+
+    plan = progress.state.plan
+    if plan.new < plan.rows:
+        return None, None
+    steps, unknown = np.arange(plan.rows), np.full(plan.rows, np.nan)
+
+    def network(gram: NDArray[np.float64]) -> float:
+        return float(mds(GroupGram("network", steps, gram, 1, unknown)))
+
+    value, error = (float(v) for v in with_error(network, *group_replicates(progress.state, range(plan.blocks))))
+    return value if math.isfinite(value) else None, error if math.isfinite(error) else None

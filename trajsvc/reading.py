@@ -1,0 +1,86 @@
+"""Where an analysis takes its slabs from: files on this machine, ranges over a network, or the copy of what came over it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from storage_schema.runstore import RunWriter
+from trajsvc.copying import CopiedTheta, ThetaSink
+from trajsvc.errors import Cancelled
+from trajsvc.gram.plan import Plan
+from trajsvc.gram.slabs import RowSink, Theta
+from trajsvc.importing import Importer, Told, import_files
+from trajsvc.readahead import ReadAhead
+from trajsvc.remote import RemoteTheta
+from trajsvc.sources.base import Cache, RemoteSource
+from trajsvc.trajectory import Trajectory
+
+DEFAULT_ROOM = 2**31
+
+
+@dataclass
+class Reading:
+    """The Θ of a job and the sink for its copy; ``begin`` before the first slab, ``close`` after the last, ``clear`` when committed."""
+
+    theta: Theta
+    sink: RowSink | None = None
+    importer: Importer | None = None
+    copying: ThetaSink | None = None
+    """files of this machine are copied first, for others to read"""
+    ahead: ReadAhead | None = None
+
+    @property
+    def proved(self) -> bool:
+        """Whether the files' own digests were compared as they came: checksums of parts say nothing more."""
+        return self.importer is not None or self.copying is not None
+
+    def begin(self, told: Told, stop: threading.Event) -> None:
+        """Bring what must be there before slabs are read. Raises Cancelled when ``stop`` is set."""
+        if self.importer is not None:
+            self.importer.run(told, stop.is_set)
+        if self.copying is not None and isinstance(self.theta, CopiedTheta):
+            import_files(self.theta.trajectory, self.copying, told, stop.is_set)
+        if stop.is_set():
+            raise Cancelled
+
+    def close(self) -> None:
+        """Stop reading; what a resumed job can use stays."""
+        if self.ahead is not None:
+            self.ahead.close()
+
+    def clear(self) -> None:
+        """Drop what was kept for a resumed job."""
+        if self.ahead is not None:
+            self.ahead.clear()
+
+
+def read_from(
+    trajectory: Trajectory,
+    plan: Plan,
+    writer: RunWriter,
+    copy: ThetaSink | None,
+    *,
+    key: str,
+    preview: bool,
+    elsewhere: bool = False,
+) -> Reading:
+    """How to read ``trajectory``: with ``copy``, its rows are kept as they pass, or before where slabs are computed ``elsewhere``; of a
+    ``preview`` only the sample is read. ``key`` names the job's own files on disk."""
+    if not trajectory.source.remote:
+        if copy is not None and elsewhere:
+            return Reading(CopiedTheta(writer, trajectory), None, None, copy)
+        return Reading(trajectory, copy)
+    source = cast(RemoteSource, trajectory.source)
+    cache = source.cache
+    if copy is not None:
+        importer = Importer(trajectory, source, writer, copy, cache or Cache(Path(writer.work), DEFAULT_ROOM))
+        return Reading(CopiedTheta(writer, trajectory), importer=importer)
+    if cache is not None:
+        own = Cache(cache.folder / "windows" / writer.name / key[:16], cache.room)
+        ahead = ReadAhead(trajectory, source, plan, own, apart=preview)
+        if ahead.useful:
+            return Reading(ahead, ahead=ahead)
+    return Reading(RemoteTheta(trajectory))

@@ -1,0 +1,116 @@
+"""A run on a server that answers as a local one: it fetches Grams, which are exact, and computes every measure here."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage_schema.contents import BlockTable, CheckpointTable
+from trajsvc.client import Client
+from trajsvc.errors import NotFound
+from trajsvc.measures.base import GroupGram
+from trajsvc.run import Run
+
+if TYPE_CHECKING:
+    from storage_schema.stored import StoredRun
+
+
+class RemoteStored:
+    """What ``Run`` asks of a stored run, over HTTP."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        self.client, self.name = client, name
+        facts = client.get(f"runs/{name}")
+        self.attributes: dict[str, Any] = facts["attributes"]
+        self.digest: str = facts["digest"]
+        self.generation: int = facts["generation"]
+
+    @cached_property
+    def _rows(self) -> list[dict[str, Any]]:
+        return list(self.client.get(f"runs/{self.name}/checkpoints"))
+
+    @property
+    def checkpoint_count(self) -> int:
+        return len(self._rows)
+
+    @cached_property
+    def checkpoints(self) -> CheckpointTable:
+        import json
+
+        rows = self._rows
+        return CheckpointTable(
+            step=np.array([r["step"] for r in rows], dtype=np.int64),
+            label=tuple(r["label"] for r in rows),
+            fingerprint=tuple(r["fingerprint"] for r in rows),
+            dtype=tuple(r["dtype"] for r in rows),
+            files=tuple(json.dumps([{"path": f} for f in r["files"]]) for r in rows),
+        )
+
+    @cached_property
+    def blocks(self) -> BlockTable:
+        rows = self.client.get(f"runs/{self.name}/blocks")
+        words = {n: tuple(r[n] for r in rows) for n in ("name", "tensor", "part", "layer", "component")}
+        return BlockTable(
+            **words,
+            size=np.array([r["size"] for r in rows], dtype=np.int64),
+            offset=np.array([r["offset"] for r in rows], dtype=np.int64),
+        )
+
+    def nonfinite(self) -> NDArray[np.int64]:
+        """(1, T): 0 where the checkpoint is usable."""
+        return np.array([[0 if r["usable"] else 1 for r in self._rows]], dtype=np.int64)
+
+    def gram(self, blocks: Iterable[int] | None = None) -> NDArray[np.float64]:
+        raise NotImplementedError("a server is asked for groups")
+
+
+class RemoteRun(Run):
+    """A run on a server. Grams come once for each group; origins, steps and measures are computed here."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        self.client = client
+        stored: Any = RemoteStored(client, name)
+        typed: StoredRun = stored
+        super().__init__(name, typed)
+        weakref.finalize(self, client.close)
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]}, at {self.client.address}>"
+
+    def _whole(self, group: str) -> GroupGram:
+        found = self._grams.get(group)
+        if found is None:
+            arrays = self._fetch(group)
+            found = GroupGram(group, arrays["steps"], arrays["gram"], int(arrays["parameters"]), arrays["rounding"])
+            self._grams.put(group, found)
+            self._left_out.put(group, arrays.get("left_out"))
+        return found
+
+    def left_out(self, group: str = "network") -> NDArray[np.float64] | None:
+        if self.estimate is None:
+            return None
+        self._whole(group)
+        return self._left_out.get(group)
+
+    def _fetch(self, group: str) -> dict[str, NDArray[Any]]:
+        try:
+            return self.client.arrays(f"runs/{self.name}/gram", group=group)
+        except NotFound as error:
+            if error.kind == "run-not-found":
+                raise
+            raise NotFound("group-not-found", error.message, hint=error.hint) from None
+
+
+def open_remote(address: str, name: str) -> RemoteRun:
+    """The run ``name`` of the server at ``address``. Raises NotFound (``run-not-found``), TryAgain (``server-unreachable``)."""
+    client = Client(address)
+    try:
+        return RemoteRun(client, name)
+    except BaseException:
+        client.close()
+        raise

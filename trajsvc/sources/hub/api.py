@@ -1,0 +1,196 @@
+"""What the Hub lists: refs, files of a commit, commits of a branch, repositories of a pattern. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+from storage_schema.durable import replace_file
+from trajsvc.errors import UsageError
+from trajsvc.sources.base import never
+from trajsvc.sources.hub.asking import Asker
+from trajsvc.sources.hub.interrupt import Stop
+from trajsvc.sources.hub.limiter import Limiter, shared_limiter
+from trajsvc.sources.hub.selection import CommitInfo, RefInfo
+
+THREADS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TreeFile:
+    """A file of a commit; ``sha256`` is that of its contents where they are kept as a large file."""
+
+    path: str
+    size: int
+    blob_id: str
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """All files of a commit."""
+
+    commit: str
+    files: tuple[TreeFile, ...]
+
+
+class HubApi:
+    """Listings of one endpoint: the one given, else HF_ENDPOINT, else the Hub. Thread-safe.
+
+    Every listing raises the errors of ``problems`` (``hub-no-repository``, ``hub-no-revision``, ``hub-gated``, ``hub-unauthorized``,
+    ``hub-offline``; after ``attempts`` that failed ``hub-unreachable``, ``hub-unavailable``, ``hub-rate-limited``), and Interrupted
+    when ``stop`` says so between two requests. ``backoff`` is the first pause between attempts, in seconds.
+    """
+
+    def __init__(
+        self, endpoint: str | None = None, token: str | bool | None = None, *, limiter: Limiter | None = None, attempts: int = 6,
+        backoff: float = 0.5, stop: Stop = never,
+    ) -> None:  # fmt: skip
+        self.endpoint: str = (endpoint or _endpoint()).rstrip("/")
+        if urlsplit(self.endpoint).scheme not in ("http", "https") or not urlsplit(self.endpoint).hostname:
+            raise UsageError(
+                "bad-endpoint", "the Hub's endpoint is no http address",
+                hint="Set HF_ENDPOINT to an address such as https://huggingface.co, or unset it.",
+            )  # fmt: skip
+        self._given = token
+        self._limiter = limiter or shared_limiter(self.endpoint)
+        self._attempts, self._backoff, self.stop = attempts, backoff, stop
+
+    @cached_property
+    def token(self) -> str | None:
+        """What was given, else HF_TOKEN or the token of ``hf auth login``; None with ``token=False``. Raises UsageError (``bad-token``)."""
+        from huggingface_hub import get_token
+
+        token = self._given if isinstance(self._given, str) else None if self._given is False else get_token()
+        token = (token or "").strip() or None
+        if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
+            raise UsageError(
+                "bad-token", "the Hub's token has characters that no token has",
+                hint="Copy it again from the Hub's settings into HF_TOKEN.",
+            )  # fmt: skip
+        return token
+
+    @property
+    def signed_in(self) -> bool:
+        """Whether a token is sent."""
+        return self.token is not None
+
+    @cached_property
+    def _asker(self) -> Asker:
+        return Asker(self.endpoint, self.token, self._limiter, attempts=self._attempts, backoff=self._backoff)
+
+    def refs(self, repo: str) -> list[RefInfo]:
+        """Branches and tags, each with its commit."""
+
+        def ask() -> list[RefInfo]:
+            found, _ = self._asker.get(f"{repo}/refs", "", self.stop)
+            branches = [RefInfo(_text(r["name"]), "branch", _text(r["targetCommit"])) for r in found["branches"]]
+            return branches + [RefInfo(_text(r["name"]), "tag", _text(r["targetCommit"])) for r in found["tags"]]
+
+        return self._asker.call(repo, ask, self.stop)
+
+    def tree(self, repo: str, commit: str, *, stop: Stop | None = None) -> Tree:
+        """All files of a commit, with sizes in bytes and digests."""
+
+        stop = stop or self.stop
+
+        def ask() -> Tree:
+            path = f"{repo}/tree/{quote(commit, safe='')}"
+            rows = self._asker.pages(path, {"recursive": "true", "expand": "false"}, stop)
+            return Tree(commit, tuple(_tree_file(row) for row in rows if row["type"] == "file"))
+
+        return self._asker.call(f"{repo}@{commit[:8]}", ask, stop)
+
+    def trees_of(self, wanted: Sequence[tuple[str, str]], folder: Path | None) -> list[Tree]:
+        """The files of (repository, commit) pairs, several at once; a commit's never change, so they are kept in ``folder``.
+
+        The first that fails ends the others.
+        """
+        failed = threading.Event()
+
+        def one(pair: tuple[str, str]) -> Tree:
+            place = None if folder is None else folder / "trees" / pair[0] / f"{pair[1]}.json"
+            known = None if place is None else _kept(place, pair[1])
+            if known is None:
+                known = self.tree(*pair, stop=lambda: failed.is_set() or self.stop())
+                if place is not None:
+                    _keep(place, known)
+            return known
+
+        distinct = list(dict.fromkeys(wanted))
+        if len(distinct) < 2:
+            return [one(pair) for pair in distinct] * len(wanted)
+        pool = ThreadPoolExecutor(THREADS, thread_name_prefix="trajsvc-tree")
+        try:
+            asked = {pair: pool.submit(one, pair) for pair in distinct}
+            done, _ = wait(asked.values(), return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+            return [asked[pair].result() for pair in wanted]
+        finally:
+            failed.set()
+            pool.shutdown(cancel_futures=True)
+
+    def commits(self, repo: str, branch: str) -> list[CommitInfo]:
+        """The history of a branch, newest first."""
+
+        def ask() -> list[CommitInfo]:
+            rows = self._asker.pages(f"{repo}/commits/{quote(branch, safe='')}", {}, self.stop)
+            return [CommitInfo(_text(r["id"]), _text(r["title"]), _text(r["date"])) for r in rows]
+
+        return self._asker.call(f"{repo}@{branch}", ask, self.stop)
+
+    def repositories(self, pattern: str) -> list[str]:
+        """Ids of the models that a pattern over names (``org/name-*``) meets, in alphabetical order."""
+        org, _, name = pattern.partition("/")
+        words = name.split("*")[0].split("?")[0].split("[")[0]
+        query = {"author": org, **({"search": words} if words else {})}
+
+        def ask() -> list[str]:
+            ids = {_text(r["id"]) for r in self._asker.pages("", query, self.stop)}
+            return sorted(i for i in ids if fnmatch.fnmatchcase(i, pattern))
+
+        return self._asker.call(pattern, ask, self.stop)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
+
+
+def _tree_file(row: Mapping[str, Any]) -> TreeFile:
+    size = row["size"]
+    if not isinstance(size, int) or size < 0:
+        raise TypeError("no size")
+    large = row.get("lfs")
+    return TreeFile(_text(row["path"]), size, _text(row["oid"]), None if large is None else _text(large["oid"]))
+
+
+def _endpoint() -> str:
+    """HF_ENDPOINT as it is now: the library reads it once, when it is imported."""
+    from huggingface_hub import constants
+
+    return os.environ.get("HF_ENDPOINT") or str(constants.ENDPOINT)
+
+
+def _kept(place: Path, commit: str) -> Tree | None:
+    try:
+        rows: Any = json.loads(place.read_bytes())
+        return Tree(commit, tuple(TreeFile(*row) for row in rows))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _keep(place: Path, tree: Tree) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(place, json.dumps([[f.path, f.size, f.blob_id, f.sha256] for f in tree.files]).encode())

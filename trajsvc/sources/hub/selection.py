@@ -1,0 +1,261 @@
+"""From what a repository has to the checkpoints of a run: names become steps, one checkpoint a place. Asks nothing."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Final, Literal
+
+from storage_schema.wire import Finding
+from trajsvc.errors import NotFound, UsageError
+from trajsvc.sources.hub.families import Family, number
+from trajsvc.sources.order import in_order, place
+from trajsvc.sources.steps import Kind, StepName, parse_step
+
+CHOOSE: Final = "choose with --revisions, for example --revisions 'stage2-ingredient2-*'"
+_GROUPS: Final = ("stage", "ingredient", "tokens", "epoch")
+_COUNTS: Final[tuple[Kind, ...]] = ("step", "index", "epoch")
+"""Groups of a regular expression that may be the place on the axis, in this order."""
+_SHOWN: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class RefInfo:
+    """A branch or a tag, and the commit that it names now."""
+
+    name: str
+    kind: Literal["branch", "tag"]
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommitInfo:
+    """A commit of a branch's history."""
+
+    id: str
+    title: str
+    date: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenRevision:
+    """A checkpoint: its place on the axis of steps, the name it had, and its commit (empty where a repository is the checkpoint)."""
+
+    step: int
+    label: str
+    kind: Kind
+    commit: str
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The run's checkpoints in order, what was noticed, and what is not of the run."""
+
+    chosen: tuple[ChosenRevision, ...]
+    findings: tuple[Finding, ...] = ()
+    missing: tuple[int, ...] = ()
+    others: tuple[str, ...] = ()
+
+
+def select(
+    refs: Sequence[RefInfo], family: Family | None, *, revisions: Sequence[str] = (), pin: str | None = None
+) -> Selected:
+    """The branches that name a step, else the tags that do; with ``revisions``, the branches and tags that a pattern meets.
+
+    In a repository of a known ``family`` only the names that are spelt as the family spells them count, if there are any. A pattern is a
+    glob (``stage1-step*``) or, where it has a named group, a regular expression whose groups ``step``, ``stage``, ``ingredient``,
+    ``tokens``, ``epoch``, ``index`` say what a number is. ``pin`` is one revision; it is chosen if its name has a step.
+    Nothing is chosen where nothing names a step.
+    Raises NotFound (``no-revisions``), UsageError (``bad-pattern``), Refused (``step-conflict``).
+    """
+    if pin is not None:
+        return _pinned(refs, family, pin)
+    named = _by_patterns(refs, family, revisions) if revisions else _by_words(refs, family)
+    branches = [r for r in refs if r.kind == "branch" and r.name in named]
+    tags = [r for r in refs if r.kind == "tag" and r.name in named]
+    # A tag that names a branch's step and commit is that checkpoint once more.
+    have = {(place(named[r.name]), r.commit) for r in branches}
+    tags = [t for t in tags if (place(named[t.name]), t.commit) not in have] if revisions or not branches else []
+    run = in_order(
+        [(named[r.name], r) for r in branches + tags], "the repository", choose=CHOOSE, chosen=bool(revisions)
+    )
+    chosen = tuple(_chosen(name, ref.commit, family) for name, ref in run.items)
+    findings = list(run.findings)
+    missing: tuple[int, ...] = ()
+    if family is not None and chosen and not revisions:
+        have_steps = {c.step for c in chosen}
+        missing = tuple(s for s in family.expected if s not in have_steps)
+        if missing:
+            findings = [f for f in findings if f.kind != "gap"]
+            findings.append(_missing(family, missing))
+    others = tuple(r.name for r in refs if r.name not in named)
+    return Selected(chosen, tuple(findings), missing, others)
+
+
+def select_commits(commits: Sequence[CommitInfo], branch: str) -> Selected:
+    """The commits of a branch, oldest first, as checkpoints; ``commits`` come newest first, as the Hub lists them.
+
+    Where at least half of their titles name a step (or all of these an epoch), and always a later one, those commits are taken under
+    their steps and the rest (a README, a merge) are ``others``; else all are taken and counted. ``extra`` has ``title`` and ``date``.
+    """
+    ordered = list(reversed(commits))
+    named = [(c, n) for c in ordered if (n := _in_title(c.title)) is not None]
+    by_title = (
+        len({n.kind for _, n in named}) == 1
+        and 2 * len(named) >= len(ordered)
+        and all(a.step < b.step for (_, a), (_, b) in pairwise(named))
+    )
+    if not by_title:
+        named = [(c, StepName(i, c.title, "index")) for i, c in enumerate(ordered)]
+    chosen = tuple(
+        ChosenRevision(n.step, c.id[:12], n.kind, c.id, {"title": c.title, "date": c.date}) for c, n in named
+    )
+    taken = {c.commit for c in chosen}
+    by = "the steps in their titles" if by_title else "their order"
+    message = f"{len(chosen)} of the {len(ordered)} commits of {branch} are the checkpoints, by {by}"
+    left = tuple(f"{c.id[:12]} {c.title}" for c in ordered if c.id not in taken)
+    return Selected(chosen, (Finding(kind="commits", severity="info", message=message),), (), left)
+
+
+def select_repositories(ids: Sequence[str], pattern: str) -> Selected:
+    """Repositories that a pattern meets, a checkpoint each; the step is in what the wildcard stands for.
+
+    Raises NotFound (``no-revisions``) where none names a step.
+    """
+    capture = "".join("(.*)" if c == "*" else "(.)" if c == "?" else re.escape(c) for c in pattern)
+    items: list[tuple[StepName, str]] = []
+    others = []
+    for repo in sorted(ids):
+        match = re.fullmatch(capture, repo) if "[" not in pattern else None
+        step = _number(match.groups()[-1]) if match and match.groups() else None
+        name = parse_step(repo.split("/")[-1]) if step is None else StepName(step, repo, "step")
+        if name is None:
+            others.append(repo)
+        else:
+            items.append((StepName(name.step, repo, name.kind, name.extra), repo))
+    if not items:
+        raise NotFound(
+            "no-revisions", f"no repository that {pattern} meets names a step",
+            hint=f"It meets {_few(sorted(ids))}." if ids else "Check the spelling of the pattern.",
+        )  # fmt: skip
+    run = in_order(items, pattern, choose="choose with a narrower pattern")
+    chosen = tuple(ChosenRevision(n.step, n.label, n.kind, "", n.extra) for n, _ in run.items)
+    return Selected(chosen, tuple(run.findings), (), tuple(others))
+
+
+def _pinned(refs: Sequence[RefInfo], family: Family | None, pin: str) -> Selected:
+    ref = next((r for r in refs if r.name == pin), None)
+    name = _spelt(pin, family) or parse_step(pin)
+    others = tuple(r.name for r in refs if r.name != pin)
+    if ref is None or name is None:
+        return Selected((), (), (), others)
+    return Selected((_chosen(name, ref.commit, family),), (), (), others)
+
+
+def _chosen(name: StepName, commit: str, family: Family | None) -> ChosenRevision:
+    extra: dict[str, Any] = dict(name.extra)
+    if family is not None and family.steps_a_label != 1.0 and (true := name.step * family.steps_a_label).is_integer():
+        extra["true_step"] = int(true)
+    return ChosenRevision(name.step, name.label, name.kind, commit, extra)
+
+
+def _missing(family: Family, missing: tuple[int, ...]) -> Finding:
+    shown = ", ".join(map(str, missing[:_SHOWN])) + (" …" if len(missing) > _SHOWN else "")
+    message = f"{len(missing)} of the {len(family.expected)} checkpoints of {family.name} are not there: {shown}"
+    return Finding(kind="missing-revisions", message=message, steps=missing)
+
+
+def _spelt(name: str, family: Family | None) -> StepName | None:
+    """What the family's own spelling says of a name."""
+    if family is None or family.where != "branches":
+        return None
+    return _by_regex(name, re.compile(family.revisions))
+
+
+def _by_words(refs: Sequence[RefInfo], family: Family | None) -> dict[str, StepName]:
+    """Name → step, for the names that have one."""
+    if spelt := {r.name: n for r in refs if (n := _spelt(r.name, family))}:
+        return spelt
+    # A tag that is only a number is a version.
+    worded = (r for r in refs if r.kind == "branch" or not r.name.isdecimal())
+    return {r.name: n for r in worded if (n := parse_step(r.name))}
+
+
+def _by_patterns(refs: Sequence[RefInfo], family: Family | None, patterns: Sequence[str]) -> dict[str, StepName]:
+    """Name → step, for the names that a pattern meets. Raises NotFound where one of the patterns meets none."""
+    named: dict[str, StepName] = {}
+    for pattern in patterns:
+        regex = _regex(pattern) if "(?P<" in pattern else None
+        met = [r.name for r in refs if (regex.fullmatch(r.name) if regex else fnmatch.fnmatchcase(r.name, pattern))]
+        if not met:
+            raise _none_met(refs, pattern)
+        found = {
+            name: step
+            for name in met
+            if (step := _by_regex(name, regex) if regex else _spelt(name, family) or parse_step(name)) is not None
+        }
+        if not found and regex is None and len(met) == len(patterns) == 1:
+            found = {met[0]: StepName(0, met[0], "index")}
+        if not found:
+            raise NotFound(
+                "no-revisions", f"{pattern} meets {_few(met)}, whose names have no step",
+                hint=r"Say where it is with a regular expression: --revisions 'run-(?P<step>\d+)'.",
+            )  # fmt: skip
+        named |= {name: step for name, step in found.items() if name not in named}
+    return named
+
+
+def _regex(pattern: str) -> re.Pattern[str]:
+    hint = r"For example --revisions 'run-(?P<step>\d+)', or a glob: 'step*'."
+    try:
+        regex = re.compile(pattern)
+    except re.error as error:
+        raise UsageError("bad-pattern", f"{pattern!r} is no regular expression: {error}", hint=hint) from None
+    if not {*_COUNTS} & {*regex.groupindex}:
+        raise UsageError("bad-pattern", f"{pattern!r} has no group that is called {', '.join(_COUNTS)}", hint=hint)
+    return regex
+
+
+def _by_regex(name: str, regex: re.Pattern[str]) -> StepName | None:
+    match = regex.fullmatch(name)
+    if match is None:
+        return None
+    try:
+        numbers = {k: number(v) for k, v in match.groupdict().items() if v and k in (*_GROUPS, *_COUNTS)}
+    except ValueError:
+        return None
+    kind = next((k for k in _COUNTS if k in numbers), None)
+    if kind is None:
+        return None
+    return StepName(numbers[kind], name, kind, {k: numbers[k] for k in _GROUPS if k in numbers and k != kind})
+
+
+def _number(text: str) -> int | None:
+    try:
+        return number(text)
+    except ValueError:
+        return None
+
+
+def _in_title(title: str) -> StepName | None:
+    """``Training in progress, step 500``, ``step_1000``, ``epoch 3``."""
+    kinds: tuple[tuple[str, Kind], ...] = (("steps?|iterations?|iter|checkpoint", "step"), ("epochs?", "epoch"))
+    for words, kind in kinds:
+        found = re.search(rf"(?<![a-z])(?:{words})[\s:=_#-]*(\d+(?:\.\d+)?[kmb]?)(?![a-z0-9]|\.\d)", title.lower())
+        if found and (step := _number(found[1])) is not None:
+            return StepName(step, title, kind)
+    return None
+
+
+def _none_met(refs: Iterable[RefInfo], pattern: str) -> NotFound:
+    names = [r.name for r in refs]
+    hint = f"It has {_few(names)}." if names else "It has no branches."
+    return NotFound("no-revisions", f"no branch or tag is met by {pattern}", hint=hint)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")

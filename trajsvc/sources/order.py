@@ -1,0 +1,114 @@
+"""Checkpoints in the order of training: by stage, ingredient and step, on one axis of steps that never goes back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby, pairwise
+from typing import Any, Generic, Literal, TypeVar
+
+from storage_schema.wire import Finding
+from trajsvc.errors import Refused
+from trajsvc.sources.steps import StepName
+
+T = TypeVar("T")
+
+
+@dataclass
+class Ordered(Generic[T]):
+    """Checkpoints in order, each with its place on the axis, and what was noticed."""
+
+    items: list[tuple[StepName, T]]
+    findings: list[Finding] = field(default_factory=list)
+
+    def note(
+        self,
+        kind: str,
+        message: str,
+        steps: Sequence[int] = (),
+        severity: Literal["info", "warning"] = "info",
+        **details: Any,
+    ) -> None:
+        self.findings.append(
+            Finding(kind=kind, severity=severity, message=message, steps=tuple(steps), details=details)
+        )
+
+
+def in_order(items: Sequence[tuple[StepName, T]], where: str, *, choose: str, chosen: bool = False) -> Ordered[T]:
+    """``items`` by (stage, ingredient, step).
+
+    Where a later stage does not go on from the steps of the one before but counts anew, its steps are added to the last step before it:
+    ``extra`` then keeps ``stage_step``, the count within the stage. Ingredients of a stage are alternatives: the first is taken and the
+    others left out with a finding, unless the user has ``chosen`` by name. ``choose`` says how to choose.
+    Raises Refused (``step-conflict``) for two checkpoints in one place.
+    """
+    ordered = sorted(items, key=lambda item: place(item[0]))
+    stages = {key: list(group) for key, group in groupby(ordered, key=lambda item: place(item[0])[:2])}
+    found: Ordered[T] = Ordered([])
+    taken: dict[int, int] = {}
+    for (stage, ingredient), group in stages.items():
+        if taken.setdefault(stage, ingredient) != ingredient:
+            if chosen:
+                raise _conflict(
+                    f"ingredients {taken[stage]} and {ingredient} of stage {stage} are alternatives, not one path",
+                    where,
+                    choose,
+                )
+            found.note(
+                "other-ingredients",
+                f"{where}: {len(group)} checkpoints of stage {stage}, ingredient {ingredient} are another path and are left out; {choose}",
+                labels=[name.label for name, _ in group][:20],
+            )
+            continue
+        for (one, _), (other, _) in pairwise(group):
+            if one.step == other.step:
+                raise _conflict(f"{one.label} and {other.label} are both step {one.step}", where, choose)
+        _add_stage(found, group, where)
+    _note_kinds(found, where)
+    _note_gaps(found, where)
+    return found
+
+
+def place(name: StepName) -> tuple[int, int, int]:
+    """Stage, ingredient and step: what a run is ordered by."""
+    return name.extra.get("stage", 0), name.extra.get("ingredient", 0), name.step
+
+
+def _add_stage(found: Ordered[T], group: Sequence[tuple[StepName, T]], where: str) -> None:
+    last = found.items[-1][0].step if found.items else -1
+    first = group[0][0]
+    if first.step > last:
+        found.items += group
+        return
+    for name, item in group:
+        found.items.append((replace(name, step=name.step + last, extra={**name.extra, "stage_step": name.step}), item))
+    if found.items[-len(group)][0].step == last:  # a stage that begins with its step 0 begins where the last one ended
+        ended = found.items[-len(group) - 1][0].label
+        found.note(
+            "stage-start", f"{where}: {first.label} is the start of a stage that {ended} ends; it is left out", [last]
+        )
+        del found.items[-len(group)]
+    found.note("stage-steps", f"{where}: from {first.label} on steps are counted anew; {last} is added to them", [last])
+
+
+def _note_kinds(found: Ordered[Any], where: str) -> None:
+    kinds = {name.kind for name, _ in found.items}
+    if len(kinds) > 1:
+        words = " and others ".join(sorted(kinds))
+        found.note("step-order", f"{where}: some names count {words}s; they are ordered as numbers", severity="warning")
+
+
+def _note_gaps(found: Ordered[Any], where: str) -> None:
+    """Evenly spaced steps with one missing: ``… 1000, 2000, 4000, 5000 …``."""
+    steps = [name.step for name, _ in found.items]
+    jumps = [b - a for a, b in pairwise(steps)]
+    for i in range(1, len(jumps) - 1):
+        before, jump, after = jumps[i - 1 : i + 2]
+        if before == after and jump > before and jump % before == 0:
+            found.note(
+                "gap", f"{where}: between steps {steps[i]} and {steps[i + 1]} others may be missing", steps[i : i + 2]
+            )
+
+
+def _conflict(what: str, where: str, choose: str) -> Refused:
+    return Refused("step-conflict", f"{where}: {what}", hint=f"{choose[:1].upper()}{choose[1:]}.", file=where)

@@ -1,0 +1,112 @@
+"""The headers of one checkpoint, whatever its format and wherever its files lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from storage_schema.wire import Finding
+from trajsvc.errors import TrajsvcError
+from trajsvc.sources.base import CheckpointTensors, TensorEntry
+from trajsvc.sources.dcp import METADATA, read_dcp
+from trajsvc.sources.files import Region
+from trajsvc.sources.jsonfile import read_object
+from trajsvc.sources.layout import Weights
+from trajsvc.sources.listing import Found
+from trajsvc.sources.names import strip_wrappers
+from trajsvc.sources.safetensors import read_header
+from trajsvc.sources.shards import complete_set, merge, missing_shard, read_index, stale_shards
+from trajsvc.sources.torch_state import TorchHeader, read_torch
+
+CONFIG: Final = "config.json"
+
+Tensors = dict[str, TensorEntry]
+
+
+class FileAccess(Protocol):
+    """Files by path, whose parts are read as regions."""
+
+    def region(self, path: str) -> Region: ...
+    def exists(self, path: str) -> bool: ...
+
+
+@dataclass
+class _Read:
+    tensors: Tensors
+    left_out: dict[str, str] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    lightning: bool = False
+
+
+def read_checkpoint(
+    files: FileAccess, found: Found, torch: Callable[[str], TorchHeader] | None = None
+) -> CheckpointTensors:
+    """Headers of the checkpoint ``found``, wrappers' prefixes removed from the names. ``torch`` reads a torch file's header where the
+    caller keeps some. Raises Damaged, Refused, NotFound, TryAgain; each knows the step."""
+    if found.problem is not None:
+        raise found.problem
+    step = found.name.step
+    try:
+        read = _read(files, found.weights, torch or (lambda path: read_torch(files.region(path))))
+    except TrajsvcError as error:
+        raise error.about(step=step) from None
+    first = f"{found.weights.folder}/{found.weights.files[0]}"
+    names = strip_wrappers(list(read.tensors), lightning=read.lightning, file=first)
+    config, problems = _config(files, found.config_folders)
+    noted = (f.model_copy(update={"steps": (step,)}) for f in (*read.findings, *problems))
+    return CheckpointTensors({names[n]: e for n, e in read.tensors.items()}, config, read.left_out, tuple(noted))
+
+
+def _read(files: FileAccess, weights: Weights, torch: Callable[[str], TorchHeader]) -> _Read:
+    folder = weights.folder
+    if weights.format == "distcp":
+        tensors, left_out = read_dcp(files.region(f"{folder}/{METADATA}"), lambda n: _shard(files, folder, n))
+        return _Read(tensors, left_out)
+    if weights.format.endswith("-sharded"):
+        return _sharded(files, folder, weights.files, weights.format)
+    path = f"{folder}/{weights.files[0]}"
+    if weights.format == "safetensors":
+        return _Read(_safetensors(files.region(path)))
+    header = torch(path)
+    return _Read(header.tensors, header.left_out, (), header.lightning)
+
+
+def _sharded(files: FileAccess, folder: str, names: Sequence[str], form: str) -> _Read:
+    index = None
+    if names[0].endswith(".index.json"):
+        index = read_index(files.region(f"{folder}/{names[0]}"))
+        used = list(dict.fromkeys(index.values()))
+    else:
+        used = complete_set(names, folder)
+    tensors_of: Callable[[Region], Mapping[str, TensorEntry]] = (
+        _safetensors if form.startswith("safetensors") else lambda region: read_torch(region).tensors
+    )
+    shards = {}
+    for shard in used:
+        first = next((t for t, s in (index or {}).items() if s == shard), None)
+        shards[shard] = tensors_of(_shard(files, folder, shard, first))
+    tensors, left_out = merge(index, shards, lambda shard: f"{folder}/{shard}")
+    return _Read(tensors, left_out, stale_shards(names, used, folder))
+
+
+def _shard(files: FileAccess, folder: str, name: str, tensor: str | None = None) -> Region:
+    path = f"{folder}/{name}"
+    if not files.exists(path):
+        raise missing_shard(path, tensor=tensor)
+    return files.region(path)
+
+
+def _safetensors(region: Region) -> Tensors:
+    return read_header(region).tensors
+
+
+def _config(files: FileAccess, folders: Sequence[str]) -> tuple[dict[str, Any] | None, tuple[Finding, ...]]:
+    for folder in dict.fromkeys(folders):
+        path = f"{folder}/{CONFIG}"
+        if files.exists(path):
+            try:
+                return read_object(files.region(path), "bad-config"), ()
+            except TrajsvcError as error:
+                return None, (Finding(kind="bad-config", message=f"{error.message}; it is left out"),)
+    return None, ()

@@ -1,0 +1,176 @@
+"""What a runner says of a job while it works on it: progress, estimates of the run, and no to what is beyond the limits."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from storage_schema.problems import StoreProblem
+from storage_schema.runstore import RunStore
+from trajsvc import live
+from trajsvc.analysis import DEFAULT_SAMPLE, Silent, keeps_copy, run_analysis
+from trajsvc.errors import LimitExceeded, TrajsvcError
+from trajsvc.gram.engine import Progress, ProgressCallback
+from trajsvc.jobs.options import PLAN_THREADS, options_of
+from trajsvc.jobs.queue import JobQueue
+from trajsvc.jobs.records import Lease
+from trajsvc.outlook import network_mds
+from workers.limits import RunnerSettings
+from workers.local import ThreadPool
+from workers.pulse import Pulse
+
+if TYPE_CHECKING:
+    from trajsvc.gram.partial import GramState
+    from trajsvc.gram.plan import Plan
+    from trajsvc.trajectory import Trajectory
+
+ESTIMATE_SECONDS: Final = 2.0
+"""at least, between two estimates"""
+BETWEEN: Final = 9.0
+"""times as long as an estimate took there is none: of a large run they take a tenth of the time"""
+LEAST_LEFT: Final = 3.0
+"""seconds that a job must have before it for its estimate to be worth showing"""
+LARGE: Final = 2**29
+"""bytes of a run that is sampled before it is copied: its copying alone takes long"""
+SPARE_DISK: Final = 64 * 2**20
+
+log = structlog.get_logger()
+
+
+class JobObserver(Silent):
+    """Tells a job's progress: slabs, bytes, rate, time left, the network's MDS so far with its error."""
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        lease: Lease,
+        pulse: Pulse,
+        settings: RunnerSettings,
+        device: str = "cpu",
+        halt: threading.Event | None = None,
+    ) -> None:
+        self.queue, self.lease, self.pulse, self.store = queue, lease, pulse, settings.store
+        self.limits, self.halt = settings.limits, halt or threading.Event()
+        self.options = replace(options_of(lease.job.spec), device=device)
+        self._facts: dict[str, Any] = {"device": device}
+        self._trajectory: Trajectory | None = None
+        """of which estimates are shown"""
+        self._estimate_at = 0.0
+        self._begun = time.monotonic()
+
+    def opened(self, trajectory: Trajectory) -> None:
+        rows = trajectory.rows
+        self._check("checkpoints", len(rows), self.limits.checkpoints)
+        self._check("bytes", trajectory.bytes, self.limits.bytes)
+        self._tell(
+            phase="opened", checkpoints=len(rows), parameters=trajectory.parameters,
+            architecture=trajectory.anatomy.architecture, excluded=len(trajectory.excluded),
+        )  # fmt: skip
+
+    def planned(self, trajectory: Trajectory, plan: Plan, *, appended: int) -> None:
+        self._tell(phase="computing", slabs=0, slabs_total=len(plan.slabs), bytes=0, bytes_total=plan.bytes)
+        self._reserve(trajectory, plan)
+        if plan.new == plan.rows and live.may_show(self.store, self.lease.job.run):
+            self._trajectory = trajectory
+            if trajectory.bytes >= LARGE and self._copies(trajectory):
+                self._sample(trajectory)
+
+    def _copies(self, trajectory: Trajectory) -> bool:
+        """Whether all bytes are brought to the store before the first slab."""
+        return keeps_copy(self.options) or (self.options.copy is None and trajectory.source.remote)
+
+    def _sample(self, trajectory: Trajectory) -> None:
+        """A first estimate from about a hundredth of the bytes, which are read twice."""
+        options = replace(self.options, preview=DEFAULT_SAMPLE, copy=None, recompute=True, device="cpu")
+        try:
+            outcome = run_analysis(
+                trajectory.source, RunStore(self.store).live.root, self.lease.job.run, options,
+                ThreadPool(PLAN_THREADS), _Sampling(self), self.halt,
+            )  # fmt: skip
+            self._tell(estimate=DEFAULT_SAMPLE)
+            log.info("sampled", run=outcome.name)
+        except TrajsvcError as error:  # whatever it is, the job itself meets it too, or goes on without
+            log.warning("estimate-not-shown", error=error.message)
+
+    def _reserve(self, trajectory: Trajectory, plan: Plan) -> None:
+        """Disk for what will be kept, before anything is written. Raises LimitExceeded (``disk-space``)."""
+        grams = plan.blocks * plan.rows * plan.rows * 8
+        need = 3 * grams + (trajectory.bytes if self._copies(trajectory) else 0)
+        others = self.queue.reserve(self.lease, need)
+        free = shutil.disk_usage(self.store if self.store.is_dir() else self.store.parent).free
+        if need + others + SPARE_DISK > free:
+            raise LimitExceeded(
+                "disk-space",
+                f"the job needs {need >> 20} MiB of disk, {others >> 20} MiB are reserved, {free >> 20} MiB are free",
+                hint="Submit it without a copy (copy: false), remove runs, or enlarge the store's disk.",
+            )
+
+    def _check(self, what: str, has: float, most: float) -> None:
+        """Raises LimitExceeded (``job-checkpoints``, ``job-bytes``, ``job-seconds``)."""
+        if most and has > most:
+            raise LimitExceeded(
+                f"job-{what}", f"the job takes {has:.0f} {what}; this server allows {most:.0f}",
+                hint="Choose fewer checkpoints with steps, or ask the operator.",
+            )  # fmt: skip
+
+    def copied(self, done: int, total: int) -> None:
+        self._check("seconds", time.monotonic() - self._begun, self.limits.seconds)
+        self._tell(phase="copying", copied=done, copy_total=total)
+
+    def progress(self) -> ProgressCallback:
+        return self._show
+
+    def committing(self) -> None:
+        """The fence: a runner that lost its lease commits nothing. Raises LeaseLost."""
+        self.queue.check(self.lease)
+
+    def _show(self, progress: Progress) -> None:
+        self._check("seconds", time.monotonic() - self._begun, self.limits.seconds)
+        state = progress.state
+        fresh = progress.bytes_done - progress.bytes_resumed
+        rate = fresh / progress.seconds if progress.seconds > 0 else 0.0
+        left = (progress.bytes - progress.bytes_done) / rate if rate else None
+        facts: dict[str, Any] = {
+            "phase": "computing", "slabs": state.cursor, "slabs_total": len(state.plan.slabs), "bytes": progress.bytes_done,
+            "bytes_total": progress.bytes, "rate": rate, "seconds_left": left,
+        }  # fmt: skip
+        at = time.monotonic()
+        if state.cursor >= state.plan.sample_slabs and (at > self._estimate_at or state.exact):
+            mds, error = network_mds(progress)
+            facts.update(mds=mds, mds_error=error)
+            if not state.exact and left is not None and left > LEAST_LEFT:
+                facts.update(self._show_live(state))
+            self._estimate_at = time.monotonic() + max(ESTIMATE_SECONDS, BETWEEN * (time.monotonic() - at))
+        self._tell(**facts)
+
+    def _show_live(self, state: GramState) -> dict[str, Any]:
+        """Lets the run be read as it is estimated now. A failure to do so is no failure of the job."""
+        if self._trajectory is None:
+            return {}
+        try:
+            self.queue.check(self.lease)
+            shown = live.show(self.store, self.lease.job.run, self._trajectory, state, self.options)
+        except (StoreProblem, OSError, SQLAlchemyError) as error:
+            log.warning("estimate-not-shown", error=str(error).partition("\n")[0])
+            return {}
+        return {"estimate": shown}
+
+    def _tell(self, **facts: Any) -> None:
+        self._facts.update(facts)
+        self.pulse.tell(dict(self._facts), self._facts.get("slabs"))
+
+
+class _Sampling(Silent):
+    """Watches the first estimate being made: a runner that lost its lease puts nothing in its place."""
+
+    def __init__(self, job: JobObserver) -> None:
+        self.job = job
+
+    def committing(self) -> None:
+        self.job.committing()

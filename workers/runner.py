@@ -1,0 +1,159 @@
+"""The runner: claims jobs, has their slabs computed, commits, and says how it went. Any number of them share one queue and one store."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from trajsvc import live
+from trajsvc.analysis import Outcome, run_analysis
+from trajsvc.errors import Cancelled, TrajsvcError, TryAgain
+from trajsvc.jobs.causes import cause_of
+from trajsvc.jobs.options import PLAN_THREADS
+from trajsvc.jobs.queue import JobQueue
+from trajsvc.jobs.records import Lease, LeaseLost
+from trajsvc.jobs.sources import open_job_source
+from workers.cluster import Cluster
+from workers.dask_pool import DaskPool
+from workers.limits import RunnerSettings
+from workers.observer import JobObserver
+from workers.pulse import Pulse
+
+if TYPE_CHECKING:
+    pass
+
+IDLE: Final = 0.5
+STORE_BUSY_PAUSE: Final = 5.0
+
+log = structlog.get_logger()
+
+
+class Runner:
+    """Runs one job at a time; ``run`` until ``stop`` is set, then what runs goes back to the queue with what is done kept."""
+
+    def __init__(self, queue: JobQueue, cluster: Cluster, settings: RunnerSettings, name: str | None = None) -> None:
+        self.queue, self.cluster, self.settings = queue, cluster, settings
+        self.name = name or f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident() & 0xFFFF:x}"
+        self.stop = threading.Event()
+
+    def run(self) -> None:
+        """Until ``stop``. A database that does not answer is waited for."""
+        log.info("runner-started", runner=self.name, store=str(self.settings.store))
+        while not self.stop.is_set():
+            try:
+                if not self.run_one():
+                    self.stop.wait(IDLE)
+            except SQLAlchemyError as error:
+                log.warning("database-unreachable", error=type(error).__name__)
+                self.stop.wait(2.0)
+        log.info("runner-stopped", runner=self.name)
+
+    def run_one(self) -> bool:
+        """Claim a job and work on it; False when there is none."""
+        settings = self.settings
+        lease = self.queue.claim(self.name, memory=settings.memory, quota=settings.quota, lease=settings.lease)
+        if lease is None:
+            return False
+        with structlog.contextvars.bound_contextvars(job=lease.job.id, run=lease.job.run):
+            log.info("job-started", kind=str(lease.job.kind), source=lease.job.spec.source, attempt=lease.job.attempts)
+            halt = threading.Event()
+            with Pulse(self.queue, lease, halt, every=settings.heartbeat, length=settings.lease) as pulse:
+                try:
+                    self._work(lease, pulse, halt)
+                except LeaseLost:
+                    log.warning("job-lost", why="another runner has it")
+        return True
+
+    def _work(self, lease: Lease, pulse: Pulse, halt: threading.Event) -> None:
+        over = threading.Event()
+        watcher = threading.Thread(target=self._pass_on, args=(halt, over), daemon=True, name="trajsvc-halt")
+        watcher.start()
+        try:
+            outcome = self._analyse(lease, pulse, halt)
+            pulse.beat()  # the last progress belongs to the job's events
+            self.queue.succeed(lease, self._result(outcome))
+            log.info("job-succeeded", action=outcome.action)
+        except Cancelled:
+            self._stopped(lease, pulse)
+        except LeaseLost:
+            raise
+        except TryAgain as error:
+            self._try_again(lease, error)
+        except (TrajsvcError, MemoryError) as error:
+            state = self.queue.fail(lease, cause_of(error), again=False)
+            log.warning("job-failed", state=str(state), error=str(error).partition("\n")[0])
+        except SQLAlchemyError:
+            raise  # the lease runs out, and the job is taken up again
+        except Exception as error:
+            log.exception("job-failed")
+            self.queue.fail(lease, cause_of(error), again=True)
+        finally:
+            over.set()
+
+    def _pass_on(self, halt: threading.Event, over: threading.Event) -> None:
+        """A runner that is to stop stops its job."""
+        while not over.wait(0.2):
+            if self.stop.is_set():
+                halt.set()
+                return
+
+    def _stopped(self, lease: Lease, pulse: Pulse) -> None:
+        if pulse.lost:
+            raise LeaseLost(lease.job.id)
+        if pulse.cancelled:
+            self.queue.cancelled(lease)
+            live.clear(self.settings.store, lease.job.run)
+            log.info("job-cancelled")
+        else:
+            self.queue.give_back(lease)
+            log.info("job-given-back")
+
+    def _try_again(self, lease: Lease, error: TryAgain) -> None:
+        if error.kind == "store-busy":  # its last writer has not ended yet: no fault of the job
+            self.queue.give_back(lease, waiting=error.message, pause=STORE_BUSY_PAUSE)
+            log.info("job-waits", why=error.message)
+            return
+        state = self.queue.fail(lease, cause_of(error), again=error.kind not in ("no-workers", "no-scheduler"))
+        log.warning("attempt-failed", state=str(state), error=error.message)
+
+    def _analyse(self, lease: Lease, pulse: Pulse, halt: threading.Event) -> Outcome:
+        spec, settings = lease.job.spec, self.settings
+        source = open_job_source(spec, settings.roots, settings.store, halt.is_set)
+        try:
+            device = self._device(spec.device)
+            pool = DaskPool(
+                self.cluster,
+                threads=PLAN_THREADS,
+                device=device,
+                patience=settings.patience,
+                waiting=pulse.wait_for,
+            )
+            watch = JobObserver(self.queue, lease, pulse, settings, device, halt)
+            outcome = run_analysis(source, settings.store, spec.run, watch.options, pool, watch, halt)
+            live.clear(settings.store, outcome.name)
+            return outcome
+        finally:
+            source.close()
+
+    def _device(self, wanted: str) -> str:
+        """The device of a job: where it asks for a GPU and there are only CPUs, those."""
+        try:
+            if wanted == "cpu" or self.cluster.count(wanted) or not self.cluster.count():
+                return wanted
+        except TryAgain:  # no scheduler now: the pool waits for one
+            return wanted
+        log.info("no-gpu", wanted=wanted, why="no worker has one; the job runs on CPUs")
+        return "cpu"
+
+    def _result(self, outcome: Outcome) -> dict[str, Any]:
+        return {
+            "run": outcome.name,
+            "action": outcome.action,
+            "new_steps": list(outcome.new_steps),
+            "left_out": list(outcome.left_out),
+        }
