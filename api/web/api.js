@@ -1,0 +1,212 @@
+// Where data comes from: the server's API, or what a report has inlined. Grams are kept, so that what was seen is there at once.
+
+import { qkvRow, layerRow, select } from "./gram.js";
+import { readNpz } from "./npz.js";
+import { phases as phasesOf } from "./phases.js";
+
+const inlined = document.getElementById("report-data");
+const report = inlined ? JSON.parse(inlined.textContent) : null;
+const KEPT = 256 * 2 ** 20;
+const AT_ONCE = 6;
+
+export const isReport = report !== null;
+
+export class Problem extends Error {
+  constructor(status, body) {
+    super(body.detail || body.title || `the server answered ${status}`);
+    this.status = status;
+    this.hint = body.hint || "";
+    this.type = body.type || "";
+    this.errors = body.errors || [];
+  }
+}
+
+let askToken = async () => null;
+let asking = null;
+export function onUnauthorised(ask) {
+  askToken = ask;
+}
+
+function headers(more = {}) {
+  const token = sessionStorage.getItem("trajsvc-token");
+  return token ? { ...more, authorization: `Bearer ${token}` } : more;
+}
+
+export async function ask(path, options = {}, again = true) {
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers: headers(options.headers) });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem(0, { detail: "the server cannot be reached", hint: "Is `trajsvc serve` still running? Reload to try again." });
+  }
+  if (response.ok) return response;
+  const body = await response.json().catch(() => ({}));
+  if (response.status === 401 && again) {
+    // Requests that were refused together ask once.
+    asking ??= askToken().finally(() => (asking = null));
+    const token = await asking;
+    if (token) {
+      sessionStorage.setItem("trajsvc-token", token);
+      return ask(path, options, false);
+    }
+  }
+  throw new Problem(response.status, body);
+}
+
+const json = async (path, options) => (await ask(path, options)).json();
+const post = (path, body) =>
+  json(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+const query = (values) => {
+  const given = Object.entries(values).filter(([, v]) => v !== null && v !== undefined && v !== "");
+  return given.length ? `?${new URLSearchParams(given)}` : "";
+};
+const at = (run) => `/v1/runs/${encodeURIComponent(run)}`;
+
+// Not more than a few requests at once, the latest wanted first where many are waiting.
+let open = 0;
+const waiting = [];
+async function inTurn(work) {
+  if (open >= AT_ONCE) await new Promise((go) => waiting.push(go));
+  open += 1;
+  try {
+    return await work();
+  } finally {
+    open -= 1;
+    waiting.shift()?.();
+  }
+}
+
+const grams = new Map();
+let held = 0;
+
+function keep(key, promise) {
+  grams.set(key, promise);
+  promise.then(
+    (g) => {
+      held += g.gram.byteLength;
+      for (const [old] of grams) {
+        if (held <= KEPT || old === key) break;
+        grams.get(old).then((o) => (held -= o.gram.byteLength));
+        grams.delete(old);
+      }
+    },
+    () => grams.delete(key),
+  );
+  return promise;
+}
+
+// The group's Gram at its usable checkpoints. `digest` makes a new one of a run that was appended to.
+export function gram(run, group, digest = "") {
+  const key = `${run}\n${group}\n${digest}`;
+  const known = grams.get(key);
+  if (known) {
+    grams.delete(key);
+    grams.set(key, known);
+    return known;
+  }
+  return keep(key, isReport ? Promise.resolve().then(() => unpack(group)) : inTurn(() => fetchGram(run, group)));
+}
+
+async function fetchGram(run, group) {
+  const response = await ask(`${at(run)}/gram${query({ group, f: "npz" })}`);
+  const arrays = readNpz(await response.arrayBuffer());
+  const whole = {
+    run,
+    group,
+    steps: Array.from(arrays.steps.data, Number),
+    gram: arrays.gram.data,
+    rounding: arrays.rounding.data,
+    parameters: Number(arrays.parameters.data[0]),
+  };
+  const usable = Array.from(arrays.usable.data, (u, i) => (u ? i : -1)).filter((i) => i >= 0);
+  const found = select(whole, usable);
+  if (arrays.left_out) {
+    const size = whole.steps.length ** 2;
+    found.replicates = Array.from({ length: arrays.left_out.shape[0] }, (_, r) =>
+      select({ ...whole, gram: arrays.left_out.data.subarray(r * size, (r + 1) * size) }, usable),
+    );
+  }
+  return found;
+}
+
+// A report holds the upper triangle of each Gram, float64, in base64.
+function floats(text) {
+  const raw = atob(text);
+  const out = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) out[i] = raw.charCodeAt(i);
+  return new Float64Array(out.buffer);
+}
+
+function unpack(group) {
+  const stored = report.grams[group];
+  if (!stored) throw new Problem(404, { detail: `the report does not hold ${group}`, hint: "It holds the network, its layers and their components." });
+  const T = report.steps.length;
+  const triangle = floats(stored.gram);
+  const gram = new Float64Array(T * T);
+  let at = 0;
+  for (let i = 0; i < T; i++) for (let j = i; j < T; j++) gram[i * T + j] = gram[j * T + i] = triangle[at++];
+  return { run: report.run, group, steps: report.steps, gram, rounding: floats(stored.rounding), parameters: stored.parameters };
+}
+
+const chosen = (g, range) => {
+  if (!range) return g;
+  const indices = g.steps.map((s, i) => (s >= range[0] && s <= range[1] ? i : -1)).filter((i) => i >= 0);
+  return indices.length ? select(g, indices) : g;
+};
+const spec = (range) => (range ? `${range[0]}..${range[1]}` : null);
+
+async function allPages(path) {
+  const items = [];
+  let cursor = null;
+  do {
+    const page = await json(`${path}${query({ limit: 200, cursor })}`);
+    items.push(...page.items);
+    cursor = page.next;
+  } while (cursor && items.length < 5000);
+  return items;
+}
+
+export const runs = () => (isReport ? Promise.resolve([report.answer.row]) : allPages("/v1/runs"));
+export const run = (name) => (isReport ? Promise.resolve(report.answer) : json(at(name)));
+export const summary = (name) => (isReport ? Promise.resolve(report.summary) : json(`${at(name)}/summary`));
+export const checkpoints = (name) => (isReport ? Promise.resolve(report.checkpoints) : json(`${at(name)}/checkpoints`));
+export const groups = (name) => (isReport ? Promise.resolve(report.groups) : json(`${at(name)}/groups`));
+
+export async function phases(name, group, range) {
+  if (isReport) return range ? phasesOf(chosen(await gram(name, group), range)) : (report.phases[group] ?? phasesOf(await gram(name, group)));
+  return json(`${at(name)}/phases${query({ group, steps: spec(range) })}`);
+}
+
+export async function layers(name, range) {
+  if (!isReport) return json(`${at(name)}/layers${query({ steps: spec(range) })}`);
+  const ids = report.groups.map((g) => g.id).filter((id) => /^layer\/[^/]+$/.test(id) && report.grams[id]);
+  return Promise.all(ids.map(async (id) => layerRow(chosen(await gram(name, id), range))));
+}
+
+export async function qkv(name, range) {
+  if (!isReport) return (await json(`${at(name)}/qkv${query({ steps: spec(range) })}`)).layers;
+  const ids = report.groups.map((g) => g.id).filter((id) => report.grams[`${id}/attention.q`]);
+  return Promise.all(
+    ids.map(async (id) => {
+      const parts = await Promise.all(["q", "k", "v"].map((p) => gram(name, `${id}/attention.${p}`)));
+      return qkvRow(id, ...parts.map((g) => chosen(g, range)));
+    }),
+  );
+}
+
+export const compare = (names, group) =>
+  json(`/v1/compare?${new URLSearchParams([...names.map((n) => ["run", n]), ["group", group]])}`);
+export const families = () => (isReport ? Promise.resolve([]) : json("/v1/families"));
+export const family = (name) => json(`/v1/families/${encodeURIComponent(name)}`);
+export const familyCompare = (name) => json(`/v1/families/${encodeURIComponent(name)}/compare`);
+
+export const jobs = (limit = 50) => (isReport ? Promise.resolve([]) : json(`/v1/jobs?limit=${limit}`).then((p) => p.items));
+export const jobsOf = (run, state) => json(`/v1/jobs${query({ run, state, limit: 1 })}`).then((p) => p.items);
+export const job = (id) => json(`/v1/jobs/${encodeURIComponent(id)}`);
+export const jobEvents = (id, after = 0) => json(`/v1/jobs/${encodeURIComponent(id)}/events${query({ f: "json", after: after || null })}`);
+export const plan = (body) => post("/v1/plan", body);
+export const submit = (body) => post("/v1/runs", body);
+export const recompute = (name, body) => post(`${at(name)}/recompute`, body);
+export const cancel = (id) => json(`/v1/jobs/${encodeURIComponent(id)}`, { method: "DELETE" });
+export const retry = (id) => json(`/v1/jobs/${encodeURIComponent(id)}/retry`, { method: "POST" });

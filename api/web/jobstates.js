@@ -1,0 +1,3 @@
+// States of jobs. No DOM.
+
+export const isFinal = (state) => ["succeeded", "failed", "cancelled"].includes(state);

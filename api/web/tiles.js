@@ -1,0 +1,177 @@
+// Many small maps on one scale: fetched and drawn when they come into view, one crosshair through all of them.
+
+import * as api from "./api.js";
+import { hover, onHover } from "./bus.js";
+import { scaleOf } from "./colors.js";
+import { cosine, h, number } from "./dom.js";
+import * as G from "./gram.js";
+import { nearest } from "./mapscene.js";
+import { paintCells } from "./paint.js";
+import { onTheme, theme } from "./theme.js";
+import { mapOf, within } from "./view_of.js";
+
+export class Tiles {
+  // onscale(scale): when the common scale has changed; own: a scale that was chosen by hand, or null
+  // words(row, column): what else is said of two steps
+  constructor({ root, onscale = () => {}, onread = () => {}, words = () => "" }) {
+    Object.assign(this, { root, onscale, onread, words });
+    this.tiles = new Map();
+    root.tiles = this;
+    this.observer = new IntersectionObserver(
+      (entries) => {
+        for (const entry of entries) {
+          const tile = entry.target.tile;
+          tile.visible = entry.isIntersecting;
+          if (tile.visible) this.#want(tile);
+        }
+      },
+      { rootMargin: "200px" },
+    );
+    this.ends = [onHover((what) => this.#follow(what)), onTheme(() => this.#paintAll())];
+    root.addEventListener("pointermove", (e) => this.#point(e));
+    root.addEventListener("pointerleave", () => hover(null));
+  }
+
+  destroy() {
+    this.observer.disconnect();
+    for (const end of this.ends) end();
+  }
+
+  clear() {
+    this.observer.disconnect();
+    this.tiles.clear();
+    this.sums = null;
+  }
+
+  // A link with a map; `run`, `group`, `digest` say whose.
+  tile({ run, group, digest, name, title, link, label = title ?? group }) {
+    const canvas = h("canvas", { "aria-hidden": "true" });
+    const value = h("span", { class: "v" });
+    const element = h(
+      "a",
+      { class: "tile", href: link, title: title ?? group, "data-group": group },
+      h("div", { class: "frame" }, canvas),
+      h("div", { class: "name" }, h("span", {}, name), value),
+    );
+    const tile = { run, group, digest, canvas, value, element, visible: false, name, label };
+    element.tile = tile;
+    this.tiles.set(element, tile);
+    this.observer.observe(element);
+    return element;
+  }
+
+  // Another digest of the same run: what is drawn stays until its successor is there.
+  renew(digest) {
+    for (const tile of this.tiles.values()) {
+      Object.assign(tile, { digest, asked: false });
+      if (tile.visible) this.#want(tile);
+    }
+  }
+
+  // The maps of all tiles, of those too that were never in view.
+  maps() {
+    return Promise.all([...this.tiles.values()].map(async (t) => ({
+      name: t.label, map: mapOf(within(await api.gram(t.run, t.group, t.digest), this.params), this.params),
+    })));
+  }
+
+  show(params, own) {
+    this.params = params;
+    this.own = own;
+    for (const tile of this.tiles.values()) {
+      tile.map = null;
+      if (tile.gram) this.#compute(tile);
+      else if (tile.visible) this.#want(tile);
+    }
+    this.#rescale();
+    this.#paintAll();
+  }
+
+  #compute(tile) {
+    tile.map = mapOf(within(tile.gram, this.params), this.params);
+    tile.mean = G.meanDefined(tile.map.values);
+  }
+
+  async #want(tile) {
+    if (tile.asked || !this.params) return this.#paint(tile);
+    tile.asked = true;
+    const { digest } = tile;
+    try {
+      const gram = await api.gram(tile.run, tile.group, digest);
+      if (tile.digest !== digest) return;
+      tile.gram = gram;
+    } catch (error) {
+      tile.value.textContent = "–";
+      tile.element.title = error.message;
+      tile.asked = error.status === 404;
+      return;
+    }
+    if (!this.tiles.has(tile.element)) return;
+    this.#compute(tile);
+    tile.element.dataset.digest = digest ?? "";
+    this.pending ??= requestAnimationFrame(() => {
+      this.pending = null;
+      this.#rescale();
+      this.#paintAll();
+    });
+  }
+
+  #rescale() {
+    const maps = [...this.tiles.values()].filter((t) => t.map).map((t) => t.map);
+    const scale = this.own ? this.own(scaleOf(maps)) : scaleOf(maps);
+    if (JSON.stringify(scale) === JSON.stringify(this.scale)) return;
+    this.scale = scale;
+    this.onscale(scale);
+  }
+
+  #paintAll() {
+    const begun = performance.now();
+    let count = 0;
+    for (const tile of this.tiles.values()) if (tile.visible && this.#paint(tile)) count += 1;
+    this.lastPaint = { maps: count, ms: performance.now() - begun };
+    this.root.dataset.painted = String([...this.tiles.values()].filter((t) => t.map).length);
+  }
+
+  #paint(tile) {
+    if (!tile.map || !this.scale) return false;
+    paintCells(tile.canvas, tile.map, this.scale, theme());
+    if (!this.crossing) tile.value.textContent = Number.isNaN(tile.mean) ? "undefined" : number(tile.mean, 3);
+    tile.element.setAttribute("aria-label", `${tile.label}: mean cosine ${number(tile.mean, 3)}`);
+    return true;
+  }
+
+  #point(event) {
+    const frame = event.target.closest?.(".frame");
+    const tile = frame?.closest(".tile")?.tile;
+    if (!tile?.map?.n) return;
+    const box = frame.getBoundingClientRect();
+    const cell = (p, low, size) => Math.min(tile.map.n - 1, Math.max(0, Math.floor(((p - low) / size) * tile.map.n)));
+    const column = cell(event.clientX, box.left, box.width);
+    const row = cell(event.clientY, box.top, box.height);
+    hover({ row: tile.map.steps[row], column: tile.map.steps[column], from: this, tile });
+  }
+
+  #follow(what) {
+    this.crossing = what;
+    const drawn = [...this.tiles.values()].filter((t) => t.map?.n);
+    this.root.classList.toggle("crossed", Boolean(what && drawn.length));
+    if (!what || !drawn.length) {
+      for (const tile of drawn) tile.value.textContent = Number.isNaN(tile.mean) ? "undefined" : number(tile.mean, 3);
+      this.onread(null);
+      return;
+    }
+    const { map } = what.tile ?? drawn[0];
+    const [row, column] = [nearest(map.steps, what.row ?? what.column), nearest(map.steps, what.column)];
+    this.root.style.setProperty("--cx", (column + 0.5) / map.n);
+    this.root.style.setProperty("--cy", (row + 0.5) / map.n);
+    for (const tile of drawn) {
+      if (!tile.visible) continue;
+      const m = tile.map;
+      const [r, c] = m === map ? [row, column] : [nearest(m.steps, what.row ?? what.column), nearest(m.steps, what.column)];
+      const v = m.values[r * m.n + c];
+      tile.value.textContent = Number.isNaN(v) ? "undef." : v.toFixed(3).replace("-", "−");
+    }
+    const v = map.values[row * map.n + column];
+    this.onread(what.tile ? `${what.tile.label}: ${cosine(v)} at steps ${map.steps[row]} × ${map.steps[column]}${this.words(map.steps[row], map.steps[column])}` : null);
+  }
+}

@@ -1,0 +1,188 @@
+// Two to four runs side by side, aligned by step, tokens or the fraction of training.
+
+import * as api from "../api.js";
+import { makeAxis, suited } from "../axis.js";
+import { Chart } from "../chart.js";
+import { scaleOf } from "../colors.js";
+import { VIEW_TITLES, VIEWS, adjusted, scaleControls } from "../controls.js";
+import { choice, count, csv, download, downloads, dropdown, fileName, fill, h, number } from "../dom.js";
+import * as G from "../gram.js";
+import { MapView } from "../mapview.js";
+import { tokensLine, tokensOf } from "../tokens.js";
+import { href } from "../url.js";
+import { mapOf } from "../view_of.js";
+
+const MOST = 4;
+const CURVES = [
+  ["cosine_to_final", "Cosine to the final checkpoint", "cosine", (g) => [g.steps, G.cosineToFinal(g)]],
+  ["distance_from_init", "Distance from initialisation", "norm", (g) => [g.steps, G.distanceFromInit(g)]],
+  ["update_angle", "Angle between updates", "degrees", (g) => [g.steps.slice(1, -1), G.updateAngle(g)]],
+  ["norm", "Norm", "norm", (g) => [g.steps, G.norm(g)]],
+];
+
+export async function compareView(params, context) {
+  return new CompareView(await api.runs(), params, context);
+}
+
+class CompareView {
+  constructor(all, params, { change }) {
+    Object.assign(this, { all, change });
+    this.title = "Compare";
+    this.controls = h("div", { class: "controls" });
+    this.picker = h("div", { class: "controls" });
+    this.maps = h("div", { class: "sidebyside" });
+    this.table = h("div");
+    this.curves = h("div", { class: "charts" });
+    this.status = h("div", { role: "status" });
+    this.element = h("div", { class: "compare" }, h("h1", {}, "Compare runs"), this.picker, this.controls, this.status, this.maps, this.table, h("h2", { class: "section" }, "Curves"), this.curves);
+    this.views = [];
+    this.charts = [];
+    this.runs = new Map();
+  }
+
+  destroy() {
+    this.gone = true;
+    for (const view of [...this.views, ...this.charts]) view.destroy();
+  }
+
+  async #load(name) {
+    if (!this.runs.has(name)) {
+      const [answer, groups, checkpoints] = await Promise.all([api.run(name), api.groups(name), api.checkpoints(name)]);
+      this.runs.set(name, { name, answer, groups: groups.map((g) => g.id), tokens: tokensOf(checkpoints.filter((c) => c.usable)) });
+    }
+    return this.runs.get(name);
+  }
+
+  async update(params) {
+    this.params = params;
+    const known = new Set(this.all.map((r) => r.run));
+    const names = [...new Set((params.runs ?? "").split(",").filter((n) => known.has(n)))].slice(0, MOST);
+    this.#picker(names);
+    if (names.length < 2) {
+      this.key = null;
+      this.controls.replaceChildren();
+      this.curves.replaceChildren();
+      this.maps.replaceChildren();
+      this.table.replaceChildren();
+      this.curves.previousSibling.hidden = true;
+      return fill(this.status, h("p", { class: "empty" }, this.all.length < 2 ? "There are not two runs to compare yet." : "Choose two to four runs."));
+    }
+    this.curves.previousSibling.hidden = false;
+    try {
+      const runs = await Promise.all(names.map((n) => this.#load(n)));
+      const shared = runs[0].groups.filter((g) => runs.every((r) => r.groups.includes(g)) && !g.startsWith("tensor/"));
+      const group = shared.includes(params.group) ? params.group : "network";
+      const grams = await Promise.all(runs.map((r) => api.gram(r.name, group, r.answer.digest)));
+      if (this.gone || this.params !== params) return;
+      fill(this.status);
+      this.#draw(runs, shared, group, grams);
+    } catch (error) {
+      fill(this.status, h("p", { class: "problem", role: "alert" }, error.message));
+    }
+  }
+
+  #picker(names) {
+    const set = (list) => this.change({ runs: list.join(",") }, { push: true });
+    const options = (own) => [["", "choose a run"], ...this.all.filter((r) => r.run === own || !names.includes(r.run)).map((r) => [r.run, r.run])];
+    fill(
+      this.picker,
+      Array.from({ length: Math.min(MOST, Math.max(2, names.length + (names.length >= 2 ? 1 : 0))) }, (_, i) =>
+        dropdown(`Run ${i + 1}`, options(names[i]), names[i] ?? "", (v) => {
+          const next = [...names];
+          if (v) next[i] = v;
+          else next.splice(i, 1);
+          set(next.filter(Boolean));
+        }, { class: "group" })),
+    );
+  }
+
+  #draw(runs, shared, group, grams) {
+    const { params, change } = this;
+    const hasTokens = runs.every((r) => r.tokens);
+    let align = params.align ?? "step";
+    if (align === "tokens" && !hasTokens) align = "step";
+    const to = (k) => (step) => {
+      if (align === "tokens") return runs[k].tokens.along(step);
+      return align === "fraction" ? step / grams[k].steps.at(-1) : step;
+    };
+    // back from the aligned number to the run's nearest step
+    const back = (k) => (value) => {
+      if (align === "fraction") return value * grams[k].steps.at(-1);
+      if (align === "tokens") return grams[k].steps.reduce((a, b) => (Math.abs(runs[k].tokens.along(b) - value) < Math.abs(runs[k].tokens.along(a) - value) ? b : a));
+      return value;
+    };
+    const view = params.view ?? "tm";
+    const maps = grams.map((g) => mapOf(g, { view, origin: params.origin }));
+    const scale = adjusted(scaleOf(maps), params);
+    const kind = params.axis ?? (grams.some((g) => suited(g.steps) === "index") ? "log" : "linear");
+    fill(
+      this.controls,
+      dropdown("Group", shared.map((g) => [g, g]), group, (g) => change({ group: g === "network" ? null : g }, { push: true }), { class: "group" }),
+      choice("Map", VIEWS, view, (v) => change({ view: v === "tm" ? null : v }, { push: true })),
+      choice("Align by", [["step", "step"], ["tokens", "tokens", !hasTokens], ["fraction", "fraction"]], align, (v) => change({ align: v === "step" ? null : v }, { push: true })),
+      choice("Axis", [["linear", "linear"], ["log", "log"], ["index", "index"]], kind, (axis) => change({ axis }, { push: true })),
+      scaleControls(scale, params, change),
+    );
+    const key = runs.map((r) => r.name).join();
+    if (key !== this.key) {
+      this.key = key;
+      for (const v of [...this.views, ...this.charts]) v.destroy();
+      this.views = [];
+      this.charts = [];
+      this.maps.replaceChildren();
+      this.curves.replaceChildren();
+      runs.forEach((run, k) => {
+        const mapView = new MapView({ most: 460, bar: true, name: () => fileName("compare", run.name, this.params.group ?? "network", this.params.view ?? "tm") });
+        const heading = h("h2", {}, h("a", { href: href(["run", run.name]), class: "longname", title: run.name }, run.name));
+        this.views.push(mapView);
+        mapView.note = h("p", { class: "note" });
+        this.maps.append(h("section", { class: "panel", "aria-label": run.name }, h("div", { class: "charthead" }, heading, mapView.buttons()), mapView.note, mapView.element));
+      });
+      for (const [id] of CURVES) {
+        const chart = new Chart({ name: () => fileName("compare", id) });
+        chart.element.dataset.chart = id;
+        this.charts.push(chart);
+        this.curves.append(chart.element);
+      }
+    }
+    const every = [...new Set(maps.flatMap((m, k) => m.steps.map(to(k))))].sort((a, b) => a - b);
+    const unit = { step: "step", tokens: "tokens", fraction: "fraction of training" }[align];
+    this.views.forEach((mapView, k) => {
+      mapView.link = to(k);
+      mapView.back = back(k);
+      const map = maps[k];
+      const where = map.steps.map(to(k));
+      const inner = makeAxis(where, kind, every);
+      mapView.show({ map, scale, kind, axis: inner, phases: [], title: `${runs[k].name}: ${VIEW_TITLES[view]} of ${group}`, label: unit,
+        extra: runs[k].tokens && ((r, c) => [tokensLine(runs[k].tokens, map.steps[r], map.steps[c])]) });
+      mapView.note.textContent = `${VIEW_TITLES[view]}, mean ${number(G.meanDefined(map.values), 5)}`;
+    });
+    this.#table(runs, group);
+    CURVES.forEach(([, title, yUnit, curve], i) => {
+      const series = grams.map((g, k) => {
+        const [x, y] = curve(g);
+        return { name: runs[k].name, x: x.map(to(k)), y, join: true, colour: k };
+      });
+      this.charts[i].show({ title, unit: yUnit, xlabel: unit, kind, series, follows: true, points: true });
+    });
+    this.element.dataset.ready = `${key} ${align}`;
+  }
+
+  async #table(runs, group) {
+    const names = runs.map((r) => r.name);
+    const key = `${names} ${group}`;
+    if (key === this.tableKey && this.table.childElementCount) return;
+    this.tableKey = key;
+    const { rows } = await api.compare(names, group);
+    if (this.gone || this.tableKey !== key) return;
+    const fields = [["parameters", "Parameters", count], ["checkpoints", "Checkpoints", String], ["mds", "MDS"], ["relative_mds", "Relative MDS"], ["path_length", "Path length"], ["tortuosity", "Tortuosity"], ["mean_update_angle", "Mean update angle (°)"], ["mu", "μ of updates"], ["alpha", "α of updates"], ["settling_step", "Settling step"]];
+    fill(
+      this.table,
+      h("div", { class: "charthead" }, h("h2", {}, `Numbers of ${group === "network" ? "the network" : group}`), downloads("table", [["CSV", () => download("compare.csv", csv([["run", ...fields.map(([f]) => f)], ...rows.map((r) => [r.run, ...fields.map(([f]) => r[f])])]), "text/csv")]])),
+      h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Numbers side by side" },
+        h("table", {},
+          h("thead", {}, h("tr", {}, h("td", {}), rows.map((r) => h("th", { scope: "col", class: "numeric" }, h("span", { class: "longname" }, r.run))))),
+          h("tbody", {}, fields.map(([f, title, write]) => h("tr", {}, h("th", { scope: "row" }, title), rows.map((r) => h("td", { class: "numeric" }, (write ?? ((v) => number(v, 5)))(r[f])))))))),
+    );
+  }
+}

@@ -1,0 +1,109 @@
+// Families: models that differ in size, seed or a hyperparameter, against size, and one row a member.
+
+import * as api from "../api.js";
+import { Chart } from "../chart.js";
+import { count, csv, download, downloads, fileName, fill, h, number, sortable } from "../dom.js";
+import { href } from "../url.js";
+import { scaleOf } from "../colors.js";
+import { sheetDownloads } from "../tilesheet.js";
+import { Tiles } from "../tiles.js";
+
+export async function familiesView() {
+  const rows = await api.families();
+  return {
+    title: "Families",
+    element: h(
+      "div",
+      {},
+      h("h1", {}, "Families"),
+      rows.length
+        ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Families" },
+            h("table", {},
+              h("thead", {}, h("tr", {}, ["Family", "Title", "Members", "In the store", "Missing"].map((t) => h("th", { scope: "col" }, t)))),
+              h("tbody", {}, rows.map((r) => h("tr", {}, h("th", { scope: "row" }, h("a", { href: href(["family", r.family]) }, r.family)), h("td", {}, r.title || "–"), h("td", {}, String(r.members)), h("td", {}, String(r.present)), h("td", {}, r.missing.join(", ") || "none"))))))
+        : h("div", { class: "empty" }, h("p", {}, "No families yet."), h("p", {}, "Describe one in a file and run ", h("code", {}, "trajsvc batch FAMILY.toml"), ".")),
+    ),
+    update() {},
+  };
+}
+
+export async function familyView(name, params, { change }) {
+  return new FamilyView(await api.familyCompare(name), change);
+}
+
+class FamilyView {
+  constructor(answer, change) {
+    Object.assign(this, { answer, change });
+    this.title = answer.family;
+    const present = answer.rows.filter((r) => r.state === "present");
+    this.table = h("div");
+    this.charts = [];
+    this.root = h("div", { class: "grid" });
+    this.readout = h("p", { class: "readout hint" });
+    this.tiles = new Tiles({ root: this.root, onread: (t) => (this.readout.textContent = t ?? "") });
+    this.root.append(...present.map((r) => this.tiles.tile({ run: r.run, group: "network", name: r.member, title: r.member, link: href(["run", r.run]) })));
+    const grid = h("div", { class: "charts" });
+    for (const id of ["mds-size", "heterogeneity-depth", "settling-depth"]) {
+      const chart = new Chart({ name: () => fileName(answer.family, id) });
+      chart.element.dataset.chart = id;
+      this.charts.push(chart);
+      grid.append(chart.element);
+    }
+    const names = present.map((r) => r.run).slice(0, 4);
+    this.element = h(
+      "div",
+      { class: "family" },
+      h("div", { class: "title" }, h("h1", {}, answer.family), names.length > 1 ? h("a", { class: "button", href: href(["compare"], { runs: names.join(",") }) }, `Compare ${names.length} side by side`) : null),
+      answer.title ? h("p", { class: "facts" }, answer.title) : null,
+      this.table,
+      h("div", { class: "charthead section" }, h("h2", {}, "Maps, on one scale"), present.length ? sheetDownloads("all maps", () => this.#sheet()) : null), this.readout, this.root,
+      h("h2", { class: "section" }, "Against size and depth"), grid,
+    );
+  }
+
+  destroy() {
+    this.tiles.destroy();
+    for (const chart of this.charts) chart.destroy();
+  }
+
+  async #sheet() {
+    const maps = await this.tiles.maps();
+    const { family } = this.answer;
+    return { name: fileName(family, "maps"), title: `${family}: trajectory maps of the networks`, maps, scale: scaleOf(maps.map((m) => m.map)) };
+  }
+
+  update(params) {
+    const { answer, change } = this;
+    const { rows } = answer;
+    const [key = "size", down] = (params.sort ?? "size").split(":");
+    const size = (r) => r.size ?? r.parameters;
+    const hyper = [...new Set(rows.flatMap((r) => Object.keys(r.hyperparameters)))];
+    const columns = [
+      { key: "member", title: "Member", value: (r) => r.member, cell: (r) => (r.run ? h("a", { href: href(["run", r.run]), class: "longname" }, r.member) : h("span", { class: "longname" }, r.member)) },
+      { key: "state", title: "State", value: (r) => r.state, cell: (r) => h("span", { class: `badge ${r.state === "present" ? "stored" : "warning"}` }, r.state === "present" ? (r.estimate ? "estimate" : "exact") : "not in the store") },
+      { key: "size", title: "Size", numeric: true, value: size, cell: (r) => count(size(r)) },
+      { key: "seed", title: "Seed", numeric: true, value: (r) => r.seed, cell: (r) => r.seed ?? "–" },
+      ...hyper.map((k) => ({ key: `h.${k}`, title: k, numeric: true, value: (r) => r.hyperparameters[k], cell: (r) => String(r.hyperparameters[k] ?? "–") })),
+      { key: "checkpoints", title: "Checkpoints", numeric: true, value: (r) => r.checkpoints, cell: (r) => r.checkpoints ?? "–" },
+      { key: "mds", title: "MDS", numeric: true, value: (r) => r.mds, cell: (r) => number(r.mds, 5) },
+      { key: "relative_mds", title: "Relative MDS", numeric: true, value: (r) => r.relative_mds, cell: (r) => number(r.relative_mds, 5) },
+      { key: "heterogeneity", title: "Q/K/V heterogeneity", numeric: true, value: (r) => r.heterogeneity, cell: (r) => number(r.heterogeneity) },
+      { key: "settling_depth_slope", title: "Settling over depth", note: "slope of the layers' settling (fraction of the last step) against relative depth", numeric: true, value: (r) => r.settling_depth_slope, cell: (r) => number(r.settling_depth_slope) },
+    ];
+    fill(
+      this.table,
+      h("div", { class: "charthead" }, h("span"), downloads("table", [["CSV", () => {
+        const fields = ["member", "run", "state", "size", "seed", "parameters", "checkpoints", "mds", "relative_mds", "heterogeneity", "settling_depth_slope"];
+        download(`${fileName(answer.family)}.csv`, csv([[...fields, ...hyper], ...rows.map((r) => [...fields.map((f) => r[f]), ...hyper.map((k) => r.hyperparameters[k])])]), "text/csv");
+      }]])),
+      sortable({ caption: `Members of ${answer.family}`, columns, rows, sort: [key, down === "down"], onsort: ([k, d]) => change({ sort: `${k}${d ? ":down" : ""}` }, { push: true }) }),
+    );
+    this.tiles.show({}, null);
+    const measured = rows.filter((r) => r.state === "present" && size(r));
+    const of = (field) => ({ x: measured.map(size), y: measured.map((r) => r[field] ?? NaN), join: true, dots: new Set(measured.map(size)).size < measured.length });
+    this.charts[0].show({ title: "Against size", unit: "MDS", xlabel: "parameters", kind: "log", points: true, series: [{ name: "MDS", ...of("mds") }, { name: "relative MDS", ...of("relative_mds") }] });
+    const byDepth = (list, field) => rows.filter((r) => r[list].length).map((r) => ({ name: r.member, x: r[list].map((d) => Number(d.depth.toFixed(4))), y: r[list].map((d) => d[field] ?? NaN), join: true }));
+    this.charts[1].show({ title: "Q/K/V heterogeneity over depth", unit: "distance", xlabel: "relative depth", lags: true, points: true, series: byDepth("heterogeneity_by_depth", "heterogeneity"), empty: "No member has layers with Q, K and V." });
+    this.charts[2].show({ title: "Settling over depth", unit: "fraction of the last step", xlabel: "relative depth", lags: true, points: true, series: byDepth("settling_depth", "settling_step") });
+  }
+}

@@ -1,0 +1,57 @@
+// What is known of the layers of a run, as columns of a table and as charts against depth.
+
+import { count, csv, h, number } from "../dom.js";
+
+export const COMPONENTS = [["attention.q", "Q"], ["attention.k", "K"], ["attention.v", "V"], ["attention.out", "out"], ["mlp.gate", "MLP gate"], ["mlp.in", "MLP in"], ["mlp.out", "MLP out"], ["norm", "norm"]];
+export const SCALARS = [
+  ["mds", "MDS", "1"], ["relative_mds", "relative MDS", "1"], ["path_length", "path length", "norm"], ["tortuosity", "tortuosity", "1"],
+  ["largest_update_angle", "largest update angle", "degrees"], ["settling_step", "settling step", "step"],
+  ["below_noise_floor", "updates that rounding explains", "updates"], ["parameters", "parameters", "parameters"],
+];
+
+
+export function qkvSpecs(rows) {
+  const depth = rows.map((_, i) => i);
+  const line = (name, field, more = {}) => ({ name, x: depth, y: rows.map((r) => r[field] ?? NaN), join: true, ...more });
+  const base = { xlabel: "layer", points: true, labels: rows.map((r) => r.layer) };
+  return [
+    {
+      ...base, title: "How far apart the maps of Q, K and V are", unit: "distance", min: 0, note: "1 − centred alignment of the maps: 0 for the same pattern.",
+      series: [line("Q–K", "distance_qk"), line("Q–V", "distance_qv"), line("K–V", "distance_kv"), line("mean", "heterogeneity", { faint: true, dash: [6, 4] })],
+    },
+    {
+      ...base, title: "Where Q, K and V come to rest", unit: "settling step", note: "First step from which the cosine to the final checkpoint is at least 0.9.",
+      series: [line("Q", "settling_step_q"), line("K", "settling_step_k"), line("V", "settling_step_v")],
+    },
+    { ...base, title: "MDS of Q, K and V", unit: "MDS", series: [line("Q", "mds_q"), line("K", "mds_k"), line("V", "mds_v")] },
+  ];
+}
+
+export function depthSpec(rows, field) {
+  const [, label, unit] = SCALARS.find(([id]) => id === field);
+  return {
+    title: `${label} by depth`, unit: unit === "1" ? label : unit, xlabel: "layer, in order of depth", points: true,
+    labels: rows.map((r) => r.layer),
+    series: [{ name: label, x: rows.map((_, i) => i), y: rows.map((r) => r[field] ?? NaN), join: true }],
+  };
+}
+
+export function layersTable(rows, link) {
+  const digits = (field) => ({ key: field, numeric: true, value: (r) => r[field] });
+  return [
+    { key: "layer", title: "Layer", value: (r) => rows.indexOf(r), cell: (r) => h("a", { href: link(r.group), class: "longname", title: r.group }, r.layer) },
+    { ...digits("parameters"), title: "Parameters", cell: (r) => count(r.parameters) },
+    { ...digits("mds"), title: "MDS", cell: (r) => number(r.mds, 5) },
+    { ...digits("relative_mds"), title: "Relative MDS", cell: (r) => number(r.relative_mds, 5) },
+    { ...digits("path_length"), title: "Path length", cell: (r) => number(r.path_length) },
+    { ...digits("tortuosity"), title: "Tortuosity", cell: (r) => number(r.tortuosity) },
+    { ...digits("largest_update_angle"), title: "Largest update angle (°)", cell: (r) => number(r.largest_update_angle) },
+    { ...digits("settling_step"), title: "Settling step", cell: (r) => number(r.settling_step) },
+    { ...digits("below_noise_floor"), title: "Below noise floor", note: "updates that rounding of the stored type could explain", cell: (r) => String(r.below_noise_floor) },
+  ];
+}
+
+export function layersCSV(rows) {
+  const fields = Object.keys(rows[0] ?? {});
+  return csv([fields, ...rows.map((r) => fields.map((f) => r[f]))]);
+}

@@ -1,0 +1,274 @@
+// The layers of a run: all maps on one scale, by component, Q/K/V, any scalar against depth, and a table instead of pictures.
+
+import * as api from "../api.js";
+import { Chart } from "../chart.js";
+import { scaleOf } from "../colors.js";
+import { VIEW_NOTES, VIEW_TITLES, adjusted, scaleControls, viewChoice } from "../controls.js";
+import { choice, download, downloads, dropdown, fileName, fill, h, keepingFocus, number, sortable, step as stepText, unique } from "../dom.js";
+import { medianError, errorMap } from "../estimate.js";
+import { Live } from "../live.js";
+import { barImage } from "../paint.js";
+import { sheetDownloads } from "../tilesheet.js";
+import { Tiles } from "../tiles.js";
+import { tokensLine, tokensOf } from "../tokens.js";
+import { href } from "../url.js";
+import { rangeSteps } from "../view_of.js";
+import { COMPONENTS, SCALARS, depthSpec, layersCSV, layersTable, qkvSpecs } from "./layerfacts.js";
+import { runHead } from "./runhead.js";
+
+const SHOWS = [["grid", "Grid"], ["components", "Components"], ["qkv", "Q, K, V"], ["depth", "Against depth"], ["table", "Table"]];
+export async function layersView(name, params, context) {
+  const [answer, groups] = await Promise.all([api.run(name), api.groups(name)]);
+  return new LayersView(name, answer, groups, params, context);
+}
+
+class LayersView {
+  constructor(name, answer, groups, params, { change }) {
+    Object.assign(this, { name, answer, groups, change, params });
+    this.title = `${name}: layers`;
+    const ids = groups.map((g) => g.id);
+    this.known = new Set(ids);
+    this.layers = ids.filter((id) => /^layer\/[^/]+$/.test(id));
+    this.head = h("div");
+    this.controls = h("div", { class: "controls" });
+    this.readout = h("p", { class: "readout hint", role: "status" });
+    this.body = h("div");
+    this.live = new Live(name, answer, { onanswer: (next) => this.#sharpen(next) });
+    this.element = h("div", { class: "layers" }, this.head, this.controls, this.live.element, this.body);
+    this.charts = [];
+    this.#summary();
+    this.#error();
+    api.checkpoints(name).then((found) => (this.tokens = tokensOf(found.filter((c) => c.usable))), () => {});
+  }
+
+  destroy() {
+    this.gone = true;
+    this.live.destroy();
+    this.#clear();
+  }
+
+  #clear() {
+    this.tiles?.destroy();
+    this.tiles = null;
+    for (const chart of this.charts) chart.destroy();
+    this.charts = [];
+  }
+
+  #head() {
+    keepingFocus(this.head, () => fill(this.head, runHead(this.name, this.answer, this.summary, "layers", this.params)));
+  }
+
+  #summary() {
+    const { answer } = this;
+    return api.summary(this.name).then((summary) => {
+      if (this.gone || this.answer !== answer) return;
+      this.summary = summary;
+      this.#head();
+    }, () => {});
+  }
+
+  // How sure the network's map is: what the strip says of an estimate.
+  async #error() {
+    const { digest, row } = this.answer;
+    if (!row.estimate) return;
+    const gram = await api.gram(this.name, "network", digest).catch(() => null);
+    const errors = gram && errorMap(gram, {});
+    if (!this.gone && this.answer.digest === digest) this.live.show(errors ? medianError(errors) : NaN);
+  }
+
+  // A sharper estimate, or the run itself, in the place of what is shown.
+  async #sharpen(answer) {
+    this.answer = answer;
+    this.tiles?.renew(answer.digest);
+    this.#summary();
+    this.#error();
+    try {
+      if (this.show === "qkv") await this.#qkvCharts();
+      if (this.show === "depth") await this.#depth();
+      if (this.show === "table") await this.#table();
+    } catch (error) {
+      if (error.status !== 404) throw error;
+    }
+  }
+
+  async update(params) {
+    this.params = params;
+    this.#head();
+    const hasQkv = this.layers.some((l) => this.known.has(`${l}/attention.q`));
+    const shows = SHOWS.filter(([id]) => id !== "qkv" || hasQkv);
+    const show = shows.some(([id]) => id === params.show) ? params.show : "grid";
+    const redo = show !== this.show || !this.body.childElementCount;
+    this.show = show;
+    const pictures = ["grid", "components", "qkv"].includes(show);
+    this.shows = shows;
+    this.pictures = pictures;
+    if (redo) {
+      this.#clear();
+      this.body.replaceChildren();
+      if (pictures) this.#pictures(show);
+    }
+    this.#controls(this.tiles?.scale);
+    if (this.root) this.root.style.setProperty("--tile", `${Number(params.size) || (show === "grid" ? 150 : 110)}px`);
+    if (this.tiles) this.tiles.show(params, (scale) => adjusted(scale, params));
+    if (show === "qkv") await this.#qkvCharts();
+    if (show === "depth") await this.#depth();
+    if (show === "table") await this.#table();
+  }
+
+  #controls(scale) {
+    const { params, change } = this;
+    const view = params.view ?? "tm";
+    const range = rangeSteps(params);
+    const { activeElement } = document;
+    // What somebody is typing into is left alone: nothing but the scale of an estimate can have changed.
+    if (this.drawnFor === params && this.controls.contains(activeElement) && activeElement.matches("input, select")) return;
+    this.drawnFor = params;
+    keepingFocus(this.controls, () => fill(
+      this.controls,
+      choice("Show", this.shows, this.show, (v) => change({ show: v === "grid" ? null : v }, { push: true })),
+      this.pictures ? viewChoice(params, change) : null,
+      this.pictures && view === "rtm" ? this.#origin() : null,
+      this.pictures ? this.#size() : null,
+      this.pictures && scale ? scaleControls(scale, params, change) : null,
+      this.pictures && scale ? this.#bar(scale) : null,
+      this.pictures ? sheetDownloads("all maps", () => this.#sheet()) : null,
+      range ? h("span", { class: "hint" }, `steps ${stepText(range[0])} to ${stepText(range[1])} `, h("button", { type: "button", class: "quiet", onclick: () => change({ from: null, to: null }, { push: true }) }, "All steps")) : null,
+    ));
+    if (this.pictures && this.noteOf) this.noteOf.textContent = `${VIEW_TITLES[view]}, ${VIEW_NOTES[view].split(". ")[0].replace(/\.$/, "")}. One scale for all; the number is the mean.`;
+  }
+
+  #origin() {
+    const id = unique("origin");
+    return h("div", { class: "choice" }, h("label", { class: "label", for: id }, "Origin"),
+      h("input", { id, type: "number", value: this.params.origin ?? this.answer.row.first_step, onchange: (e) => this.change({ origin: e.target.value === "" ? null : e.target.value }, { push: true }) }));
+  }
+
+  #size() {
+    return dropdown("Size", [["90", "small"], ["", "medium"], ["240", "large"]], this.params.size ?? "", (size) => this.change({ size }, { push: true }));
+  }
+
+  #bar(scale) {
+    const canvas = h("canvas", { "aria-hidden": "true" });
+    canvas.width = 256;
+    canvas.height = 1;
+    const context = canvas.getContext("2d");
+    const bar = barImage(scale.palette);
+    for (let i = 0; i < 256; i++) context.drawImage(bar, 0, 255 - i, 1, 1, i, 0, 1, 1);
+    return h("div", { class: "barrow", role: "img", "aria-label": `Colours from ${scale.low} to ${scale.high}` }, h("span", {}, number(scale.low).replace("-", "−")), canvas, h("span", {}, number(scale.high)), h("span", {}, "cosine"));
+  }
+
+  #pictures(show) {
+    this.root = h("div", { class: show === "grid" ? "grid" : "" });
+    this.noteOf = h("p", { class: "note" });
+    this.body.append(this.noteOf, this.readout, this.root);
+    this.tiles = new Tiles({
+      root: this.root,
+      words: (row, column) => (this.tokens ? `, ${tokensLine(this.tokens, row, column)}` : ""),
+      onscale: (scale) => this.#controls(scale),
+      onread: (text) => (this.readout.textContent = text ?? (this.pictures ? "Move over a map: the same steps are marked in all of them. Click opens one." : "")),
+    });
+    this.readout.textContent = "Move over a map: the same steps are marked in all of them. Click opens one.";
+    const { name } = this;
+    const link = (group) => href(["run", name], { ...this.#shared(), group });
+    const tile = (group, text) => this.tiles.tile({ run: name, group, digest: this.answer.digest, name: text, title: group, link: link(group) });
+    if (show === "grid") {
+      const others = ["embedding", "unembedding"].filter((g) => this.known.has(g));
+      const ordered = [...others.slice(0, 1), ...this.layers, ...others.slice(1)];
+      if (!ordered.length) this.root.replaceWith(h("p", { class: "empty" }, "This run has no layers."));
+      this.root.append(...ordered.map((g) => tile(g, g.replace(/^layer\//, /^layer\/\d+$/.test(g) ? "layer " : ""))));
+    } else {
+      this.#matrix(show, tile);
+    }
+  }
+
+  #shared() {
+    return Object.fromEntries(["from", "to", "view", "origin"].filter((k) => this.params[k] !== undefined).map((k) => [k, this.params[k]]));
+  }
+
+  #matrix(show, tile) {
+    let rows = COMPONENTS;
+    if (show === "qkv") rows = COMPONENTS.slice(0, 3);
+    rows = rows.filter(([part]) => this.layers.some((l) => this.known.has(`${l}/${part}`)));
+    const columns = this.layers.filter((l) => rows.some(([part]) => this.known.has(`${l}/${part}`)));
+    if (!rows.length) {
+      // A network without known components: its tensors by layer would only repeat the grid.
+      this.root.append(h("p", { class: "empty" }, "The parts of these layers are not known (no attention, no MLP), so there is nothing to lay out by component. ",
+        h("a", { href: href(["run", this.name, "layers"]) }, "All layers")));
+      return;
+    }
+    this.root.className = "matrixscroll";
+    this.root.tabIndex = 0;
+    this.root.setAttribute("role", "region");
+    this.root.setAttribute("aria-label", "Maps by component and depth");
+    this.root.append(
+      h("table", { class: "matrix" },
+        h("thead", {}, h("tr", {}, h("td", {}), columns.map((l) => h("th", { scope: "col" }, h("span", { class: "columnname", title: l }, l.replace(/^layer\//, "")))))),
+        h("tbody", {}, rows.map(([part, label]) =>
+          h("tr", {}, h("th", { scope: "row" }, label),
+            columns.map((l) => h("td", {}, this.known.has(`${l}/${part}`) ? tile(`${l}/${part}`, "") : null)))))),
+    );
+    this.root.querySelector("thead td").style.minWidth = "0";
+    this.root.querySelector("thead td").style.width = "auto";
+  }
+
+  #chart(id, height = 240) {
+    const chart = new Chart({ name: () => fileName(this.name, id), height });
+    chart.element.dataset.chart = id;
+    this.charts.push(chart);
+    return chart;
+  }
+
+  async #qkvCharts() {
+    const key = JSON.stringify([rangeSteps(this.params), this.answer.digest]);
+    if (this.charts.length && key === this.qkvKey) return;
+    this.qkvKey = key;
+    const rows = await api.qkv(this.name, rangeSteps(this.params));
+    if (this.gone || this.show !== "qkv" || this.qkvKey !== key) return;
+    if (!this.charts.length) {
+      const place = h("div", { class: "charts" });
+      this.body.prepend(place);
+      for (const id of ["qkv-distances", "qkv-settling", "qkv-mds"]) place.append(this.#chart(id).element);
+    }
+    qkvSpecs(rows).forEach((spec, i) => this.charts[i].show(spec));
+  }
+
+  #rows() {
+    return api.layers(this.name, rangeSteps(this.params));
+  }
+
+  async #depth() {
+    const rows = await this.#rows();
+    if (this.gone || this.show !== "depth") return;
+    const field = SCALARS.some(([id]) => id === this.params.y) ? this.params.y : "mds";
+    if (!this.charts.length) {
+      this.picker = h("div");
+      fill(this.body, h("div", { class: "controls" }, this.picker), this.#chart("depth", 380).element);
+    }
+    const pick = dropdown("Against depth", SCALARS.map(([id, text]) => [id, text]), field, (y) => this.change({ y: y === "mds" ? null : y }, { push: true }));
+    keepingFocus(this.picker, () => fill(this.picker, pick));
+    this.charts[0].name = () => fileName(this.name, "layers", field);
+    this.charts[0].show(depthSpec(rows, field));
+  }
+
+  async #table() {
+    const rows = await this.#rows();
+    if (this.gone || this.show !== "table") return;
+    const [key = "", down] = (this.params.sort ?? "").split(":");
+    const link = (group) => href(["run", this.name], { ...this.#shared(), group });
+    keepingFocus(this.body, () => fill(
+      this.body,
+      h("div", { class: "charthead" }, h("span"), downloads("table", [["CSV", () => download(`${fileName(this.name, "layers")}.csv`, layersCSV(rows), "text/csv")]])),
+      sortable({ caption: `Layers of ${this.name}`, columns: layersTable(rows, link), rows, sort: [key, down === "down"], onsort: ([k, d]) => this.change({ sort: `${k}${d ? ":down" : ""}` }, { push: true }) }),
+    ));
+  }
+
+  async #sheet() {
+    const { params } = this;
+    const maps = (await this.tiles.maps()).map((m) => ({ ...m, name: m.name.replace(/^layer\//, "") }));
+    return {
+      name: fileName(this.name, this.show, params.view ?? "tm"), title: `${this.name}: ${VIEW_TITLES[params.view ?? "tm"]}`, maps,
+      scale: adjusted(scaleOf(maps.map((m) => m.map)), params),
+      columns: this.show === "grid" ? undefined : this.root.querySelectorAll("thead th").length,
+    };
+  }
+}

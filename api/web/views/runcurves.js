@@ -1,0 +1,131 @@
+// What the curves and numbers of a run's group are.
+
+import { count, fill, h, number, step as stepText } from "../dom.js";
+import * as G from "../gram.js";
+import { href } from "../url.js";
+
+// `measures` are those of the Gram `g`; the rate is {step, rate}, or null.
+export function curvesOf(g, m, rate) {
+  const { steps } = g;
+  const walk = G.randomWalk(g, false);
+  const walkToFinal = steps.map((_, t) => walk.values[t * walk.n + walk.n - 1]);
+  const inner = steps.slice(1, -1);
+  const after = steps.slice(1);
+  const lags = m.mu_lag.map((_, k) => k);
+  const constant = (value, x = inner) => x.map(() => value);
+  return {
+    cosine: {
+      title: "Cosine to the final checkpoint", unit: "cosine", follows: true,
+      series: [
+        { name: "cos(θₜ, θ_final)", x: steps, y: m.cosine_to_final },
+        { name: "random walk", x: steps, y: walkToFinal, dash: [6, 4], faint: true },
+        { name: "0.9 (settled)", x: steps, y: constant(G.SETTLED, steps), dash: [2, 4], faint: true },
+      ],
+    },
+    angles: {
+      title: "Angles", unit: "degrees", follows: true, note: "Between successive updates; of the cones with their vertex at initialisation and at the zero vector.",
+      series: [
+        { name: "between updates", x: inner, y: m.update_angle },
+        { name: "apex at init", x: after, y: m.apex_angle_init },
+        { name: "sweep from init", x: inner, y: m.sweep_angle_init },
+        { name: "apex at zero", x: after, y: m.apex_angle_origin },
+        { name: "sweep from zero", x: after, y: m.sweep_angle_origin },
+      ],
+    },
+    norms: {
+      title: "Norms", unit: "norm", follows: true,
+      series: [
+        { name: "‖θₜ‖", x: steps, y: m.norm },
+        { name: "‖θₜ − θ₀‖", x: steps, y: m.distance_from_init },
+      ],
+    },
+    updates: {
+      title: "Updates and the noise floor", unit: "norm (log)", follows: true, log: true,
+      note: "An update at or below the floor may be nothing but rounding of the stored type.",
+      series: [
+        { name: "‖Uₜ‖", x: after, y: m.update_norm },
+        { name: "noise floor", x: after, y: G.roundingNorm(g), dash: [6, 4], faint: true },
+      ],
+    },
+    neighbours: {
+      title: "Cosine of neighbouring updates", unit: "cosine", follows: true,
+      series: [
+        { name: "cos(Uₜ, Uₜ₊₁)", x: inner, y: m.update_cosine },
+        { name: "random bound", x: inner, y: constant(m.random_bound), dash: [6, 4], faint: true },
+        { name: "−bound", x: inner, y: constant(-m.random_bound), dash: [6, 4], faint: true },
+      ],
+    },
+    lags: {
+      title: "Correlation by lag", unit: "cosine", xlabel: "lag (checkpoints)", lags: true, plain: true,
+      series: [
+        { name: "μ(k)", x: lags, y: m.mu_lag },
+        { name: "α(k)", x: lags, y: m.alpha_lag },
+        { name: "1/√P", x: lags, y: constant(m.inv_sqrt_parameters, lags), dash: [6, 4], faint: true },
+      ],
+    },
+    ...(rate && {
+      rate: {
+        title: "Learning rate", unit: "learning rate (log)", follows: true, log: true, own: true,
+        note: "As the log beside the checkpoints has it; a rate of 0 is not drawn.",
+        series: [{ name: "learning rate", x: rate.step, y: rate.rate, join: true }],
+      },
+    }),
+  };
+}
+
+// error(name): " ± …" of an estimate, else nothing; `mean` is that of the map in view where it has an origin of its own.
+export function numbersOf(g, m, { error, mean }) {
+  const { steps } = g;
+  const row = (term, value, note) => [h("dt", { title: note }, term), h("dd", {}, value)];
+  const settled = Number.isNaN(m.settling_step) ? "–" : `step ${number(Number(m.settling_step.toPrecision(4)))}`;
+  return [
+    row("MDS", number(m.mds, 5) + error("mds"), "mean directional similarity: mean of the trajectory map"),
+    row("relative MDS", number(m.relative_mds, 5) + error("relative_mds"), "mean of the relative map at the first step of the range"),
+    row("relative MDS of a random walk", number(m.random_walk_mds, 5), "what independent updates of the same norms would give"),
+    mean === null ? null : row("mean of this map", number(mean, 5)),
+    row("path length", number(m.path_length) + error("path_length"), "sum of the norms of the updates, in the unit of the parameters"),
+    row("tortuosity", number(m.tortuosity) + error("tortuosity"), "path length over displacement, at least 1"),
+    row("settling", settled, "first step from which the cosine to the final checkpoint is at least 0.9"),
+    row("μ of updates", number(m.mu) + error("mu"), "mean cosine of pairs of updates"),
+    row("α of updates", `${number(m.alpha)}${error("alpha")} (chance ${number(m.inv_sqrt_parameters, 2)})`, "root mean square cosine of pairs of updates; 1/√P for independent ones"),
+    row("non-random updates", Number.isNaN(m.nonrandom_fraction) ? "–" : `${number(100 * m.nonrandom_fraction, 3)} %`, "share of neighbouring updates whose cosine is above the random bound"),
+    row("updates that rounding explains", String(G.belowFloor(g).length), "updates no larger than rounding of the stored type"),
+    row("checkpoints in range", `${steps.length}, steps ${stepText(steps[0])} to ${stepText(steps.at(-1))}`),
+    row("parameters", count(g.parameters)),
+  ];
+}
+
+export function fillPhases(place, name, phases, params) {
+  if (!phases.length) return fill(place);
+  return fill(
+    place,
+    h("h2", {}, "Phases"),
+    h(
+      "ol",
+      { class: "phases" },
+      phases.map((p) => {
+        const change = p.details?.change;
+        const where = change && change.between[0] !== change.between[1] ? ` (between ${change.between.join(" and ")})` : "";
+        const why = change ? `${change.kind} at step ${change.step}${where}, evidence ${number(p.evidence, 3)}` : "";
+        return h("li", {}, h("a", { href: href(["run", name], { ...params, from: p.start_step, to: p.end_step }) }, `steps ${stepText(p.start_step)} to ${stepText(p.end_step)}`), why ? h("span", { class: "hint" }, ` ${why}`) : null);
+      }),
+    ),
+  );
+}
+
+const SEVERITIES = ["error", "warning", "info"];
+
+// What the signs on the axis mean, and where they stand: for eyes and for screen readers.
+export function fillLegend(place, { phases, drops, flags }) {
+  const some = (steps) => `${steps.slice(0, 8).join(", ")}${steps.length > 8 ? " …" : ""}`;
+  const item = (kind, sign, text) => h("li", { class: kind }, h("span", { class: "sign", "aria-hidden": "true" }, sign), text);
+  const items = [];
+  if (phases.length > 1) items.push(item("phase", "▬", `${phases.length} phases`));
+  if (drops.length) items.push(item("drop", "◆", `learning rate drops after ${drops.length === 1 ? "step" : "steps"} ${some(drops)}`));
+  for (const severity of SEVERITIES) {
+    const at = [...new Set(flags.filter((f) => f.severity === severity).map((f) => f.step))].sort((a, b) => a - b);
+    if (at.length) items.push(item(severity, "▲", `${severity === "info" ? "note" : severity} at ${at.length === 1 ? "step" : "steps"} ${some(at)}`));
+  }
+  fill(place, items);
+  place.hidden = !items.length;
+}

@@ -1,0 +1,199 @@
+// All runs: searched, sorted, by family, each with a small map; over them what is being computed now.
+
+import * as api from "../api.js";
+import { scaleOf } from "../colors.js";
+import { choice, count, fileName, fill, h, keepingFocus, number, sortable, step as stepText, unique } from "../dom.js";
+import { badge } from "../estimate.js";
+import * as G from "../gram.js";
+import { JobLine, watch } from "../jobline.js";
+import { isFinal } from "../jobstates.js";
+import { paintCells } from "../paint.js";
+import { onTheme, theme } from "../theme.js";
+import { sheetDownloads } from "../tilesheet.js";
+import { href } from "../url.js";
+
+export async function runsView(params, context) {
+  const [runs, families, jobs] = await Promise.all([api.runs(), api.families(), api.jobs(100)]);
+  const members = new Map();
+  await Promise.all(families.map(async (f) => {
+    const found = await api.family(f.family).catch(() => ({ runs: [] }));
+    for (const m of found.runs ?? []) members.set(m.name ?? runName(m.source ?? ""), f.family);
+  }));
+  return new RunsView(runs, members, jobs, params, context);
+}
+
+const runName = (source) => source.split("/").filter(Boolean).at(-1) ?? source;
+
+class RunsView {
+  constructor(runs, members, jobs, params, { change }) {
+    Object.assign(this, { change, members });
+    this.title = "Runs";
+    this.rows = runs.map((row) => ({ ...row, family: members.get(row.run) ?? "" }));
+    this.thumbs = new Map();
+    const id = unique("search");
+    this.search = h("input", { id, type: "search", placeholder: "name, source, architecture", value: params.q ?? "", oninput: (e) => change({ q: e.target.value }) });
+    this.grouping = h("span");
+    this.selected = h("span");
+    this.jobs = h("section", { class: "panel joblist", "aria-label": "Being computed" });
+    this.table = h("div");
+    this.element = h(
+      "div",
+      { class: "runs" },
+      h("div", { class: "title" }, h("h1", {}, "Runs")),
+      this.jobs,
+      h("div", { class: "toolbar" }, h("label", { for: id, class: "label" }, "Search"), this.search, this.grouping,
+        h("span", { class: "end" }, (this.saves = h("span", { class: "saves" }, h("span", { class: "label" }, "Maps "), sheetDownloads("maps", () => this.#sheet()))), this.selected, h("a", { class: "button primary", href: href(["submit"]) }, "Submit a run"))),
+      this.table,
+    );
+    this.lines = [];
+    this.jobs.hidden = true;
+    for (const job of jobs.filter((j) => !isFinal(j.state))) this.#follow(job);
+    this.failed = new Map();
+    for (const job of [...jobs].reverse()) this.failed.set(job.run, job.state === "failed" ? job : null);
+    this.chosen = new Set();
+    this.observer = new IntersectionObserver((entries) => {
+      for (const e of entries) if (e.isIntersecting) this.#thumb(e.target);
+    }, { rootMargin: "300px" });
+    const seen = new Set(jobs.map((j) => j.id));
+    this.ends = [
+      onTheme(() => this.#draw()),
+      watch((job) => seen.has(job.id), (job) => {
+        seen.add(job.id);
+        if (isFinal(job.state)) this.#reload();
+        else this.#follow(job);
+      }),
+    ];
+  }
+
+  destroy() {
+    this.observer.disconnect();
+    for (const end of this.ends) end();
+    for (const line of this.lines) line.destroy();
+  }
+
+  #follow(job) {
+    if (this.jobs.hidden) fill(this.jobs, h("h2", {}, "Being computed"));
+    this.jobs.hidden = false;
+    const line = new JobLine(job, { onfinal: () => this.#reload(), onnew: (next) => this.#follow(next), onestimate: () => this.#reload() });
+    this.lines.push(line);
+    this.jobs.append(line.element);
+  }
+
+  async #reload() {
+    const runs = await api.runs().catch(() => null);
+    if (!runs) return;
+    // The map of what has changed stays until the new one is there.
+    this.rows = runs.map((row) => {
+      const old = this.rows.find((r) => r.run === row.run);
+      const same = old && version(old) === version(row);
+      return { ...(same ? old : { map: old?.map, mds: old?.mds, error: old?.error, stale: true }), ...row, family: this.members.get(row.run) ?? "" };
+    });
+    this.#draw();
+  }
+
+  update(params) {
+    this.params = params;
+    if (document.activeElement !== this.search) this.search.value = params.q ?? "";
+    const group = params.group === "family" ? "family" : "none";
+    fill(this.grouping, choice("Group by", [["none", "nothing"], ["family", "family"]], group, (v) => this.change({ group: v === "none" ? null : v }, { push: true })));
+    this.#draw();
+  }
+
+  // MDS and the small map of a run come from its network's Gram, as the run comes into view.
+  async #thumb(canvas) {
+    this.observer.unobserve(canvas);
+    const { row } = canvas;
+    try {
+      const g = await api.gram(row.run, "network", version(row));
+      if (row.stale || !row.map) row.map = G.trajectoryMap(g);
+      row.stale = false;
+      row.mds = G.meanDefined(row.map.values);
+      row.error = g.replicates ? G.standardErrors(g.replicates.map((r) => [G.mds(r)]))[0] : null;
+      paintCells(canvas, row.map, scaleOf([row.map]), theme());
+      const cell = canvas.closest("tr")?.querySelector(".mds");
+      if (cell) cell.textContent = mdsText(row);
+      if (this.params.sort?.startsWith("mds")) {
+        clearTimeout(this.sorting);
+        this.sorting = setTimeout(() => this.#draw(), 150);
+      }
+    } catch (error) {
+      canvas.title = error.message;
+    }
+  }
+
+  #draw() {
+    keepingFocus(this.table, () => this.#fill());
+  }
+
+  #found() {
+    const words = (this.params.q ?? "").toLowerCase().split(/\s+/).filter(Boolean);
+    return this.rows.filter((r) => words.every((w) => `${r.run} ${r.source} ${r.architecture} ${r.family}`.toLowerCase().includes(w)));
+  }
+
+  async #sheet() {
+    const rows = this.#found();
+    const maps = await Promise.all(rows.map(async (r) => ({ name: r.run, map: G.trajectoryMap(await api.gram(r.run, "network", version(r))) })));
+    return { name: fileName("runs", this.params.q), title: "Trajectory maps of the networks", maps, scale: scaleOf(maps.map((m) => m.map)) };
+  }
+
+  #fill() {
+    const { params, change } = this;
+    const rows = this.#found();
+    this.saves.hidden = !rows.length;
+    this.#selection();
+    if (!this.rows.length) {
+      return fill(this.table, h("div", { class: "empty" }, h("p", {}, "No runs yet."), h("p", {}, "Submit a folder of checkpoints or a repository, or analyse one with ", h("code", {}, "trajsvc analyze"), ".")));
+    }
+    if (!rows.length) return fill(this.table, h("p", { class: "empty" }, `No run matches “${params.q}”.`));
+    const [key, down] = (params.sort ?? "run").split(":");
+    const columns = [
+      { key: "run", title: "Run", value: (r) => r.run, cell: (r) => [
+        h("a", { href: href(["run", r.run]), class: "longname", title: r.run }, r.run),
+        h("div", { class: "hint longname", title: r.source }, r.source)] },
+      { key: "map", title: "Map", cell: (r) => this.#canvas(r) },
+      { key: "state", title: "State", value: (r) => (r.estimate ? "estimate" : "exact"), cell: (r) => [
+        h("span", { class: `badge ${r.estimate ? "warning" : "stored"}` }, r.estimate ? badge(r) : "exact"),
+        this.failed.get(r.run) ? [" ", h("a", { href: href(["job", this.failed.get(r.run).id]), class: "badge failed" }, "last job failed")] : null] },
+      { key: "family", title: "Family", value: (r) => r.family, cell: (r) => (r.family ? h("a", { href: href(["family", r.family]) }, r.family) : "–") },
+      { key: "architecture", title: "Architecture", value: (r) => r.architecture, cell: (r) => r.architecture },
+      { key: "parameters", title: "Parameters", numeric: true, value: (r) => r.parameters, cell: (r) => count(r.parameters) },
+      { key: "checkpoints", title: "Checkpoints", numeric: true, value: (r) => r.checkpoints, cell: (r) => String(r.checkpoints) },
+      { key: "last_step", title: "Steps", numeric: true, value: (r) => r.last_step, cell: (r) => (r.last_step === null ? "–" : `${stepText(r.first_step)}–${stepText(r.last_step)}`) },
+      { key: "mds", title: "MDS", numeric: true, value: (r) => r.mds, note: "mean directional similarity: mean of the trajectory map", cell: (r) => h("span", { class: "mds" }, mdsText(r)) },
+      { key: "updated", title: "Updated", value: (r) => r.updated, cell: (r) => (r.updated ? new Date(r.updated).toLocaleDateString(undefined, { day: "numeric", month: "short", year: "numeric" }) : "–") },
+      { key: "compare", title: "Compare", cell: (r) => h("input", { type: "checkbox", "aria-label": `Compare ${r.run}`, checked: this.chosen.has(r.run), onchange: (e) => {
+        if (e.target.checked) this.chosen.add(r.run);
+        else this.chosen.delete(r.run);
+        this.#selection();
+      } }) },
+    ];
+    const onsort = ([k, d]) => change({ sort: `${k}${d ? ":down" : ""}` }, { push: true });
+    const table = (some, caption) => sortable({ caption, columns, rows: some, sort: [key, down === "down"], onsort });
+    if (params.group === "family") {
+      const names = [...new Set(rows.map((r) => r.family))].sort((a, b) => (a === "") - (b === "") || a.localeCompare(b));
+      fill(this.table, names.map((f) => {
+        const some = rows.filter((r) => r.family === f);
+        return [h("h2", { class: "section" }, f ? h("a", { href: href(["family", f]) }, f) : "No family", h("span", { class: "hint" }, ` ${some.length} ${some.length === 1 ? "run" : "runs"}`)), table(some, f ? `Runs of ${f}` : "Runs without a family")];
+      }));
+    } else fill(this.table, table(rows, "Runs"));
+  }
+
+  #selection() {
+    const names = [...this.chosen];
+    fill(this.selected, names.length >= 2 ? h("a", { class: "button", href: href(["compare"], { runs: names.slice(0, 4).join(",") }) }, `Compare ${Math.min(4, names.length)} runs`) : null);
+  }
+
+  #canvas(row) {
+    const canvas = h("canvas", { class: "thumb", role: "img", "aria-label": `Trajectory map of ${row.run}` });
+    canvas.width = canvas.height = 1;
+    canvas.row = row;
+    if (row.map) paintCells(canvas, row.map, scaleOf([row.map]), theme());
+    if (row.stale || !row.map) this.observer.observe(canvas);
+    return h("a", { href: href(["run", row.run]), tabindex: "-1", "aria-hidden": "true" }, canvas);
+  }
+}
+
+// What tells one state of a run from another.
+const version = (row) => `${row.updated} ${row.fraction ?? ""}`;
+
+const mdsText = (r) => (r.mds === undefined ? "" : `${number(r.mds, 4)}${r.error ? ` ± ${number(r.error, 2)}` : ""}`);

@@ -1,0 +1,128 @@
+// A new run: what to read and how; the plan is shown before anything starts.
+
+import * as api from "../api.js";
+import { bytes, count, duration, fill, h, number, step as stepText, unique } from "../dom.js";
+import { FIRST, MORE, bodyOf, complaints } from "../submission.js";
+import { go } from "../url.js";
+
+export async function submitView(params, { change }) {
+  return new SubmitView(params, change);
+}
+
+class SubmitView {
+  constructor(params, change) {
+    Object.assign(this, { params, change });
+    this.title = "Submit";
+    this.fields = new Map();
+    this.plan = h("div", { class: "plan", "aria-live": "polite" });
+    const more = MORE.flatMap(([, fields]) => fields);
+    this.element = h(
+      "div",
+      { class: "submitview" },
+      h("h1", {}, "Submit a run"),
+      h("p", { class: "note" }, "First the plan: what would be read and kept. Nothing starts before you say so."),
+      h(
+        "form",
+        // The server says what is wrong with a field, so that there is one truth.
+        { class: "submit panel", novalidate: true, onsubmit: (e) => { e.preventDefault(); this.#ask(); } },
+        FIRST.map((field) => this.#field(field)),
+        (this.more = h("details", { open: more.some((f) => params[f.name] !== undefined) }, h("summary", {}, "More options"),
+          MORE.map(([title, fields]) => h("fieldset", {}, h("legend", {}, title), fields.map((field) => this.#field(field)))))),
+        h("div", { class: "actions" }, h("button", { class: "primary", type: "submit" }, "Show the plan")),
+      ),
+      this.plan,
+    );
+  }
+
+  #field({ name, label, hint, options, check, placeholder }) {
+    const [id, about, wrong] = [unique(name), unique("about"), unique("wrong")];
+    const { params } = this;
+    const attributes = { id, name, "aria-describedby": `${about} ${wrong}` };
+    const changed = () => {
+      this.plan.replaceChildren();
+      this.#complain(name, "");
+      this.change(Object.fromEntries([...this.fields].map(([k, { input }]) => [k, input.type === "checkbox" ? (input.checked ? "yes" : null) : input.value.trim() || null])));
+    };
+    let input;
+    let shown;
+    if (options) shown = input = h("select", { ...attributes, onchange: changed }, options.map(([v, t]) => h("option", { value: v, selected: v === params[name] }, t)));
+    else if (check) {
+      input = h("input", { ...attributes, type: "checkbox", checked: params[name] === "yes", onchange: changed });
+      shown = h("label", { class: "check" }, input, check);
+    } else shown = input = h("input", { ...attributes, type: "text", autocomplete: "off", spellcheck: "false", placeholder, value: params[name] ?? "", oninput: changed });
+    const problem = h("span", { class: "fieldproblem", id: wrong });
+    this.fields.set(name, { input, problem });
+    return h("div", { class: "field" }, check ? h("span", {}, label) : h("label", { for: id }, label), shown, h("span", { class: "hint", id: about }, hint), problem);
+  }
+
+  update() {}
+
+  #body() {
+    return bodyOf(Object.fromEntries([...this.fields].map(([name, { input }]) => [name, input.type === "checkbox" ? input.checked : input.value])));
+  }
+
+  #complain(name, message) {
+    const { input, problem } = this.fields.get(name);
+    problem.textContent = message;
+    if (message) input.setAttribute("aria-invalid", "true");
+    else input.removeAttribute("aria-invalid");
+  }
+
+  // What the server says is wrong stands at the field that it is about, and over all of them.
+  #problem(error) {
+    const found = complaints(error, (name) => this.fields.has(name));
+    const names = [...this.fields.keys()].filter((name) => name in found);
+    for (const name of names) this.#complain(name, found[name]);
+    if (names.some((name) => this.more.contains(this.fields.get(name).input))) this.more.open = true;
+    this.fields.get(names[0])?.input.focus();
+    fill(this.plan, h("div", { class: "problem", role: "alert" }, h("p", {}, error.message), error.hint ? h("p", { class: "hint" }, error.hint) : null));
+  }
+
+  async #ask() {
+    const body = this.#body();
+    for (const name of this.fields.keys()) this.#complain(name, "");
+    fill(this.plan, h("p", { class: "empty" }, "Reading headers…"));
+    try {
+      this.#show(await api.plan(body), body);
+    } catch (error) {
+      this.#problem(error);
+    }
+  }
+
+  #show(plan, body) {
+    const row = (term, value) => [h("dt", {}, term), h("dd", {}, value)];
+    const list = (found, words) => (found.length ? h("details", {}, h("summary", {}, `${found.length} ${words}`), h("ul", {}, found.slice(0, 200).map((t) => h("li", {}, t)))) : null);
+    const steps = plan.steps ?? [];
+    const excluded = (plan.excluded ?? []).map((e) => Object.values(e).map(String).join(": "));
+    const left = Object.entries(plan.left_out ?? {}).map(([k, v]) => `${k}: ${v}`);
+    const start = h("button", { type: "button", class: "primary", onclick: async () => {
+      start.disabled = true;
+      try {
+        go(["job", (await api.submit(body)).id]);
+      } catch (error) {
+        this.#problem(error);
+      }
+    } }, "Start");
+    fill(
+      this.plan,
+      h("section", { class: "panel", "aria-label": "Plan" }, h("h2", {}, `Plan of ${plan.name}`),
+        h(
+          "dl",
+          { class: "facts2" },
+          row("checkpoints", steps.length ? `${steps.length}, steps ${stepText(steps[0])} to ${stepText(steps.at(-1))}` : "none"),
+          row("stored as", [...Object.keys(plan.dtypes ?? {}), ...Object.keys(plan.formats ?? {})].join(", ")),
+          row("architecture", `${plan.architecture}, ${count(plan.parameters)} parameters in ${plan.tensors} tensors`),
+          row("groups", String(plan.groups)),
+          row("to read", `${bytes(plan.bytes)}, taking ${duration(Math.max(plan.seconds ?? 0, plan.seconds_from_disk ?? 0))}`),
+          row("memory", bytes(plan.memory)),
+          row("kept in the store", `${bytes(plan.store_bytes)}${body.copy ? `, and ${bytes(plan.copy_bytes)} of parameters` : ""}`),
+          plan.components ? row("parameters by part", Object.entries(plan.components).map(([k, v]) => `${k} ${count(v)}`).join(", ")) : null,
+        ),
+        list(left, "tensors left out"),
+        list(excluded, "checkpoints left out"),
+        (plan.findings ?? []).length ? h("ul", {}, plan.findings.map((f) => h("li", {}, h("span", { class: `badge ${f.severity ?? "warning"}` }, f.kind ?? "note"), " ", f.message ?? String(f)))) : null,
+        h("div", { class: "actions" }, start, h("span", { class: "hint" }, number(plan.slabs) === "–" ? "" : `${plan.slabs} ${plan.slabs === 1 ? "step" : "steps"} of work`))),
+    );
+    start.scrollIntoView?.({ block: "nearest" });
+  }
+}

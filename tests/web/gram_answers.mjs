@@ -1,0 +1,28 @@
+// Reads Grams as JSON on stdin and writes what gram.js makes of them: a bridge for test_web_gram.py.
+import * as G from "../../api/web/gram.js";
+import { phases } from "../../api/web/phases.js";
+
+let text = "";
+for await (const chunk of process.stdin) text += chunk;
+const plain = (v) => (typeof v === "number" ? (Number.isNaN(v) ? null : v) : Array.from(v, plain));
+const answers = JSON.parse(text).map(({ gram, steps, parameters, rounding, chosen }) => {
+  const number = (v) => (v === null ? NaN : v);
+  const whole = { group: "g", steps, parameters, gram: Float64Array.from(gram.flat(), number), rounding: Float64Array.from(rounding, number) };
+  const g = G.select(whole, chosen);
+  const origins = [null, 0, Math.floor(g.steps.length / 2), g.steps.length - 1];
+  return {
+    steps: g.steps,
+    gram: plain(g.gram),
+    measures: Object.fromEntries(Object.entries(G.measures(g)).map(([k, v]) => [k, plain(v)])),
+    maps: origins.map((o) => plain(G.trajectoryMap(g, o).values)),
+    dissimilarity: plain(G.dissimilarityMap(g).values),
+    updates: plain(G.updateMap(g).values),
+    walk: plain(G.randomWalk(g).values),
+    walkFromZero: plain(G.randomWalk(g, false).values),
+    below: G.belowFloor(g),
+    row: G.layerRow(g),
+    phases: phases(g),
+    qkv: G.qkvRow("layer/0", g, g, g),
+  };
+});
+process.stdout.write(JSON.stringify(answers));

@@ -1,0 +1,201 @@
+"""gram.js computes in the browser what trajsvc.measures computes: the same maps, measures and undefined entries."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from trajsvc.answers import phase_row
+from trajsvc.measures import correlations, maps, nulls
+from trajsvc.measures.base import GroupGram
+from trajsvc.measures.heterogeneity import qkv_heterogeneity
+from trajsvc.measures.phases import phases
+from trajsvc.measures.registry import MEASURES, compute
+
+SCRIPT = Path(__file__).parent / "gram_answers.mjs"
+REAL = Path(__file__).resolve().parents[1] / "measures" / "data"
+NODE = shutil.which("node")
+pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed")
+MEASURED = (
+    "update_angle",
+    "apex_angle_init",
+    "sweep_angle_init",
+    "apex_angle_origin",
+    "sweep_angle_origin",
+    "norm",
+    "distance_from_init",
+    "update_norm",
+    "cosine_to_final",
+    "settling_step",
+    "path_length",
+    "tortuosity",
+    "mds",
+    "relative_mds",
+    "random_walk_mds",
+    "mu",
+    "alpha",
+    "mu_lag",
+    "alpha_lag",
+    "update_cosine",
+    "inv_sqrt_parameters",
+    "random_bound",
+    "nonrandom_fraction",
+    "noise_floor",
+)
+
+
+def trajectory(kind: str, steps: int, size: int, seed: int) -> NDArray[np.float64]:
+    """Updates of a trajectory, the first row the start: the cases where naive arithmetic fails among them."""
+    rng = np.random.default_rng(seed)
+    legs = rng.normal(size=(steps, size))
+    if kind == "tiny":
+        legs[1:] *= 1e-7
+    if kind == "drift":
+        legs[1:] = legs[1] + 0.1 * legs[1:]
+    if kind == "repeats":
+        legs[3] = 0.0
+        legs[5] = -legs[4]
+    if kind == "zero start":
+        legs[0] = 0.0
+    return legs
+
+
+def gram_of(kind: str, steps: int = 14, size: int = 40, seed: int = 1) -> GroupGram:
+    legs = trajectory(kind, steps, size, seed)
+    at = np.cumsum(np.arange(steps) ** 2)
+    rounding = np.full(steps, 1e-6 if kind != "tiny" else 1e-14)
+    return GroupGram("g", at.astype(np.int64), legs @ legs.T, size, rounding)
+
+
+CASES = [
+    (kind, steps, chosen)
+    for kind in ("walk", "tiny", "drift", "repeats", "zero start")
+    for steps, chosen in ((14, None), (14, (2, 3, 4, 5, 7, 8, 11)), (14, (0, 1, 2, 9, 10, 13)), (7, (1, 2, 3)))
+]
+
+
+def answered(grams: list[tuple[GroupGram, list[int]]]) -> list[dict[str, Any]]:
+    """What gram.js makes of selections of Grams."""
+    asked = [
+        {
+            "gram": whole.gram.tolist(),
+            "steps": whole.steps.tolist(),
+            "parameters": whole.parameters,
+            "rounding": whole.rounding.tolist(),
+            "chosen": indices,
+        }
+        for whole, indices in grams
+    ]
+    assert NODE is not None
+    done = subprocess.run(
+        [NODE, SCRIPT], input=json.dumps(asked), capture_output=True, text=True, timeout=60, check=True
+    )
+    return list(json.loads(done.stdout))
+
+
+@pytest.fixture(scope="module")
+def both() -> list[tuple[GroupGram, dict[str, Any]]]:
+    """Every case: the Gram as Python sees it, and the answers of gram.js."""
+    asked, chosen_grams = [], []
+    for kind, steps, chosen in CASES:
+        whole = gram_of(kind, steps)
+        asked.append((whole, list(range(steps)) if chosen is None else list(chosen)))
+        chosen_grams.append(whole if chosen is None else whole.select(list(chosen)))
+    return list(zip(chosen_grams, answered(asked), strict=True))
+
+
+def same_phases(found: list[dict[str, Any]], gram: GroupGram) -> int:
+    """That the browser's phases are Python's; how many there are."""
+    expected = [phase_row(phase).model_dump(mode="json") for phase in phases(gram)]
+    assert len(found) == len(expected)
+    for mine, other in zip(found, expected, strict=True):
+        mine_change, other_change = mine["details"].pop("change"), other["details"].pop("change")
+        assert (mine["evidence"] is None) == (other["evidence"] is None)
+        flat = [{**p, **p["details"], "evidence": p["evidence"] or 0.0, "details": 0} for p in (mine, other)]
+        assert flat[0] == pytest.approx(flat[1], rel=1e-6, abs=1e-9)
+        assert (mine_change is None) == (other_change is None)
+        if other_change is not None:
+            assert mine_change.pop("kind") == other_change.pop("kind")
+            assert mine_change.pop("between") == list(other_change.pop("between"))
+            assert mine_change == pytest.approx(other_change, rel=1e-6, abs=1e-9)
+    return len(expected)
+
+
+def close(found: Any, expected: Any, tolerance: float = 1e-9) -> None:
+    """Equal to a relative 1e-9, and undefined in the same places."""
+    mine = np.array(found, dtype=np.float64)
+    other = np.asarray(expected, dtype=np.float64)
+    np.testing.assert_allclose(mine.reshape(other.shape), other, rtol=tolerance, atol=1e-13, equal_nan=True)
+
+
+@pytest.mark.parametrize("case", range(len(CASES)), ids=[f"{k}-{s}-{c}" for k, s, c in CASES])
+class TestTheSameNumbers:
+    def test_selection_keeps_updates(self, both: Any, case: int) -> None:
+        gram, found = both[case]
+        assert found["steps"] == gram.steps.tolist()
+        np.testing.assert_allclose(
+            np.array(found["gram"]).reshape(gram.gram.shape), gram.gram, rtol=1e-12, atol=1e-12 * abs(gram.gram).max()
+        )
+
+    @pytest.mark.parametrize("name", MEASURED)
+    def test_measures(self, both: Any, case: int, name: str) -> None:
+        gram, found = both[case]
+        close(found["measures"][name], compute([name], gram)[name])
+
+    def test_every_curve_and_scalar_of_the_page_is_in_the_registry(self, both: Any, case: int) -> None:
+        assert set(both[case][1]["measures"]) == set(MEASURED) <= set(MEASURES)
+
+    def test_maps_from_any_origin(self, both: Any, case: int) -> None:
+        gram, found = both[case]
+        count = len(gram.steps)
+        for index, origin in enumerate((None, 0, count // 2, count - 1)):
+            step = None if origin is None else int(gram.steps[origin])
+            close(found["maps"][index], maps.trajectory_map(gram, step))
+
+    def test_small_angles_keep_their_digits(self, both: Any, case: int) -> None:
+        gram, found = both[case]
+        expected = maps.dissimilarity_map(gram)
+        mine = np.array(found["dissimilarity"], dtype=np.float64).reshape(expected.shape)
+        np.testing.assert_allclose(mine, expected, rtol=1e-7, atol=1e-25, equal_nan=True)
+
+    def test_updates_and_the_random_walk(self, both: Any, case: int) -> None:
+        gram, found = both[case]
+        close(found["updates"], correlations.update_map(gram))
+        close(found["walk"], nulls.random_walk(gram))
+        close(found["walkFromZero"], nulls.random_walk(gram, relative=False))
+        below = [int(s) for s, b in zip(gram.steps[1:], nulls.below_floor(gram), strict=True) if b]
+        assert found["below"] == below
+
+    def test_phases(self, both: Any, case: int) -> None:
+        gram, found = both[case]
+        same_phases(found["phases"], gram)
+
+    def test_distances_between_maps(self, both: Any, case: int) -> None:
+        gram, found = both[case]
+        expected = qkv_heterogeneity(gram, gram, gram)
+        close(found["qkv"]["distance_qk"], expected.distance_qk)
+        close(found["qkv"]["settling_step_v"], expected.settling_step_v)
+        close(found["row"]["mds"], maps.mds(gram))
+
+
+class TestPhases:
+    def test_of_trained_networks_and_ranges_of_their_steps(self) -> None:
+        grams, asked = [], []
+        for path in sorted(REAL.glob("*.npz")):
+            with np.load(path) as kept:
+                whole = GroupGram("network", kept["steps"], kept["gram"], int(kept["parameters"]), kept["rounding"])
+            count = len(whole.steps)
+            for first, last in ((0, count), (0, count // 2), (count // 3, count), (count // 4, 3 * count // 4), (0, 5)):
+                asked.append((whole, list(range(first, last))))
+                grams.append(whole.select(range(first, last)))
+        found = [same_phases(a["phases"], g) for a, g in zip(answered(asked), grams, strict=True)]
+        assert len(found) == 20
+        assert max(found) >= 3
+        assert min(found) == 0

@@ -1,0 +1,208 @@
+"""While a job runs its maps are estimates that sharpen in place until they are the run's: in the run, its layers, its job, the list."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from axe_findings import serious
+from drawn_maps import assert_drawn, colour, ready, scale_of, until
+from page_runs import make_moving_run
+from slow_jobs import SlowServer, slow_server
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlowServer]:
+    place = tmp_path_factory.mktemp("live")
+    make_moving_run(place / "data" / "moving", steps=20, tensors=12, side=512)
+    make_moving_run(place / "data" / "small", steps=4, tensors=2, side=16)
+    with slow_server(place, "--root", f"runs={place / 'data'}") as server:
+        assert server.server.wait(server.server.submit("runs:small")["id"])["state"] == "succeeded"
+        yield server
+
+
+def palette(page: Any) -> str:
+    return "RdBu_r" if scale_of(page)[0] < 0 else "viridis"
+
+
+def drawn_is_current(slow: SlowServer, page: Any, name: str, selector: str = ".run") -> str:
+    """Waits until what is drawn is what the server has now; its digest."""
+    until(page, f"document.querySelector('{selector}')?.dataset.digest === '{slow.digest(name)}'")
+    return str(slow.digest(name))
+
+
+class TestRun:
+    def test_the_map_sharpens_in_place_until_it_is_exact(self, slow: SlowServer, open_page: Open) -> None:
+        job = slow.begin("runs:moving", "sharpened")
+        page = open_page(f"{slow.server.address}/#/")
+        slow.sharpen(job)
+        page.locator(".jobline", has_text="sharpened").get_by_role("link", name="Open estimate").click()
+        ready(page)
+        digests = [drawn_is_current(slow, page, "sharpened")]
+        assert re.fullmatch(
+            r"estimate from [\d.]+ % of the parameters, ± \S+ \(median of cells\), sharpening",
+            page.locator(".estimatestrip > span").first.text_content(),
+        )
+        assert page.locator(".estimatestrip progress").count() == 1
+        _, _, answer = slow.server.ask("/v1/runs/sharpened/map")
+        assert_drawn(page, answer, *scale_of(page), palette(page))
+
+        # the view is chosen, the crosshair put and the page scrolled: all of it stays
+        page.click(".controls button[data-value=rtm]")
+        page.locator(".mapbox").focus()
+        for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowDown"):
+            page.keyboard.press(key)
+        page.evaluate("scrollTo(0, 120)")
+        kept = "[location.hash, scrollY, document.activeElement.className, document.querySelector('canvas.map').view.cell.join()]"
+        before = page.evaluate(kept)
+        assert before[1:] == [120, "mapbox", "1,2"]
+        slow.sharpen(job)
+        digests.append(drawn_is_current(slow, page, "sharpened"))
+        assert page.evaluate(kept) == before
+        _, _, answer = slow.server.ask("/v1/runs/sharpened/map?origin=0")
+        assert_drawn(page, answer, *scale_of(page), palette(page))
+        said = page.locator(".mapbox .tip").text_content()
+        assert f"{answer['map'][1][2]:.5f}".replace("-", "−") in said
+        error = re.search(r"± (\S+) \(estimate\)", said)
+        assert error is not None
+        assert float(error[1]) == pytest.approx(answer["error"][1][2], rel=0.05)
+
+        assert slow.finish(job)["state"] == "succeeded"
+        digests.append(drawn_is_current(slow, page, "sharpened"))
+        assert len(set(digests)) == 3
+        assert page.locator(".estimatestrip").is_hidden()
+        until(page, "document.getElementById('said').textContent === 'sharpened: exact'")
+        assert page.evaluate(kept) == before
+        assert page.locator("h1 + .badge").count() == 0
+        _, _, answer = slow.server.ask("/v1/runs/sharpened/map?origin=0")
+        assert "error" not in answer
+        assert_drawn(page, answer, *scale_of(page), palette(page))
+        assert "±" not in page.locator(".mapbox .tip").text_content()
+        _, _, measured = slow.server.ask("/v1/runs/sharpened/measures?names=mds")
+        page.wait_for_timeout(200)
+        shown = float(page.locator(".numbers dd").first.text_content())
+        assert shown == pytest.approx(measured["measures"]["mds"], rel=1e-4)
+
+    def test_a_run_that_is_not_there_yet_comes_by_itself(self, slow: SlowServer, open_page: Open) -> None:
+        job = slow.begin("runs:moving", "awaited")
+        page = open_page(f"{slow.server.address}/#/run/awaited?view=rtm")
+        page.wait_for_selector(".waiting .jobline .badge.running")
+        assert page.locator(".run").count() == 0
+        slow.sharpen(job)
+        ready(page)
+        drawn_is_current(slow, page, "awaited")
+        assert "view=rtm" in page.url
+        slow.finish(job)
+        drawn_is_current(slow, page, "awaited")
+        open_page.said[:] = [s for s in open_page.said if "404" not in s]  # type: ignore[attr-defined]
+
+    def test_a_job_that_is_cancelled_leaves_no_error_behind(self, slow: SlowServer, open_page: Open) -> None:
+        job = slow.begin("runs:moving", "dropped")
+        slow.sharpen(job)
+        page = open_page(f"{slow.server.address}/#/run/dropped")
+        ready(page)
+        shown = drawn_is_current(slow, page, "dropped")
+        slow.server.ask(f"/v1/jobs/{job['id']}", method="DELETE")
+        assert slow.finish(job)["state"] == "cancelled"
+        until(page, "!/sharpening/.test(document.querySelector('.estimatestrip').textContent)")
+        assert page.locator(".run .problem").count() == 0
+        assert page.get_attribute(".run", "data-digest") == shown
+        open_page.said[:] = [s for s in open_page.said if "404" not in s]  # type: ignore[attr-defined]
+
+    def test_the_error_of_every_cell_can_be_seen(self, slow: SlowServer, open_page: Open) -> None:
+        job = slow.begin("runs:moving", "unsure")
+        slow.sharpen(job)
+        page = open_page(f"{slow.server.address}/#/run/unsure")
+        ready(page)
+        page.click(".controls button[data-value=error]")
+        until(page, "document.querySelector('.mappanel h2').textContent.startsWith('Standard errors')")
+        assert "show=error" in page.url
+        drawn_is_current(slow, page, "unsure")
+        assert serious(page) == []
+        page.get_by_role("button", name="Dark").click()
+        assert serious(page) == []
+        _, _, answer = slow.server.ask("/v1/runs/unsure/map")
+        values = page.evaluate("Array.from(document.querySelector('canvas.map').view.state.map.values)")
+        np.testing.assert_allclose(values, np.ravel(answer["error"]), rtol=1e-6, atol=1e-12)
+        slow.finish(job)
+        drawn_is_current(slow, page, "unsure")
+        until(page, "document.querySelector('.mappanel h2').textContent === 'Trajectory map'")
+
+
+class TestLayers:
+    def test_tiles_and_table_follow(self, slow: SlowServer, open_page: Open) -> None:
+        job = slow.begin("runs:moving", "layered")
+        slow.sharpen(job)
+        page = open_page(f"{slow.server.address}/#/run/layered/layers")
+        table = open_page(f"{slow.server.address}/#/run/layered/layers?show=table")
+        for state in ("estimate", "sharper", "exact"):
+            if state == "sharper":
+                slow.sharpen(job)
+            if state == "exact":
+                slow.finish(job)
+            digest = slow.digest("layered")
+            shown = "[...document.querySelectorAll('.tile')].map((t) => t.dataset.digest)"
+            until(page, f"{shown}.length === 12 && {shown}.every((d) => d === '{digest}')")
+            page.wait_for_timeout(100)
+            _, _, answer = slow.server.ask("/v1/runs/layered/map?group=layer/layers.11")
+            pixel = page.evaluate(
+                """([i, j]) => Array.from(document.querySelector("[data-group='layer/layers.11'] canvas").getContext("2d")
+                .getImageData(j, i, 1, 1).data.slice(0, 3))""",
+                [3, 10],
+            )
+            assert pixel == colour(answer["map"][3][10], *scale_of(page), palette(page))
+            assert page.locator(".estimatestrip").is_visible() == (state != "exact")
+            _, _, rows = slow.server.ask("/v1/runs/layered/layers")
+            cell = "document.querySelectorAll('tbody tr')[11]?.querySelectorAll('td')[2].textContent"
+            until(table, f"Math.abs({cell} - {rows[11]['relative_mds']}) < 2e-5")
+
+
+class TestWork:
+    def test_the_job_and_the_list_show_it(self, slow: SlowServer, open_page: Open) -> None:
+        job = slow.begin("runs:moving", "listed")
+        runs = open_page(f"{slow.server.address}/#/")
+        page = open_page(f"{slow.server.address}/#/job/{job['id']}")
+        page.wait_for_selector(".job h1")
+        assert page.locator(".sofar").is_hidden()
+        slow.sharpen(job)
+        drawn_is_current(slow, page, "listed", ".sofar")
+        assert page.get_by_role("link", name="Open estimate").get_attribute("href") == "#/run/listed"
+        assert "± " in page.locator(".sofar .note").text_content()
+        _, _, answer = slow.server.ask("/v1/runs/listed")
+        for place in (runs, page):
+            assert serious(place) == []
+        badge = f"estimate {100 * answer['row']['fraction']:.3g} %"
+        runs.wait_for_selector(f"tr:has-text('listed') .badge:has-text('{badge}')")
+        until(
+            runs,
+            "/±/.test([...document.querySelectorAll('tr')].find((r) => /listed/.test(r.textContent)).querySelector('.mds').textContent)",
+        )
+        slow.sharpen(job)
+        drawn_is_current(slow, page, "listed", ".sofar")
+        slow.finish(job)
+        drawn_is_current(slow, page, "listed", ".sofar")
+        until(page, "document.querySelector('.sofar .note').textContent === 'exact'")
+        assert page.get_by_role("link", name="Open run").count() == 1
+        runs.wait_for_selector("tr:has-text('listed') .badge:has-text('exact')")
+        _, _, measured = slow.server.ask("/v1/runs/listed/measures?names=mds")
+        wanted = f"{measured['measures']['mds']:.4}"
+        until(runs, f"[...document.querySelectorAll('.mds')].some((e) => e.textContent === '{wanted}')")
+
+    def test_a_long_queue_leaves_connections_for_everything_else(self, slow: SlowServer, open_page: Open) -> None:
+        job = slow.begin("runs:moving", "first")
+        queued = [slow.server.submit("runs:small", name=f"queued{i}") for i in range(9)]
+        page = open_page(f"{slow.server.address}/#/jobs")
+        until(page, "document.querySelectorAll('.jobline .badge.accepted').length === 9")
+        again = page.context.new_page()
+        again.goto(f"{slow.server.address}/#/run/small")
+        ready(again)
+        slow.finish(job)
+        for one in queued:
+            slow.server.wait(one["id"])
+        lines = "[...document.querySelectorAll('.jobline')].filter((l) => /queued|first/.test(l.textContent))"
+        until(page, f"{lines}.length === 10 && {lines}.every((l) => l.querySelector('.badge.succeeded'))")

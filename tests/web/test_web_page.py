@@ -1,0 +1,427 @@
+"""The page in a browser, on real runs: what it draws is what the API says, at the speed that was asked for, without an error."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from axe_findings import serious
+from drawn_maps import assert_drawn, colour, ready, scale_of, until
+from page_runs import NASTY
+from service_process import Server, start_server
+
+Open = Callable[..., Any]
+
+
+def set_faults(site: Server, **faults: Any) -> None:
+    """What goes wrong at the server's Hub."""
+    hub: str = site.hub  # type: ignore[attr-defined]
+    request = urllib.request.Request(f"{hub}/_faults", json.dumps(faults).encode(), method="POST")
+    urllib.request.urlopen(request).close()
+
+
+class TestRun:
+    def test_every_kind_of_map_is_drawn_as_the_api_gives_it(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/run/pythia-nano")
+        ready(page)
+        _, _, answer = site.ask("/v1/runs/pythia-nano/map")
+        low, high = scale_of(page)
+        assert_drawn(page, answer, low, high, "viridis")
+        page.click(".controls button[data-value=rtm]")
+        page.wait_for_timeout(300)
+        _, _, answer = site.ask("/v1/runs/pythia-nano/map?origin=0")
+        assert_drawn(page, answer, *scale_of(page), "RdBu_r" if scale_of(page)[0] < 0 else "viridis")
+        page.click(".controls button[data-value=updates]")
+        page.wait_for_timeout(300)
+        _, _, measured = site.ask("/v1/runs/pythia-nano/measures?names=update_map")
+        name = "RdBu_r" if scale_of(page)[0] < 0 else "viridis"
+        assert_drawn(page, {"map": measured["measures"]["update_map"]}, *scale_of(page), name)
+
+    @pytest.mark.parametrize("kind", ["linear", "log", "index"])
+    def test_axes(self, site: Server, open_page: Open, kind: str) -> None:
+        page = open_page(f"{site.address}/#/run/deep?axis={kind}&view=rtm&origin=5000&palette=cividis&lo=-0.5&hi=1")
+        ready(page)
+        _, _, answer = site.ask("/v1/runs/deep/map?origin=5000")
+        if kind == "log":  # the last cells are narrower than a pixel: those of the first half are looked at
+            answer["map"] = [row[:60] for row in answer["map"][:60]]
+        assert_drawn(page, answer, -0.5, 1, "cividis")
+
+    def test_a_range_by_brushing_is_the_selection_of_the_api(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/run/deep")
+        ready(page)
+        page.locator(".timeline canvas").scroll_into_view_if_needed()
+        strip = page.locator(".timeline canvas").bounding_box()
+        y = strip["y"] + 30
+        page.mouse.move(strip["x"] + 200, y)
+        page.mouse.down()
+        page.mouse.move(strip["x"] + 400, y, steps=8)
+        page.mouse.up()
+        page.wait_for_timeout(600)
+        first, last = (int(v) for v in re.search(r"from=(\d+)&to=(\d+)", page.url).groups())  # type: ignore[union-attr]
+        _, _, answer = site.ask(f"/v1/runs/deep/map?steps={first}..{last}")
+        assert 20 < len(answer["steps"]) < 100
+        assert_drawn(page, answer, *scale_of(page), "viridis")
+        _, _, measured = site.ask(f"/v1/runs/deep/measures?names=mds&steps={first}..{last}")
+        shown = float(page.locator(".numbers dd").first.text_content())
+        assert shown == pytest.approx(measured["measures"]["mds"], rel=1e-4)
+        page.go_back()
+        page.wait_for_timeout(400)
+        assert "from=" not in page.url
+
+    def test_dragging_the_origin_recomputes_at_once(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/run/deep?view=rtm")
+        ready(page)
+        asked: list[str] = []
+        page.on("request", lambda r: asked.append(r.url))
+        page.locator(".handle.origin").scroll_into_view_if_needed()
+        handle = page.locator(".handle.origin").bounding_box()
+        page.mouse.move(handle["x"] + 1, handle["y"] + 10)
+        page.mouse.down()
+        times = []
+        for move in range(12):
+            page.mouse.move(handle["x"] + 25 * (move + 1), handle["y"] + 10)
+            times.append(float(page.get_attribute(".run", "data-ms")))
+        page.mouse.up()
+        page.wait_for_timeout(500)
+        origin = int(re.search(r"origin=(\d+)", page.url)[1])  # type: ignore[index]
+        _, _, answer = site.ask(f"/v1/runs/deep/map?origin={origin}")
+        assert_drawn(page, answer, *scale_of(page), "RdBu_r" if scale_of(page)[0] < 0 else "viridis")
+        assert [a for a in asked if "/v1/" in a] == []
+        assert np.median(times) < 50, times
+
+    def test_hover_says_the_exact_value_and_the_steps(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/run/pythia-nano")
+        ready(page)
+        box = page.locator("canvas.map").bounding_box()
+        page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] * 0.1)
+        _, _, answer = site.ask("/v1/runs/pythia-nano/map")
+        n = len(answer["steps"])
+        row, column = int(0.1 * n), int(0.9 * n)
+        said = page.locator(".mapbox .tip").text_content()
+        assert f"{answer['map'][row][column]:.5f}" in said
+        assert f"steps {answer['steps'][row]} × {answer['steps'][column]}" in said
+        legend = page.locator("[data-chart=cosine] .u-value").first.text_content()
+        assert legend == str(answer["steps"][column])
+
+    def test_keys_move_the_crosshair_and_the_handles(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/run/pythia-nano?view=rtm")
+        ready(page)
+        page.locator(".mapbox").focus()
+        for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
+            page.keyboard.press(key)
+        _, _, answer = site.ask("/v1/runs/pythia-nano/map?origin=0")
+        assert f"steps {answer['steps'][1]} × {answer['steps'][1]}" in page.locator("#said").text_content()
+        page.locator(".handle.origin").focus()
+        page.keyboard.press("End")
+        page.wait_for_timeout(300)
+        assert "origin=5000" in page.url
+
+    def test_curves_are_those_of_the_api(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/run/pythia-nano?group=layer%2F1%2Fattention.q")
+        ready(page)
+        _, _, answer = site.ask("/v1/runs/pythia-nano/measures?group=layer/1/attention.q")
+        with page.expect_download() as waiting:
+            page.click("[data-chart=angles] button:has-text('CSV')")
+        rows = [line.split(",") for line in Path(waiting.value.path()).read_text().splitlines()]
+        at = {int(r[0]): r for r in rows[1:]}
+        column = rows[0].index("between updates")
+        expected = dict(zip(answer["steps"][1:-1], answer["measures"]["update_angle"], strict=True))
+        for step, angle in expected.items():
+            assert float(at[step][column]) == pytest.approx(angle, rel=1e-9)
+
+    def test_downloads(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/run/plain")
+        ready(page)
+        found = {}
+        for kind in ("PNG", "SVG", "CSV"):
+            with page.expect_download() as waiting:
+                page.click(f".mappanel button:has-text('{kind}')")
+            found[kind] = Path(waiting.value.path()).read_bytes()
+        assert found["PNG"].startswith(b"\x89PNG")
+        assert b"<svg" in found["SVG"]
+        assert b"data:image/png;base64," in found["SVG"]
+        _, _, answer = site.ask("/v1/runs/plain/map")
+        rows = [line.split(",") for line in found["CSV"].decode().splitlines()]
+        np.testing.assert_allclose([[float(v) for v in r[1:]] for r in rows[1:]], answer["map"], rtol=1e-9)
+
+    def test_a_name_that_looks_like_an_element_is_text(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/run/deep/layers?show=table")
+        page.wait_for_selector("table")
+        assert page.get_by_text(NASTY, exact=True).count() == 1
+        assert page.locator("img").count() == 0
+        page.get_by_text(NASTY, exact=True).click()
+        ready(page)
+        assert NASTY in page.locator(".mappanel .note").first.text_content()
+        assert page.locator("img").count() == 0
+
+
+class TestLayers:
+    def test_a_hundred_maps_are_drawn_in_time(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/run/deep/layers?size=90", width=1500, height=1900)
+        until(page, "document.querySelector('.grid')?.dataset.painted >= 101")
+        times = []
+        for view in ("rtm", "tm", "rtm", "tm"):
+            page.click(f".controls button[data-value={view}]")
+            page.wait_for_timeout(200)
+            found = page.evaluate("document.querySelector('.grid').tiles.lastPaint")
+            assert found["maps"] >= 101
+            times.append(found["ms"])
+        assert min(times) < 200, times
+
+    def test_only_what_is_visible_is_fetched(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/run/deep/layers?size=240", width=1000, height=700)
+        until(page, "document.querySelector('.grid')?.dataset.painted >= 4")
+        page.wait_for_timeout(500)
+        assert int(page.get_attribute(".grid", "data-painted")) < 40
+
+    def test_tiles_share_a_scale_and_a_crosshair(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/run/pythia-nano/layers")
+        until(page, "document.querySelector('.grid')?.dataset.painted >= 7")
+        page.wait_for_timeout(200)
+        low, high = scale_of(page)
+        for group in ("layer/0", "layer/3"):
+            _, _, answer = site.ask(f"/v1/runs/pythia-nano/map?group={group}")
+            pixel = page.evaluate(
+                """([group, i, j]) => { const c = document.querySelector(`[data-group="${group}"] canvas`);
+                return Array.from(c.getContext("2d").getImageData(j, i, 1, 1).data.slice(0, 3)); }""",
+                [group, 3, 10],
+            )
+            assert pixel == colour(answer["map"][3][10], low, high, "viridis")
+        frame = page.locator("[data-group='layer/0'] .frame").bounding_box()
+        page.mouse.move(frame["x"] + frame["width"] * 0.75, frame["y"] + frame["height"] * 0.25)
+        _, _, answer = site.ask("/v1/runs/pythia-nano/map?group=layer/3")
+        row, column = (int(share * len(answer["steps"])) for share in (0.25, 0.75))
+        assert page.locator("[data-group='layer/3'] .v").text_content() == f"{answer['map'][row][column]:.3f}"
+        page.mouse.click(frame["x"] + 20, frame["y"] + 20)
+        ready(page)
+        assert "group=layer%2F0" in page.url
+
+    def test_table_sorts_and_stays_in_the_address(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/run/pythia-nano/layers?show=table")
+        page.get_by_role("button", name="Relative MDS").click()
+        page.wait_for_timeout(300)
+        _, _, rows = site.ask("/v1/runs/pythia-nano/layers")
+        expected = [r["layer"] for r in sorted(rows, key=lambda r: -r["relative_mds"])]
+        assert page.locator("tbody th").all_text_contents() == expected
+        page.reload()
+        page.wait_for_selector("tbody th")
+        assert page.locator("tbody th").all_text_contents() == expected
+
+    @pytest.mark.parametrize("show", ["components", "qkv", "depth"])
+    def test_other_views(self, site: Server, open_page: Open, show: str) -> None:
+        page = open_page(f"{site.address}/#/run/pythia-nano/layers?show={show}")
+        if show != "depth":
+            page.wait_for_selector("[data-group='layer/2/attention.k'] canvas")
+            until(page, "document.querySelector('.matrixscroll').dataset.painted >= 12")
+            page.locator("[data-group='layer/2/attention.k'] .frame").hover()
+            line = "getComputedStyle(document.querySelector(\"[data-group='layer/1/attention.q'] .frame\"), '::before').left"
+            assert 30 < float(page.evaluate(line).removesuffix("px")) < 80
+        if show != "components":
+            page.wait_for_selector(".chart .uplot")
+        if show == "qkv":
+            with page.expect_download() as waiting:
+                page.click("[data-chart=qkv-distances] button:has-text('CSV')")
+            rows = [line.split(",") for line in Path(waiting.value.path()).read_text().splitlines()]
+            _, _, answer = site.ask("/v1/runs/pythia-nano/qkv")
+            found = [[float(v) for v in r[1:4]] for r in rows[1:]]
+            expected = [[r["distance_qk"], r["distance_qv"], r["distance_kv"]] for r in answer["layers"]]
+            np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+class TestWork:
+    def test_submit_shows_the_plan_then_runs(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/submit")
+        page.fill("input[name=source]", "runs:to-submit")
+        page.fill("input[name=name]", "submitted")
+        page.fill("input[name=steps]", "every:2")
+        page.click("button:has-text('Show the plan')")
+        page.wait_for_selector("text=Plan of submitted")
+        _, _, runs = site.ask("/v1/runs")
+        assert "submitted" not in [r["run"] for r in runs["items"]]
+        assert "gpt-neox" in page.locator("dl.facts2").text_content()
+        page.click("button:has-text('Start')")
+        page.wait_for_selector(".badge.succeeded", timeout=60_000)
+        page.click("text=Open run")
+        ready(page)
+        assert page.locator("h1").text_content() == "submitted"
+
+    def test_an_estimate_sharpens_until_it_is_exact(self, site: Server, open_page: Open) -> None:
+        """The events are those of a long job, told here in a moment; the job that they end with is a real one."""
+        real = site.wait(site.submit("runs:plain", name="estimated")["id"])
+        steps = [(0.1, 0.70, 0.08), (0.4, 0.74, 0.03), (0.7, 0.753, 0.004)]
+        told = ["retry: 2000\n\n"]
+        for number, (share, mds, error) in enumerate(steps, start=2):
+            data = {
+                "at": 0,
+                "phase": "computing",
+                "bytes": share * 1e9,
+                "bytes_total": 1e9,
+                "mds": mds,
+                "mds_error": error,
+            }
+            told.append(f"id: {number}\nevent: progress\ndata: {json.dumps(data)}\n\n")
+        asked = {"job": 0, "events": 0}
+
+        def job(route: Any) -> None:
+            asked["job"] += 1
+            waiting = {**real, "state": "running", "progress": None, "finished": None, "result": None}
+            route.fulfill(json=waiting if asked["events"] < 2 else real)
+
+        def events(route: Any) -> None:
+            if "f=json" in route.request.url:
+                return route.fulfill(json=[{"id": 1, "at": 0, "event": "state", "data": {"state": "running"}}])
+            asked["events"] += 1
+            if asked["events"] == 1:  # the connection is lost after the first estimates
+                assert "after=1" in route.request.url
+                return route.fulfill(body="".join(told), content_type="text/event-stream")
+            assert "after=4" in route.request.url
+            data = {"at": 0, "bytes": 1e9, "bytes_total": 1e9, "mds": real["progress"]["mds"], "mds_error": 0.0}
+            last = f"id: 5\nevent: progress\ndata: {json.dumps(data)}\n\n"
+            end = f"id: 6\nevent: state\ndata: {json.dumps({'at': 0, 'state': 'succeeded'})}\n\n"
+            return route.fulfill(body=last + end, content_type="text/event-stream")
+
+        page = open_page(f"{site.address}/#/jobs")
+        page.route(f"**/v1/jobs/{real['id']}", job)
+        page.route(f"**/v1/jobs/{real['id']}/events*", events)
+        page.goto(f"{site.address}/#/job/{real['id']}")
+        page.wait_for_selector("dd:has-text('MDS 0.753 ± 0.004')")
+        assert page.locator("progress").count() == 1
+        page.wait_for_selector("dd:has-text('(exact)')")
+        page.wait_for_selector(".badge.succeeded")
+        with page.expect_download() as waiting:
+            page.click("[data-chart=estimate] button:has-text('CSV')")
+        rows = [[float(v) for v in line.split(",")] for line in Path(waiting.value.path()).read_text().splitlines()[1:]]
+        np.testing.assert_allclose([[r[0] / 100, r[1], r[2] - r[1]] for r in rows[:3]], steps, rtol=1e-9)
+        assert rows[3] == pytest.approx([100, *3 * [real["progress"]["mds"]]])
+
+    def test_cancel_and_retry(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/")
+        page.wait_for_selector("tbody th")
+        set_faults(site, latency_ms=1500)
+        try:
+            site.submit("hf://local/far", copy=False, memory=40 * 2**20, name="stopped")
+            line = page.locator(".jobline", has_text="stopped")
+            line.get_by_role("button", name="Cancel").click()
+            line.locator(".badge.cancelled").wait_for(timeout=60_000)
+        finally:
+            set_faults(site, latency_ms=None)
+        page.goto(f"{site.address}/#/jobs")
+        page.locator(".jobline", has_text="stopped").get_by_role("button", name="Retry").click()
+        page.wait_for_selector(".job .badge.succeeded", timeout=60_000)
+
+    def test_why_a_job_failed(self, site: Server, open_page: Open) -> None:
+        job = site.submit("runs:damaged", name="broken")
+        failed = site.wait(job["id"])
+        assert failed["state"] == "failed"
+        page = open_page(f"{site.address}/#/job/{job['id']}")
+        assert failed["cause"]["message"] in page.locator(".problem").text_content()
+        assert page.get_by_role("button", name="Retry").count() == 1
+
+    def test_a_plan_that_cannot_be_made_says_why(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/submit?source=runs:nowhere")
+        page.click("button:has-text('Show the plan')")
+        page.wait_for_selector(".problem")
+        assert "runs:nowhere" in page.locator(".problem").text_content()
+        open_page.said[:] = [s for s in open_page.said if "404" not in s]  # type: ignore[attr-defined]
+
+
+class TestRuns:
+    def test_search_sort_group(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/")
+        page.wait_for_selector("tbody th")
+        _, _, answer = site.ask("/v1/runs/deep/measures?names=mds")
+        mds = answer["measures"]["mds"]
+        until(page, "!Array.from(document.querySelectorAll('.mds')).some((e) => !e.textContent)")
+        assert f"{mds:.4}" in page.locator("tr", has_text="deep").locator(".mds").text_content()
+        page.fill("input[type=search]", "gpt")
+        page.wait_for_timeout(300)
+        assert "plain" not in page.locator("tbody").text_content()
+        assert "q=gpt" in page.url
+        page.fill("input[type=search]", "")
+        page.click("button[data-value=family]")
+        page.wait_for_selector("h2 a:has-text('pair')")
+        page.get_by_role("button", name="Checkpoints").first.click()
+        page.wait_for_timeout(300)
+        assert page.locator("tbody").first.locator("th a").all_text_contents() == ["pythia-nano", "plain"]
+
+    def test_compare(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/compare?runs=pythia-nano,plain&align=fraction")
+        page.wait_for_selector(".compare[data-ready]")
+        page.wait_for_selector(".compare table")
+        assert page.locator("canvas.map").count() == 2
+        _, _, answer = site.ask("/v1/compare?run=pythia-nano&run=plain")
+        cells = page.locator("tr", has_text="Relative MDS").locator("td").all_text_contents()
+        assert [float(c) for c in cells] == pytest.approx([r["relative_mds"] for r in answer["rows"]], rel=1e-4)
+        where = page.locator("canvas.map").first.bounding_box()
+        page.mouse.move(where["x"] + where["width"] * 0.999, where["y"] + where["height"] * 0.999)
+        second = page.evaluate("document.querySelectorAll('canvas.map')[1].view.cell")
+        assert second == [11, 11]
+
+    def test_family(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/family/pair")
+        page.wait_for_selector(".family table")
+        _, _, answer = site.ask("/v1/families/pair/compare")
+        by_name = {r["member"]: r for r in answer["rows"]}
+        row = page.locator(".scroll tbody tr", has_text="pythia-nano").text_content()
+        assert f"{by_name['pythia-nano']['mds']:.5}" in row
+        assert "not in the store" in page.locator(".scroll tbody tr", has_text="not-there").text_content()
+        until(page, "document.querySelector('.family .grid').dataset.painted >= 2")
+
+
+PLACES = {
+    "runs": "#/",
+    "run": "#/run/pythia-nano?view=rtm",
+    "layers": "#/run/pythia-nano/layers",
+    "components": "#/run/pythia-nano/layers?show=components",
+    "qkv": "#/run/pythia-nano/layers?show=qkv",
+    "table": "#/run/pythia-nano/layers?show=table",
+    "depth": "#/run/pythia-nano/layers?show=depth",
+    "training": "#/run/logged?along=tokens",
+    "compare": "#/compare?runs=pythia-nano,plain",
+    "compare tokens": "#/compare?runs=logged,logged-faster&align=tokens",
+    "family": "#/family/pair",
+    "families": "#/families",
+    "jobs": "#/jobs",
+    "submit": "#/submit",
+    "submit more": "#/submit?heads=none&source=runs:plain",
+}
+
+
+class TestAccess:
+    @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+    @pytest.mark.parametrize("place", PLACES)
+    def test_axe_finds_nothing_serious(self, site: Server, open_page: Open, place: str, dark: bool) -> None:
+        page = open_page(f"{site.address}/{PLACES[place]}", dark=dark)
+        page.wait_for_selector("h1")
+        page.wait_for_timeout(900)
+        assert serious(page) == []
+
+    def test_a_narrow_window_does_not_scroll_sideways(self, site: Server, open_page: Open) -> None:
+        for place in PLACES.values():
+            page = open_page(f"{site.address}/{place}", width=400, height=800)
+            page.wait_for_selector("h1")
+            page.wait_for_timeout(500)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 401, place
+
+    def test_a_server_that_asks_for_a_token(self, open_page: Open, tmp_path: Path) -> None:
+        server = start_server(tmp_path, "--auth", TRAJSVC_TOKEN="a-secret-of-the-test")
+        try:
+            page = open_page(f"{server.address}/")
+            page.fill("dialog input", "a-secret-of-the-test")
+            page.click("dialog button:has-text('Use it')")
+            page.wait_for_selector("text=No runs yet.")
+            assert "secret" not in page.url
+        finally:
+            server.process.stop()
+        open_page.said[:] = [s for s in open_page.said if "401" not in s]  # type: ignore[attr-defined]
+
+    def test_a_place_that_is_not_there(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/run/nothing")
+        page.wait_for_selector("text=Not here")
+        open_page.said[:] = [s for s in open_page.said if "404" not in s]  # type: ignore[attr-defined]

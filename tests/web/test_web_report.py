@@ -1,0 +1,198 @@
+"""The report: one file with the page's modules and a run's data, that works from disk without a server."""
+
+from __future__ import annotations
+
+import base64
+import html.parser
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from drawn_maps import ready, until
+from page_runs import NASTY, make_logged_run
+from safetensors.numpy import save_file
+from service_process import EXAMPLES, environment
+
+import trajsvc
+from trajsvc import answers
+from trajsvc.cli import report as reports
+from trajsvc.run import Run
+
+Open = Callable[..., Any]
+BREAK = "</script><script>alert(2)</script>"
+
+
+def analyse(source: Path, store: Path, output: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = ["analyze", str(source), "--store", str(store), "--report", str(output), "--no-figures", *words]
+    return subprocess.run(
+        [sys.executable, "-m", "trajsvc", *command], capture_output=True, text=True, env=environment(), timeout=120
+    )
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
+    place = tmp_path_factory.mktemp("report")
+    done = analyse(EXAMPLES / "pythia-nano", place / "store", place / "run.html")
+    assert done.returncode == 0, done.stderr
+    assert "run.html" in done.stderr
+    return place / "run.html", trajsvc.open(place / "store", "pythia-nano")
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("hostile")
+    rng = np.random.default_rng(1)
+    for step in range(5):
+        (place / "data" / f"step{step}").mkdir(parents=True)
+        values = {f"{name}.weight": rng.normal(size=30).astype(np.float32) for name in (NASTY, BREAK, "plain")}
+        save_file(values, place / "data" / f"step{step}" / "model.safetensors")
+    done = analyse(place / "data", place / "store", place / "run.html", "--name", "hostile")
+    assert done.returncode == 0, done.stderr
+    return place / "run.html"
+
+
+class Scripts(html.parser.HTMLParser):
+    """The scripts of a file as a browser would split it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[dict[str, str | None], str]] = []
+        self._inside = False
+        self.other: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._inside = tag == "script"
+        if self._inside:
+            self.found.append((dict(attrs), ""))
+        else:
+            self.other.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = False
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            attributes, text = self.found[-1]
+            self.found[-1] = (attributes, text + data)
+
+
+def parts(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """The import map and the data of a report."""
+    scripts = Scripts(path.read_text("utf-8")).found
+    assert [a.get("type") for a, _ in scripts] == ["importmap", "application/json", "module"]
+    return json.loads(scripts[0][1])["imports"], json.loads(scripts[1][1])
+
+
+class TestFile:
+    def test_modules_import_only_each_other(self, made: tuple[Path, Run]) -> None:
+        imports, _ = parts(made[0])
+        assert "trajsvc/main.js" in imports
+        for address in imports.values():
+            source = base64.b64decode(address.partition("base64,")[2]).decode()
+            assert re.findall(r"""(?:from|import\()\s*["']\.""", source) == []
+            for name in re.findall(r"""(?:from |import\()["'](trajsvc/[^"']+)["']""", source):
+                assert name in imports
+
+    def test_data_are_the_answers(self, made: tuple[Path, Run]) -> None:
+        path, run = made
+        _, data = parts(path)
+        assert data["summary"] == json.loads(answers.summary(run).model_dump_json())
+        assert data["steps"] == run.steps.tolist()
+        count = len(data["steps"])
+        for group in ("network", "layer/2", "layer/1/attention.q", "component/mlp.in"):
+            upper = np.frombuffer(base64.b64decode(data["grams"][group]["gram"]), dtype="<f8")
+            assert np.array_equal(upper, run.gram(group).gram[np.triu_indices(count)])
+        assert {g["id"] for g in data["groups"]} == set(data["grams"])
+
+    def test_names_stay_names(self, hostile: Path) -> None:
+        imports, data = parts(hostile)
+        assert f"layer/{NASTY}" in data["grams"]
+        assert any(BREAK.partition("/")[0] in g for g in data["grams"])
+        assert "img" not in Scripts(hostile.read_text()).other
+        assert imports
+
+    def test_a_report_that_cannot_be_written_is_an_error(self, tmp_path: Path) -> None:
+        done = analyse(
+            EXAMPLES / "pythia-nano", tmp_path / "store", tmp_path / "none" / "run.html", "--steps", "last:3"
+        )
+        assert done.returncode == 1
+        assert "cannot write" in done.stderr
+
+    def test_what_a_report_holds_is_bounded(self, made: tuple[Path, Run], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reports, "ROOM", 12 * 1200)
+        kept = reports.contents(made[1])["grams"]
+        assert "network" in kept
+        assert len(kept) < 15
+
+
+class TestFromDisk:
+    def test_everything_works_without_a_server(self, made: tuple[Path, Run], open_page: Open) -> None:
+        path, run = made
+        page = open_page(path.as_uri())
+        page.wait_for_selector(".run[data-ready]")
+        assert page.locator("h1").text_content() == "pythia-nano"
+        assert float(page.locator(".numbers dd").first.text_content()) == pytest.approx(run.mds(), rel=1e-4)
+        page.click(".controls button[data-value=rtm]")
+        page.wait_for_timeout(300)
+        mean = float(page.get_attribute(".run", "data-mean"))
+        assert mean == pytest.approx(run.relative_mds(), rel=1e-9)
+        page.click(".tabs >> text=Layers")
+        page.wait_for_selector("[data-group='layer/1'] canvas")
+        page.click("button[data-value=table]")
+        page.wait_for_selector("tbody th")
+        shown = page.locator("tbody tr").nth(1).locator("td").nth(1).text_content()
+        assert float(shown) == pytest.approx(answers.layers(run)[1].mds, rel=1e-4)
+
+    def test_qkv_is_computed_as_the_api_does(self, made: tuple[Path, Run], open_page: Open) -> None:
+        path, run = made
+        page = open_page(f"{path.as_uri()}#/run/pythia-nano/layers?show=qkv")
+        page.wait_for_selector("[data-chart=qkv-distances] .uplot")
+        expected = {row.layer: row for row in answers.qkv(run).layers}
+        for chart, fields in (
+            ("distances", ("distance_qk", "distance_qv", "distance_kv")),
+            ("settling", ("settling_step_q",)),
+        ):
+            with page.expect_download() as waiting:
+                page.click(f"[data-chart=qkv-{chart}] button:has-text('CSV')")
+            for line in Path(waiting.value.path()).read_text().splitlines()[1:]:
+                layer, *values = line.split(",")
+                wanted = [getattr(expected[layer], field) for field in fields]
+                assert [float(v) for v in values[: len(fields)]] == pytest.approx(wanted, rel=1e-9)
+
+    def test_phases_of_a_range_are_those_of_the_api(self, made: tuple[Path, Run], open_page: Open) -> None:
+        path, run = made
+        for group, steps in (("network", (0, 2500)), ("layer/2", (0, 5000)), ("component/mlp.in", (0, 5000))):
+            page = open_page(f"{path.as_uri()}#/run/pythia-nano?group={group}&from={steps[0]}&to={steps[1]}")
+            ready(page)
+            page.wait_for_selector(".phases li")
+            until(page, "document.querySelector('.numbers')")
+            expected = answers.phases(run, group, f"{steps[0]}..{steps[1]}")
+            links = page.locator(".phases a").evaluate_all("all => all.map((a) => a.getAttribute('href'))")
+            found = [tuple(int(v) for v in re.findall(r"(?:from|to)=(\d+)", link)) for link in links]
+            assert found == [(p.start_step, p.end_step) for p in expected]
+            for line, phase in zip(page.locator(".phases li").all_text_contents()[1:], expected[1:], strict=True):
+                change = phase.details["change"]
+                assert f"{change['kind']} at step {change['step']}" in line
+
+    def test_tokens_and_the_learning_rate_are_there(self, tmp_path: Path, open_page: Open) -> None:
+        done = analyse(make_logged_run(tmp_path / "logged"), tmp_path / "store", tmp_path / "run.html")
+        assert done.returncode == 0, done.stderr
+        page = open_page(f"{(tmp_path / 'run.html').as_uri()}#/run/logged?along=tokens")
+        ready(page)
+        page.wait_for_selector("[data-chart=rate] .uplot")
+        assert "after steps 690, 990" in page.locator(".legend li.drop").text_content()
+        until(page, "document.querySelector('canvas.map').view.axis.steps[3] === 7e9")
+
+    def test_a_hostile_name_does_nothing(self, hostile: Path, open_page: Open) -> None:
+        page = open_page(f"{hostile.as_uri()}#/run/hostile/layers?show=table")
+        page.wait_for_selector("tbody th")
+        names = page.locator("tbody th").all_text_contents()
+        assert NASTY in names
+        assert page.locator("img").count() == 0
