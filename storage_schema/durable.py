@@ -11,12 +11,11 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from storage_schema.problems import DiskFull, StoreBusy, StoreProblem, StoreUnwritable
 
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
+Buffer = bytes | memoryview
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -55,6 +54,15 @@ def write_all(fd: int, data: Buffer, at: int) -> None:
     while view:
         done = os.pwrite(fd, view, at)
         view, at = view[done:], at + done
+
+
+def write_pieces(fd: int, pieces: Iterable[Buffer], at: int = 0) -> int:
+    """All of ``pieces``, one after the other, from byte ``at``; returns how many bytes they are."""
+    end = at
+    for piece in pieces:
+        write_all(fd, piece, end)
+        end += len(piece)
+    return end - at
 
 
 def read_all(fd: int, out: memoryview, at: int) -> None:
@@ -98,18 +106,19 @@ def make_dir(path: Path) -> None:
         sync_dir(path.parent)
 
 
-def replace_file(path: Path, data: Buffer, *, writers: bool = False) -> None:
-    """``path`` holds ``data`` or what it held before, at every instant. With ``writers`` others may write it at the same time, threads,
-    processes or machines: the last wins."""
+def replace_file(path: Path, *data: Buffer, writers: bool = False) -> int:
+    """``path`` holds ``data`` (in pieces) or what it held before, at every instant; returns its size. With ``writers`` others may write it
+    at the same time, threads, processes or machines: the last wins."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(8) if writers else 'new'}")
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
-        write_all(fd, data, 0)
+        size = write_pieces(fd, data)
         os.fsync(fd)
     finally:
         os.close(fd)
     beside.replace(path)
     sync_dir(path.parent)
+    return size
 
 
 def feed(fd: int, start: int, stop: int, hasher: hashlib._Hash) -> int:

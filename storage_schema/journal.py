@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schema.durable import make_dir, replace_file, sync_dir, write_all, writing
+from storage_schema.durable import Buffer, make_dir, read_all, replace_file, sync_dir, write_pieces, writing
 from storage_schema.problems import JournalMismatch
 
 Arrays = dict[str, NDArray[Any]]
@@ -30,6 +30,7 @@ Record = tuple[int, Arrays, dict[str, Any]]
 
 _MAGIC: Final = b"TSJ1"
 _HEAD: Final = struct.Struct("<4sQ32s")
+_LINE: Final = 4096
 
 
 class SlabJournal:
@@ -63,25 +64,23 @@ class SlabJournal:
         with writing(self._slabs):
             fd = self._open_for_append()
             try:
-                write_all(fd, record := _encode(slab, arrays, meta), self._end)
+                size = write_pieces(fd, _encode(slab, arrays, meta), self._end)
                 os.fsync(fd)
             except BaseException:
                 os.ftruncate(fd, self._end)
                 raise
             finally:
                 os.close(fd)
-        self._end += len(record)
+        self._end += size
 
     def _open_for_append(self) -> int:
         if self._end:
             return os.open(self._slabs, os.O_RDWR | os.O_CLOEXEC)
         make_dir(self.directory)
-        header = self._header()
-        replace_file(self._slabs, header)
-        self._end = len(header)
+        self._end = replace_file(self._slabs, *self._header())
         return os.open(self._slabs, os.O_RDWR | os.O_CLOEXEC)
 
-    def _header(self) -> bytes:
+    def _header(self) -> list[Buffer]:
         return _encode(-1, {}, {"key": self.key})
 
     def replay(self) -> Iterator[Record]:
@@ -89,7 +88,7 @@ class SlabJournal:
         if not self._end:
             return
         with self._slabs.open("rb") as file:
-            file.seek(len(self._header()))
+            file.seek(sum(len(piece) for piece in self._header()))
             while file.tell() < self._end:
                 payload = _read_record(file.fileno(), file.tell(), self._end)
                 if payload is None:  # altered since the journal was opened: as if it were torn here
@@ -108,16 +107,15 @@ class SlabJournal:
         state can be read, and a record that a crash leaves behind is skipped, not added twice."""
         with writing(self._states):
             make_dir(self.directory)
-            replace_file(self._states, _encode(cursor, arrays, {"key": self.key, "meta": dict(meta)}))
-            later = list(self._raw_records(cursor))
-            replace_file(self._slabs, data := b"".join([self._header(), *later]))
+            replace_file(self._states, *_encode(cursor, arrays, {"key": self.key, "meta": dict(meta)}))
+            end = replace_file(self._slabs, *self._header(), *self._later_records(cursor))
         self._base = cursor
-        self._end = len(data)
+        self._end = end
 
-    def _raw_records(self, cursor: int) -> Iterator[bytes]:
+    def _later_records(self, cursor: int) -> Iterator[Buffer]:
         for slab, arrays, meta in self.replay():
             if slab >= cursor:
-                yield _encode(slab, arrays, meta)
+                yield from _encode(slab, arrays, meta)
 
     def discard(self) -> None:
         """Forget this job, and what other jobs on the same run left behind: their run is committed, or their bytes changed."""
@@ -172,8 +170,8 @@ class SlabJournal:
             )
 
 
-def encode_record(slab: int, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> bytes:
-    """One record: head, digest and payload."""
+def encode_record(slab: int, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> list[Buffer]:
+    """One record in pieces: head, digest and payload. The arrays' own memory is among them: write them before it changes."""
     return _encode(slab, arrays, meta)
 
 
@@ -181,14 +179,15 @@ def decode_record(data: bytes) -> Record | None:
     """(slab, arrays, meta) of a whole, unaltered record; None for anything else."""
     if len(data) < _HEAD.size:
         return None
-    magic, length, digest = _HEAD.unpack(data[: _HEAD.size])
-    payload = data[_HEAD.size :]
+    magic, length, digest = _HEAD.unpack_from(data)
+    payload = memoryview(data)[_HEAD.size :]
     if magic != _MAGIC or length != len(payload) or hashlib.sha256(payload).digest() != digest:
         return None
     return _decode(payload)
 
 
-def _encode(slab: int, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> bytes:
+def _encode(slab: int, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> list[Buffer]:
+    # Pieces, not one string: a record may be as large as all Grams of a run, and copies of it would count against the memory budget.
     whole = {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in arrays.items()}
     for name, value in whole.items():
         if value.dtype.hasobject:
@@ -199,11 +198,14 @@ def _encode(slab: int, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, An
         "arrays": [[name, value.dtype.str, list(value.shape)] for name, value in whole.items()],
     }
     line = json.dumps(words, allow_nan=False).encode() + b"\n"
-    payload = b"".join([line, *(value.tobytes() for value in whole.values())])
-    return _HEAD.pack(_MAGIC, len(payload), hashlib.sha256(payload).digest()) + payload
+    payload: list[Buffer] = [line, *(value.reshape(-1).view(np.uint8).data for value in whole.values())]
+    hasher = hashlib.sha256()
+    for piece in payload:
+        hasher.update(piece)
+    return [_HEAD.pack(_MAGIC, sum(len(piece) for piece in payload), hasher.digest()), *payload]
 
 
-def _read_record(fd: int, at: int, size: int) -> bytes | None:
+def _read_record(fd: int, at: int, size: int) -> memoryview | None:
     """The payload of the record at byte ``at`` of a file of ``size`` bytes; None where no whole, unaltered one is."""
     head = os.pread(fd, _HEAD.size, at)
     if len(head) < _HEAD.size:
@@ -211,19 +213,19 @@ def _read_record(fd: int, at: int, size: int) -> bytes | None:
     magic, length, digest = _HEAD.unpack(head)
     if magic != _MAGIC or length > size - at - _HEAD.size:
         return None
-    parts, have = [], 0
-    while have < length and (part := os.pread(fd, length - have, at + _HEAD.size + have)):
-        parts.append(part)
-        have += len(part)
-    payload = b"".join(parts)
+    payload = memoryview(bytearray(length))
+    try:
+        read_all(fd, payload, at + _HEAD.size)
+    except EOFError:  # cut off since its size was looked up
+        return None
     return payload if hashlib.sha256(payload).digest() == digest else None
 
 
-def _decode(payload: bytes) -> Record:
-    line, _, _ = payload.partition(b"\n")
-    words = json.loads(line)
+def _decode(payload: memoryview) -> Record:
+    end = _line_end(payload)
+    words = json.loads(bytes(payload[:end]))
     arrays: Arrays = {}
-    at = len(line) + 1
+    at = end + 1
     for name, dtype, shape in words["arrays"]:
         kind = np.dtype(dtype)
         count = int(np.prod(shape, dtype=np.int64))
@@ -231,3 +233,12 @@ def _decode(payload: bytes) -> Record:
         arrays[name] = np.frombuffer(payload, kind, count, at).reshape(shape).copy()
         at += count * kind.itemsize
     return words["slab"], arrays, words["meta"]
+
+
+def _line_end(payload: memoryview) -> int:
+    at = 0
+    while (found := bytes(payload[at : at + _LINE]).find(b"\n")) < 0:
+        at += _LINE
+        if at >= len(payload):
+            raise ValueError("a record without its first line")
+    return at + found

@@ -31,7 +31,7 @@ class SlabFiles:
         path = self._path(slab)
         with writing(path):
             make_dir(path.parent)
-            replace_file(path, encode_record(slab, arrays, {"key": self.key}), writers=True)
+            replace_file(path, *encode_record(slab, arrays, {"key": self.key}), writers=True)
 
     def get(self, slab: int) -> Arrays | None:
         """What was kept; None where nothing whole is there."""

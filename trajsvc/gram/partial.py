@@ -103,7 +103,10 @@ class GramState:
                 continue
             self.counts[block] += result.counts[i]
             held = self.replicates.get(int(block))
-            self.replicates[int(block)] = result.replicates[i].copy() if held is None else held + result.replicates[i]
+            if held is None:
+                self.replicates[int(block)] = result.replicates[i].copy()
+            else:
+                held += result.replicates[i]
         self.statistics.merge(result.statistics)
         self.fingerprint += result.fingerprint
         self.crc.append(result.crc)

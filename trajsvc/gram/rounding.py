@@ -17,6 +17,8 @@ _EXPONENT = np.int32(0x7F800000)
 _MANTISSA = np.int32(0x007FFFFF)
 _HALF_MIN_NORMAL = 2.0**-14
 _HALF_MAX = 65504.0
+PIECE = 2**16
+"""values that are looked at together"""
 
 
 @dataclass
@@ -54,6 +56,15 @@ class ValueStatistics:
 def observe(values: NDArray[np.floating], statistics: ValueStatistics) -> NDArray[np.float64]:
     """Note the types carried by ``values`` (T, n) and return (T, 2): Σ 4^e over values, and the same with e no less than
     float16's least normal exponent. Multiplied by 4^−m / 12 these are the expected squared norms of the rounding."""
+    rows, n = values.shape
+    sums = np.zeros((rows, 2))
+    step = max(1, PIECE // max(1, rows))  # what is made on the way stays in the cache, and out of the memory budget
+    for lo in range(0, n, step):
+        sums += _observe(values[:, lo : lo + step], statistics)
+    return sums
+
+
+def _observe(values: NDArray[np.floating], statistics: ValueStatistics) -> NDArray[np.float64]:
     single = values.astype(np.float32) if values.dtype != np.float32 else values
     if values.dtype != np.float32:
         statistics.beyond_float32 |= (single != values).any(axis=1) & np.isfinite(values).all(axis=1)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from storage_schema.arrays import ITEMSIZE
 from trajsvc.errors import Cancelled
 from trajsvc.gram.extents import Rectangle, chunks, rectangles
+from trajsvc.gram.heap import steady_heap
 from trajsvc.gram.kernel import Kernel, RowGroup, raw_rows, raw_size, row_group
 from trajsvc.gram.partial import SlabResult, empty_result
 from trajsvc.gram.plan import Plan, Segment, Slab, granule
@@ -64,6 +65,7 @@ class SlabWorker:
     """Reads and multiplies slabs, one at a time, in buffers of its own."""
 
     def __init__(self, theta: Theta, plan: Plan, kernel: Kernel, sink: RowSink | None = None) -> None:
+        steady_heap()
         self.theta, self.plan, self.kernel, self.sink = theta, plan, kernel, sink
         self._buffer = np.empty(max((sum(self._sizes(s)) for s in plan.slabs), default=0), np.uint8)
 
