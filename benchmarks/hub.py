@@ -29,9 +29,12 @@ from synthetic import make_run
 HERE = Path(__file__).resolve().parent
 SERVER = HERE.parent / "tests" / "hub" / "hub_server.py"
 RUN = "hf://local/run"
-ORDER = ("curl", "slabs", "windows", "files", "client", "no-copy", "copy")
+WINDOWS = 2**31
+"""bytes of disk for windows, as by default"""
+ORDER = ("curl", "curl-disk", "slabs", "windows", "files", "client", "no-copy", "copy")
 ABOUT = {
     "curl": "the requests of `slabs`, one process, the bytes thrown away",
+    "curl-disk": "the requests of `windows`, one process, the bytes written to disk",
     "slabs": "trajsvc: every slab of the plan into memory, nothing computed",
     "windows": "trajsvc: the same through windows on disk",
     "files": "trajsvc: whole files onto disk, as for a copy, without the proof",
@@ -139,6 +142,7 @@ def contend(name: str, connections: int, place: Path) -> dict[str, Any]:
     plan = plan_of(trajectory, Options())
     work = {
         "curl": curl,
+        "curl-disk": curl_disk,
         "slabs": slabs,
         "windows": windows,
         "files": files,
@@ -169,14 +173,28 @@ def _requests(trajectory: Any, plan: Any) -> list[tuple[str, int, int]]:
 
 
 def curl(trajectory: Any, plan: Any, place: Path, connections: int, _: bool) -> float:
+    return fetch_with_curl(trajectory, [(r, "/dev/null") for r in _requests(trajectory, plan)], place, connections)
+
+
+def curl_disk(trajectory: Any, plan: Any, place: Path, connections: int, _: bool) -> float:
+    from trajsvc.remote import Gaps, cut_windows, lay_out
+
+    gap = Gaps(trajectory)
+    requests = [r[:3] for w in cut_windows(plan, WINDOWS) for r in lay_out(trajectory.rows, w.slabs, gap).requests()]
+    return fetch_with_curl(trajectory, [(r, str(place / str(i))) for i, r in enumerate(requests)], place, connections)
+
+
+def fetch_with_curl(
+    trajectory: Any, requests: Sequence[tuple[tuple[str, int, int], str]], place: Path, connections: int
+) -> float:
     """One curl for all requests, side by side; the addresses are resolved before the clock starts."""
     source = trajectory.source
     addresses: dict[str, str] = {}
     words = []
-    for file, lo, hi in _requests(trajectory, plan):
+    for (file, lo, hi), output in requests:
         if file not in addresses:
             addresses[file] = signed(source, file)
-        words.append(f'url = "{addresses[file]}"\nrange = {lo}-{hi - 1}\noutput = /dev/null\n')
+        words.append(f'url = "{addresses[file]}"\nrange = {lo}-{hi - 1}\noutput = {output}\n')
     config = place / "curl.txt"
     config.write_text("next\n".join(words))
     begun = time.perf_counter()
@@ -213,7 +231,7 @@ def windows(trajectory: Any, plan: Any, place: Path, connections: int, _: bool) 
     from trajsvc.readahead import ReadAhead
     from trajsvc.sources.base import Cache
 
-    ahead = ReadAhead(trajectory, trajectory.source, plan, Cache(place / "windows" / "x", 2**31), apart=False)
+    ahead = ReadAhead(trajectory, trajectory.source, plan, Cache(place / "windows" / "x", WINDOWS), apart=False)
     ahead.prepare(plan.slabs)
     load_all(ahead, plan)
     ahead.clear()

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -137,6 +139,8 @@ class Importer:
         self.windows = place.folder / "windows" / writer.name
         self.kept = Kept(self.windows)
         self._stop = threading.Event()
+        self._spares: list[Path] = []
+        """files of contents that are copied, for those to come"""
 
     def run(self, told: Told | None = None, stop: Callable[[], bool] = lambda: False) -> None:
         """Bring everything that is not there yet; what was brought survives a crash. Raises what the source raises, DamagedCheckpoint
@@ -146,6 +150,8 @@ class Importer:
         total = sum(c.size for c in every)
         done = total - sum(c.size for c in todo)
         halted = lambda: stop() or self._stop.is_set()  # noqa: E731
+        for stale in self.folder.glob("*.spare"):
+            stale.unlink(missing_ok=True)
         if told is not None:
             told(done, total)
         with ThreadPoolExecutor(1, thread_name_prefix="trajsvc-fetch") as pool:
@@ -153,15 +159,16 @@ class Importer:
             batches = list(self._batches(todo))
             try:
                 for i, batch in enumerate(batches):
-                    spools = (coming or pool.submit(self._fetch, batch, halted)).result()
+                    spools = (coming or pool.submit(self._fetch, batch, (), halted)).result()
                     # The next files come while these are proved and copied.
-                    coming = pool.submit(self._fetch, batches[i + 1], halted) if i + 1 < len(batches) else None
+                    spares, self._spares = self._spares, []
+                    coming = pool.submit(self._fetch, batches[i + 1], spares, halted) if i + 1 < len(batches) else None
                     if stop():
                         return
                     for content, spool in zip(batch, spools, strict=True):
                         self._prove(content, spool, halted)
                         self._copy(content, spool)
-                        spool.remove()
+                        self._retire(spool)
                         done += content.size
                         if told is not None:
                             told(done, total)
@@ -183,8 +190,15 @@ class Importer:
         if batch:
             yield batch
 
-    def _fetch(self, batch: Sequence[Content], stop: Callable[[], bool]) -> list[Spool]:
-        spools = [Spool(self.folder / content.digest, content.size) for content in batch]
+    def _retire(self, spool: Spool) -> None:
+        self._spares.append(spool.path.with_name(f"{spool.path.name}.spare"))
+        spool.retire(self._spares[-1])
+
+    def _fetch(self, batch: Sequence[Content], spares: Sequence[Path], stop: Callable[[], bool]) -> list[Spool]:
+        pairs = zip_longest(batch, spares[: len(batch)])
+        spools = [Spool(self.folder / content.digest, content.size, spare) for content, spare in pairs]
+        for spare in spares:  # there is room for two batches
+            spare.unlink(missing_ok=True)
         there = [self.kept.fill(s, c.files) for s, c in zip(spools, batch, strict=True)]
         # Every file's ranges at once, so that small files do not wait for each other.
         fetch_into(self.source, [(s, _requests(c, t)) for s, c, t in zip(spools, batch, there, strict=True)], stop)

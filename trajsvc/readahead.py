@@ -24,6 +24,8 @@ from trajsvc.spool import Spool, SpoolRequest, fetch_into
 from trajsvc.trajectory import Trajectory, gathered, strided_bytes
 
 ON_DISK: Final = 2
+SPARE: Final = "spare"
+"""file of a used window, which becomes the next one"""
 
 
 class _Open:
@@ -81,6 +83,7 @@ class ReadAhead(RemoteTheta):
         for stale in self.folder.glob("window-*") if self.folder.exists() else ():
             if stale.stem not in {f"window-{w.number}" for w in windows}:
                 stale.unlink(missing_ok=True)
+        (self.folder / SPARE).unlink(missing_ok=True)
         self._thread = threading.Thread(
             target=self._fill, args=(windows, wanted), name="trajsvc-read-ahead", daemon=True
         )
@@ -130,7 +133,7 @@ class ReadAhead(RemoteTheta):
             self._spare -= opened.layout.size
             opened.spool.close()
         else:
-            opened.spool.remove()
+            opened.spool.retire(self.folder / SPARE)
 
     def _wait(self, number: int, stop: Callable[[], bool]) -> _Open | None:
         with self._changed:
@@ -163,7 +166,7 @@ class ReadAhead(RemoteTheta):
         needed = layout if len(left) == len(window.slabs) else lay_out(self.trajectory.rows, left, self.gap)
         if needed is not layout and not (path.exists() and path.stat().st_size == layout.size):
             layout = needed  # nothing of the whole window is at hand: what is done already is left out of it
-        opened = _Open(window, layout, Spool(path, layout.size))
+        opened = _Open(window, layout, Spool(path, layout.size, self.folder / SPARE))
         opened.left &= wanted
         with self._changed:
             self._open[window.number] = opened

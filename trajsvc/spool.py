@@ -30,13 +30,21 @@ class SpoolRequest:
 
 
 class Spool:
-    """A file of ``size`` bytes and the list of what is in it. What an earlier process fetched is used if it is what it was."""
+    """A file of ``size`` bytes and the list of what is in it. What an earlier process fetched is used if it is what it was.
 
-    def __init__(self, path: Path, size: int) -> None:
+    ``spare`` is a file that was ``retire``d, to become this one where there is none yet: overwriting what the system holds in memory
+    costs half of what new pages cost.
+    """
+
+    def __init__(self, path: Path, size: int, spare: Path | None = None) -> None:
         self.path, self.size = path, size
         self._log = path.with_name(f"{path.name}.done")
         with writing(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
+            if spare is not None and not path.exists():
+                self._log.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    spare.rename(path)
             self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fresh = os.fstat(self.descriptor).st_size != size
             os.ftruncate(self.descriptor, size)
@@ -76,6 +84,12 @@ class Spool:
             if descriptor >= 0:
                 os.close(descriptor)
         self.descriptor = self._noting = -1
+
+    def retire(self, spare: Path) -> None:
+        """Let go of the file, which is of no use but as ``spare`` of a later one."""
+        self.close()
+        self._log.unlink(missing_ok=True)
+        self.path.replace(spare)
 
     def remove(self) -> None:
         """Let go of the file and delete it."""
