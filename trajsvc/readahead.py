@@ -18,12 +18,11 @@ import numpy as np
 from storage_schema.durable import read_all
 from trajsvc.gram.plan import Plan, Slab
 from trajsvc.gram.slabs import Part
-from trajsvc.remote import Layout, RemoteTheta, Window, cut_windows, lay_out, places
+from trajsvc.remote import Layout, RemoteTheta, Window, cut_windows, lay_out, places, windows_on_disk
 from trajsvc.sources.base import Cache, RemoteSource
 from trajsvc.spool import Spool, SpoolRequest, fetch_into
 from trajsvc.trajectory import Trajectory, gathered, strided_bytes
 
-ON_DISK: Final = 2
 SPARE: Final = "spare"
 """file of a used window, which becomes the next one"""
 
@@ -147,9 +146,10 @@ class ReadAhead(RemoteTheta):
 
     def _fill(self, windows: Sequence[Window], wanted: set[int]) -> None:
         try:
+            most = windows_on_disk(self._windows)
             for window in windows:
                 with self._changed:
-                    while len(self._open) >= ON_DISK and not self._stop.is_set():
+                    while len(self._open) >= most and not self._stop.is_set():
                         self._changed.wait(0.1)
                 if self._stop.is_set():
                     return

@@ -2,7 +2,7 @@
 
 A slab's bytes of one checkpoint are one stretch of a file, or a few. Where that is little (many checkpoints share the memory of a slab),
 several slabs are read ahead at once into a file on disk, a *window*, so that requests are large and the network does not wait for the
-arithmetic. Two windows at most are on disk: one is used while the next one is filled.
+arithmetic. Two or three windows at most are on disk: one is used while the next one is filled.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ from trajsvc.trajectory import Row, Trajectory, gathered, strided_bytes
 
 ENOUGH: Final = 2**22
 """Bytes of a request from which on larger ones gain nothing worth a detour over the disk."""
+ON_DISK: Final = 2
+"""Windows that are on disk at once: one is used while the next one is filled."""
+FIRST: Final = 0.2
+"""Share of the bytes that is read before the first estimate at most, for the sake of fewer requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,24 +136,59 @@ class Window:
 
 
 def cut_windows(plan: Plan, cache: int, *, apart: bool = False) -> list[Window]:
-    """The plan's slabs in windows of at most half of ``cache`` bytes; with ``apart`` those of the sample by themselves.
+    """The plan's slabs in windows that lie side by side in ``cache`` bytes, in the order in which they are begun; with ``apart`` those of
+    the sample by themselves.
+
+    A sample is many small requests, and leaves many small stretches between them. So the first window holds, beside the sample, the slabs
+    that consist of most such stretches, up to ``FIRST`` of the bytes: what is neighbours there is one request. It stays on disk for long,
+    and the others share the rest.
 
     Empty where windows gain nothing: they would hold one slab each, or a slab's own requests are large enough.
     """
-    room = cache // 2 * 16 // 17  # the rest is for what lies between the tensors
+    room = _window_room(cache, ON_DISK)
     if plan.slab_bytes * 2 > room or plan.slab_bytes // max(1, plan.rows) >= ENOUGH:
         return []
-    windows: list[Window] = []
+    first = set() if apart else _beside_sample(plan, _window_room(cache, ON_DISK + 1))
+    if first:
+        room = _window_room(cache, ON_DISK + 1)
+    groups = [[s for s in plan.slabs if s.index in first]] if first else []
     held: list[Slab] = []
     used = 0
     for slab in plan.slabs:
+        if slab.index in first:
+            continue
         size = plan.slab_read_bytes(slab)
         if held and ((apart and slab.sample != held[0].sample) or used + size > room):
-            windows.append(Window(len(windows), tuple(held)))
+            groups.append(held)
             held, used = [], 0
         held.append(slab)
         used += size
-    return [*windows, Window(len(windows), tuple(held))] if held else windows
+    return [Window(n, tuple(g)) for n, g in enumerate([*groups, held] if held else groups)]
+
+
+def windows_on_disk(windows: Sequence[Window]) -> int:
+    """How many windows are there at once: the first one stays where it holds slabs of later on."""
+    first = [s.index for s in windows[0].slabs]
+    return ON_DISK if first == list(range(len(first))) else ON_DISK + 1
+
+
+def _window_room(cache: int, windows: int) -> int:
+    return cache // windows * 16 // 17  # the rest is for what lies between the tensors
+
+
+def _beside_sample(plan: Plan, room: int) -> set[int]:
+    """The sample's slabs and those to be read with them, within ``room`` and ``FIRST`` of the bytes; empty where that is no gain."""
+    sizes = {s.index: plan.slab_read_bytes(s) for s in plan.slabs}
+    found = {s.index for s in plan.slabs if s.sample}
+    used, most = sum(sizes[i] for i in found), min(room, int(FIRST * sum(sizes.values())))
+    rest = sorted((s for s in plan.slabs if not s.sample), key=lambda s: (-len(s.segments) / sizes[s.index], s.index))
+    taken = set()
+    for slab in rest:
+        if used + sizes[slab.index] > most:
+            break
+        taken.add(slab.index)
+        used += sizes[slab.index]
+    return found | taken if found and taken else set()
 
 
 @dataclass(frozen=True)
