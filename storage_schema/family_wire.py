@@ -45,6 +45,8 @@ class FamilyRow(Answer):
     checkpoints: int | None
     estimate: bool | None
     """whether the run holds only an estimate from a part of its bytes"""
+    fraction: float | None = None
+    """share of the parameters that an estimate has seen"""
     mds: float | None
     relative_mds: float | None
     heterogeneity: float | None

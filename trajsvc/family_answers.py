@@ -48,6 +48,7 @@ def family_row(member: Member, run: Run) -> FamilyRow:
         parameters=run.parameters,
         checkpoints=len(run.steps),
         estimate=run.estimate is not None,
+        fraction=None if run.estimate is None else run.estimate.get("fraction"),
         **plain(compute(MEMBER_MEASURES, run.gram())),
         heterogeneity=float(np.mean(known)) if known else None,
         settling_depth_slope=slope([r.depth for r in settling], [r.settling_step for r in settling]),

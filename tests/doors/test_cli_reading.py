@@ -172,7 +172,7 @@ def test_an_estimate_is_called_one(tmp_path: Path) -> None:
     assert "estimate" in result.stderr
     assert "1.0%" in result.stderr
     assert json.loads(result.stdout)["run"] == "early"
-    assert "estimate" in Cli(tmp_path)("ls").stdout
+    assert "early (estimate, 1.0%)" in Cli(tmp_path)("ls").stdout
 
 
 def test_an_empty_store_says_what_to_do(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_similarities_meet_the_oracle(rows: dict[str, FamilyRow], states: dict[s
     assert row.mds == pytest.approx(cosines(theta).mean(), rel=1e-6)
     assert row.relative_mds == pytest.approx(cosines(theta[1:] - theta[0]).mean(), rel=1e-6)
     assert (row.state, row.run, row.parameters, row.checkpoints) == ("present", name, theta.shape[1], len(STEPS))
-    assert row.estimate is False
+    assert (row.estimate, row.fraction) == (False, None)
 
 
 @pytest.mark.parametrize("name", ["two", "four", "one"])
@@ -290,3 +290,17 @@ def test_the_families_of_a_store_are_listed(store: Path, tmp_path: Path) -> None
 def test_an_empty_family_cannot_be() -> None:
     with pytest.raises(ValueError, match="runs"):
         Family(name="f", runs=[])
+
+
+def test_a_member_that_is_an_estimate_says_of_how_much(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    write_run(tmp_path / "wide", [{"layers.0.weight": rng.standard_normal((700, 900))} for _ in STEPS])
+    (tmp_path / "e.toml").write_text(family_text("e", 'source = "wide"\npreview = "1%"'))
+    done = trajsvc("batch", tmp_path / "e.toml", "--store", tmp_path / "store", "--quiet")
+    assert done.exit_code == 0, done.output
+    (row,) = compare_family(open_family(tmp_path / "store", "e"), {"wide": open_run(tmp_path / "store", "wide")}).rows
+    assert row.estimate is True
+    assert row.fraction is not None
+    assert 0 < row.fraction < 0.1
+    shown = trajsvc("compare", "--family", "e", "--store", tmp_path / "store")
+    assert f"(estimate, {row.fraction:.1%})" in shown.stdout

@@ -28,7 +28,7 @@ from trajsvc.cli.output import (
     safe,
     save_figure,
 )
-from trajsvc.cli.show import new_table, open_run
+from trajsvc.cli.show import estimate_mark, new_table, open_run
 from trajsvc.cli.terminal import number, step_number
 from trajsvc.errors import NotFound, UsageError
 
@@ -241,7 +241,7 @@ def _family_table(rows: Sequence[FamilyRow], hyperparameters: Sequence[str]) -> 
 def _remark(row: FamilyRow) -> str:
     if row.state == "missing":
         return " [yellow](not analysed)[/yellow]"
-    return " [yellow](estimate)[/yellow]" if row.estimate else ""
+    return estimate_mark(row.fraction) if row.estimate else ""
 
 
 def _depth_table(rows: Sequence[FamilyRow]) -> Any:

@@ -69,7 +69,7 @@ def ls(
     table = new_table(["run", ">checkpoints", ">steps", ">parameters", "architecture", "updated"])
     for row in rows:
         table.add_row(
-            safe(row["run"]) + (" [yellow](estimate)[/yellow]" if row["estimate"] else ""),
+            safe(row["run"]) + (estimate_mark(row["fraction"]) if row["estimate"] else ""),
             str(row["checkpoints"]),
             _span(row["first_step"], row["last_step"]),
             f"{row['parameters']:,}",
@@ -192,6 +192,11 @@ def new_table(columns: Sequence[str]) -> Any:
         right = column.startswith(">")
         table.add_column(column.removeprefix(">"), justify="right" if right else "left", no_wrap=True)
     return table
+
+
+def estimate_mark(fraction: float | None) -> str:
+    """What stands behind the name of a run that is an estimate from a share of its parameters."""
+    return " [yellow](estimate)[/yellow]" if fraction is None else f" [yellow](estimate, {fraction:.1%})[/yellow]"
 
 
 def _span(first: int | None, last: int | None) -> str:

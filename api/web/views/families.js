@@ -2,6 +2,7 @@
 
 import * as api from "../api.js";
 import { Chart } from "../chart.js";
+import { badge } from "../estimate.js";
 import { count, csv, download, downloads, fileName, fill, h, number, sortable } from "../dom.js";
 import { href } from "../url.js";
 import { scaleOf } from "../colors.js";
@@ -80,7 +81,7 @@ class FamilyView {
     const hyper = [...new Set(rows.flatMap((r) => Object.keys(r.hyperparameters)))];
     const columns = [
       { key: "member", title: "Member", value: (r) => r.member, cell: (r) => (r.run ? h("a", { href: href(["run", r.run]), class: "longname" }, r.member) : h("span", { class: "longname" }, r.member)) },
-      { key: "state", title: "State", value: (r) => r.state, cell: (r) => h("span", { class: `badge ${r.state === "present" ? "stored" : "warning"}` }, r.state === "present" ? (r.estimate ? "estimate" : "exact") : "not in the store") },
+      { key: "state", title: "State", value: (r) => r.state, cell: (r) => h("span", { class: `badge ${r.state === "present" ? "stored" : "warning"}` }, r.state === "present" ? (r.estimate ? badge(r) : "exact") : "not in the store") },
       { key: "size", title: "Size", numeric: true, value: size, cell: (r) => count(size(r)) },
       { key: "seed", title: "Seed", numeric: true, value: (r) => r.seed, cell: (r) => r.seed ?? "–" },
       ...hyper.map((k) => ({ key: `h.${k}`, title: k, numeric: true, value: (r) => r.hyperparameters[k], cell: (r) => String(r.hyperparameters[k] ?? "–") })),
