@@ -6,7 +6,7 @@ import shutil
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,6 +21,7 @@ from trajsvc.jobs.options import PLAN_THREADS, options_of
 from trajsvc.jobs.queue import JobQueue
 from trajsvc.jobs.records import Lease
 from trajsvc.outlook import network_mds
+from trajsvc.remote import reading_cost
 from workers.limits import RunnerSettings
 from workers.local import ThreadPool
 from workers.pulse import Pulse
@@ -28,6 +29,7 @@ from workers.pulse import Pulse
 if TYPE_CHECKING:
     from trajsvc.gram.partial import GramState
     from trajsvc.gram.plan import Plan
+    from trajsvc.sources.base import RemoteSource
     from trajsvc.trajectory import Trajectory
 
 ESTIMATE_SECONDS: Final = 2.0
@@ -38,6 +40,10 @@ LEAST_LEFT: Final = 3.0
 """seconds that a job must have before it for its estimate to be worth showing"""
 LARGE: Final = 2**29
 """bytes of a run that is sampled before it is copied: its copying alone takes long"""
+REQUEST: Final = 2**19
+"""bytes that could have come over a connection while a request for few waits for its answer"""
+DEAR: Final = 8
+"""a sample over a network takes at most one in so many of the bytes, its requests counted as bytes: else the copy is soon there itself"""
 SPARE_DISK: Final = 64 * 2**20
 
 log = structlog.get_logger()
@@ -78,7 +84,7 @@ class JobObserver(Silent):
         self._reserve(trajectory, plan)
         if plan.new == plan.rows and live.may_show(self.store, self.lease.job.run):
             self._trajectory = trajectory
-            if trajectory.bytes >= LARGE and self._copies(trajectory):
+            if trajectory.bytes >= LARGE and self._copies(trajectory) and _is_cheap(trajectory, plan):
                 self._sample(trajectory)
 
     def _copies(self, trajectory: Trajectory) -> bool:
@@ -174,3 +180,12 @@ class _Sampling(Silent):
 
     def committing(self) -> None:
         self.job.committing()
+
+
+def _is_cheap(trajectory: Trajectory, plan: Plan) -> bool:
+    """Whether a sample is little beside the whole run: of small networks it is many small requests."""
+    if not trajectory.source.remote:
+        return True
+    cache = cast("RemoteSource", trajectory.source).cache
+    cost = reading_cost(trajectory, plan, cache.room if cache is not None else 0, sample=True)
+    return (cost.bytes + cost.requests * REQUEST) * DEAR <= trajectory.bytes
