@@ -292,7 +292,7 @@ def refuse_to_write(number: int) -> None:
     real = getattr(module, "real_replace_file", module.replace_file)
     module.real_replace_file = real  # type: ignore[attr-defined]
 
-    def replace_file(path: Path, data: bytes, *, writers: bool = False) -> None:
+    def replace_file(path: Path, *data: bytes, writers: bool = False) -> int:
         raise OSError(number, os.strerror(number), str(path))
 
     module.replace_file = replace_file if number else real

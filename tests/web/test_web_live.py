@@ -206,3 +206,26 @@ class TestWork:
             slow.server.wait(one["id"])
         lines = "[...document.querySelectorAll('.jobline')].filter((l) => /queued|first/.test(l.textContent))"
         until(page, f"{lines}.length === 10 && {lines}.every((l) => l.querySelector('.badge.succeeded'))")
+
+
+class TestCompare:
+    def test_a_run_beside_another_sharpens(self, slow: SlowServer, open_page: Open) -> None:
+        job = slow.begin("runs:moving", "beside")
+        slow.sharpen(job)
+        page = open_page(f"{slow.server.address}/#/compare?runs=small,beside&align=fraction")
+        shown = "document.querySelector('.compare')?.dataset.digests"
+        small = slow.digest("small")
+        until(page, f"{shown} === '{small},{slow.digest('beside')}'")
+        badges = page.locator(".sidebyside .badge")
+        assert badges.first.is_hidden()
+        assert re.fullmatch(r"estimate [\d.]+ %", badges.nth(1).text_content())
+        numbers = page.locator("table tbody tr", has_text="Relative MDS").locator("td").nth(1)
+        before = numbers.text_content()
+        assert slow.finish(job)["state"] == "succeeded"
+        until(page, f"{shown} === '{small},{slow.digest('beside')}'")
+        assert badges.nth(1).is_hidden()
+        assert page.evaluate("location.hash") == "#/compare?runs=small,beside&align=fraction"
+        _, _, answer = slow.server.ask("/v1/compare?run=small&run=beside")
+        exact = f"{answer['rows'][1]['relative_mds']:.4f}"
+        until(page, f"document.querySelector('.compare table').textContent.includes('{exact}')")
+        assert numbers.text_content() != before

@@ -5,6 +5,7 @@ import { makeAxis, suited } from "../axis.js";
 import { Chart } from "../chart.js";
 import { scaleOf } from "../colors.js";
 import { VIEW_TITLES, VIEWS, adjusted, scaleControls } from "../controls.js";
+import { badge } from "../estimate.js";
 import { choice, count, csv, download, downloads, dropdown, fileName, fill, h, number } from "../dom.js";
 import * as G from "../gram.js";
 import { MapView } from "../mapview.js";
@@ -13,6 +14,7 @@ import { href } from "../url.js";
 import { mapOf } from "../view_of.js";
 
 const MOST = 4;
+const PAUSE = 3000; // milliseconds between looks at runs that are estimates
 const CURVES = [
   ["cosine_to_final", "Cosine to the final checkpoint", "cosine", (g) => [g.steps, G.cosineToFinal(g)]],
   ["distance_from_init", "Distance from initialisation", "norm", (g) => [g.steps, G.distanceFromInit(g)]],
@@ -42,6 +44,7 @@ class CompareView {
 
   destroy() {
     this.gone = true;
+    clearTimeout(this.timer);
     for (const view of [...this.views, ...this.charts]) view.destroy();
   }
 
@@ -53,8 +56,24 @@ class CompareView {
     return this.runs.get(name);
   }
 
+  // Runs that are estimates are looked at again now and then: what sharpened is drawn anew, all else stays.
+  #watch(runs) {
+    clearTimeout(this.timer);
+    const unsure = runs.filter((r) => r.answer.row.estimate);
+    if (!unsure.length || api.isReport) return;
+    this.timer = setTimeout(async () => {
+      const answers = await Promise.all(unsure.map((r) => api.run(r.name).catch(() => r.answer)));
+      if (this.gone) return;
+      const moved = unsure.filter((r, k) => answers[k].digest !== r.answer.digest);
+      for (const run of moved) this.runs.delete(run.name);
+      if (moved.length) this.update(this.params);
+      else this.#watch(runs);
+    }, PAUSE);
+  }
+
   async update(params) {
     this.params = params;
+    clearTimeout(this.timer);
     const known = new Set(this.all.map((r) => r.run));
     const names = [...new Set((params.runs ?? "").split(",").filter((n) => known.has(n)))].slice(0, MOST);
     this.#picker(names);
@@ -76,6 +95,7 @@ class CompareView {
       if (this.gone || this.params !== params) return;
       fill(this.status);
       this.#draw(runs, shared, group, grams);
+      this.#watch(runs);
     } catch (error) {
       fill(this.status, h("p", { class: "problem", role: "alert" }, error.message));
     }
@@ -135,8 +155,9 @@ class CompareView {
         const mapView = new MapView({ most: 460, bar: true, name: () => fileName("compare", run.name, this.params.group ?? "network", this.params.view ?? "tm") });
         const heading = h("h2", {}, h("a", { href: href(["run", run.name]), class: "longname", title: run.name }, run.name));
         this.views.push(mapView);
+        mapView.badge = h("span", { class: "badge warning", hidden: true });
         mapView.note = h("p", { class: "note" });
-        this.maps.append(h("section", { class: "panel", "aria-label": run.name }, h("div", { class: "charthead" }, heading, mapView.buttons()), mapView.note, mapView.element));
+        this.maps.append(h("section", { class: "panel", "aria-label": run.name }, h("div", { class: "charthead" }, heading, mapView.badge, mapView.buttons()), mapView.note, mapView.element));
       });
       for (const [id] of CURVES) {
         const chart = new Chart({ name: () => fileName("compare", id) });
@@ -155,6 +176,8 @@ class CompareView {
       const inner = makeAxis(where, kind, every);
       mapView.show({ map, scale, kind, axis: inner, phases: [], title: `${runs[k].name}: ${VIEW_TITLES[view]} of ${group}`, label: unit,
         extra: runs[k].tokens && ((r, c) => [tokensLine(runs[k].tokens, map.steps[r], map.steps[c])]) });
+      mapView.badge.hidden = !runs[k].answer.row.estimate;
+      mapView.badge.textContent = badge(runs[k].answer.row);
       mapView.note.textContent = `${VIEW_TITLES[view]}, mean ${number(G.meanDefined(map.values), 5)}`;
     });
     this.#table(runs, group);
@@ -166,11 +189,12 @@ class CompareView {
       this.charts[i].show({ title, unit: yUnit, xlabel: unit, kind, series, follows: true, points: true });
     });
     this.element.dataset.ready = `${key} ${align}`;
+    this.element.dataset.digests = runs.map((r) => r.answer.digest).join();
   }
 
   async #table(runs, group) {
     const names = runs.map((r) => r.name);
-    const key = `${names} ${group}`;
+    const key = `${names} ${runs.map((r) => r.answer.digest)} ${group}`;
     if (key === this.tableKey && this.table.childElementCount) return;
     this.tableKey = key;
     const { rows } = await api.compare(names, group);
