@@ -16,6 +16,9 @@ export function layout(side, bar = true) {
   return { left: LEFT, top: TOP, side, width: LEFT + side + right(bar), height: TOP + side + BOTTOM };
 }
 
+// Fractions of training have two digits at the axis, so that they stay clear of its title.
+const tickText = (step) => (step > 0 && step < 1 ? String(Number(step.toPrecision(2))) : stepText(step));
+
 // With `image` the map itself is among the shapes. `phases` are edges and `marks` places, both fractions of the axis.
 export function mapScene({ axis, scale, box, colours, image, phases = [], marks = [], title, label = "step", bar = true, unit = "cosine" }) {
   const shapes = [];
@@ -32,12 +35,12 @@ export function mapScene({ axis, scale, box, colours, image, phases = [], marks 
   for (const i of places) {
     const x = left + axis.centres[i] * side;
     shapes.push({ line: [[x, y0 + side], [x, y0 + side + 4]], stroke: colours.muted });
-    shapes.push({ text: stepText(axis.steps[i]), at: [x, y0 + side + 16], size: 11, anchor: "middle", fill: ink });
+    shapes.push({ text: tickText(axis.steps[i]), at: [x, y0 + side + 16], size: 11, anchor: "middle", fill: ink });
   }
   for (const i of upright) {
     const y = y0 + axis.centres[i] * side;
     shapes.push({ line: [[left - 4, y], [left, y]], stroke: colours.muted });
-    shapes.push({ text: stepText(axis.steps[i]), at: [left - 7, y + 4], size: 11, anchor: "end", fill: ink });
+    shapes.push({ text: tickText(axis.steps[i]), at: [left - 7, y + 4], size: 11, anchor: "end", fill: ink });
   }
   shapes.push({ text: label, at: [left + side / 2, y0 + side + 33], size: 12, anchor: "middle", fill: colours.muted });
   shapes.push({ text: label, at: [13, y0 + side / 2], size: 12, anchor: "middle", fill: colours.muted, turn: -90 });
