@@ -64,7 +64,7 @@ class SlabJournal:
         with writing(self._slabs):
             fd = self._open_for_append()
             try:
-                size = write_pieces(fd, _encode(slab, arrays, meta), self._end)
+                size = write_pieces(fd, encode_record(slab, arrays, meta), self._end)
                 os.fsync(fd)
             except BaseException:
                 os.ftruncate(fd, self._end)
@@ -81,7 +81,7 @@ class SlabJournal:
         return os.open(self._slabs, os.O_RDWR | os.O_CLOEXEC)
 
     def _header(self) -> list[Buffer]:
-        return _encode(-1, {}, {"key": self.key})
+        return encode_record(-1, {}, {"key": self.key})
 
     def replay(self) -> Iterator[Record]:
         """(slab, arrays, meta) of every slab after the state, in the order in which they were kept."""
@@ -107,7 +107,7 @@ class SlabJournal:
         state can be read, and a record that a crash leaves behind is skipped, not added twice."""
         with writing(self._states):
             make_dir(self.directory)
-            replace_file(self._states, *_encode(cursor, arrays, {"key": self.key, "meta": dict(meta)}))
+            replace_file(self._states, *encode_record(cursor, arrays, {"key": self.key, "meta": dict(meta)}))
             end = replace_file(self._slabs, *self._header(), *self._later_records(cursor))
         self._base = cursor
         self._end = end
@@ -115,7 +115,7 @@ class SlabJournal:
     def _later_records(self, cursor: int) -> Iterator[Buffer]:
         for slab, arrays, meta in self.replay():
             if slab >= cursor:
-                yield from _encode(slab, arrays, meta)
+                yield from encode_record(slab, arrays, meta)
 
     def discard(self) -> None:
         """Forget this job, and what other jobs on the same run left behind: their run is committed, or their bytes changed."""
@@ -171,23 +171,11 @@ class SlabJournal:
 
 
 def encode_record(slab: int, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> list[Buffer]:
-    """One record in pieces: head, digest and payload. The arrays' own memory is among them: write them before it changes."""
-    return _encode(slab, arrays, meta)
+    """One record in pieces: head, digest and payload.
 
-
-def decode_record(data: bytes) -> Record | None:
-    """(slab, arrays, meta) of a whole, unaltered record; None for anything else."""
-    if len(data) < _HEAD.size:
-        return None
-    magic, length, digest = _HEAD.unpack_from(data)
-    payload = memoryview(data)[_HEAD.size :]
-    if magic != _MAGIC or length != len(payload) or hashlib.sha256(payload).digest() != digest:
-        return None
-    return _decode(payload)
-
-
-def _encode(slab: int, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> list[Buffer]:
-    # Pieces, not one string: a record may be as large as all Grams of a run, and copies of it would count against the memory budget.
+    The arrays' own memory is among them, not copies, which would count against the memory budget: write them before it changes. Raises
+    TypeError for arrays of Python objects.
+    """
     whole = {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in arrays.items()}
     for name, value in whole.items():
         if value.dtype.hasobject:
@@ -203,6 +191,17 @@ def _encode(slab: int, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, An
     for piece in payload:
         hasher.update(piece)
     return [_HEAD.pack(_MAGIC, sum(len(piece) for piece in payload), hasher.digest()), *payload]
+
+
+def decode_record(data: bytes) -> Record | None:
+    """(slab, arrays, meta) of a whole, unaltered record; None for anything else."""
+    if len(data) < _HEAD.size:
+        return None
+    magic, length, digest = _HEAD.unpack_from(data)
+    payload = memoryview(data)[_HEAD.size :]
+    if magic != _MAGIC or length != len(payload) or hashlib.sha256(payload).digest() != digest:
+        return None
+    return _decode(payload)
 
 
 def _read_record(fd: int, at: int, size: int) -> memoryview | None:

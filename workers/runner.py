@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -23,9 +23,6 @@ from workers.dask_pool import DaskPool
 from workers.limits import RunnerSettings
 from workers.observer import JobObserver
 from workers.pulse import Pulse
-
-if TYPE_CHECKING:
-    pass
 
 IDLE: Final = 0.5
 STORE_BUSY_PAUSE: Final = 5.0

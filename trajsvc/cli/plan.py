@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
@@ -31,9 +31,6 @@ from trajsvc.cli.options import FormatOption, QuietOption, StoreOption
 from trajsvc.cli.output import choose, emit, json_text, results_console, safe
 from trajsvc.cli.progress import size
 from trajsvc.errors import EXIT_PARTLY
-
-if TYPE_CHECKING:
-    pass
 
 SHOWN = 8
 
