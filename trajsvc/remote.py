@@ -25,8 +25,6 @@ ENOUGH: Final = 2**22
 """Bytes of a request from which on larger ones gain nothing worth a detour over the disk."""
 ON_DISK: Final = 2
 """Windows that are on disk at once: one is used while the next one is filled."""
-FIRST: Final = 0.2
-"""Share of the bytes that is read before the first estimate at most, for the sake of fewer requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +138,15 @@ def cut_windows(plan: Plan, cache: int, *, apart: bool = False) -> list[Window]:
     the sample by themselves.
 
     A sample is many small requests, and leaves many small stretches between them. So the first window holds, beside the sample, the slabs
-    that consist of most such stretches, up to ``FIRST`` of the bytes: what is neighbours there is one request. It stays on disk for long,
-    and the others share the rest.
+    that consist of most such stretches: what is neighbours there is one request. It stays on disk for long, and the others share the rest.
 
     Empty where windows gain nothing: they would hold one slab each, or a slab's own requests are large enough.
     """
     room = _window_room(cache, ON_DISK)
     if plan.slab_bytes * 2 > room or plan.slab_bytes // max(1, plan.rows) >= ENOUGH:
         return []
-    first = set() if apart else _beside_sample(plan, _window_room(cache, ON_DISK + 1))
+    whole = sum(map(plan.slab_read_bytes, plan.slabs)) <= room
+    first = set() if apart or whole else _beside_sample(plan, _window_room(cache, ON_DISK + 1))
     if first:
         room = _window_room(cache, ON_DISK + 1)
     groups = [[s for s in plan.slabs if s.index in first]] if first else []
@@ -177,14 +175,14 @@ def _window_room(cache: int, windows: int) -> int:
 
 
 def _beside_sample(plan: Plan, room: int) -> set[int]:
-    """The sample's slabs and those to be read with them, within ``room`` and ``FIRST`` of the bytes; empty where that is no gain."""
+    """The sample's slabs and those to be read with them, within ``room`` bytes; empty where that is no gain."""
     sizes = {s.index: plan.slab_read_bytes(s) for s in plan.slabs}
     found = {s.index for s in plan.slabs if s.sample}
-    used, most = sum(sizes[i] for i in found), min(room, int(FIRST * sum(sizes.values())))
+    used = sum(sizes[i] for i in found)
     rest = sorted((s for s in plan.slabs if not s.sample), key=lambda s: (-len(s.segments) / sizes[s.index], s.index))
     taken = set()
     for slab in rest:
-        if used + sizes[slab.index] > most:
+        if used + sizes[slab.index] > room:
             break
         taken.add(slab.index)
         used += sizes[slab.index]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from trajsvc.anatomy.blocks import Extent
 from trajsvc.gram.plan import ColumnSpec, Plan, make_plan
-from trajsvc.remote import FIRST, ON_DISK, Window, cut_windows, windows_on_disk
+from trajsvc.remote import ON_DISK, Window, cut_windows, windows_on_disk
 from trajsvc.sources.coalesce import Span, coalesce
 
 MIB = 2**20
@@ -72,8 +72,16 @@ def test_the_first_window_holds_what_the_sample_leaves_in_pieces() -> None:
     assert windows_on_disk(windows) == ON_DISK + 1
     first = windows[0].slabs
     assert {s.index for s in plan.slabs if s.sample} < {s.index for s in first}
-    assert sum(map(plan.slab_read_bytes, first)) <= FIRST * sum(map(plan.slab_read_bytes, plan.slabs))
+    assert sum(map(plan.slab_read_bytes, first)) <= 1024 * MIB // (ON_DISK + 1)
     assert stretches(plan, windows) * 8 < stretches(plan, cut_windows(plan, 1024 * MIB, apart=True))
+
+
+def test_a_run_that_fits_is_one_window() -> None:
+    plan = plan_of([100_000] * 30 + [1_000_000])
+    size = sum(map(plan.slab_read_bytes, plan.slabs))
+    (window,) = cut_windows(plan, 2 * size * 17 // 16 + MIB)
+    assert window.slabs == plan.slabs
+    assert stretches(plan, [window]) == 1
 
 
 @pytest.mark.parametrize("fraction", [0.01, 1.0])
