@@ -87,5 +87,8 @@ def _by_depth(axes: Axes, layers: Sequence[str], values: NDArray[np.float64], na
     axes.set_xticks(at, [layers[i].removeprefix("layer/") for i in at])
     axes.set_xlabel("layer")
     axes.set_ylabel(label)
-    axes.set_ylim(bottom=0)
+    shown = values[np.isfinite(values)]
+    # room for what lies close together at the top
+    axes.set_ylim(0, 1.06 * shown.max() if shown.size and shown.max() > 0 else 1)
+    axes.yaxis.set_major_formatter("{x:g}")  # a power of ten apart would lie in the legend
     legend_above(axes)
