@@ -1,9 +1,9 @@
 // The page: which view stands where, and what stands around all of them.
 
-import * as api from "./api.js";
-import { fill, h } from "./dom.js";
-import { onTheme, theme, toggle } from "./theme.js";
-import { change, go, here, href, start } from "./url.js";
+import { fill, h } from "./base/dom.js";
+import { onTheme, theme, toggle } from "./base/theme.js";
+import { change, go, here, href, start } from "./base/url.js";
+import * as api from "./data/api.js";
 import { runView } from "./views/run.js";
 import { waitingView } from "./views/waiting.js";
 

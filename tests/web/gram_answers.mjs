@@ -1,6 +1,6 @@
 // Reads Grams as JSON on stdin and writes what gram.js makes of them: a bridge for test_web_gram.py.
-import * as G from "../../api/web/gram.js";
-import { phases } from "../../api/web/phases.js";
+import * as G from "../../api/web/math/gram.js";
+import { phases } from "../../api/web/math/phases.js";
 
 let text = "";
 for await (const chunk of process.stdin) text += chunk;

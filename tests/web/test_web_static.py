@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import graphlib
 import hashlib
 import re
 from pathlib import Path
@@ -11,6 +12,23 @@ from service_process import Server
 
 WEB = Path(__file__).resolve().parents[2] / "api" / "web"
 OURS = sorted(p for p in WEB.rglob("*.js") if "vendor" not in p.parts)
+ROOMS = ["vendor", "base", "math", "data", "plots", "widgets", "views", ""]
+"""the rooms of the page in their order, the lowest first; the last is the file that starts it, ``main.js``"""
+
+
+def imports_of(path: Path) -> list[Path]:
+    """The files that a module imports, at once or when they are needed."""
+    text = path.read_text()
+    static = re.findall(r"""^(?:import|export) (?:[^"']*? from )?["']([^"']+)["']""", text, re.MULTILINE)
+    names = static + re.findall(r"""import\(["']([^"']+)["']\)""", text)
+    assert all(name.startswith(".") for name in names), names
+    return [(path.parent / name).resolve() for name in names]
+
+
+def room_of(path: Path) -> str:
+    """The folder of the page that a file lies in, "" for the page's own."""
+    parts = path.relative_to(WEB).parts
+    return parts[0] if len(parts) > 1 else ""
 
 
 class TestServing:
@@ -70,11 +88,16 @@ class TestSources:
 
     @pytest.mark.parametrize("path", OURS, ids=lambda p: p.name)
     def test_imports_name_files_that_are_there(self, path: Path) -> None:
-        text = path.read_text()
-        static = re.findall(r"""^import (?:[^"']*? from )?["']([^"']+)["']""", text, re.MULTILINE)
-        for name in static + re.findall(r"""import\(["']([^"']+)["']\)""", text):
-            assert name.startswith("."), name
-            assert (path.parent / name).is_file(), name
+        assert [found for found in imports_of(path) if not found.is_file()] == []
+
+    @pytest.mark.parametrize("path", OURS, ids=lambda p: p.name)
+    def test_a_module_imports_its_own_room_and_lower_ones(self, path: Path) -> None:
+        lower = ROOMS[: ROOMS.index(room_of(path)) + 1]
+        assert [found.name for found in imports_of(path) if room_of(found) not in lower] == []
+
+    def test_no_modules_import_each_other_in_a_circle(self) -> None:
+        order = graphlib.TopologicalSorter({path: imports_of(path) for path in OURS})
+        assert set(order.static_order()) >= set(OURS)
 
     def test_vendored_files_are_what_the_list_says(self) -> None:
         listed = dict(re.findall(r"\| `([^`]+)` \| `([0-9a-f]{64})` \|", (WEB / "vendor" / "README.md").read_text()))

@@ -1,17 +1,17 @@
 // Two to four runs side by side, aligned by step, tokens or the fraction of training.
 
-import * as api from "../api.js";
-import { makeAxis, suited } from "../axis.js";
-import { Chart } from "../chart.js";
-import { scaleOf } from "../colors.js";
-import { VIEW_TITLES, VIEWS, adjusted, scaleControls } from "../controls.js";
-import { badge } from "../estimate.js";
-import { choice, count, csv, download, downloads, dropdown, fileName, fill, h, number } from "../dom.js";
-import * as G from "../gram.js";
-import { MapView } from "../mapview.js";
-import { tokensLine, tokensOf } from "../tokens.js";
-import { href } from "../url.js";
-import { mapOf } from "../view_of.js";
+import { scaleOf } from "../base/colors.js";
+import { choice, count, csv, download, downloads, dropdown, fileName, fill, h, number } from "../base/dom.js";
+import { href } from "../base/url.js";
+import * as api from "../data/api.js";
+import * as G from "../math/gram.js";
+import { mapOf } from "../math/view_of.js";
+import { makeAxis, suited } from "../plots/axis.js";
+import { Chart } from "../plots/chart.js";
+import { MapView } from "../plots/mapview.js";
+import { VIEW_TITLES, VIEWS, adjusted, scaleControls } from "../widgets/controls.js";
+import { badge } from "../widgets/estimate.js";
+import { tokensLine, tokensOf } from "../widgets/tokens.js";
 
 const MOST = 4;
 const PAUSE = 3000; // milliseconds between looks at runs that are estimates

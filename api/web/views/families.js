@@ -1,13 +1,13 @@
 // Families: models that differ in size, seed or a hyperparameter, against size, and one row a member.
 
-import * as api from "../api.js";
-import { Chart } from "../chart.js";
-import { badge } from "../estimate.js";
-import { count, csv, download, downloads, fileName, fill, h, number, sortable } from "../dom.js";
-import { href } from "../url.js";
-import { scaleOf } from "../colors.js";
-import { sheetDownloads } from "../tilesheet.js";
-import { Tiles } from "../tiles.js";
+import { scaleOf } from "../base/colors.js";
+import { count, csv, download, downloads, fileName, fill, h, number, sortable } from "../base/dom.js";
+import { href } from "../base/url.js";
+import * as api from "../data/api.js";
+import { Chart } from "../plots/chart.js";
+import { Tiles } from "../plots/tiles.js";
+import { sheetDownloads } from "../plots/tilesheet.js";
+import { badge } from "../widgets/estimate.js";
 
 export async function familiesView() {
   const rows = await api.families();

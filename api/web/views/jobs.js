@@ -1,17 +1,17 @@
 // Jobs: what is computed, was computed, and why it failed; one job live, its estimate sharpening.
 
-import * as api from "../api.js";
-import { suited } from "../axis.js";
-import { Chart } from "../chart.js";
-import { scaleOf } from "../colors.js";
-import { bytes, count, duration, fileName, fill, h, keepingFocus, number, say, when } from "../dom.js";
-import { errorMap, medianError, words } from "../estimate.js";
-import { follow } from "../follow.js";
-import * as G from "../gram.js";
-import { JobLine, actions, estimate, readable, share, watch } from "../jobline.js";
-import { isFinal } from "../jobstates.js";
-import { MapView } from "../mapview.js";
-import { go, href } from "../url.js";
+import { scaleOf } from "../base/colors.js";
+import { bytes, count, duration, fileName, fill, h, keepingFocus, number, say, when } from "../base/dom.js";
+import { isFinal } from "../base/jobstates.js";
+import { go, href } from "../base/url.js";
+import * as api from "../data/api.js";
+import { follow } from "../data/follow.js";
+import * as G from "../math/gram.js";
+import { suited } from "../plots/axis.js";
+import { Chart } from "../plots/chart.js";
+import { MapView } from "../plots/mapview.js";
+import { errorMap, medianError, words } from "../widgets/estimate.js";
+import { JobLine, actions, estimate, readable, share, watch } from "../widgets/jobline.js";
 
 export async function jobsView() {
   const found = await api.jobs(100);

@@ -1,6 +1,6 @@
 // What is known of the layers of a run, as columns of a table and as charts against depth.
 
-import { count, csv, h, number } from "../dom.js";
+import { count, csv, h, number } from "../base/dom.js";
 
 export const COMPONENTS = [["attention.q", "Q"], ["attention.k", "K"], ["attention.v", "V"], ["attention.out", "out"], ["mlp.gate", "MLP gate"], ["mlp.in", "MLP in"], ["mlp.out", "MLP out"], ["norm", "norm"]];
 export const SCALARS = [

@@ -1,18 +1,18 @@
 // The layers of a run: all maps on one scale, by component, Q/K/V, any scalar against depth, and a table instead of pictures.
 
-import * as api from "../api.js";
-import { Chart } from "../chart.js";
-import { scaleOf } from "../colors.js";
-import { VIEW_NOTES, VIEW_TITLES, adjusted, scaleControls, viewChoice } from "../controls.js";
-import { choice, download, downloads, dropdown, fileName, fill, h, keepingFocus, number, sortable, step as stepText, unique } from "../dom.js";
-import { medianError, errorMap } from "../estimate.js";
-import { Live } from "../live.js";
-import { barImage } from "../paint.js";
-import { sheetDownloads } from "../tilesheet.js";
-import { Tiles } from "../tiles.js";
-import { tokensLine, tokensOf } from "../tokens.js";
-import { href } from "../url.js";
-import { rangeSteps } from "../view_of.js";
+import { scaleOf } from "../base/colors.js";
+import { choice, download, downloads, dropdown, fileName, fill, h, keepingFocus, number, sortable, step as stepText, unique } from "../base/dom.js";
+import { href } from "../base/url.js";
+import * as api from "../data/api.js";
+import { rangeSteps } from "../math/view_of.js";
+import { Chart } from "../plots/chart.js";
+import { barImage } from "../plots/paint.js";
+import { Tiles } from "../plots/tiles.js";
+import { sheetDownloads } from "../plots/tilesheet.js";
+import { VIEW_NOTES, VIEW_TITLES, adjusted, scaleControls, viewChoice } from "../widgets/controls.js";
+import { medianError, errorMap } from "../widgets/estimate.js";
+import { Live } from "../widgets/live.js";
+import { tokensLine, tokensOf } from "../widgets/tokens.js";
 import { COMPONENTS, SCALARS, depthSpec, layersCSV, layersTable, qkvSpecs } from "./layerfacts.js";
 import { runHead } from "./runhead.js";
 

@@ -1,19 +1,19 @@
 // A run: the map of any group, large, and the curves of what it did. While its job is at work the map is an estimate, and sharpens.
 
-import * as api from "../api.js";
-import { makeAxis, suited } from "../axis.js";
-import { Chart } from "../chart.js";
-import { scaleOf } from "../colors.js";
-import { VIEW_NOTES, VIEW_TITLES, adjusted, alongChoice, axisChoice, scaleControls, valuesChoice, viewChoice } from "../controls.js";
-import { dropdown, fileName, fill, h, keepingFocus, number } from "../dom.js";
-import { errorMap, errorScale, medianError } from "../estimate.js";
-import * as G from "../gram.js";
-import { Live } from "../live.js";
-import { MapView } from "../mapview.js";
-import { dropsOf, ratesWithin } from "../rates.js";
-import { Timeline } from "../timeline.js";
-import { tokensLine, tokensOf } from "../tokens.js";
-import { mapOf, originOf, rangeOf, within } from "../view_of.js";
+import { scaleOf } from "../base/colors.js";
+import { dropdown, fileName, fill, h, keepingFocus, number } from "../base/dom.js";
+import { dropsOf, ratesWithin } from "../base/rates.js";
+import * as api from "../data/api.js";
+import * as G from "../math/gram.js";
+import { mapOf, originOf, rangeOf, within } from "../math/view_of.js";
+import { makeAxis, suited } from "../plots/axis.js";
+import { Chart } from "../plots/chart.js";
+import { MapView } from "../plots/mapview.js";
+import { Timeline } from "../plots/timeline.js";
+import { VIEW_NOTES, VIEW_TITLES, adjusted, alongChoice, axisChoice, scaleControls, valuesChoice, viewChoice } from "../widgets/controls.js";
+import { errorMap, errorScale, medianError } from "../widgets/estimate.js";
+import { Live } from "../widgets/live.js";
+import { tokensLine, tokensOf } from "../widgets/tokens.js";
 import { curvesOf, fillLegend, fillPhases, numbersOf } from "./runcurves.js";
 import { runHead } from "./runhead.js";
 

@@ -1,8 +1,8 @@
 // What the curves and numbers of a run's group are.
 
-import { count, fill, h, number, step as stepText } from "../dom.js";
-import * as G from "../gram.js";
-import { href } from "../url.js";
+import { count, fill, h, number, step as stepText } from "../base/dom.js";
+import { href } from "../base/url.js";
+import * as G from "../math/gram.js";
 
 // `measures` are those of the Gram `g`; the rate is {step, rate}, or null.
 export function curvesOf(g, m, rate) {

@@ -1,9 +1,9 @@
 // What stands over every view of a run: name, facts, tabs, what its integrity report says.
 
-import { isReport } from "../api.js";
-import { count, h, step as stepText } from "../dom.js";
-import { badge } from "../estimate.js";
-import { href } from "../url.js";
+import { count, h, step as stepText } from "../base/dom.js";
+import { href } from "../base/url.js";
+import { isReport } from "../data/api.js";
+import { badge } from "../widgets/estimate.js";
 
 const SHARED = ["from", "to", "axis", "along", "view", "origin", "palette", "lo", "hi"];
 

@@ -1,16 +1,16 @@
 // All runs: searched, sorted, by family, each with a small map; over them what is being computed now.
 
-import * as api from "../api.js";
-import { scaleOf } from "../colors.js";
-import { choice, count, fileName, fill, h, keepingFocus, number, sortable, step as stepText, unique } from "../dom.js";
-import { badge } from "../estimate.js";
-import * as G from "../gram.js";
-import { JobLine, watch } from "../jobline.js";
-import { isFinal } from "../jobstates.js";
-import { paintCells } from "../paint.js";
-import { onTheme, theme } from "../theme.js";
-import { sheetDownloads } from "../tilesheet.js";
-import { href } from "../url.js";
+import { scaleOf } from "../base/colors.js";
+import { choice, count, fileName, fill, h, keepingFocus, number, sortable, step as stepText, unique } from "../base/dom.js";
+import { isFinal } from "../base/jobstates.js";
+import { onTheme, theme } from "../base/theme.js";
+import { href } from "../base/url.js";
+import * as api from "../data/api.js";
+import * as G from "../math/gram.js";
+import { paintCells } from "../plots/paint.js";
+import { sheetDownloads } from "../plots/tilesheet.js";
+import { badge } from "../widgets/estimate.js";
+import { JobLine, watch } from "../widgets/jobline.js";
 
 export async function runsView(params, context) {
   const [runs, families, jobs] = await Promise.all([api.runs(), api.families(), api.jobs(100)]);

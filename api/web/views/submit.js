@@ -1,9 +1,9 @@
 // A new run: what to read and how; the plan is shown before anything starts.
 
-import * as api from "../api.js";
-import { bytes, count, duration, fill, h, number, step as stepText, unique } from "../dom.js";
-import { FIRST, MORE, bodyOf, complaints } from "../submission.js";
-import { go } from "../url.js";
+import { bytes, count, duration, fill, h, number, step as stepText, unique } from "../base/dom.js";
+import { FIRST, MORE, bodyOf, complaints } from "../base/submission.js";
+import { go } from "../base/url.js";
+import * as api from "../data/api.js";
 
 export async function submitView(params, { change }) {
   return new SubmitView(params, change);

@@ -1,8 +1,8 @@
 // A run that a job is about to make: nothing can be read under its name yet. When there is an estimate, it is shown in this place.
 
-import * as api from "../api.js";
-import { h } from "../dom.js";
-import { JobLine } from "../jobline.js";
+import { h } from "../base/dom.js";
+import * as api from "../data/api.js";
+import { JobLine } from "../widgets/jobline.js";
 
 // null where no job makes such a run; show() puts the run there.
 export async function waitingView(name, show) {

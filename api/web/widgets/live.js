@@ -1,11 +1,11 @@
 // A run whose job is still at work: what stands under its name is an estimate, which sharpens until it is the run.
 
-import * as api from "./api.js";
-import { fill, h, say } from "./dom.js";
+import { fill, h, say } from "../base/dom.js";
+import { href } from "../base/url.js";
+import * as api from "../data/api.js";
+import { follow } from "../data/follow.js";
 import { words } from "./estimate.js";
-import { follow } from "./follow.js";
 import { share } from "./jobline.js";
-import { href } from "./url.js";
 
 const PAUSE = 4000;
 

@@ -1,13 +1,13 @@
 // Lines: uPlot on the screen, the same picture as shapes for downloads.
 
-import uPlot from "./vendor/uplot/uPlot.esm.js";
+import uPlot from "../vendor/uplot/uPlot.esm.js";
+import { hover, onHover } from "../base/bus.js";
+import { download, downloads, h, number, step as stepText } from "../base/dom.js";
+import { onTheme, theme } from "../base/theme.js";
 import { tickPlaces } from "./axis.js";
-import { hover, onHover } from "./bus.js";
 import { LONGEST, chartCSV, chartScene, labelOf, marksOf, prepared } from "./chartscene.js";
-import { download, downloads, h, number, step as stepText } from "./dom.js";
 import { diamond } from "./mapscene.js";
 import { toCanvas, toSVG } from "./scene.js";
-import { onTheme, theme } from "./theme.js";
 
 const nearestIndex = (values, value) => {
   let best = 0;

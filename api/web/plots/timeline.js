@@ -1,10 +1,10 @@
 // The checkpoints along the step axis under a map: phases, drops of the learning rate, integrity flags, a range by brushing, an origin by
 // dragging.
 
+import { h, step as stepText } from "../base/dom.js";
+import { onTheme, theme } from "../base/theme.js";
 import { makeAxis } from "./axis.js";
-import { h, step as stepText } from "./dom.js";
 import { LEFT, diamond, nearest } from "./mapscene.js";
-import { onTheme, theme } from "./theme.js";
 
 const HEIGHT = 64;
 const BAND = [22, 16]; // top and height of the strip

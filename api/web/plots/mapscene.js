@@ -1,7 +1,7 @@
 // What stands around a map, as shapes: axes with steps, colour bar with numbers, phases, marks. And the map's numbers as a table.
 
+import { csv, step as stepText } from "../base/dom.js";
 import { niceTicks, tickPlaces } from "./axis.js";
-import { csv, step as stepText } from "./dom.js";
 import { barImage } from "./paint.js";
 
 export const LEFT = 58;

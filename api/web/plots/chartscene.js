@@ -1,9 +1,9 @@
 // A chart as numbers on its axes, as a table, and as shapes for downloads.
 
+import { csv, number, step as stepText } from "../base/dom.js";
+import { LIGHT } from "../base/theme.js";
 import { between, makeAxis, niceTicks, scaleFunction, tickPlaces } from "./axis.js";
-import { csv, number, step as stepText } from "./dom.js";
 import { diamond } from "./mapscene.js";
-import { LIGHT } from "./theme.js";
 
 // spec: {title, note, unit, steps (of the whole axis), kind, log, xlabel, follows: whether x is a step that other pictures share,
 // along: what stands on the axis in the place of a step (its tokens), marks: [step, …] with a line each,

@@ -1,7 +1,7 @@
 // Tokens that checkpoints were trained on, where their source says: an axis in the place of steps, or words beside them. No DOM.
 
-import { between } from "./axis.js";
-import { count } from "./dom.js";
+import { count } from "../base/dom.js";
+import { between } from "../plots/axis.js";
 
 // {at: Map of step → tokens, along(step): tokens at any step}, or null unless every checkpoint knows its own and they grow.
 export function tokensOf(checkpoints) {

@@ -1,6 +1,6 @@
 // Maps as pixels: one putImageData a map.
 
-import { bin, table } from "./colors.js";
+import { bin, table } from "../base/colors.js";
 
 // One pixel a checkpoint, for maps that the browser enlarges without smoothing.
 export function paintCells(canvas, map, scale, colours) {

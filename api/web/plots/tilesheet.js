@@ -1,11 +1,11 @@
 // Many maps on one sheet and one scale: what a grid of tiles is downloaded as.
 
+import { download, downloads } from "../base/dom.js";
+import { LIGHT } from "../base/theme.js";
 import { makeAxis } from "./axis.js";
-import { download, downloads } from "./dom.js";
 import { layout, mapCSV, mapScene } from "./mapscene.js";
 import { paintMap } from "./paint.js";
 import { toCanvas, toSVG } from "./scene.js";
-import { LIGHT } from "./theme.js";
 
 const SIDE = 150;
 const LETTERS = 26;

@@ -1,7 +1,7 @@
 // Controls that pictures share: what the map shows, the axis, the scale of colours.
 
-import { PALETTES } from "./colors.js";
-import { choice, dropdown, h, number, unique } from "./dom.js";
+import { PALETTES } from "../base/colors.js";
+import { choice, dropdown, h, number, unique } from "../base/dom.js";
 
 export const VIEWS = [
   ["tm", "TM"],

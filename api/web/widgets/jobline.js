@@ -1,10 +1,10 @@
 // A job on one line, live while it runs: state, progress, the estimate of MDS, what to do with it.
 
-import * as api from "./api.js";
-import { bytes, duration, fill, h, keepingFocus, number, percent, say } from "./dom.js";
-import { follow } from "./follow.js";
-import { isFinal } from "./jobstates.js";
-import { href } from "./url.js";
+import { bytes, duration, fill, h, keepingFocus, number, percent, say } from "../base/dom.js";
+import { isFinal } from "../base/jobstates.js";
+import { href } from "../base/url.js";
+import * as api from "../data/api.js";
+import { follow } from "../data/follow.js";
 
 export function estimate(progress) {
   if (progress?.mds === null || progress?.mds === undefined) return null;

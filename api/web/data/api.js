@@ -1,8 +1,8 @@
 // Where data comes from: the server's API, or what a report has inlined. Grams are kept, so that what was seen is there at once.
 
-import { qkvRow, layerRow, select } from "./gram.js";
-import { readNpz } from "./npz.js";
-import { phases as phasesOf } from "./phases.js";
+import { qkvRow, layerRow, select } from "../math/gram.js";
+import { readNpz } from "../math/npz.js";
+import { phases as phasesOf } from "../math/phases.js";
 
 const inlined = document.getElementById("report-data");
 const report = inlined ? JSON.parse(inlined.textContent) : null;

@@ -1,8 +1,8 @@
 // What an estimate is from and how sure it is. No DOM.
 
-import { percent, number } from "./dom.js";
-import * as G from "./gram.js";
-import { mapOf, within } from "./view_of.js";
+import { percent, number } from "../base/dom.js";
+import * as G from "../math/gram.js";
+import { mapOf, within } from "../math/view_of.js";
 
 // The standard errors of a map's entries, as a map; null for an exact run, and where an estimate is kept without errors.
 export function errorMap(gram, params) {

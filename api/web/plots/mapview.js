@@ -1,13 +1,13 @@
 // One map, large: axes with steps, colour bar with numbers, phases, a crosshair with the exact value, keys, downloads.
 
+import { hover, onHover } from "../base/bus.js";
+import { css } from "../base/colors.js";
+import { add, cosine, download, downloads, h, number, say } from "../base/dom.js";
+import { LIGHT, onTheme, theme } from "../base/theme.js";
 import { makeAxis } from "./axis.js";
-import { hover, onHover } from "./bus.js";
-import { css } from "./colors.js";
-import { add, cosine, download, downloads, h, number, say } from "./dom.js";
 import { LEFT, describe, layout, mapCSV, mapScene, nearest, phaseEdges, right } from "./mapscene.js";
 import { paintMap } from "./paint.js";
 import { draw, toCanvas, toSVG } from "./scene.js";
-import { LIGHT, onTheme, theme } from "./theme.js";
 
 export class MapView {
   constructor({ most = 640, bar = true, link = (s) => s, back = (s) => s, name = () => "map", ondraw = () => {} } = {}) {

@@ -1,14 +1,14 @@
 // Many small maps on one scale: fetched and drawn when they come into view, one crosshair through all of them.
 
-import * as api from "./api.js";
-import { hover, onHover } from "./bus.js";
-import { scaleOf } from "./colors.js";
-import { cosine, h, number } from "./dom.js";
-import * as G from "./gram.js";
+import { hover, onHover } from "../base/bus.js";
+import { scaleOf } from "../base/colors.js";
+import { cosine, h, number } from "../base/dom.js";
+import { onTheme, theme } from "../base/theme.js";
+import * as api from "../data/api.js";
+import * as G from "../math/gram.js";
+import { mapOf, within } from "../math/view_of.js";
 import { nearest } from "./mapscene.js";
 import { paintCells } from "./paint.js";
-import { onTheme, theme } from "./theme.js";
-import { mapOf, within } from "./view_of.js";
 
 export class Tiles {
   // onscale(scale): when the common scale has changed; own: a scale that was chosen by hand, or null

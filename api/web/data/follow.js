@@ -1,7 +1,7 @@
 // The events of a job as they happen.
 
+import { isFinal } from "../base/jobstates.js";
 import { ask, job, jobEvents } from "./api.js";
-import { isFinal } from "./jobstates.js";
 
 // A browser opens six connections to a server, all tabs together: what is asked for besides must find one.
 const STREAMS = 2;
