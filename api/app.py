@@ -10,11 +10,11 @@ from typing import Any, Final
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import problems
-from api.guards import Guards
+from api import errors
+from api.dependencies import Service
+from api.middleware import Guards
+from api.open_runs import RunBook
 from api.routes import families, health, jobs, page, results, zarr
-from api.runs import RunBook
-from api.service import Service
 from trajsvc.errors import UsageError
 from trajsvc.jobs.database import connect
 from trajsvc.jobs.queue import JobQueue
@@ -67,7 +67,7 @@ def make_app(service: Service, hosts: tuple[str, ...] | None = ()) -> FastAPI:
         docs_url=None, redoc_url=None,
     )  # fmt: skip
     app.state.service = service
-    problems.register(app)
+    errors.register(app)
     for routes in (results, jobs, families, zarr, health, page):
         app.include_router(routes.router)
     app.add_middleware(Counted)

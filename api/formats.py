@@ -21,7 +21,7 @@ from trajsvc.version import __version__
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from api.service import Service
+    from api.dependencies import Service
     from trajsvc.run import Run
 
 MEDIA: Final[Mapping[str, str]] = {

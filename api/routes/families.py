@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from api.dependencies import Reader, Service, ServiceOf, Submitter
 from api.formats import PROBLEMS, answer_of, csv_models, documented, figure_makers, json_bytes
 from api.routes.results import Format
-from api.service import Reader, Service, ServiceOf, Submitter
 from storage_schema.family_wire import FamilyAnswer, FamilyRow, StoredFamilyRow
 from storage_schema.service_wire import NAME
 from trajsvc import family_pictures

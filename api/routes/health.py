@@ -10,8 +10,8 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.dependencies import Reader, Service, ServiceOf
 from api.formats import PROBLEMS
-from api.service import Reader, Service, ServiceOf
 from storage_schema.service_wire import Health
 
 router = APIRouter(tags=["health"])

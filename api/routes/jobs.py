@@ -16,11 +16,11 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from api.dependencies import Reader, Service, ServiceOf, Submitter
+from api.errors import Forbidden
 from api.formats import PROBLEMS
-from api.problems import Forbidden
 from api.routes.results import RunName
-from api.service import Reader, Service, ServiceOf, Submitter
-from api.specs import planned, recomputation, repetition, submission
+from api.submissions import planned, recomputation, repetition, submission
 from storage_schema.service_wire import Cause, JobAnswer, JobProgress, JobsPage, JobState, Recomputation, Submission
 from trajsvc.errors import TryAgain, UsageError
 from trajsvc.jobs.records import Event, Job

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from api.dependencies import Reader, ServiceOf
 from api.formats import (
     answer,
     csv_bytes,
@@ -18,7 +19,6 @@ from api.formats import (
     npy_bytes,
     npz_bytes,
 )
-from api.service import Reader, ServiceOf
 from storage_schema.service_wire import NAME, BlockRow, GramAnswer, MeasureRow, RunAnswer, RunsPage
 from storage_schema.wire import (
     CheckpointRow,

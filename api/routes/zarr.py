@@ -10,10 +10,10 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
 
+from api.dependencies import Reader, ServiceOf
+from api.errors import problem
 from api.formats import PROBLEMS
-from api.problems import problem
 from api.routes.results import RunName
-from api.service import Reader, ServiceOf
 from storage_schema.stored import StoredRun
 from trajsvc.store_errors import store_errors
 

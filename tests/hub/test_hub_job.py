@@ -11,7 +11,7 @@ from hub_runs import example
 from hub_server import HubServer
 
 import trajsvc
-from api.runs import RunBook
+from api.open_runs import RunBook
 from storage_schema.runstore import RunStore
 from trajsvc.jobs.database import connect
 from trajsvc.jobs.queue import JobQueue

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from takeover import Place
 
-from api.runs import RunBook
+from api.open_runs import RunBook
 from storage_schema.runstore import RunStore
 from trajsvc import live
 from trajsvc.errors import NotFound

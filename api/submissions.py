@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from api.service import Service
+from api.dependencies import Service
 from storage_schema.names import run_name
 from storage_schema.service_wire import Choices, Recomputation, Submission
 from trajsvc.errors import Cancelled, LimitExceeded, NotFound, Refused, UsageError

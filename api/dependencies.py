@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from api.cache import Answers
-from api.problems import Forbidden, Unauthorised
-from api.runs import RunBook
+from api.answer_cache import Answers
+from api.errors import Forbidden, Unauthorised
+from api.open_runs import RunBook
 from trajsvc.jobs.queue import JobQueue
 from trajsvc.jobs.records import Quota
 from trajsvc.jobs.roots import Roots

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import problem
+from api.errors import problem
 
 BODY: Final = 64 * 1024
 URL: Final = 16 * 1024
