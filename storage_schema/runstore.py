@@ -22,7 +22,7 @@ import shutil
 from pathlib import Path
 
 from storage_schema.arrays import SUFFIX
-from storage_schema.durable import sync_dir, writing
+from storage_schema.files.durable import sync_dir, writing
 from storage_schema.manifest import MANIFEST
 from storage_schema.names import check_name, run_name
 from storage_schema.problems import RunMissing

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage_schema.durable import read_all
+from storage_schema.files.durable import read_all
 from storage_schema.theta_layout import ThetaLayout
 
 if TYPE_CHECKING:

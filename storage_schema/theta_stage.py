@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from storage_schema.durable import feed, make_dir, replace_file, sync_many, write_all, writing
+from storage_schema.files.durable import feed, make_dir, replace_file, sync_many, write_all, writing
 from storage_schema.manifest import FileEntry
 from storage_schema.problems import ThetaIncomplete
 from storage_schema.theta_files import read_columns

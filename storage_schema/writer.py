@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from storage_schema import arrays, commit
 from storage_schema.contents import RunContents
-from storage_schema.durable import Lock, make_dir, writing
-from storage_schema.journal import SlabJournal
+from storage_schema.files.durable import Lock, make_dir, writing
+from storage_schema.files.journal import SlabJournal
 from storage_schema.manifest import PENDING, FileEntry, Manifest, read_manifest
 from storage_schema.problems import RunMissing, ThetaLost
 from storage_schema.staging import gram_span, stage

@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from storage_schema.durable import read_all
+from storage_schema.files.durable import read_all
 from trajsvc.gram.plan import Plan, Slab
 from trajsvc.gram.slabs import Part
 from trajsvc.remote import Layout, RemoteTheta, Window, cut_windows, lay_out, places, windows_on_disk

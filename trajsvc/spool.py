@@ -13,7 +13,7 @@ from typing import Final
 
 from xxhash import xxh3_64
 
-from storage_schema.durable import read_all, write_all, writing
+from storage_schema.files.durable import read_all, write_all, writing
 from trajsvc.sources.base import Fetch, RemoteSource, never
 
 SCRATCH: Final = 2**17

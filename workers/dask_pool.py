@@ -1,6 +1,6 @@
 """A ``SlabPool`` on dask workers: slabs go out in tasks of about a second, come back in the plan's order, and stay when anything dies.
 
-A task keeps every slab as a file of its own (``storage_schema.slab_files``) and returns their numbers only; the files stand for the
+A task keeps every slab as a file of its own (``storage_schema.files.slab_results``) and returns their numbers only; the files stand for the
 journal until their sum is in it. So a worker's death costs its
 running task, and a scheduler's death (which cancels finished futures too) the running tasks: what is on disk is not asked for again.
 """
@@ -19,7 +19,7 @@ from typing import Any, Final
 from distributed import Event, Future
 from distributed.scheduler import KilledWorker
 
-from storage_schema.slab_files import SlabFiles
+from storage_schema.files.slab_results import SlabFiles
 from trajsvc.errors import Cancelled, TryAgain
 from trajsvc.gram.partial import SlabResult
 from trajsvc.gram.plan import Slab

@@ -11,7 +11,7 @@ from typing import Final
 
 from distributed import get_worker
 
-from storage_schema.slab_files import SlabFiles
+from storage_schema.files.slab_results import SlabFiles
 from trajsvc.errors import DamagedStore, TryAgain
 from trajsvc.gram.slab_job import PortableJob, SlabJob
 from workers.local import ThreadPool

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, Engine, make_url, text, update
 
-from storage_schema.slab_files import SlabFiles
+from storage_schema.files.slab_results import SlabFiles
 from storage_schema.tables import jobs as jobs_table
 from trajsvc.jobs.database import connect
 from trajsvc.jobs.queue import JobQueue

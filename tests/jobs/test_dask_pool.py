@@ -29,8 +29,8 @@ from dask_making import (
     wait_for,
 )
 
+from storage_schema.files.slab_results import SlabFiles
 from storage_schema.problems import DiskFull
-from storage_schema.slab_files import SlabFiles
 from trajsvc.analysis import Options, plan_of
 from trajsvc.errors import Cancelled, DamagedCheckpoint, TrajsvcError, TryAgain, UnsafeFile
 from trajsvc.sources.resolve import open_source
@@ -287,7 +287,7 @@ def test_a_slab_file_that_is_damaged_is_computed_again(
 
 def refuse_to_write(number: int) -> None:
     """Run on a worker: slabs cannot be written, as the system says with ``number``; 0: they can."""
-    import storage_schema.slab_files as module
+    import storage_schema.files.slab_results as module
 
     real = getattr(module, "real_replace_file", module.replace_file)
     module.real_replace_file = real  # type: ignore[attr-defined]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from job_making import SPAWN, put_for_ever
 
-from storage_schema.journal import Arrays
-from storage_schema.slab_files import SlabFiles
+from storage_schema.files.journal import Arrays
+from storage_schema.files.slab_results import SlabFiles
 
 KEY = "k" * 64
 

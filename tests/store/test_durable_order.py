@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from stored_runs import make_contents
 
+from storage_schema.files.slab_results import SlabFiles
 from storage_schema.manifest import MANIFEST
 from storage_schema.runstore import RunStore
-from storage_schema.slab_files import SlabFiles
 
 
 class Watch:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from storage_schema.journal import SlabJournal
+from storage_schema.files.journal import SlabJournal
 from storage_schema.problems import DiskFull, JournalMismatch
 
 Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
@@ -215,7 +215,7 @@ def test_a_file_size_limit_is_a_full_disk(tmp_path: Path, room: int) -> None:
     keep(SlabJournal(tmp_path, "job"), 0, 1)
     limit = the_file(tmp_path).stat().st_size + room
     script = (
-        "import resource, sys, numpy as np\nfrom storage_schema.journal import SlabJournal\n"
+        "import resource, sys, numpy as np\nfrom storage_schema.files.journal import SlabJournal\n"
         "from storage_schema.problems import DiskFull\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))\n"
         "journal = SlabJournal(sys.argv[1], 'job')\nslab = 2\n"

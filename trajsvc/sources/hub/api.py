@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
-from storage_schema.durable import replace_file
+from storage_schema.files.durable import replace_file
 from trajsvc.errors import UsageError
 from trajsvc.sources.base import never
 from trajsvc.sources.hub.asking import Asker

@@ -16,7 +16,7 @@ from typing import Final
 
 from xxhash import xxh3_64_hexdigest
 
-from storage_schema.durable import replace_file
+from storage_schema.files.durable import replace_file
 from trajsvc.sources.files import Region
 
 FIRST: Final = 2**13

@@ -12,8 +12,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from storage_schema.durable import make_dir, replace_file, writing
-from storage_schema.journal import Arrays, decode_record, encode_record
+from storage_schema.files.durable import make_dir, replace_file, writing
+from storage_schema.files.journal import Arrays, decode_record, encode_record
 
 
 class SlabFiles:
