@@ -8,7 +8,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Final
 
-from storage_schema.manifest import MANIFEST
+from storage_schema.format.manifest import MANIFEST
 from storage_schema.runstore import RunStore
 from trajsvc.errors import DamagedStore, NotFound, TryAgain
 from trajsvc.run import Run, names, open, run_not_found

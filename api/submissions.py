@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from api.dependencies import Service
-from storage_schema.names import run_name
+from storage_schema.format.names import run_name
 from storage_schema.service_wire import Choices, Recomputation, Submission
 from trajsvc.errors import Cancelled, LimitExceeded, NotFound, Refused, UsageError
 from trajsvc.jobs.records import Job

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schema import arrays
-from storage_schema.delta_codec import decode, encode
+from storage_schema.format import arrays
+from storage_schema.format.delta_codec import decode, encode
+from storage_schema.format.theta import ThetaLayout
 from storage_schema.problems import StoreDamaged
 from storage_schema.staging import BITS
 from storage_schema.stored import StoredRun
-from storage_schema.theta_layout import ThetaLayout
 
 if TYPE_CHECKING:
     import zarr

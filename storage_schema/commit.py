@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from storage_schema.files.durable import make_dir, replace_file, sync_dir, sync_many
-from storage_schema.manifest import MANIFEST, PENDING, FileEntry, Manifest
+from storage_schema.format.manifest import MANIFEST, PENDING, FileEntry, Manifest
 from storage_schema.snapshot import hash_file
 
 

@@ -21,10 +21,10 @@ import os
 import shutil
 from pathlib import Path
 
-from storage_schema.arrays import SUFFIX
 from storage_schema.files.durable import sync_dir, writing
-from storage_schema.manifest import MANIFEST
-from storage_schema.names import check_name, run_name
+from storage_schema.format.arrays import SUFFIX
+from storage_schema.format.manifest import MANIFEST
+from storage_schema.format.names import check_name, run_name
 from storage_schema.problems import RunMissing
 from storage_schema.stored import StoredRun
 from storage_schema.writer import RunWriter

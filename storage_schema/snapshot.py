@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from storage_schema.arrays import THETA, THETA_ARCHIVE
 from storage_schema.files.durable import feed
-from storage_schema.manifest import MANIFEST, FileEntry, parse, read_manifest
+from storage_schema.format.arrays import THETA, THETA_ARCHIVE
+from storage_schema.format.manifest import MANIFEST, FileEntry, parse, read_manifest
 from storage_schema.problems import StoreChanged, StoreDamaged
 
 SMALL: Final = 2**20

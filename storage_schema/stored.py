@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schema import arrays
 from storage_schema.contents import BlockTable, CheckpointTable, RunContents
-from storage_schema.manifest import FileEntry
+from storage_schema.format import arrays
+from storage_schema.format.manifest import FileEntry
+from storage_schema.format.theta import ThetaLayout, shard_offsets
 from storage_schema.snapshot import Snapshot
 from storage_schema.staging import ROOT, run_attributes
-from storage_schema.theta_layout import ThetaLayout, shard_offsets
 
 if TYPE_CHECKING:
     import zarr

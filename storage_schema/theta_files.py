@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storage_schema.files.durable import read_all
-from storage_schema.theta_layout import ThetaLayout
+from storage_schema.format.theta import ThetaLayout
 
 if TYPE_CHECKING:
     from storage_schema.stored import StoredRun

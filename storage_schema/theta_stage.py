@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from storage_schema.files.durable import feed, make_dir, replace_file, sync_many, write_all, writing
-from storage_schema.manifest import FileEntry
+from storage_schema.format.manifest import FileEntry
+from storage_schema.format.theta import ThetaLayout
 from storage_schema.problems import ThetaIncomplete
 from storage_schema.theta_files import read_columns
-from storage_schema.theta_layout import ThetaLayout
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schema import arrays, commit
+from storage_schema import commit
 from storage_schema.contents import RunContents
 from storage_schema.files.durable import Lock, make_dir, writing
 from storage_schema.files.journal import SlabJournal
-from storage_schema.manifest import PENDING, FileEntry, Manifest, read_manifest
+from storage_schema.format import arrays
+from storage_schema.format.dtypes import widen
+from storage_schema.format.manifest import PENDING, FileEntry, Manifest, read_manifest
+from storage_schema.format.theta import ThetaLayout
 from storage_schema.problems import RunMissing, ThetaLost
 from storage_schema.staging import gram_span, stage
 from storage_schema.stored import StoredRun
-from storage_schema.stored_types import widen
 from storage_schema.theta_files import ThetaFiles
-from storage_schema.theta_layout import ThetaLayout
 from storage_schema.theta_stage import ThetaStage, resumable
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from storage_schema.family_wire import Scalar
 from storage_schema.files.durable import make_dir, replace_file, writing
-from storage_schema.names import check_name, run_name
+from storage_schema.format.names import check_name, run_name
 from storage_schema.problems import BadRunName
 from trajsvc.errors import DamagedStore, NotFound, UsageError, printable
 from trajsvc.settings import parse_bytes, parse_share

@@ -22,8 +22,8 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-from storage_schema.arrays import ITEMSIZE
 from storage_schema.files.durable import feed
+from storage_schema.format.arrays import ITEMSIZE
 from storage_schema.runstore import RunWriter
 from trajsvc.copying import ThetaSink
 from trajsvc.errors import DamagedCheckpoint

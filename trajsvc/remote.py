@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from storage_schema.arrays import ITEMSIZE
+from storage_schema.format.arrays import ITEMSIZE
 from trajsvc.gram.plan import Plan, Slab
 from trajsvc.gram.slabs import Part
 from trajsvc.sources.base import TensorEntry

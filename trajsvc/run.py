@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schema.arrays import SUFFIX
+from storage_schema.format.arrays import SUFFIX
 from storage_schema.runstore import RunStore
 from storage_schema.wire import Finding, LearningRate
 from trajsvc import answers

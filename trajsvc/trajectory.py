@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schema.arrays import ITEMSIZE
+from storage_schema.format.arrays import ITEMSIZE
 from storage_schema.wire import Finding
 from trajsvc.anatomy.blocks import Anatomy
 from trajsvc.anatomy.dissect import dissect

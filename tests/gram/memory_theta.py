@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from storage_schema.arrays import ITEMSIZE
+from storage_schema.format.arrays import ITEMSIZE
 from trajsvc.anatomy.blocks import Extent
 from trajsvc.gram.plan import ColumnSpec, Slab
 from trajsvc.gram.slabs import Part

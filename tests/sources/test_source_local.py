@@ -18,7 +18,7 @@ import torch
 from refusals import refused
 from safetensors.torch import save_file
 
-from storage_schema.arrays import FLOAT_TYPES
+from storage_schema.format.arrays import FLOAT_TYPES
 from trajsvc.errors import DamagedCheckpoint, NotFound, TryAgain, UnsupportedFormat, UsageError
 from trajsvc.sources.files import failed
 from trajsvc.sources.local import LocalSource, settled

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from refusals import refused
 from torch import nn
 
-from storage_schema.arrays import FLOAT_TYPES
+from storage_schema.format.arrays import FLOAT_TYPES
 from trajsvc.errors import TrajsvcError
 from trajsvc.sources.base import TensorEntry
 from trajsvc.sources.files import Files, Region

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from stored_runs import make_contents
 
-from storage_schema import arrays
+from storage_schema.format import arrays
 from storage_schema.problems import DiskFull
 from storage_schema.runstore import RunStore, RunWriter
 

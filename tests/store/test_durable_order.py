@@ -10,7 +10,7 @@ import pytest
 from stored_runs import make_contents
 
 from storage_schema.files.slab_results import SlabFiles
-from storage_schema.manifest import MANIFEST
+from storage_schema.format.manifest import MANIFEST
 from storage_schema.runstore import RunStore
 
 

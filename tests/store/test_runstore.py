@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from stored_runs import make_contents, same
 
-from storage_schema import arrays
 from storage_schema.contents import BlockTable, CheckpointTable, RunContents
-from storage_schema.manifest import MANIFEST, parse
-from storage_schema.names import check_name, run_name
+from storage_schema.format import arrays
+from storage_schema.format.manifest import MANIFEST, parse
+from storage_schema.format.names import check_name, run_name
 from storage_schema.problems import BadRunName, RunMissing, StoreBusy, StoreDamaged, StoreVersion
 from storage_schema.runstore import RunStore
 
@@ -259,7 +259,7 @@ def test_a_name_keeps_what_it_can() -> None:
 
 
 def test_a_newer_format_is_refused_and_not_called_damaged(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage_schema.manifest.FORMAT_VERSION", 2)
+    monkeypatch.setattr("storage_schema.format.manifest.FORMAT_VERSION", 2)
     with store.writer("run") as writer:
         writer.commit(make_contents())
     monkeypatch.undo()

@@ -17,7 +17,7 @@ import pytest
 import xarray as xr
 from stored_runs import same
 
-from storage_schema import arrays
+from storage_schema.format import arrays
 from storage_schema.problems import RunMissing
 from storage_schema.runstore import RunStore, StoredRun
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from stored_runs import make_contents, same
 
-from storage_schema import arrays
-from storage_schema.manifest import FileEntry
+from storage_schema.format import arrays
+from storage_schema.format.manifest import FileEntry
 from storage_schema.problems import RunMissing, StoreChanged, StoreDamaged
 from storage_schema.runstore import RunStore, StoredRun
 from storage_schema.snapshot import Snapshot

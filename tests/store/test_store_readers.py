@@ -11,7 +11,7 @@ import pytest
 from stored_runs import same
 from test_store_crash import check, drain, start
 
-from storage_schema import arrays
+from storage_schema.format import arrays
 from storage_schema.problems import StoreChanged
 from storage_schema.runstore import RunStore
 

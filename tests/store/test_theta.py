@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from stored_runs import make_contents, same
 
-from storage_schema import arrays
+from storage_schema.format import arrays
+from storage_schema.format.dtypes import common_type, holds, widen
+from storage_schema.format.theta import ThetaLayout, shard_index, shard_offsets
 from storage_schema.problems import StoreDamaged, ThetaIncomplete, ThetaLost, ThetaTypes
 from storage_schema.runstore import RunStore, RunWriter, StoredRun
-from storage_schema.stored_types import common_type, holds, widen
-from storage_schema.theta_layout import ThetaLayout, shard_index, shard_offsets
 from storage_schema.theta_stage import Spans
 
 NUMPY = {"float16": np.float16, "bfloat16": np.uint16, "float32": np.float32, "float64": np.float64}

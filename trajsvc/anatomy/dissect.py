@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from storage_schema.arrays import FLOAT_TYPES
+from storage_schema.format.arrays import FLOAT_TYPES
 from trajsvc.anatomy.blocks import Anatomy, Block
 from trajsvc.anatomy.layouts import Heads, Shape, part_extents, whole
 from trajsvc.anatomy.names import Place, buffer_reason, layer_labels, place

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from storage_schema.arrays import ITEMSIZE
+from storage_schema.format.arrays import ITEMSIZE
 from trajsvc.gram.extents import Rectangle
 
 _TORCH = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schema.arrays import MANTISSA_BITS
+from storage_schema.format.arrays import MANTISSA_BITS
 
 _EXPONENT = np.int32(0x7F800000)
 _MANTISSA = np.int32(0x007FFFFF)

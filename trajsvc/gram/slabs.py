@@ -12,7 +12,7 @@ import xxhash
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-from storage_schema.arrays import ITEMSIZE
+from storage_schema.format.arrays import ITEMSIZE
 from trajsvc.errors import Cancelled
 from trajsvc.gram.extents import Rectangle, chunks, rectangles
 from trajsvc.gram.heap import steady_heap

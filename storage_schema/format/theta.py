@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schema import arrays
+from storage_schema.format import arrays
 
 CRC_BYTES = 4
 ENTRY_BYTES = 16
