@@ -14,7 +14,7 @@ import numpy as np
 from fastapi import Request, Response
 from pydantic import BaseModel
 
-from storage_schema.service_wire import Problem
+from storage_schema.models.service import Problem
 from trajsvc.errors import UsageError
 from trajsvc.version import __version__
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from api.dependencies import Service
 from storage_schema.format.names import run_name
-from storage_schema.service_wire import Choices, Recomputation, Submission
+from storage_schema.models.service import Choices, Recomputation, Submission
 from trajsvc.errors import Cancelled, LimitExceeded, NotFound, Refused, UsageError
 from trajsvc.jobs.records import Job
 from trajsvc.jobs.sources import Deadline, open_job_source, pins_of

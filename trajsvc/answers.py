@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from storage_schema.wire import (
+from storage_schema.models.results import (
     Answer,
     CheckpointRow,
     CompareAnswer,

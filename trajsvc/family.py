@@ -30,9 +30,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from storage_schema.family_wire import Scalar
 from storage_schema.files.durable import make_dir, replace_file, writing
 from storage_schema.format.names import check_name, run_name
+from storage_schema.models.families import Scalar
 from storage_schema.problems import BadRunName
 from trajsvc.errors import DamagedStore, NotFound, UsageError, printable
 from trajsvc.settings import parse_bytes, parse_share

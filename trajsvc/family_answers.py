@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from storage_schema.family_wire import FamilyAnswer, FamilyDepthRow, FamilyRow, FamilySettlingRow
+from storage_schema.models.families import FamilyAnswer, FamilyDepthRow, FamilyRow, FamilySettlingRow
 from trajsvc import answers
 from trajsvc.family import Family, Member
 from trajsvc.labelled import plain

@@ -11,7 +11,7 @@ from trajsvc.family_answers import value_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from storage_schema.family_wire import FamilyAnswer
+    from storage_schema.models.families import FamilyAnswer
     from trajsvc.run import Run
 
 MEASURES: Final = {

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schema.wire import Finding
+from storage_schema.models.results import Finding
 from trajsvc.anatomy.blocks import Block
 
 ZERO_SHARE = 0.25

@@ -12,7 +12,7 @@ from trajsvc.errors import NotFound
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from storage_schema.wire import CompareAnswer, QkvAnswer
+    from storage_schema.models.results import CompareAnswer, QkvAnswer
     from trajsvc.figures import Panel
     from trajsvc.run import Run
 

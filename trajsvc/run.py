@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage_schema.format.arrays import SUFFIX
+from storage_schema.models.results import Finding, LearningRate
 from storage_schema.runstore import RunStore
-from storage_schema.wire import Finding, LearningRate
 from trajsvc import answers
 from trajsvc.anatomy.blocks import Group
 from trajsvc.anatomy.groups import find_group, groups_of

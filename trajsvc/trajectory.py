@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage_schema.format.arrays import ITEMSIZE
-from storage_schema.wire import Finding
+from storage_schema.models.results import Finding
 from trajsvc.anatomy.blocks import Anatomy
 from trajsvc.anatomy.dissect import dissect
 from trajsvc.errors import DamagedCheckpoint, NotFound, TrajsvcError

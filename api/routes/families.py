@@ -10,8 +10,8 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from api.dependencies import Reader, Service, ServiceOf, Submitter
 from api.formats import PROBLEMS, answer_of, csv_models, documented, figure_makers, json_bytes
 from api.routes.results import Format
-from storage_schema.family_wire import FamilyAnswer, FamilyRow, StoredFamilyRow
-from storage_schema.service_wire import NAME
+from storage_schema.models.families import FamilyAnswer, FamilyRow, StoredFamilyRow
+from storage_schema.models.service import NAME
 from trajsvc import family_pictures
 from trajsvc.errors import NotFound, UsageError
 from trajsvc.family import Family, family_names, open_family, save_family

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.dependencies import Reader, Service, ServiceOf
 from api.formats import PROBLEMS
-from storage_schema.service_wire import Health
+from storage_schema.models.service import Health
 
 router = APIRouter(tags=["health"])
 

@@ -21,7 +21,7 @@ from api.errors import Forbidden
 from api.formats import PROBLEMS
 from api.routes.results import RunName
 from api.submissions import planned, recomputation, repetition, submission
-from storage_schema.service_wire import Cause, JobAnswer, JobProgress, JobsPage, JobState, Recomputation, Submission
+from storage_schema.models.service import Cause, JobAnswer, JobProgress, JobsPage, JobState, Recomputation, Submission
 from trajsvc.errors import TryAgain, UsageError
 from trajsvc.jobs.records import Event, Job
 from trajsvc.jobs.spec import JobSpec

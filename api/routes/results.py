@@ -19,8 +19,7 @@ from api.formats import (
     npy_bytes,
     npz_bytes,
 )
-from storage_schema.service_wire import NAME, BlockRow, GramAnswer, MeasureRow, RunAnswer, RunsPage
-from storage_schema.wire import (
+from storage_schema.models.results import (
     CheckpointRow,
     CompareAnswer,
     CompareRow,
@@ -33,6 +32,7 @@ from storage_schema.wire import (
     QkvRow,
     Summary,
 )
+from storage_schema.models.service import NAME, BlockRow, GramAnswer, MeasureRow, RunAnswer, RunsPage
 from trajsvc import answers, pictures
 from trajsvc.errors import NotFound
 from trajsvc.labelled import plain

@@ -14,7 +14,7 @@ import pytest
 from made_runs import STEPS, Cli, Made, cosines
 from pydantic import TypeAdapter
 
-from storage_schema.wire import (
+from storage_schema.models.results import (
     CompareAnswer,
     Finding,
     GroupRow,

@@ -12,7 +12,7 @@ import xarray
 from made_runs import STEPS, Made, cosines
 
 import trajsvc
-from storage_schema.wire import MeasuresAnswer
+from storage_schema.models.results import MeasuresAnswer
 from trajsvc.errors import NotFound, UsageError
 from trajsvc.measures.registry import MEASURES
 

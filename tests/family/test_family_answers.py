@@ -25,7 +25,7 @@ from family_runs import (
     write_run,
 )
 
-from storage_schema.family_wire import FamilyAnswer, FamilyRow, StoredFamilyRow
+from storage_schema.models.families import FamilyAnswer, FamilyRow, StoredFamilyRow
 from trajsvc.family import Family, open_family
 from trajsvc.family_answers import compare_family, slope
 from trajsvc.measures.norms import SETTLED

@@ -9,7 +9,7 @@ import pytest
 from axe_findings import serious
 from service_process import Server
 
-from storage_schema.service_wire import Submission
+from storage_schema.models.service import Submission
 
 Open = Callable[..., Any]
 FILLED = {

@@ -33,8 +33,8 @@ from trajsvc.cli.terminal import number, step_number
 from trajsvc.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
-    from storage_schema.family_wire import FamilyRow
-    from storage_schema.wire import CompareRow
+    from storage_schema.models.families import FamilyRow
+    from storage_schema.models.results import CompareRow
     from trajsvc.family import Family
     from trajsvc.run import Run
 
@@ -88,7 +88,7 @@ def compare(
     quiet: QuietOption = False,
 ) -> None:
     """Compare runs: directional similarity, length and straightness of the path, correlation of updates."""
-    from storage_schema.wire import CompareRow
+    from storage_schema.models.results import CompareRow
     from trajsvc import answers
     from trajsvc import pictures as figures
 

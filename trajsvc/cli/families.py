@@ -28,7 +28,7 @@ def ls(
     store: StoreOption = None, form: FormatOption = None, output: OutputOption = None, quiet: QuietOption = False
 ) -> None:
     """List the families of a store, as `trajsvc batch` kept them."""
-    from storage_schema.family_wire import StoredFamilyRow
+    from storage_schema.models.families import StoredFamilyRow
     from trajsvc.cli.show import new_table
     from trajsvc.family import family_names, open_family
     from trajsvc.run import default_store, names

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import api
-from storage_schema.service_wire import RunAnswer
+from storage_schema.models.service import RunAnswer
 from trajsvc import answers
 from trajsvc.cli.output import write_file
 

@@ -34,7 +34,7 @@ from trajsvc.cli.terminal import NUMBERS_UP_TO, heat, limits, number
 from trajsvc.errors import UsageError
 
 if TYPE_CHECKING:
-    from storage_schema.wire import MapAnswer, MeasuresAnswer
+    from storage_schema.models.results import MapAnswer, MeasuresAnswer
     from trajsvc.run import Run
 
 ByLayer = Annotated[
@@ -201,7 +201,7 @@ def layers(
     quiet: QuietOption = False,
 ) -> None:
     """Show the table of layers; as a figure, a map for every layer."""
-    from storage_schema.wire import LayerRow
+    from storage_schema.models.results import LayerRow
     from trajsvc import answers
     from trajsvc import pictures as figures
     from trajsvc.cli.summary import layer_table
@@ -227,7 +227,7 @@ def qkv(
     quiet: QuietOption = False,
 ) -> None:
     """Show how differently Q, K and V move, layer by layer."""
-    from storage_schema.wire import QkvRow
+    from storage_schema.models.results import QkvRow
     from trajsvc import answers
     from trajsvc import pictures as figures
     from trajsvc.cli.summary import qkv_table

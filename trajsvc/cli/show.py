@@ -15,7 +15,7 @@ from trajsvc.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from storage_schema.wire import Summary
+    from storage_schema.models.results import Summary
     from trajsvc.run import Run
 
 
@@ -51,7 +51,7 @@ def ls(
     store: StoreOption = None, form: FormatOption = None, output: OutputOption = None, quiet: QuietOption = False
 ) -> None:
     """List the runs of a store."""
-    from storage_schema.wire import RunRow
+    from storage_schema.models.results import RunRow
     from trajsvc import answers
     from trajsvc.run import default_store, names
     from trajsvc.run import open as open_stored
@@ -88,7 +88,7 @@ def checkpoints(
     quiet: QuietOption = False,
 ) -> None:
     """List a run's checkpoints: step, label, stored type, and what their source said of them."""
-    from storage_schema.wire import CheckpointRow
+    from storage_schema.models.results import CheckpointRow
     from trajsvc import answers
 
     kind = choose(form, output, ("json", "csv"))

@@ -15,7 +15,7 @@ from trajsvc.cli.terminal import bar, number, sparkline, step_number
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from storage_schema.wire import LayerRow, PhaseRow, QkvRow, Summary
+    from storage_schema.models.results import LayerRow, PhaseRow, QkvRow, Summary
     from trajsvc.run import Run
 
 FINDINGS_SHOWN = 8

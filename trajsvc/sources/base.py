@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from storage_schema.wire import Finding, LearningRate
+from storage_schema.models.results import Finding, LearningRate
 
 
 @dataclass(frozen=True, slots=True)

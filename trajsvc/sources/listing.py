@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from storage_schema.wire import Finding
+from storage_schema.models.results import Finding
 from trajsvc.errors import NotFound, Refused, TrajsvcError
 from trajsvc.sources.layout import TORCH_SUFFIXES, Folder, Weights, is_weights, unsupported, weights_of
 from trajsvc.sources.order import in_order

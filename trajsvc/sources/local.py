@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from storage_schema.wire import Finding, LearningRate
+from storage_schema.models.results import Finding, LearningRate
 from trajsvc.errors import NotFound, TrajsvcError
 from trajsvc.sources.base import CheckpointRef, CheckpointTensors, FileRef, Steps, Want, never
 from trajsvc.sources.dcp import METADATA

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby, pairwise
 from typing import Any, Generic, Literal, TypeVar
 
-from storage_schema.wire import Finding
+from storage_schema.models.results import Finding
 from trajsvc.errors import Refused
 from trajsvc.sources.steps import StepName
 

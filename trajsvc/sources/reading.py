@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from storage_schema.wire import Finding
+from storage_schema.models.results import Finding
 from trajsvc.errors import TrajsvcError
 from trajsvc.sources.base import CheckpointTensors, TensorEntry
 from trajsvc.sources.dcp import METADATA, read_dcp

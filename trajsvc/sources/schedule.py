@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final, Protocol
 
-from storage_schema.wire import LearningRate
+from storage_schema.models.results import LearningRate
 from trajsvc.errors import TrajsvcError
 from trajsvc.sources.base import CheckpointRef
 from trajsvc.sources.files import Region

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
-from storage_schema.wire import Finding, LearningRate
+from storage_schema.models.results import Finding, LearningRate
 from trajsvc.sources.base import CheckpointRef, CheckpointSource, CheckpointTensors, Steps, Want, never
 from trajsvc.sources.local import settled
 from trajsvc.sources.steps import select_steps

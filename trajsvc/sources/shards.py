@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Final
 
-from storage_schema.wire import Finding
+from storage_schema.models.results import Finding
 from trajsvc.errors import DamagedCheckpoint, UnsafeFile
 from trajsvc.sources.base import TensorEntry
 from trajsvc.sources.files import Region

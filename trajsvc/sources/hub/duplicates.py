@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
-from storage_schema.wire import Finding
+from storage_schema.models.results import Finding
 from trajsvc.sources.base import CheckpointRef, FileRef
 
 _SHOWN = 8

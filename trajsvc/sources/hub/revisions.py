@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from storage_schema.wire import Finding
+from storage_schema.models.results import Finding
 from trajsvc.errors import NotFound
 from trajsvc.sources.hub.address import HubAddress
 from trajsvc.sources.hub.api import HubApi

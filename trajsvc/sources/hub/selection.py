@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final, Literal
 
-from storage_schema.wire import Finding
+from storage_schema.models.results import Finding
 from trajsvc.errors import NotFound, UsageError
 from trajsvc.sources.hub.families import Family, number
 from trajsvc.sources.order import in_order, place

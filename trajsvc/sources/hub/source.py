@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
 
-from storage_schema.wire import Finding, LearningRate
+from storage_schema.models.results import Finding, LearningRate
 from trajsvc.errors import NotFound, TrajsvcError
 from trajsvc.sources.base import Asked, Cache, CheckpointRef, CheckpointTensors, Fetch, FileRef, Steps, Want, never
 from trajsvc.sources.files import Region

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from storage_schema.wire import Answer, RunRow
+from storage_schema.models.results import Answer, RunRow
 
 Device = Literal["cpu", "cuda"]
 Precision = Literal["float32", "float64"]

@@ -1,0 +1,1 @@
+"""Pydantic models of what is said over HTTP and kept in files."""
