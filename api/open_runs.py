@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from storage_schema.format.manifest import MANIFEST
-from storage_schema.runstore import RunStore
+from storage_schema.runs.store import RunStore
 from trajsvc.errors import DamagedStore, NotFound, TryAgain
 from trajsvc.run import Run, names, open, run_not_found
 from trajsvc.store_errors import store_errors

@@ -41,7 +41,7 @@ def main() -> None:
         place = Path(folder)
         make_run(place / "data" / "run", steps=20, tensors=12, size=2**18)
         import trajsvc
-        from storage_schema.runstore import RunStore
+        from storage_schema.runs.store import RunStore
 
         local = trajsvc.analyze(place / "data" / "run", store=place / "local", threads=2, memory=MEMORY)
         want = local.stored.block_grams()

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from storage_schema.contents import RunContents
 from storage_schema.models.results import Finding
 from storage_schema.problems import RunMissing
-from storage_schema.runstore import RunStore, RunWriter, StoredRun, run_name
+from storage_schema.runs.contents import RunContents
+from storage_schema.runs.store import RunStore, RunWriter, StoredRun, run_name
 from trajsvc import assemble
 from trajsvc.continuation import Continuation, continue_from
 from trajsvc.copying import ThetaSink

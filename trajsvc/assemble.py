@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schema.contents import BlockTable, CheckpointTable, RunContents
 from storage_schema.format.arrays import FLOAT_TYPES
+from storage_schema.runs.contents import BlockTable, CheckpointTable, RunContents
 from trajsvc import integrity
 from trajsvc.gram.basis import appended
 from trajsvc.gram.estimate import estimated, left_out_grams

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from storage_schema.format.arrays import ITEMSIZE
 from storage_schema.format.dtypes import common_type, narrow_back
-from storage_schema.runstore import RunWriter
+from storage_schema.runs.store import RunWriter
 from trajsvc.anatomy.blocks import Extent
 from trajsvc.assemble import block_table
 from trajsvc.gram.extents import rectangles

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from storage_schema.files.durable import feed
 from storage_schema.format.arrays import ITEMSIZE
-from storage_schema.runstore import RunWriter
+from storage_schema.runs.store import RunWriter
 from trajsvc.copying import ThetaSink
 from trajsvc.errors import DamagedCheckpoint
 from trajsvc.remote import Place, places

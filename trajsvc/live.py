@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storage_schema.problems import RunMissing, StoreProblem
-from storage_schema.runstore import RunStore, StoredRun
+from storage_schema.runs.store import RunStore, StoredRun
 from trajsvc import assemble
 from trajsvc.analysis import Options, facts_of
 

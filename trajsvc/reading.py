@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from storage_schema.runstore import RunWriter
+from storage_schema.runs.store import RunWriter
 from trajsvc.copying import CopiedTheta, ThetaSink
 from trajsvc.errors import Cancelled
 from trajsvc.gram.plan import Plan

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schema.contents import BlockTable, CheckpointTable
+from storage_schema.runs.contents import BlockTable, CheckpointTable
 from trajsvc.client import Client
 from trajsvc.errors import NotFound
 from trajsvc.measures.base import GroupGram
 from trajsvc.run import Run
 
 if TYPE_CHECKING:
-    from storage_schema.stored import StoredRun
+    from storage_schema.runs.reader import StoredRun
 
 
 class RemoteStored:

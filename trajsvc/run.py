@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from storage_schema.format.arrays import SUFFIX
 from storage_schema.models.results import Finding, LearningRate
-from storage_schema.runstore import RunStore
+from storage_schema.runs.store import RunStore
 from trajsvc import answers
 from trajsvc.anatomy.blocks import Group
 from trajsvc.anatomy.groups import find_group, groups_of
@@ -42,7 +42,7 @@ from trajsvc.store_errors import store_errors
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
 
-    from storage_schema.runstore import StoredRun
+    from storage_schema.runs.store import StoredRun
 
 
 KEPT = 2**25

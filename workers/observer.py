@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from storage_schema.problems import StoreProblem
-from storage_schema.runstore import RunStore
+from storage_schema.runs.store import RunStore
 from trajsvc import live
 from trajsvc.analysis import DEFAULT_SAMPLE, Silent, keeps_copy, run_analysis
 from trajsvc.errors import LimitExceeded, TrajsvcError

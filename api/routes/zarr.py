@@ -14,7 +14,7 @@ from api.dependencies import Reader, ServiceOf
 from api.errors import problem
 from api.formats import PROBLEMS
 from api.routes.results import RunName
-from storage_schema.stored import StoredRun
+from storage_schema.runs.reader import StoredRun
 from trajsvc.store_errors import store_errors
 
 router = APIRouter(prefix="/v1", tags=["zarr"])

@@ -15,7 +15,7 @@ import torch
 from small_runs import HIDDEN, attention_part, cosines, flat, shapes, trajectory, write_run, write_step
 
 import trajsvc
-from storage_schema.runstore import RunStore
+from storage_schema.runs.store import RunStore
 from trajsvc.errors import DamagedCheckpoint, LimitExceeded, NotFound, Refused, TrajsvcError, TryAgain, UsageError
 from trajsvc.run import Run
 from trajsvc.sources.base import CheckpointRef

@@ -9,7 +9,7 @@ from anatomy_zoo import kinds
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage_schema.contents import BlockTable
+from storage_schema.runs.contents import BlockTable
 from trajsvc.anatomy.blocks import Anatomy, Block, Extent, Group
 from trajsvc.anatomy.dissect import dissect
 from trajsvc.anatomy.groups import find_group, groups, groups_of, groups_of_rows, in_order, match_groups

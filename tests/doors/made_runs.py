@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
-from storage_schema.contents import BlockTable, CheckpointTable, RunContents
-from storage_schema.runstore import RunStore
+from storage_schema.runs.contents import BlockTable, CheckpointTable, RunContents
+from storage_schema.runs.store import RunStore
 
 Array = NDArray[np.float64]
 STEPS = [0, 1, 2, 4, 8, 16, 32, 64]

@@ -10,7 +10,7 @@ import numpy as np
 from hub_repos import Repo, Revision, repo_of
 from safetensors.numpy import save
 
-from storage_schema.runstore import RunStore
+from storage_schema.runs.store import RunStore
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pythia-nano"
 

@@ -19,7 +19,7 @@ from hub_runs import EXAMPLE, bytes_of, example, grams, safetensors, state, step
 from hub_server import HubServer
 
 import trajsvc
-from storage_schema.runstore import RunStore
+from storage_schema.runs.store import RunStore
 from trajsvc.errors import TrajsvcError
 from trajsvc.opening import open_named
 

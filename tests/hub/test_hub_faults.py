@@ -15,7 +15,7 @@ from hub_runs import grams, steps_repo
 from hub_server import Fault, HubServer
 
 import trajsvc
-from storage_schema.runstore import RunStore
+from storage_schema.runs.store import RunStore
 from trajsvc.errors import NotFound, Refused, TrajsvcError, TryAgain
 from trajsvc.sources.hub.address import parse_address
 from trajsvc.sources.hub.source import HubOptions, HubSource

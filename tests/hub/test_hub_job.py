@@ -12,7 +12,7 @@ from hub_server import HubServer
 
 import trajsvc
 from api.open_runs import RunBook
-from storage_schema.runstore import RunStore
+from storage_schema.runs.store import RunStore
 from trajsvc.jobs.database import connect
 from trajsvc.jobs.queue import JobQueue
 from trajsvc.jobs.roots import Roots

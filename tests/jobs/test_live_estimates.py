@@ -12,7 +12,7 @@ import pytest
 from takeover import Place
 
 from api.open_runs import RunBook
-from storage_schema.runstore import RunStore
+from storage_schema.runs.store import RunStore
 from trajsvc import live
 from trajsvc.errors import NotFound
 from trajsvc.gram.engine import Progress

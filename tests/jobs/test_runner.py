@@ -16,7 +16,7 @@ from dask_making import bits, generation, make_run, slowly, wait_for
 from job_making import due, expire
 from takeover import Place, take_over
 
-from storage_schema.runstore import RunStore
+from storage_schema.runs.store import RunStore
 from trajsvc.analysis import run_analysis
 from trajsvc.errors import TryAgain
 from trajsvc.jobs.options import options_of

@@ -21,7 +21,7 @@ import yaml
 from service_process import EXAMPLES, REPOSITORY, Process, Server, environment, free_port, wait_ready
 
 import trajsvc
-from storage_schema.runstore import RunStore
+from storage_schema.runs.store import RunStore
 
 POSTGRES = os.environ.get("TRAJSVC_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres")
 COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())

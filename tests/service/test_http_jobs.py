@@ -13,7 +13,7 @@ import numpy as np
 from service_process import EXAMPLES, Server, make_run
 
 import trajsvc
-from storage_schema.runstore import RunStore
+from storage_schema.runs.store import RunStore
 
 
 def events(server: Server, job: str, after: int = 0) -> list[dict[str, Any]]:

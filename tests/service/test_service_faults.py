@@ -18,7 +18,7 @@ import pytest
 from service_process import Process, Server, descendants, environment, free_port, make_run, start_server
 
 import trajsvc
-from storage_schema.runstore import RunStore
+from storage_schema.runs.store import RunStore
 
 MEMORY = 2**26
 ROUNDS = int(os.environ.get("TRAJSVC_FAULT_ROUNDS", "4"))

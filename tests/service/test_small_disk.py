@@ -11,7 +11,7 @@ import pytest
 from service_process import make_run, start_server
 
 import trajsvc
-from storage_schema.runstore import RunStore
+from storage_schema.runs.store import RunStore
 
 
 @pytest.fixture

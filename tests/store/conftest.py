@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from storage_schema.runstore import RunStore
+from storage_schema.runs.store import RunStore
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from stored_runs import make_contents
 
 from storage_schema.format import arrays
 from storage_schema.problems import DiskFull
-from storage_schema.runstore import RunStore, RunWriter
+from storage_schema.runs.store import RunStore, RunWriter
 
 COLUMNS = 50
 ROWS = 3

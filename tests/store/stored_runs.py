@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from storage_schema.contents import BlockTable, CheckpointTable, RunContents
+from storage_schema.runs.contents import BlockTable, CheckpointTable, RunContents
 
 
 def make_contents(

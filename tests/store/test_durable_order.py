@@ -11,7 +11,7 @@ from stored_runs import make_contents
 
 from storage_schema.files.slab_results import SlabFiles
 from storage_schema.format.manifest import MANIFEST
-from storage_schema.runstore import RunStore
+from storage_schema.runs.store import RunStore
 
 
 class Watch:

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from stored_runs import make_contents, same
 
-from storage_schema.contents import BlockTable, CheckpointTable, RunContents
 from storage_schema.format import arrays
 from storage_schema.format.manifest import MANIFEST, parse
 from storage_schema.format.names import check_name, run_name
 from storage_schema.problems import BadRunName, RunMissing, StoreBusy, StoreDamaged, StoreVersion
-from storage_schema.runstore import RunStore
+from storage_schema.runs.contents import BlockTable, CheckpointTable, RunContents
+from storage_schema.runs.store import RunStore
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 
@@ -160,7 +160,7 @@ def test_a_second_writer_is_told_who_holds_the_run(store: RunStore) -> None:
 
 def test_another_process_is_told_too(store: RunStore) -> None:
     script = (
-        "import sys\nfrom storage_schema.runstore import RunStore\nfrom storage_schema.problems import StoreBusy\n"
+        "import sys\nfrom storage_schema.runs.store import RunStore\nfrom storage_schema.problems import StoreBusy\n"
         "try:\n    RunStore(sys.argv[1]).writer('run').__enter__()\nexcept StoreBusy as busy:\n    print(busy.message)\n"
     )
     with store.writer("run"):
@@ -313,7 +313,7 @@ def test_listing_runs_and_their_attributes_needs_no_zarr(store: RunStore) -> Non
     with store.writer("run") as writer:
         writer.commit(make_contents(mark=7))
     script = (
-        "import sys\nfrom storage_schema.runstore import RunStore\nstore = RunStore(sys.argv[1])\n"
+        "import sys\nfrom storage_schema.runs.store import RunStore\nstore = RunStore(sys.argv[1])\n"
         "run = store.open(store.names()[0])\n"
         "print(run.name, run.attributes['mark'], run.checkpoint_count, run.gram([0]).shape)\n"
         "print([m for m in ('zarr', 'xarray', 'pandas', 'torch', 'dask') if m in sys.modules])\n"

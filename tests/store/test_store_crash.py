@@ -19,7 +19,7 @@ from stored_runs import same
 
 from storage_schema.format import arrays
 from storage_schema.problems import RunMissing
-from storage_schema.runstore import RunStore, StoredRun
+from storage_schema.runs.store import RunStore, StoredRun
 
 KILLS = 40
 
@@ -33,7 +33,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 def start(target: Callable[..., None], *args: object) -> tuple[Any, Connection]:
     """A child forked from a server that has the libraries loaded, so that forty of them take seconds."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["zarr", "storage_schema.writer", "crash_child"])
+    context.set_forkserver_preload(["zarr", "storage_schema.runs.writer", "crash_child"])
     here, there = context.Pipe(duplex=False)
     child = context.Process(target=target, args=(*args, there), daemon=True)
     child.start()

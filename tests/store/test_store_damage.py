@@ -11,8 +11,8 @@ from stored_runs import make_contents, same
 from storage_schema.format import arrays
 from storage_schema.format.manifest import FileEntry
 from storage_schema.problems import RunMissing, StoreChanged, StoreDamaged
-from storage_schema.runstore import RunStore, StoredRun
-from storage_schema.snapshot import Snapshot
+from storage_schema.runs.snapshot import Snapshot
+from storage_schema.runs.store import RunStore, StoredRun
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def run(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> StoredRun:
 
 
 def commit_with_theta(writer: object, mark: int) -> StoredRun:
-    from storage_schema.runstore import RunWriter
+    from storage_schema.runs.store import RunWriter
 
     assert isinstance(writer, RunWriter)
     writer.theta_begin(33, "float32", range(4), key=str(mark))
@@ -119,7 +119,7 @@ def test_a_lost_chunk_is_an_error_through_zarr_too(run: StoredRun) -> None:
 
 def test_a_chunk_that_was_never_committed_is_an_error(run: StoredRun) -> None:
     """An array whose metadata promises more than the manifest lists does not read as fill values."""
-    from storage_schema.zarr_verified import VerifiedStore
+    from storage_schema.runs.zarr_view import VerifiedStore
 
     snapshot = Snapshot(run.path)
     assert isinstance(snapshot.manifest.files, dict)
@@ -161,7 +161,7 @@ def test_a_large_gram_is_read_from_the_generation_that_was_opened(
     store: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Files that are not kept in memory are held open: five commits later they are still the old ones."""
-    monkeypatch.setattr("storage_schema.snapshot.SMALL", 64)
+    monkeypatch.setattr("storage_schema.runs.snapshot.SMALL", 64)
     with store.writer("run") as writer:
         writer.commit(make_contents(mark=1))
         old = store.open("run")
@@ -178,7 +178,7 @@ def test_a_commit_between_the_manifest_and_the_files_is_noticed(
     begins again, and what it holds is of one generation."""
     from dataclasses import replace
 
-    monkeypatch.setattr("storage_schema.snapshot.SMALL", 4096)
+    monkeypatch.setattr("storage_schema.runs.snapshot.SMALL", 4096)
     old = make_contents(12, 6)
     new = replace(old, gram=old.gram + 1)
     with store.writer("run") as writer:

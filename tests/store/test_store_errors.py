@@ -57,7 +57,7 @@ def test_a_folder_that_cannot_be_written_is_said(
     import os
     from pathlib import Path
 
-    from storage_schema.runstore import RunStore
+    from storage_schema.runs.store import RunStore
 
     def refuse(self: Path, *args: object, **options: object) -> None:
         raise PermissionError(13, os.strerror(13), str(self))

@@ -13,7 +13,7 @@ from test_store_crash import check, drain, start
 
 from storage_schema.format import arrays
 from storage_schema.problems import StoreChanged
-from storage_schema.runstore import RunStore
+from storage_schema.runs.store import RunStore
 
 SECONDS = 4.0
 
@@ -29,7 +29,7 @@ def test_readers_beside_another_process_never_see_a_mixture(
     store: RunStore, monkeypatch: pytest.MonkeyPatch, small: int
 ) -> None:
     """Two threads open and read everything while a process commits as fast as it can; with files in memory, and held open."""
-    monkeypatch.setattr("storage_schema.snapshot.SMALL", small)
+    monkeypatch.setattr("storage_schema.runs.snapshot.SMALL", small)
     child, pipe = start(crash_child.commit_for_ever, str(store.root))
     assert pipe.poll(30)
     until = time.monotonic() + SECONDS

@@ -18,8 +18,8 @@ from storage_schema.format import arrays
 from storage_schema.format.dtypes import common_type, holds, widen
 from storage_schema.format.theta import ThetaLayout, shard_index, shard_offsets
 from storage_schema.problems import StoreDamaged, ThetaIncomplete, ThetaLost, ThetaTypes
-from storage_schema.runstore import RunStore, RunWriter, StoredRun
-from storage_schema.theta_stage import Spans
+from storage_schema.runs.store import RunStore, RunWriter, StoredRun
+from storage_schema.runs.theta_staging import Spans
 
 NUMPY = {"float16": np.float16, "bfloat16": np.uint16, "float32": np.float32, "float64": np.float64}
 
@@ -262,7 +262,7 @@ def test_a_failed_commit_can_be_made_again(store: RunStore, monkeypatch: pytest.
         def fail(run: Path, manifest: object) -> None:
             raise OSError("no")
 
-        monkeypatch.setattr("storage_schema.commit.publish", fail)
+        monkeypatch.setattr("storage_schema.runs.commit.publish", fail)
         with pytest.raises(OSError, match="no"):
             writer.commit(make_contents(2, sizes=(20,)))
         monkeypatch.undo()
@@ -301,7 +301,7 @@ def test_a_file_is_hashed_once_however_often_it_is_read(store: RunStore, monkeyp
         commit_rows(writer, random_theta(1, 1000, "float16"), "float16")
     run = store.open("run")
     hashed: list[int] = []
-    from storage_schema import snapshot
+    from storage_schema.runs import snapshot
 
     real = snapshot._hash
     monkeypatch.setattr(snapshot, "_hash", lambda fd: hashed.append(fd) or real(fd))  # type: ignore[func-returns-value]

@@ -12,11 +12,11 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from stored_runs import make_contents, same
 
-from storage_schema import archive
 from storage_schema.format import arrays
 from storage_schema.format.delta_codec import decode, encode, fold, ordered, unfold, unordered
 from storage_schema.problems import StoreDamaged
-from storage_schema.runstore import RunStore, StoredRun
+from storage_schema.runs import archive
+from storage_schema.runs.store import RunStore, StoredRun
 
 WORDS = st.sampled_from([np.uint16, np.uint32, np.uint64])
 

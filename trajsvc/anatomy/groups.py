@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from storage_schema.contents import BlockTable
+from storage_schema.runs.contents import BlockTable
 from trajsvc.anatomy.blocks import Anatomy, Group
 from trajsvc.anatomy.names import OUTSIDE
 from trajsvc.errors import NotFound

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schema import commit
-from storage_schema.contents import RunContents
 from storage_schema.files.durable import Lock, make_dir, writing
 from storage_schema.files.journal import SlabJournal
 from storage_schema.format import arrays
@@ -20,15 +18,17 @@ from storage_schema.format.dtypes import widen
 from storage_schema.format.manifest import PENDING, FileEntry, Manifest, read_manifest
 from storage_schema.format.theta import ThetaLayout
 from storage_schema.problems import RunMissing, ThetaLost
-from storage_schema.staging import gram_span, stage
-from storage_schema.stored import StoredRun
-from storage_schema.theta_files import ThetaFiles
-from storage_schema.theta_stage import ThetaStage, resumable
+from storage_schema.runs import commit
+from storage_schema.runs.contents import RunContents
+from storage_schema.runs.reader import StoredRun
+from storage_schema.runs.staging import gram_span, stage
+from storage_schema.runs.theta_rows import ThetaFiles
+from storage_schema.runs.theta_staging import ThetaStage, resumable
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from storage_schema.archive import ArchiveReport
+    from storage_schema.runs.archive import ArchiveReport
 
 PROGRESS: Final = "theta.json"
 ThetaChoice = Literal["auto", "keep", "drop"]
@@ -184,13 +184,13 @@ class RunWriter:
 
     def archive_theta(self) -> ArchiveReport:
         """Commit the run with its theta rewritten for cold storage; see ``archive.archive_theta``."""
-        from storage_schema.archive import archive_theta
+        from storage_schema.runs.archive import archive_theta
 
         return archive_theta(self)
 
     def restore_theta(self) -> StoredRun:
         """Commit the run with its archived theta as it was, bit for bit."""
-        from storage_schema.archive import restore_theta
+        from storage_schema.runs.archive import restore_theta
 
         return restore_theta(self)
 

@@ -14,13 +14,13 @@ from storage_schema.format import arrays
 from storage_schema.format.delta_codec import decode, encode
 from storage_schema.format.theta import ThetaLayout
 from storage_schema.problems import StoreDamaged
-from storage_schema.staging import BITS
-from storage_schema.stored import StoredRun
+from storage_schema.runs.reader import StoredRun
+from storage_schema.runs.staging import BITS
 
 if TYPE_CHECKING:
     import zarr
 
-    from storage_schema.writer import RunWriter
+    from storage_schema.runs.writer import RunWriter
 
 ARCHIVE_SHARD: Final = 2**24
 """Columns in a file of a sharded archive: a file is compressed in memory, so it is smaller than one of theta"""

@@ -26,8 +26,8 @@ from storage_schema.format.arrays import SUFFIX
 from storage_schema.format.manifest import MANIFEST
 from storage_schema.format.names import check_name, run_name
 from storage_schema.problems import RunMissing
-from storage_schema.stored import StoredRun
-from storage_schema.writer import RunWriter
+from storage_schema.runs.reader import StoredRun
+from storage_schema.runs.writer import RunWriter
 
 __all__ = ["RunStore", "RunWriter", "StoredRun", "run_name"]
 

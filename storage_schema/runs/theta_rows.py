@@ -12,7 +12,7 @@ from storage_schema.files.durable import read_all
 from storage_schema.format.theta import ThetaLayout
 
 if TYPE_CHECKING:
-    from storage_schema.stored import StoredRun
+    from storage_schema.runs.reader import StoredRun
 
 
 def read_columns(folder: Path, layout: ThetaLayout, row: int, lo: int, out: memoryview) -> None:
@@ -37,7 +37,7 @@ class ThetaFiles:
 
     @cached_property
     def _stored(self) -> StoredRun:
-        from storage_schema.stored import StoredRun
+        from storage_schema.runs.reader import StoredRun
 
         if self.committed is None:
             raise LookupError(f"{self.folder}: no rows before {self.first}")

@@ -22,7 +22,7 @@ from storage_schema.files.durable import feed, make_dir, replace_file, sync_many
 from storage_schema.format.manifest import FileEntry
 from storage_schema.format.theta import ThetaLayout
 from storage_schema.problems import ThetaIncomplete
-from storage_schema.theta_files import read_columns
+from storage_schema.runs.theta_rows import read_columns
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

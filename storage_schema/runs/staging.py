@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schema.contents import BlockTable, CheckpointTable, RunContents
 from storage_schema.format import arrays
 from storage_schema.format.theta import ThetaLayout
+from storage_schema.runs.contents import BlockTable, CheckpointTable, RunContents
 
 if TYPE_CHECKING:
     import zarr

@@ -14,7 +14,7 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Sto
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.core.buffer.core import default_buffer_prototype
 
-from storage_schema.snapshot import Snapshot
+from storage_schema.runs.snapshot import Snapshot
 
 
 class VerifiedStore(Store):

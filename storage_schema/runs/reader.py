@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schema.contents import BlockTable, CheckpointTable, RunContents
 from storage_schema.format import arrays
 from storage_schema.format.manifest import FileEntry
 from storage_schema.format.theta import ThetaLayout, shard_offsets
-from storage_schema.snapshot import Snapshot
-from storage_schema.staging import ROOT, run_attributes
+from storage_schema.runs.contents import BlockTable, CheckpointTable, RunContents
+from storage_schema.runs.snapshot import Snapshot
+from storage_schema.runs.staging import ROOT, run_attributes
 
 if TYPE_CHECKING:
     import zarr
@@ -90,7 +90,7 @@ class StoredRun:
         """The run as a zarr group; read-only, and proved as it is read."""
         import zarr
 
-        from storage_schema.zarr_verified import VerifiedStore
+        from storage_schema.runs.zarr_view import VerifiedStore
 
         return zarr.open_group(VerifiedStore(self._snapshot), mode="r", zarr_format=3, use_consolidated=True)
 

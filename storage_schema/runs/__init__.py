@@ -1,0 +1,1 @@
+"""The run store: open, read, write and commit runs."""
