@@ -75,10 +75,10 @@ def repetition(service: Service, job: Job) -> JobSpec:
 
 def planned(service: Service, spec: JobSpec) -> dict[str, Any]:
     """The plan of a job as plain values. Raises what reading headers raises."""
-    from trajsvc.analysis import plan_of
+    from trajsvc.analysis.forecast import describe
+    from trajsvc.analysis.pipeline import plan_of
     from trajsvc.jobs.options import options_of
     from trajsvc.labelled import plain
-    from trajsvc.outlook import describe
     from trajsvc.trajectory import open_trajectory
 
     options = options_of(spec)

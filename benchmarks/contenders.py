@@ -31,7 +31,7 @@ def engine(folder: Path, work: Path, **options: Any) -> Result:
     import torch  # noqa: F401  (imported before the clock starts, as for the others)
     import zarr  # noqa: F401
 
-    from trajsvc.analysis import Options, run_analysis
+    from trajsvc.analysis.pipeline import Options, run_analysis
     from trajsvc.sources.resolve import open_source
     from workers.local import ThreadPool
 

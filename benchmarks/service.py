@@ -54,7 +54,7 @@ def run_folder(given: argparse.Namespace) -> Path:
 
 
 def dask(given: argparse.Namespace) -> None:
-    from trajsvc.analysis import Options, run_analysis
+    from trajsvc.analysis.pipeline import Options, run_analysis
     from trajsvc.opening import open_named
     from workers.cluster import Cluster
     from workers.dask_pool import DaskPool

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from trajsvc.version import __version__
 
 if TYPE_CHECKING:
-    from trajsvc.embedded import analyze
+    from trajsvc.analysis.analyze import analyze
     from trajsvc.errors import (
         Damaged,
         DamagedCheckpoint,
@@ -59,7 +59,7 @@ def __getattr__(name: str) -> Any:
     """Find a public name in its module on first use (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module 'trajsvc' has no attribute {name!r}")
-    module = {"Run": "trajsvc.run", "open": "trajsvc.open_run", "analyze": "trajsvc.embedded"}.get(
+    module = {"Run": "trajsvc.run", "open": "trajsvc.open_run", "analyze": "trajsvc.analysis.analyze"}.get(
         name, "trajsvc.errors"
     )
     return getattr(import_module(module), name)

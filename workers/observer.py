@@ -13,14 +13,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from storage_schema.problems import StoreProblem
 from storage_schema.runs.store import RunStore
-from trajsvc import live
-from trajsvc.analysis import DEFAULT_SAMPLE, Silent, keeps_copy, run_analysis
+from trajsvc.analysis.forecast import network_mds
+from trajsvc.analysis.pipeline import DEFAULT_SAMPLE, Silent, keeps_copy, live_estimate, run_analysis
 from trajsvc.errors import LimitExceeded, TrajsvcError
 from trajsvc.gram.engine import Progress, ProgressCallback
 from trajsvc.jobs.options import PLAN_THREADS, options_of
 from trajsvc.jobs.queue import JobQueue
 from trajsvc.jobs.records import Lease
-from trajsvc.outlook import network_mds
 from trajsvc.remote import reading_cost
 from workers.limits import RunnerSettings
 from workers.local import ThreadPool
@@ -82,7 +81,7 @@ class JobObserver(Silent):
     def planned(self, trajectory: Trajectory, plan: Plan, *, appended: int) -> None:
         self._tell(phase="computing", slabs=0, slabs_total=len(plan.slabs), bytes=0, bytes_total=plan.bytes)
         self._reserve(trajectory, plan)
-        if plan.new == plan.rows and live.may_show(self.store, self.lease.job.run):
+        if plan.new == plan.rows and live_estimate.may_show(self.store, self.lease.job.run):
             self._trajectory = trajectory
             if trajectory.bytes >= LARGE and self._copies(trajectory) and _is_cheap(trajectory, plan):
                 self._sample(trajectory)
@@ -161,7 +160,7 @@ class JobObserver(Silent):
             return {}
         try:
             self.queue.check(self.lease)
-            shown = live.show(self.store, self.lease.job.run, self._trajectory, state, self.options)
+            shown = live_estimate.show(self.store, self.lease.job.run, self._trajectory, state, self.options)
         except (StoreProblem, OSError, SQLAlchemyError) as error:
             log.warning("estimate-not-shown", error=str(error).partition("\n")[0])
             return {}

@@ -10,8 +10,7 @@ from typing import Any, Final
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from trajsvc import live
-from trajsvc.analysis import Outcome, run_analysis
+from trajsvc.analysis.pipeline import Outcome, live_estimate, run_analysis
 from trajsvc.errors import Cancelled, TrajsvcError, TryAgain
 from trajsvc.jobs.causes import cause_of
 from trajsvc.jobs.options import PLAN_THREADS
@@ -104,7 +103,7 @@ class Runner:
             raise LeaseLost(lease.job.id)
         if pulse.cancelled:
             self.queue.cancelled(lease)
-            live.clear(self.settings.store, lease.job.run)
+            live_estimate.clear(self.settings.store, lease.job.run)
             log.info("job-cancelled")
         else:
             self.queue.give_back(lease)
@@ -132,7 +131,7 @@ class Runner:
             )
             watch = JobObserver(self.queue, lease, pulse, settings, device, halt)
             outcome = run_analysis(source, settings.store, spec.run, watch.options, pool, watch, halt)
-            live.clear(settings.store, outcome.name)
+            live_estimate.clear(settings.store, outcome.name)
             return outcome
         finally:
             source.close()

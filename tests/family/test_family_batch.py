@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from family_runs import STEPS, cosines, damage, family_text, flat, trajectory, trajsvc, write_run
 
-from trajsvc import analysis
+from trajsvc.analysis.pipeline import pipeline
 from trajsvc.cli.batch import EmbeddedRunner, MemberOutcome, MemberRunner, exit_code, run_members
 from trajsvc.errors import TryAgain
 from trajsvc.family import Family, Member, family_names, load_family, open_family
@@ -211,7 +211,7 @@ def test_an_interrupted_batch_says_how_to_go_on_and_resumes(
 ) -> None:
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patched:
-        patched.setattr(analysis, "run_analysis", interrupt_at(turn, analysis.run_analysis))
+        patched.setattr(analysis, "run_analysis", interrupt_at(turn, pipeline.run_analysis))
         done = batch(place)
     assert done.exit_code == 130, done.output
     assert "the same command resumes" in done.stderr

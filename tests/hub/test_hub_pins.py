@@ -10,7 +10,7 @@ from hub_repos import Revision
 from hub_runs import safetensors, state, steps_repo
 from hub_server import HubServer
 
-from trajsvc.analysis import run_analysis
+from trajsvc.analysis.pipeline import run_analysis
 from trajsvc.jobs.options import options_of
 from trajsvc.jobs.roots import Roots
 from trajsvc.jobs.sources import open_job_source, pins_of

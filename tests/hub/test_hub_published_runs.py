@@ -172,7 +172,7 @@ import json, sys, threading
 import torch, huggingface_hub
 import trajsvc
 from pathlib import Path
-from trajsvc.analysis import Options, run_analysis
+from trajsvc.analysis.pipeline import Options, run_analysis
 from trajsvc.opening import open_named
 from workers.local import ThreadPool
 def anonymous():

@@ -18,7 +18,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from storage_schema.runs.store import RunStore
-from trajsvc.analysis import Options, Outcome, Silent, run_analysis
+from trajsvc.analysis.pipeline import Options, Outcome, Silent, run_analysis
 from trajsvc.gram.engine import Progress, SlabPool
 from trajsvc.sources.resolve import open_source
 from workers.cluster import Cluster

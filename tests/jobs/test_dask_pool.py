@@ -31,7 +31,7 @@ from dask_making import (
 
 from storage_schema.files.slab_results import SlabFiles
 from storage_schema.problems import DiskFull
-from trajsvc.analysis import Options, plan_of
+from trajsvc.analysis.pipeline import Options, plan_of
 from trajsvc.errors import Cancelled, DamagedCheckpoint, TrajsvcError, TryAgain, UnsafeFile
 from trajsvc.sources.resolve import open_source
 from trajsvc.trajectory import open_trajectory

@@ -13,7 +13,7 @@ from takeover import Place
 
 from api.open_runs import RunBook
 from storage_schema.runs.store import RunStore
-from trajsvc import live
+from trajsvc.analysis.pipeline import live_estimate
 from trajsvc.errors import NotFound
 from trajsvc.gram.engine import Progress
 from trajsvc.jobs.states import Kind, State
@@ -172,7 +172,7 @@ def test_a_preview_may_be_sharpened_and_gives_way_to_the_run(place: Place, clust
     book = RunBook(place.store)
     first = book.open("small")
     assert first.estimate is not None
-    assert live.may_show(place.store, "small")
+    assert live_estimate.may_show(place.store, "small")
     place.submit()
     assert place.runner(cluster).run_one()
     assert book.open("small").estimate is None
@@ -203,7 +203,7 @@ def test_readers_never_see_half_an_estimate(place: Place, cluster: Cluster) -> N
             for _ in range(3):
                 with store.live.writer("small") as writer:
                     writer.commit(contents, theta="drop")
-            live.clear(place.store, "small")
+            live_estimate.clear(place.store, "small")
         over.set()
         for each in reading:
             each.result()

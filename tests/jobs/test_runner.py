@@ -17,7 +17,7 @@ from job_making import due, expire
 from takeover import Place, take_over
 
 from storage_schema.runs.store import RunStore
-from trajsvc.analysis import run_analysis
+from trajsvc.analysis.pipeline import run_analysis
 from trajsvc.errors import TryAgain
 from trajsvc.jobs.options import options_of
 from trajsvc.jobs.records import Job

@@ -23,7 +23,7 @@ from trajsvc.cli.output import choose, emit, errors_console, json_text, results_
 from trajsvc.errors import EXIT_PARTLY
 
 if TYPE_CHECKING:
-    from trajsvc.analysis import Observer, Options, Outcome
+    from trajsvc.analysis.pipeline import Observer, Options, Outcome
     from trajsvc.run import Run
     from trajsvc.sources.base import CheckpointSource
 
@@ -157,8 +157,8 @@ def analyze(
 
 def make_options(*, memory: str | None, preview: str | None, rules: Path | None, **given: Any) -> Options:
     """Options of an analysis from the command line's words, the rest from the settings."""
-    from trajsvc.analysis import Options, check_dtype
-    from trajsvc.embedded import load_rules_of
+    from trajsvc.analysis.analyze import load_rules_of
+    from trajsvc.analysis.pipeline import Options, check_dtype
     from trajsvc.errors import UsageError
     from trajsvc.settings import Settings, parse_bytes, parse_share
 
@@ -185,13 +185,13 @@ def run_analysis(
     quiet: bool,
 ) -> Outcome:
     """Analyse the source that ``opener`` gives, with progress on stderr; ^C stops at the next chunk and leaves what resumes."""
-    from trajsvc import analysis
+    from trajsvc.analysis.pipeline import pipeline
     from trajsvc.cli.progress import LiveObserver
     from trajsvc.errors import Cancelled
     from trajsvc.run import default_store
     from workers.local import ThreadPool
 
-    observer: Observer = analysis.Silent() if quiet else LiveObserver()
+    observer: Observer = pipeline.Silent() if quiet else LiveObserver()
     with contextlib.ExitStack() as open_things, stop_on_interrupt() as stop:
         if isinstance(observer, LiveObserver):
             open_things.callback(observer.close)
@@ -200,7 +200,7 @@ def run_analysis(
             open_things.callback(source.close)
             if source.remote and isinstance(observer, LiveObserver):
                 observer.listing(source.uri)
-            return analysis.run_analysis(
+            return pipeline.run_analysis(
                 source, store or default_store(), name, options, ThreadPool(options.threads), observer, stop
             )
         except (Cancelled, KeyboardInterrupt):

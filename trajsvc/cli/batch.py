@@ -29,7 +29,7 @@ from trajsvc.errors import (
 if TYPE_CHECKING:
     import threading
 
-    from trajsvc.analysis import Observer, Options, Outcome
+    from trajsvc.analysis.pipeline import Observer, Options, Outcome
     from trajsvc.family import Family, Member
 
 State = Literal["done", "unchanged", "appended", "failed", "stopped", "not begun"]
@@ -122,7 +122,7 @@ class EmbeddedRunner:
             return failed(member.name, error, time.monotonic() - began)
 
     def _analyse(self, member: Member) -> Outcome:
-        from trajsvc import analysis
+        from trajsvc.analysis.pipeline import pipeline
         from trajsvc.cli.progress import LiveObserver
         from trajsvc.opening import open_named
         from workers.local import ThreadPool
@@ -130,7 +130,7 @@ class EmbeddedRunner:
         chosen = self.family.options(member)
         options = options_of(self.family, member, self.given)
         live = not self.quiet and errors_console().is_terminal
-        observer: Observer = LiveObserver() if live else analysis.Silent()
+        observer: Observer = LiveObserver() if live else pipeline.Silent()
         with contextlib.ExitStack() as open_things:
             if isinstance(observer, LiveObserver):
                 open_things.callback(observer.close)
@@ -139,7 +139,7 @@ class EmbeddedRunner:
             if source.remote and isinstance(observer, LiveObserver):
                 observer.listing(source.uri)
             pool = ThreadPool(options.threads)
-            return analysis.run_analysis(source, self.store, member.name, options, pool, observer, self.stop)
+            return pipeline.run_analysis(source, self.store, member.name, options, pool, observer, self.stop)
 
     def _done(self, member: Member, outcome: Outcome, seconds: float) -> MemberOutcome:
         from trajsvc.run import open as open_stored

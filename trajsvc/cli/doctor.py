@@ -88,7 +88,7 @@ def _devices() -> str:
 
 
 def _rate(threads: int) -> float:
-    from trajsvc.outlook import kernel_rate
+    from trajsvc.analysis.forecast import kernel_rate
 
     return kernel_rate(64, threads)
 

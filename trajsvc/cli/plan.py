@@ -59,10 +59,10 @@ def plan(
     quiet: QuietOption = False,
 ) -> None:
     """Say what would be read, how long it takes, what it needs, and what was recognised. Reads no tensor."""
-    from trajsvc.analysis import plan_of
+    from trajsvc.analysis.forecast import describe
+    from trajsvc.analysis.pipeline import plan_of
     from trajsvc.errors import Cancelled
     from trajsvc.opening import open_named
-    from trajsvc.outlook import describe
     from trajsvc.trajectory import open_trajectory
 
     kind = choose(form, None, ())

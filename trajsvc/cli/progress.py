@@ -121,7 +121,7 @@ def new_bars(console: object) -> Bars:
 
 def estimate(progress: Progress) -> str:
     """``MDS 0.8731 ± 0.0004``: the network's, from the sums so far."""
-    from trajsvc.outlook import network_mds
+    from trajsvc.analysis.forecast import network_mds
 
     value, error = network_mds(progress)
     if value is None:

@@ -25,7 +25,7 @@ from trajsvc.cli.output import errors_console, report
 from trajsvc.errors import EXIT_INTERRUPTED, NotFound, TryAgain
 
 if TYPE_CHECKING:
-    from trajsvc.analysis import Options, Outcome
+    from trajsvc.analysis.pipeline import Options, Outcome
 
 EPILOG = """Example:  trajsvc watch checkpoints/my-run --interval 60
 
@@ -78,7 +78,7 @@ def look(
     source: str, store: Path, name: str | None, options: Options, settle: float, stop: threading.Event
 ) -> Outcome | None:
     """One round: what was added, or None when there is nothing yet or it must be tried again."""
-    from trajsvc.analysis import run_analysis
+    from trajsvc.analysis.pipeline import run_analysis
     from trajsvc.errors import Cancelled
     from trajsvc.opening import open_named
     from trajsvc.sources.settled import SettledSource

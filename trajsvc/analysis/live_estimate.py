@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from storage_schema.problems import RunMissing, StoreProblem
 from storage_schema.runs.store import RunStore, StoredRun
-from trajsvc import assemble
-from trajsvc.analysis import Options, facts_of
+from trajsvc.analysis.pipeline import Options, assemble, facts_of
 
 if TYPE_CHECKING:
     from trajsvc.gram.partial import GramState

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trajsvc.analysis import Options, check_dtype, run_analysis
+from trajsvc.analysis.pipeline import Options, check_dtype, run_analysis
 from trajsvc.opening import open_named
 from trajsvc.run import Run
 from trajsvc.run import open as open_run

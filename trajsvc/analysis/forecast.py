@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from trajsvc.assemble import block_table
+from trajsvc.analysis.assemble import block_table
 from trajsvc.gram.plan import Plan
 from trajsvc.importing import contents
 from trajsvc.remote import Cost, reading_cost
@@ -16,7 +16,7 @@ from trajsvc.sources.coalesce import Stretch
 from trajsvc.trajectory import Trajectory
 
 if TYPE_CHECKING:
-    from trajsvc.analysis import Options
+    from trajsvc.analysis.pipeline import Options
     from trajsvc.gram.engine import Progress
 
 DISK_RATE = 1e9

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from storage_schema.runs.store import StoredRun
-from trajsvc.assemble import files_json
+from trajsvc.analysis.assemble import files_json
 from trajsvc.errors import Refused, UsageError
 from trajsvc.trajectory import Trajectory
 

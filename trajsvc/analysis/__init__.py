@@ -1,0 +1,1 @@
+"""From a source to a committed run: options, pipeline, forecast, resumption."""
