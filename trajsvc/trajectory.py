@@ -27,7 +27,7 @@ from trajsvc.sources.base import CheckpointRef, CheckpointSource, CheckpointTens
 from trajsvc.sources.names import harmonise
 
 if TYPE_CHECKING:
-    from trajsvc.anatomy.rules import Rules
+    from trajsvc.anatomy.architectures import Rules
 
 Signature = frozenset[tuple[str, tuple[int, ...]]]
 

@@ -15,10 +15,10 @@ import pytest
 import torch
 from anatomy_zoo import CASES, Array, Case, Meeting, Saved, inputs_of, kinds, meetings, save
 
+from trajsvc.anatomy.architectures import TABLE, Rules
 from trajsvc.anatomy.blocks import Anatomy
 from trajsvc.anatomy.dissect import dissect
 from trajsvc.anatomy.rule import Fused, Rule
-from trajsvc.anatomy.rules import TABLE, Rules
 
 PARTS = ("attention.q", "attention.k", "attention.v")
 LINEAR = [case for case in CASES if not case.norm_before_attention]

@@ -15,7 +15,7 @@ from trajsvc.sources.base import CheckpointSource
 from workers.local import ThreadPool
 
 if TYPE_CHECKING:
-    from trajsvc.anatomy.rules import Rules
+    from trajsvc.anatomy.architectures import Rules
 
 
 def analyze(
@@ -80,7 +80,7 @@ def analyze(
 def load_rules_of(rules: str | Path | Rules | None) -> Rules | None:
     """Rules read from a file; rules that are rules already."""
     if isinstance(rules, str | Path):
-        from trajsvc.anatomy.rules import load_rules
+        from trajsvc.anatomy.architectures import load_rules
 
         return load_rules(rules)
     return rules

@@ -29,7 +29,7 @@ from trajsvc.trajectory import Trajectory, open_trajectory
 from trajsvc.version import __version__
 
 if TYPE_CHECKING:
-    from trajsvc.anatomy.rules import Rules
+    from trajsvc.anatomy.architectures import Rules
 
 DEFAULT_SAMPLE = 0.01
 READING = 8 * 2**20

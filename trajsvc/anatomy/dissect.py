@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from storage_schema.format.arrays import FLOAT_TYPES
+from trajsvc.anatomy.architectures import Choice, Rules
 from trajsvc.anatomy.blocks import Anatomy, Block
 from trajsvc.anatomy.layouts import Heads, Shape, part_extents, whole
-from trajsvc.anatomy.names import Place, buffer_reason, layer_labels, place
+from trajsvc.anatomy.module_paths import Place, buffer_reason, layer_labels, place
 from trajsvc.anatomy.rule import LEAF, Fused, Rule, ending
-from trajsvc.anatomy.rules import Choice, Rules
 from trajsvc.errors import UsageError
 
 Tensors = Mapping[str, tuple[Shape, str]]

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from storage_schema.runs.contents import BlockTable
 from trajsvc.anatomy.blocks import Anatomy, Group
-from trajsvc.anatomy.names import OUTSIDE
+from trajsvc.anatomy.module_paths import OUTSIDE
 from trajsvc.errors import NotFound
 
 COMPONENTS: Final = (

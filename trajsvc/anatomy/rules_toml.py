@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
 
+from trajsvc.anatomy.architectures import rows
 from trajsvc.anatomy.rule import GATE_UP, QKV, Axis, Fused, Layout, Rule, layer_pattern, pattern
-from trajsvc.anatomy.rules import rows
 from trajsvc.errors import NotFound, UsageError
 
 _PARTS = dict(QKV + GATE_UP)
@@ -180,5 +180,8 @@ def _check_parts(file: str, key: str, row: _Row) -> None:
 def _bad(file: str, key: str, what: str) -> UsageError:
     place = f"{key} in {file}" if key else file
     return UsageError(
-        "bad-rules", f"{place}: {what}", hint="`trajsvc.anatomy.rules.load_rules` documents the format.", file=file
+        "bad-rules",
+        f"{place}: {what}",
+        hint="`trajsvc.anatomy.architectures.load_rules` documents the format.",
+        file=file,
     )

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from trajsvc.anatomy.architectures import BUFFERS
 from trajsvc.anatomy.rule import LEAF, Fused, Rule, ending, layer_pattern, pattern
-from trajsvc.anatomy.rules import BUFFERS
 
 _SEPARATOR: Final = re.compile(r"[./]")
 OUTSIDE: Final = ("embedding", "unembedding")
