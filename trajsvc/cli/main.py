@@ -13,7 +13,7 @@ from trajsvc.cli import analyze as analyze_commands
 from trajsvc.cli import batch as batch_commands
 from trajsvc.cli import compare as compare_commands
 from trajsvc.cli import families as family_commands
-from trajsvc.cli import remote as remote_commands
+from trajsvc.cli import jobs as remote_commands
 from trajsvc.cli import results as result_commands
 from trajsvc.cli import service as service_commands
 from trajsvc.cli import show as show_commands
