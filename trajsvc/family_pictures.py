@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from trajsvc.errors import NotFound
-from trajsvc.family_answers import value_of
+from trajsvc.families.compare import value_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,8 +14,8 @@ from storage_schema.models.families import FamilyAnswer, FamilyRow, StoredFamily
 from storage_schema.models.service import NAME
 from trajsvc import family_pictures
 from trajsvc.errors import NotFound, UsageError
-from trajsvc.family import Family, family_names, open_family, save_family
-from trajsvc.family_answers import compare_family
+from trajsvc.families.compare import compare_family
+from trajsvc.families.file import Family, family_names, open_family, save_family
 from trajsvc.run import Run
 
 router = APIRouter(prefix="/v1", tags=["families"])

@@ -26,8 +26,8 @@ from family_runs import (
 )
 
 from storage_schema.models.families import FamilyAnswer, FamilyRow, StoredFamilyRow
-from trajsvc.family import Family, open_family
-from trajsvc.family_answers import compare_family, slope
+from trajsvc.families.compare import compare_family, slope
+from trajsvc.families.file import Family, open_family
 from trajsvc.measures.norms import SETTLED
 from trajsvc.run import Run
 from trajsvc.run import open as open_run

@@ -18,7 +18,7 @@ from family_runs import STEPS, cosines, damage, family_text, flat, trajectory, t
 from trajsvc.analysis.pipeline import pipeline
 from trajsvc.cli.batch import EmbeddedRunner, MemberOutcome, MemberRunner, exit_code, run_members
 from trajsvc.errors import TryAgain
-from trajsvc.family import Family, Member, family_names, load_family, open_family
+from trajsvc.families.file import Family, Member, family_names, load_family, open_family
 from trajsvc.run import names
 from trajsvc.run import open as open_run
 

@@ -11,7 +11,16 @@ import pytest
 from pydantic import ValidationError
 
 from trajsvc.errors import DamagedStore, NotFound, TryAgain, UsageError
-from trajsvc.family import Family, Member, default_name, family_names, load_family, open_family, parse_size, save_family
+from trajsvc.families.file import (
+    Family,
+    Member,
+    default_name,
+    family_names,
+    load_family,
+    open_family,
+    parse_size,
+    save_family,
+)
 
 WHOLE = """
 name = "pythia"
@@ -209,7 +218,7 @@ def test_a_full_disk_says_so_and_keeps_what_was(tmp_path: Path, monkeypatch: pyt
     def full(path: Path, data: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("trajsvc.family.replace_file", full)
+    monkeypatch.setattr("trajsvc.families.file.replace_file", full)
     with pytest.raises(TryAgain) as caught:
         save_family(tmp_path, family.model_copy(update={"title": "new"}))
     assert caught.value.kind == "disk-full"
@@ -223,8 +232,6 @@ def test_models_are_frozen() -> None:
 
 
 def test_families_need_no_torch() -> None:
-    code = (
-        "import sys, trajsvc.family\nprint([m for m in ('torch', 'matplotlib', 'xarray', 'zarr') if m in sys.modules])"
-    )
+    code = "import sys, trajsvc.families.file\nprint([m for m in ('torch', 'matplotlib', 'xarray', 'zarr') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

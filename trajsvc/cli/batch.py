@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import threading
 
     from trajsvc.analysis.pipeline import Observer, Options, Outcome
-    from trajsvc.family import Family, Member
+    from trajsvc.families.file import Family, Member
 
 State = Literal["done", "unchanged", "appended", "failed", "stopped", "not begun"]
 STYLES: Mapping[State, str] = {"failed": "red", "stopped": "yellow", "not begun": "dim"}
@@ -220,7 +220,7 @@ def batch(
     quiet: QuietOption = False,
 ) -> None:
     """Analyse a family of runs, one after another, and keep the family in the store."""
-    from trajsvc.family import load_family, save_family
+    from trajsvc.families.file import load_family, save_family
     from trajsvc.run import default_store
 
     kind = choose(form, None, ())

@@ -13,7 +13,7 @@ from trajsvc.settings import parse_bytes, parse_share
 
 if TYPE_CHECKING:
     from trajsvc.client import Client
-    from trajsvc.family import Family, Member
+    from trajsvc.families.file import Family, Member
 
 
 class ServerRunner:

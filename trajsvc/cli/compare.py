@@ -35,7 +35,7 @@ from trajsvc.errors import NotFound, UsageError
 if TYPE_CHECKING:
     from storage_schema.models.families import FamilyRow
     from storage_schema.models.results import CompareRow
-    from trajsvc.family import Family
+    from trajsvc.families.file import Family
     from trajsvc.run import Run
 
 SHOWN = ("mds", "relative_mds", "path_length", "tortuosity", "mean_update_angle", "mu", "alpha")
@@ -151,8 +151,8 @@ def _family(
 ) -> None:
     """The members of a family side by side."""
     from trajsvc import family_pictures
-    from trajsvc.family import open_family
-    from trajsvc.family_answers import compare_family, value_of
+    from trajsvc.families.compare import compare_family, value_of
+    from trajsvc.families.file import open_family
     from trajsvc.run import default_store, names
 
     if maps and qkv:
@@ -193,7 +193,7 @@ def _family(
 def _of_server(server: str, name: str) -> tuple[Family, dict[str, Run]]:
     """A family of a server, and those of its runs that are there."""
     from trajsvc.client import Client
-    from trajsvc.family import Family
+    from trajsvc.families.file import Family
     from trajsvc.remote_run import RemoteRun
 
     client = Client(server)

@@ -30,7 +30,7 @@ def ls(
     """List the families of a store, as `trajsvc batch` kept them."""
     from storage_schema.models.families import StoredFamilyRow
     from trajsvc.cli.show import new_table
-    from trajsvc.family import family_names, open_family
+    from trajsvc.families.file import family_names, open_family
     from trajsvc.run import default_store, names
 
     kind = choose(form, output, ("json", "csv"))

@@ -10,7 +10,7 @@ import numpy as np
 
 from storage_schema.models.families import FamilyAnswer, FamilyDepthRow, FamilyRow, FamilySettlingRow
 from trajsvc import answers
-from trajsvc.family import Family, Member
+from trajsvc.families.file import Family, Member
 from trajsvc.labelled import plain
 from trajsvc.measures.registry import compute
 

@@ -1,0 +1,1 @@
+"""Families of runs: their file and their comparison."""
