@@ -12,10 +12,10 @@ from api.formats import PROBLEMS, answer_of, csv_models, documented, figure_make
 from api.routes.results import Format
 from storage_schema.models.families import FamilyAnswer, FamilyRow, StoredFamilyRow
 from storage_schema.models.service import NAME
-from trajsvc import family_pictures
 from trajsvc.errors import NotFound, UsageError
 from trajsvc.families.compare import compare_family
 from trajsvc.families.file import Family, family_names, open_family, save_family
+from trajsvc.figures import of_family
 from trajsvc.run import Run
 
 router = APIRouter(prefix="/v1", tags=["families"])
@@ -96,8 +96,8 @@ def compare_members(
 
     def draw() -> Any:
         if show == "maps":
-            return family_pictures.maps_of(rows(), runs, "network", None, None)
-        return family_pictures.qkv_of(rows()) if show == "qkv" else family_pictures.measures_of(rows(), by)
+            return of_family.maps_of(rows(), runs, "network", None, None)
+        return of_family.qkv_of(rows()) if show == "qkv" else of_family.measures_of(rows(), by)
 
     makers = {
         "json": lambda: json_bytes(rows()),

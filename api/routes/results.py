@@ -33,8 +33,9 @@ from storage_schema.models.results import (
     Summary,
 )
 from storage_schema.models.service import NAME, BlockRow, GramAnswer, MeasureRow, RunAnswer, RunsPage
-from trajsvc import answers, pictures
+from trajsvc import answers
 from trajsvc.errors import NotFound
+from trajsvc.figures import of_run
 from trajsvc.labelled import plain
 from trajsvc.measures.registry import MEASURES
 
@@ -173,8 +174,8 @@ def get_map(
 
     def draw() -> Any:
         if by_layer:
-            return pictures.layers_of(opened, origin, steps)
-        return pictures.map_of(opened, group, origin, steps)
+            return of_run.layers_of(opened, origin, steps)
+        return of_run.map_of(opened, group, origin, steps)
 
     def table() -> bytes:
         found = answers.trajectory_map(opened, group, origin, steps)
@@ -217,7 +218,7 @@ def get_measures(
     makers = {
         "json": lambda: json_bytes(answers.measures(opened, group, chosen, steps)),
         "csv": table,
-        **figure_makers(lambda: pictures.curves_of(opened, group, steps)),
+        **figure_makers(lambda: of_run.curves_of(opened, group, steps)),
     }
     return answer(request, service, opened, makers)
 
@@ -242,7 +243,7 @@ def get_layers(
     makers = {
         "json": lambda: json_bytes(answers.layers(opened, steps)),
         "csv": lambda: csv_models(answers.layers(opened, steps), LayerRow),
-        **figure_makers(lambda: pictures.layers_of(opened, origin, steps)),
+        **figure_makers(lambda: of_run.layers_of(opened, origin, steps)),
     }
     return answer(request, service, opened, makers)
 
@@ -261,7 +262,7 @@ def get_qkv(
     makers = {
         "json": lambda: json_bytes(answers.qkv(opened, steps)),
         "csv": lambda: csv_models(answers.qkv(opened, steps).layers, QkvRow),
-        **figure_makers(lambda: pictures.qkv_of(opened, answers.qkv(opened, steps), steps)),
+        **figure_makers(lambda: of_run.qkv_of(opened, answers.qkv(opened, steps), steps)),
     }
     return answer(request, service, opened, makers)
 
@@ -356,7 +357,7 @@ def compare_runs(
     makers = {
         "json": lambda: json_bytes(found()),
         "csv": lambda: csv_models(found().rows, CompareRow),
-        **figure_makers(lambda: pictures.comparison(found())),
+        **figure_makers(lambda: of_run.comparison(found())),
     }
     return answer(request, service, opened[0], makers, also=[one.stored.digest for one in opened[1:]])
 

@@ -282,7 +282,7 @@ def test_a_pixel_of_the_written_map_has_the_colour_of_its_cosine(cli: Cli, made:
 
 def test_a_run_has_the_figures_that_it_has_the_checkpoints_and_layers_for(store: Path, tmp_path: Path) -> None:
     import trajsvc
-    from trajsvc.pictures import run_figures
+    from trajsvc.figures.of_run import run_figures
 
     assert [stem for stem, _ in run_figures(trajsvc.open(store, "nano"))] == ["map", "measures", "layers", "qkv"]
     assert [stem for stem, _ in run_figures(trajsvc.open(store, "mlp"))] == ["map", "measures", "layers"]

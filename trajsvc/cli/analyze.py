@@ -255,7 +255,7 @@ def machine_summary(run: Run, outcome: Outcome, figures: Path | None) -> dict[st
 def draw(run: Run, folder: Path) -> Path:
     """The figures of a run, those that it has enough checkpoints and layers for."""
     from trajsvc.cli.output import save_figure
-    from trajsvc.pictures import run_figures
+    from trajsvc.figures.of_run import run_figures
 
     folder.mkdir(parents=True, exist_ok=True)
     for stem, figure in run_figures(run):

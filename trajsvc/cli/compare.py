@@ -90,7 +90,7 @@ def compare(
     """Compare runs: directional similarity, length and straightness of the path, correlation of updates."""
     from storage_schema.models.results import CompareRow
     from trajsvc import answers
-    from trajsvc import pictures as figures
+    from trajsvc.figures import of_run as figures
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     if maps and kind not in FIGURES:
@@ -150,9 +150,9 @@ def _family(
     qkv: bool,
 ) -> None:
     """The members of a family side by side."""
-    from trajsvc import family_pictures
     from trajsvc.families.compare import compare_family, value_of
     from trajsvc.families.file import open_family
+    from trajsvc.figures import of_family
     from trajsvc.run import default_store, names
 
     if maps and qkv:
@@ -179,10 +179,8 @@ def _family(
             hint = f"`trajsvc batch FAMILY.toml --store {root}` analyses them."
             raise NotFound("run-not-found", f"no member of the family {name} is in the store {root}", hint=hint)
         if maps:
-            return save_figure(family_pictures.maps_of(answer, runs, group, origin, steps), output, quiet)
-        return save_figure(
-            family_pictures.qkv_of(answer) if qkv else family_pictures.measures_of(answer, by), output, quiet
-        )
+            return save_figure(of_family.maps_of(answer, runs, group, origin, steps), output, quiet)
+        return save_figure(of_family.qkv_of(answer) if qkv else of_family.measures_of(answer, by), output, quiet)
     if kind == "json":
         return emit(json_text(answer.model_dump(mode="json")), output, quiet)
     if kind == "csv":

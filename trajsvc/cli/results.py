@@ -68,7 +68,7 @@ def map_(
 ) -> None:
     """Show the trajectory map of a group: cosines between its checkpoints, or relative to an --origin."""
     from trajsvc import answers
-    from trajsvc import pictures as figures
+    from trajsvc.figures import of_run as figures
 
     kind = choose(form, output, ("json", "csv", "npy", "npz", *FIGURES))
     opened = open_run(store, run)
@@ -134,7 +134,7 @@ def measures(
 ) -> None:
     """Show the measures of a group: scalars, and curves against the step."""
     from trajsvc import answers
-    from trajsvc import pictures as figures
+    from trajsvc.figures import of_run as figures
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     opened = open_run(store, run)
@@ -203,8 +203,8 @@ def layers(
     """Show the table of layers; as a figure, a map for every layer."""
     from storage_schema.models.results import LayerRow
     from trajsvc import answers
-    from trajsvc import pictures as figures
     from trajsvc.cli.summary import layer_table
+    from trajsvc.figures import of_run as figures
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     opened = open_run(store, run)
@@ -229,8 +229,8 @@ def qkv(
     """Show how differently Q, K and V move, layer by layer."""
     from storage_schema.models.results import QkvRow
     from trajsvc import answers
-    from trajsvc import pictures as figures
     from trajsvc.cli.summary import qkv_table
+    from trajsvc.figures import of_run as figures
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     opened = open_run(store, run)
