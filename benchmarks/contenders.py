@@ -32,8 +32,8 @@ def engine(folder: Path, work: Path, **options: Any) -> Result:
     import zarr  # noqa: F401
 
     from trajsvc.analysis.pipeline import Options, run_analysis
+    from trajsvc.gram.thread_pool import ThreadPool
     from trajsvc.sources.resolve import open_source
-    from workers.local import ThreadPool
 
     store = work / "store"
     if not options.pop("keep", False):

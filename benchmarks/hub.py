@@ -243,8 +243,8 @@ def load_all(theta: Any, plan: Any) -> None:
 
     import numpy as np
 
-    from trajsvc.gram.kernel import raw_rows, raw_size
-    from trajsvc.gram.slabs import Part
+    from trajsvc.gram.kernels.cpu import raw_rows, raw_size
+    from trajsvc.gram.slab_worker import Part
 
     local = threading.local()
 
@@ -300,7 +300,7 @@ def client(trajectory: Any, plan: Any, place: Path, connections: int, _: bool) -
 
 def analysis(trajectory: Any, plan: Any, place: Path, connections: int, copy: bool) -> None:
     from trajsvc.analysis.pipeline import Options, run_analysis
-    from workers.local import ThreadPool
+    from trajsvc.gram.thread_pool import ThreadPool
 
     options = Options(copy=copy)
     run_analysis(trajectory.source, place, "run", options, ThreadPool(options.threads))

@@ -55,10 +55,10 @@ def run_folder(given: argparse.Namespace) -> Path:
 
 def dask(given: argparse.Namespace) -> None:
     from trajsvc.analysis.pipeline import Options, run_analysis
+    from trajsvc.gram.thread_pool import ThreadPool
     from trajsvc.opening import open_named
     from workers.cluster import Cluster
     from workers.dask_pool import DaskPool
-    from workers.local import ThreadPool
 
     folder = run_folder(given)
     cluster = Cluster(workers=2)

@@ -16,7 +16,7 @@ from trajsvc.analysis.assemble import block_table
 from trajsvc.anatomy.blocks import Extent
 from trajsvc.gram.extents import rectangles
 from trajsvc.gram.plan import Slab
-from trajsvc.gram.slabs import Part
+from trajsvc.gram.slab_worker import Part
 from trajsvc.trajectory import Trajectory
 
 

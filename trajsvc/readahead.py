@@ -17,7 +17,7 @@ import numpy as np
 
 from storage_schema.files.durable import read_all
 from trajsvc.gram.plan import Plan, Slab
-from trajsvc.gram.slabs import Part
+from trajsvc.gram.slab_worker import Part
 from trajsvc.remote import Layout, RemoteTheta, Window, cut_windows, lay_out, places, windows_on_disk
 from trajsvc.sources.base import Cache, RemoteSource
 from trajsvc.spool import Spool, SpoolRequest, fetch_into

@@ -11,7 +11,7 @@ from storage_schema.runs.store import RunWriter
 from trajsvc.copying import CopiedTheta, ThetaSink
 from trajsvc.errors import Cancelled
 from trajsvc.gram.plan import Plan
-from trajsvc.gram.slabs import RowSink, Theta
+from trajsvc.gram.slab_worker import RowSink, Theta
 from trajsvc.importing import Importer, Told, import_files
 from trajsvc.readahead import ReadAhead
 from trajsvc.remote import RemoteTheta

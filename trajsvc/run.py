@@ -30,11 +30,11 @@ from trajsvc import answers
 from trajsvc.anatomy.blocks import Group
 from trajsvc.anatomy.groups import find_group, groups_of
 from trajsvc.errors import NotFound, UsageError
-from trajsvc.gram.jackknife import standard_error
 from trajsvc.labelled import label
 from trajsvc.latest import Latest
 from trajsvc.measured import MeasureMethods, Steps
 from trajsvc.measures.base import GroupGram
+from trajsvc.measures.jackknife import standard_error
 from trajsvc.measures.registry import measure_named
 from trajsvc.sources.steps import select_steps
 from trajsvc.store_errors import store_errors

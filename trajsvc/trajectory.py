@@ -22,7 +22,7 @@ from trajsvc.anatomy.blocks import Anatomy
 from trajsvc.anatomy.dissect import dissect
 from trajsvc.errors import DamagedCheckpoint, NotFound, TrajsvcError
 from trajsvc.gram.plan import ColumnSpec, Slab
-from trajsvc.gram.slabs import Part
+from trajsvc.gram.slab_worker import Part
 from trajsvc.sources.base import CheckpointRef, CheckpointSource, CheckpointTensors, NoSource, Piece, TensorEntry
 from trajsvc.sources.names import harmonise
 

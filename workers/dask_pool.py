@@ -21,11 +21,11 @@ from distributed.scheduler import KilledWorker
 
 from storage_schema.files.slab_results import SlabFiles
 from trajsvc.errors import Cancelled, TryAgain
-from trajsvc.gram.partial import SlabResult
 from trajsvc.gram.plan import Slab
 from trajsvc.gram.slab_job import SlabJob
+from trajsvc.gram.sums import SlabResult
+from trajsvc.gram.thread_pool import ThreadPool
 from workers.cluster import Cluster
-from workers.local import ThreadPool
 from workers.tasks import Done, run_slabs
 
 TASK_SECONDS: Final = 1.0

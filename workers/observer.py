@@ -17,17 +17,17 @@ from trajsvc.analysis.forecast import network_mds
 from trajsvc.analysis.pipeline import DEFAULT_SAMPLE, Silent, keeps_copy, live_estimate, run_analysis
 from trajsvc.errors import LimitExceeded, TrajsvcError
 from trajsvc.gram.engine import Progress, ProgressCallback
+from trajsvc.gram.thread_pool import ThreadPool
 from trajsvc.jobs.options import PLAN_THREADS, options_of
 from trajsvc.jobs.queue import JobQueue
 from trajsvc.jobs.records import Lease
 from trajsvc.remote import reading_cost
 from workers.limits import RunnerSettings
-from workers.local import ThreadPool
 from workers.pulse import Pulse
 
 if TYPE_CHECKING:
-    from trajsvc.gram.partial import GramState
     from trajsvc.gram.plan import Plan
+    from trajsvc.gram.sums import GramState
     from trajsvc.sources.base import RemoteSource
     from trajsvc.trajectory import Trajectory
 

@@ -14,7 +14,7 @@ from distributed import get_worker
 from storage_schema.files.slab_results import SlabFiles
 from trajsvc.errors import DamagedStore, TryAgain
 from trajsvc.gram.slab_job import PortableJob, SlabJob
-from workers.local import ThreadPool
+from trajsvc.gram.thread_pool import ThreadPool
 
 POLL: Final = 0.25
 """seconds between looks at whether the job was stopped"""

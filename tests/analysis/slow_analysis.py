@@ -17,8 +17,8 @@ from trajsvc.analysis.pipeline import Options, Silent, run_analysis
 from trajsvc.cli.analyze import stop_on_interrupt
 from trajsvc.errors import Cancelled
 from trajsvc.gram.engine import Progress
+from trajsvc.gram.thread_pool import ThreadPool
 from trajsvc.sources.resolve import open_source
-from workers.local import ThreadPool
 
 
 class Saying(Silent):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from storage_schema.format.arrays import ITEMSIZE
 from trajsvc.anatomy.blocks import Extent
 from trajsvc.gram.plan import ColumnSpec, Slab
-from trajsvc.gram.slabs import Part
+from trajsvc.gram.slab_worker import Part
 
 TORCH = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 

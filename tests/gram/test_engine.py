@@ -16,13 +16,13 @@ from memory_theta import MemoryTheta, make_theta, relative
 
 from trajsvc.errors import Cancelled
 from trajsvc.gram.basis import appended
-from trajsvc.gram.devices import kernel_factory
 from trajsvc.gram.engine import Progress, compute
 from trajsvc.gram.estimate import estimated, group_replicates
-from trajsvc.gram.jackknife import standard_error
-from trajsvc.gram.partial import GramState
+from trajsvc.gram.kernels.torch import kernel_factory
 from trajsvc.gram.plan import make_plan
-from workers.local import ThreadPool
+from trajsvc.gram.sums import GramState
+from trajsvc.gram.thread_pool import ThreadPool
+from trajsvc.measures.jackknife import standard_error
 
 MIB = 2**20
 TOLERANCE = 6e-7

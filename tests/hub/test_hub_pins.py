@@ -11,13 +11,13 @@ from hub_runs import safetensors, state, steps_repo
 from hub_server import HubServer
 
 from trajsvc.analysis.pipeline import run_analysis
+from trajsvc.gram.thread_pool import ThreadPool
 from trajsvc.jobs.options import options_of
 from trajsvc.jobs.roots import Roots
 from trajsvc.jobs.sources import open_job_source, pins_of
 from trajsvc.jobs.spec import JobSpec
 from trajsvc.jobs.states import Kind
 from trajsvc.run import open as open_run
-from workers.local import ThreadPool
 
 SOURCE = "hf://local/run"
 Hubs = Callable[..., HubServer]

@@ -174,7 +174,7 @@ import trajsvc
 from pathlib import Path
 from trajsvc.analysis.pipeline import Options, run_analysis
 from trajsvc.opening import open_named
-from workers.local import ThreadPool
+from trajsvc.gram.thread_pool import ThreadPool
 def anonymous():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(l.split()[1]) * 1024 for l in lines if l.startswith("RssAnon:"))

@@ -93,7 +93,7 @@ class Watch(Silent):
 
 def slow_down(seconds: float) -> None:
     """Run on a worker: reading a slab takes ``seconds`` more, unless the job is stopped."""
-    from trajsvc.gram.slabs import SlabWorker
+    from trajsvc.gram.slab_worker import SlabWorker
 
     real = getattr(SlabWorker, "real_load", SlabWorker._load)
     SlabWorker.real_load = real  # type: ignore[attr-defined]

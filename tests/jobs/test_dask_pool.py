@@ -33,12 +33,12 @@ from storage_schema.files.slab_results import SlabFiles
 from storage_schema.problems import DiskFull
 from trajsvc.analysis.pipeline import Options, plan_of
 from trajsvc.errors import Cancelled, DamagedCheckpoint, TrajsvcError, TryAgain, UnsafeFile
+from trajsvc.gram.thread_pool import ThreadPool
 from trajsvc.sources.resolve import open_source
 from trajsvc.trajectory import open_trajectory
 from workers import dask_pool
 from workers.cluster import Cluster
 from workers.dask_pool import DaskPool
-from workers.local import ThreadPool
 
 
 @pytest.fixture(scope="module")

@@ -19,13 +19,13 @@ from takeover import Place, take_over
 from storage_schema.runs.store import RunStore
 from trajsvc.analysis.pipeline import run_analysis
 from trajsvc.errors import TryAgain
+from trajsvc.gram.thread_pool import ThreadPool
 from trajsvc.jobs.options import options_of
 from trajsvc.jobs.records import Job
 from trajsvc.jobs.states import Kind, State
 from trajsvc.sources.resolve import open_source
 from workers import runner as runner_module
 from workers.cluster import Cluster
-from workers.local import ThreadPool
 from workers.observer import JobObserver
 from workers.runner import Runner
 

@@ -17,8 +17,8 @@ from storage_schema.runs.contents import BlockTable, CheckpointTable, RunContent
 from trajsvc.analysis.pipeline import integrity
 from trajsvc.gram.basis import appended
 from trajsvc.gram.estimate import estimated, left_out_grams
-from trajsvc.gram.partial import GramState
 from trajsvc.gram.rounding import expected_rounding
+from trajsvc.gram.sums import GramState
 from trajsvc.trajectory import Row, Trajectory
 
 

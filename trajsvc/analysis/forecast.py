@@ -124,7 +124,7 @@ def kernel_rate(rows: int, threads: int) -> float:
     import numpy as np
 
     from trajsvc.gram.engine import one_blas_thread
-    from trajsvc.gram.kernel import inner_products
+    from trajsvc.gram.kernels.cpu import inner_products
     from trajsvc.gram.plan import chunk_width
 
     width = chunk_width(rows)
@@ -147,8 +147,8 @@ def network_mds(progress: Progress) -> tuple[float | None, float | None]:
     from numpy.typing import NDArray
 
     from trajsvc.gram.estimate import group_replicates
-    from trajsvc.gram.jackknife import with_error
     from trajsvc.measures.base import GroupGram
+    from trajsvc.measures.jackknife import with_error
     from trajsvc.measures.maps import mds
 
     plan = progress.state.plan

@@ -15,7 +15,7 @@ from storage_schema.runs.store import RunStore, StoredRun
 from trajsvc.analysis.pipeline import Options, assemble, facts_of
 
 if TYPE_CHECKING:
-    from trajsvc.gram.partial import GramState
+    from trajsvc.gram.sums import GramState
     from trajsvc.trajectory import Trajectory
 
 

@@ -18,10 +18,10 @@ from trajsvc.analysis.pipeline import assemble
 from trajsvc.analysis.resume import Continuation, continue_from
 from trajsvc.copying import ThetaSink
 from trajsvc.errors import TrajsvcError, TryAgain, UsageError
-from trajsvc.gram.devices import GPU_CHUNK, KernelFactory
 from trajsvc.gram.engine import ProgressCallback, SlabPool, compute
-from trajsvc.gram.partial import GramState
+from trajsvc.gram.kernels.torch import GPU_CHUNK, KernelFactory
 from trajsvc.gram.plan import Plan, make_plan
+from trajsvc.gram.sums import GramState
 from trajsvc.reading import read_from
 from trajsvc.sources.base import CheckpointSource
 from trajsvc.store_errors import store_errors

@@ -188,8 +188,8 @@ def run_analysis(
     from trajsvc.analysis.pipeline import pipeline
     from trajsvc.cli.progress import LiveObserver
     from trajsvc.errors import Cancelled
+    from trajsvc.gram.thread_pool import ThreadPool
     from trajsvc.run import default_store
-    from workers.local import ThreadPool
 
     observer: Observer = pipeline.Silent() if quiet else LiveObserver()
     with contextlib.ExitStack() as open_things, stop_on_interrupt() as stop:

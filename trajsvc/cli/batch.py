@@ -124,8 +124,8 @@ class EmbeddedRunner:
     def _analyse(self, member: Member) -> Outcome:
         from trajsvc.analysis.pipeline import pipeline
         from trajsvc.cli.progress import LiveObserver
+        from trajsvc.gram.thread_pool import ThreadPool
         from trajsvc.opening import open_named
-        from workers.local import ThreadPool
 
         chosen = self.family.options(member)
         options = options_of(self.family, member, self.given)

@@ -80,9 +80,9 @@ def look(
     """One round: what was added, or None when there is nothing yet or it must be tried again."""
     from trajsvc.analysis.pipeline import run_analysis
     from trajsvc.errors import Cancelled
+    from trajsvc.gram.thread_pool import ThreadPool
     from trajsvc.opening import open_named
     from trajsvc.sources.settled import SettledSource
-    from workers.local import ThreadPool
 
     try:
         opened = open_named(source, store, stop=stop.is_set)

@@ -13,11 +13,11 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from trajsvc.gram.kernel import Kernel
-from trajsvc.gram.partial import GramState, SlabResult
+from trajsvc.gram.kernels.cpu import Kernel
 from trajsvc.gram.plan import Plan, Slab
 from trajsvc.gram.slab_job import SlabJob
-from trajsvc.gram.slabs import RowSink, Theta
+from trajsvc.gram.slab_worker import RowSink, Theta
+from trajsvc.gram.sums import GramState, SlabResult
 
 PENDING: Final = 2**26
 PENDING_GRAMS: Final = 4

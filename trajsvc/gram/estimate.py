@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trajsvc.gram.partial import GramState
+from trajsvc.gram.sums import GramState
 
 
 def estimated(state: GramState) -> NDArray[np.float64]:

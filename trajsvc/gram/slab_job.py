@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from trajsvc.gram.kernel import Kernel
-from trajsvc.gram.partial import SlabResult
+from trajsvc.gram.kernels.cpu import Kernel
 from trajsvc.gram.plan import Plan, Slab
-from trajsvc.gram.slabs import RowSink, SlabWorker, Theta
+from trajsvc.gram.slab_worker import RowSink, SlabWorker, Theta
+from trajsvc.gram.sums import SlabResult
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from trajsvc.gram.devices import check_device
-from trajsvc.gram.partial import SlabResult
+from trajsvc.gram.kernels.torch import check_device
 from trajsvc.gram.plan import Slab
 from trajsvc.gram.slab_job import SlabJob
+from trajsvc.gram.sums import SlabResult
 
 
 class ThreadPool:

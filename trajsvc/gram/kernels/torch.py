@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from trajsvc.errors import UsageError
 from trajsvc.gram.extents import Rectangle
-from trajsvc.gram.kernel import ChunkGram, CpuKernel, Kernel, RowGroup, careful_gram, rounded_type
+from trajsvc.gram.kernels.cpu import ChunkGram, CpuKernel, Kernel, RowGroup, careful_gram, rounded_type
 from trajsvc.gram.plan import Plan
 
 GPU_CHUNK = 2**17

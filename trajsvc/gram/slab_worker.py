@@ -16,10 +16,10 @@ from storage_schema.format.arrays import ITEMSIZE
 from trajsvc.errors import Cancelled
 from trajsvc.gram.extents import Rectangle, chunks, rectangles
 from trajsvc.gram.heap import steady_heap
-from trajsvc.gram.kernel import Kernel, RowGroup, raw_rows, raw_size, row_group
-from trajsvc.gram.partial import SlabResult, empty_result
+from trajsvc.gram.kernels.cpu import Kernel, RowGroup, raw_rows, raw_size, row_group
 from trajsvc.gram.plan import Plan, Segment, Slab, granule
 from trajsvc.gram.rounding import observe
+from trajsvc.gram.sums import SlabResult, empty_result
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Kernels: from the rows of a chunk of columns to its part of a Gram."""
