@@ -16,9 +16,9 @@ from api.middleware import Guards
 from api.open_runs import RunBook
 from api.routes import families, health, jobs, page, results, zarr
 from trajsvc.errors import UsageError
+from trajsvc.jobs.data_roots import Roots
 from trajsvc.jobs.database import connect
 from trajsvc.jobs.queue import JobQueue
-from trajsvc.jobs.roots import Roots
 from trajsvc.jobs.tokens import SCOPES, TokenBook
 from trajsvc.settings import ServiceSettings
 from trajsvc.version import __version__

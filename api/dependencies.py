@@ -12,9 +12,9 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from api.answer_cache import Answers
 from api.errors import Forbidden, Unauthorised
 from api.open_runs import RunBook
+from trajsvc.jobs.data_roots import Roots
 from trajsvc.jobs.queue import JobQueue
 from trajsvc.jobs.records import Quota
-from trajsvc.jobs.roots import Roots
 from trajsvc.jobs.tokens import ANYONE, Token, TokenBook
 
 if TYPE_CHECKING:

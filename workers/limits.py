@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trajsvc.jobs.data_roots import Roots
 from trajsvc.jobs.queue import HEARTBEAT, LEASE
 from trajsvc.jobs.records import Quota
-from trajsvc.jobs.roots import Roots
 from workers.dask_pool import PATIENCE
 
 

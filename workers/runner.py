@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from trajsvc.analysis.pipeline import Outcome, live_estimate, run_analysis
 from trajsvc.errors import Cancelled, TrajsvcError, TryAgain
-from trajsvc.jobs.causes import cause_of
+from trajsvc.jobs.failures import cause_of
 from trajsvc.jobs.options import PLAN_THREADS
 from trajsvc.jobs.queue import JobQueue
 from trajsvc.jobs.records import Lease, LeaseLost

@@ -13,9 +13,9 @@ from hub_server import HubServer
 import trajsvc
 from api.open_runs import RunBook
 from storage_schema.runs.store import RunStore
+from trajsvc.jobs.data_roots import Roots
 from trajsvc.jobs.database import connect
 from trajsvc.jobs.queue import JobQueue
-from trajsvc.jobs.roots import Roots
 from trajsvc.jobs.sources import pins_of
 from trajsvc.jobs.spec import JobSpec
 from trajsvc.jobs.states import Kind, State

@@ -12,8 +12,8 @@ from hub_server import HubServer
 
 from trajsvc.analysis.pipeline import run_analysis
 from trajsvc.gram.thread_pool import ThreadPool
+from trajsvc.jobs.data_roots import Roots
 from trajsvc.jobs.options import options_of
-from trajsvc.jobs.roots import Roots
 from trajsvc.jobs.sources import open_job_source, pins_of
 from trajsvc.jobs.spec import JobSpec
 from trajsvc.jobs.states import Kind

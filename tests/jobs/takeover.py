@@ -12,10 +12,10 @@ from job_making import expire, make_spec
 from sqlalchemy import Engine
 
 from trajsvc.gram.engine import Progress
+from trajsvc.jobs.data_roots import Roots
 from trajsvc.jobs.database import connect
 from trajsvc.jobs.queue import JobQueue
 from trajsvc.jobs.records import Lease
-from trajsvc.jobs.roots import Roots
 from trajsvc.jobs.spec import JobSpec
 from workers.cluster import Cluster
 from workers.limits import RunnerSettings

@@ -14,7 +14,7 @@ from job_making import add_token, alter, claim, claim_all, due, expire, make_spe
 from sqlalchemy import Engine
 
 from trajsvc.errors import NotFound, UsageError
-from trajsvc.jobs.causes import cause_of
+from trajsvc.jobs.failures import cause_of
 from trajsvc.jobs.queue import ATTEMPTS, BACKOFF, JobQueue
 from trajsvc.jobs.records import Lease, LeaseLost, Quota, QuotaExceeded
 from trajsvc.jobs.states import FINAL, State

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trajsvc.errors import NotFound, Refused, TrajsvcError, UsageError
-from trajsvc.jobs.roots import Roots
+from trajsvc.jobs.data_roots import Roots
 
 
 @pytest.fixture

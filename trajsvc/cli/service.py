@@ -133,10 +133,10 @@ def runner(
     jobs: JobsOption = 1,
 ) -> None:
     """Only a runner: claims jobs and has them computed on dask workers."""
+    from trajsvc.jobs.data_roots import Roots
     from trajsvc.jobs.database import connect
     from trajsvc.jobs.queue import JobQueue
     from trajsvc.jobs.records import Quota
-    from trajsvc.jobs.roots import Roots
     from trajsvc.logs import configure
     from workers.cluster import Cluster
     from workers.limits import Limits, RunnerSettings

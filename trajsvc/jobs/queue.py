@@ -17,8 +17,8 @@ from sqlalchemy.exc import IntegrityError
 
 from storage_schema.tables import events, idempotency, jobs
 from trajsvc.errors import NotFound, TryAgain, UsageError
-from trajsvc.jobs.causes import cause
 from trajsvc.jobs.database import Turns, alone, now, now_of, reading
+from trajsvc.jobs.failures import cause
 from trajsvc.jobs.records import Event, Job, Lease, LeaseLost, Quota, QuotaExceeded
 from trajsvc.jobs.spec import JobSpec
 from trajsvc.jobs.states import FINAL, OPEN, State

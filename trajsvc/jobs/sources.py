@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trajsvc.errors import Cancelled, LimitExceeded, TryAgain
-from trajsvc.jobs.roots import Roots
+from trajsvc.jobs.data_roots import Roots
 from trajsvc.jobs.spec import JobSpec
 from trajsvc.opening import open_named
 from trajsvc.sources.base import CheckpointSource, never
