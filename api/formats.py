@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from api.dependencies import Service
-    from trajsvc.run import Run
+    from trajsvc.results.run import Run
 
 MEDIA: Final[Mapping[str, str]] = {
     "json": "application/json",

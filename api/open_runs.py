@@ -11,7 +11,7 @@ from typing import Final
 from storage_schema.format.manifest import MANIFEST
 from storage_schema.runs.store import RunStore
 from trajsvc.errors import DamagedStore, NotFound, TryAgain
-from trajsvc.run import Run, names, open, run_not_found
+from trajsvc.results.run import Run, names, open, run_not_found
 from trajsvc.store_errors import store_errors
 
 OPEN: Final = 16

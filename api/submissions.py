@@ -13,7 +13,7 @@ from trajsvc.jobs.records import Job
 from trajsvc.jobs.sources import Deadline, open_job_source, pins_of
 from trajsvc.jobs.spec import JobSpec
 from trajsvc.jobs.states import Kind, State
-from trajsvc.run import Run
+from trajsvc.results.run import Run
 from trajsvc.sources.resolve import is_remote
 from trajsvc.sources.steps import check_spec
 
@@ -78,7 +78,7 @@ def planned(service: Service, spec: JobSpec) -> dict[str, Any]:
     from trajsvc.analysis.forecast import describe
     from trajsvc.analysis.pipeline import plan_of
     from trajsvc.jobs.options import options_of
-    from trajsvc.labelled import plain
+    from trajsvc.results.labels import plain
     from trajsvc.trajectory import open_trajectory
 
     options = options_of(spec)

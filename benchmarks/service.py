@@ -78,7 +78,7 @@ def dask(given: argparse.Namespace) -> None:
                 outcome = run_analysis(source, Path(store), "run", Options(threads=2), pool())  # type: ignore[arg-type]
                 seconds[name].append(time.perf_counter() - begun)
                 source.close()
-                from trajsvc.run import open as open_run
+                from trajsvc.results.run import open as open_run
 
                 digests.add(open_run(outcome.store, "run").stored.block_grams().tobytes())
     cluster.close()

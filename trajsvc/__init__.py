@@ -33,8 +33,8 @@ if TYPE_CHECKING:
         UnsupportedFormat,
         UsageError,
     )
-    from trajsvc.open_run import open
-    from trajsvc.run import Run
+    from trajsvc.results.open import open
+    from trajsvc.results.run import Run
 
 __all__ = [
     "Damaged",
@@ -59,7 +59,7 @@ def __getattr__(name: str) -> Any:
     """Find a public name in its module on first use (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module 'trajsvc' has no attribute {name!r}")
-    module = {"Run": "trajsvc.run", "open": "trajsvc.open_run", "analyze": "trajsvc.analysis.analyze"}.get(
+    module = {"Run": "trajsvc.results.run", "open": "trajsvc.results.open", "analyze": "trajsvc.analysis.analyze"}.get(
         name, "trajsvc.errors"
     )
     return getattr(import_module(module), name)

@@ -16,7 +16,7 @@ from trajsvc.errors import NotFound, UsageError
 from trajsvc.families.compare import compare_family
 from trajsvc.families.file import Family, family_names, open_family, save_family
 from trajsvc.figures import of_family
-from trajsvc.run import Run
+from trajsvc.results.run import Run
 
 router = APIRouter(prefix="/v1", tags=["families"])
 

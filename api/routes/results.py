@@ -33,11 +33,11 @@ from storage_schema.models.results import (
     Summary,
 )
 from storage_schema.models.service import NAME, BlockRow, GramAnswer, MeasureRow, RunAnswer, RunsPage
-from trajsvc import answers
 from trajsvc.errors import NotFound
 from trajsvc.figures import of_run
-from trajsvc.labelled import plain
 from trajsvc.measures.registry import MEASURES
+from trajsvc.results import answers
+from trajsvc.results.labels import plain
 
 router = APIRouter(prefix="/v1", tags=["results"])
 

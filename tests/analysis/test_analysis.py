@@ -17,7 +17,7 @@ from small_runs import HIDDEN, attention_part, cosines, flat, shapes, trajectory
 import trajsvc
 from storage_schema.runs.store import RunStore
 from trajsvc.errors import DamagedCheckpoint, LimitExceeded, NotFound, Refused, TrajsvcError, TryAgain, UsageError
-from trajsvc.run import Run
+from trajsvc.results.run import Run
 from trajsvc.sources.base import CheckpointRef
 from trajsvc.sources.local import LocalSource
 from trajsvc.sources.resolve import open_source

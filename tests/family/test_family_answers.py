@@ -29,8 +29,8 @@ from storage_schema.models.families import FamilyAnswer, FamilyRow, StoredFamily
 from trajsvc.families.compare import compare_family, slope
 from trajsvc.families.file import Family, open_family
 from trajsvc.measures.norms import SETTLED
-from trajsvc.run import Run
-from trajsvc.run import open as open_run
+from trajsvc.results.run import Run
+from trajsvc.results.run import open as open_run
 
 LAYERS = {"two": 2, "four": 4, "other": 2, "one": 1, "mlp": 0, "still": 2}
 MEMBERS = (

@@ -19,8 +19,8 @@ from trajsvc.analysis.pipeline import pipeline
 from trajsvc.cli.batch import EmbeddedRunner, MemberOutcome, MemberRunner, exit_code, run_members
 from trajsvc.errors import TryAgain
 from trajsvc.families.file import Family, Member, family_names, load_family, open_family
-from trajsvc.run import names
-from trajsvc.run import open as open_run
+from trajsvc.results.run import names
+from trajsvc.results.run import open as open_run
 
 
 @pytest.fixture(scope="module")

@@ -70,7 +70,7 @@ def test_what_the_hub_said_of_a_checkpoint_is_kept(hubs: Hubs, tmp_path: Path) -
     repo = example()
     hubs(repo)
     run = trajsvc.analyze("hf://local/pythia-nano", store=tmp_path, steps="every:5")
-    from trajsvc.answers import checkpoints
+    from trajsvc.results.answers import checkpoints
 
     rows = checkpoints(run)
     assert [r.label for r in rows] == ["step0", "step256", "step2750"]

@@ -19,7 +19,7 @@ from trajsvc.jobs.queue import JobQueue
 from trajsvc.jobs.sources import pins_of
 from trajsvc.jobs.spec import JobSpec
 from trajsvc.jobs.states import Kind, State
-from trajsvc.run import Run
+from trajsvc.results.run import Run
 from workers import observer
 from workers.cluster import Cluster
 from workers.limits import RunnerSettings

@@ -17,7 +17,7 @@ from trajsvc.jobs.options import options_of
 from trajsvc.jobs.sources import open_job_source, pins_of
 from trajsvc.jobs.spec import JobSpec
 from trajsvc.jobs.states import Kind
-from trajsvc.run import open as open_run
+from trajsvc.results.run import open as open_run
 
 SOURCE = "hf://local/run"
 Hubs = Callable[..., HubServer]

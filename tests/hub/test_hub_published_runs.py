@@ -16,8 +16,8 @@ from hub_server import HubServer, Repo, Revision, repo_of
 from published import PYTHIA_STEPS, commits_like, faulty_pythia, multiberts_like, olmo_like, pythia_like
 
 import trajsvc
-from trajsvc.answers import checkpoints
 from trajsvc.errors import NotFound, Refused
+from trajsvc.results.answers import checkpoints
 
 HERE = Path(__file__).parent
 Hubs = Callable[..., HubServer]

@@ -17,7 +17,7 @@ from trajsvc.analysis.pipeline import live_estimate
 from trajsvc.errors import NotFound
 from trajsvc.gram.engine import Progress
 from trajsvc.jobs.states import Kind, State
-from trajsvc.run import Run
+from trajsvc.results.run import Run
 from workers import observer
 from workers.cluster import Cluster
 from workers.observer import JobObserver

@@ -12,7 +12,7 @@ import xarray
 from service_process import Server
 
 import trajsvc
-from trajsvc.run import Run
+from trajsvc.results.run import Run
 
 RESULTS = (
     "",
@@ -36,7 +36,7 @@ def local(server: Server, stored: str) -> Run:
 
 @pytest.fixture(scope="module")
 def remote(server: Server, stored: str) -> Iterator[Run]:
-    from trajsvc.remote_run import RemoteRun
+    from trajsvc.results.remote_run import RemoteRun
 
     run = trajsvc.open(server.address, stored)
     assert isinstance(run, RemoteRun)

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 import trajsvc
 from storage_schema.models.results import LearningRate
-from trajsvc import answers
+from trajsvc.results import answers
 from trajsvc.sources.local import LocalSource
 from trajsvc.sources.schedule import MOST_POINTS, drops
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trajsvc.answers import phase_row
 from trajsvc.measures import correlations, maps, nulls
 from trajsvc.measures.base import GroupGram
 from trajsvc.measures.heterogeneity import qkv_heterogeneity
 from trajsvc.measures.phases import phases
 from trajsvc.measures.registry import MEASURES, compute
+from trajsvc.results.answers import phase_row
 
 SCRIPT = Path(__file__).parent / "gram_answers.mjs"
 REAL = Path(__file__).resolve().parents[1] / "measures" / "data"

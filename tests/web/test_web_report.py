@@ -20,9 +20,9 @@ from safetensors.numpy import save_file
 from service_process import EXAMPLES, environment
 
 import trajsvc
-from trajsvc import answers
 from trajsvc.cli import report as reports
-from trajsvc.run import Run
+from trajsvc.results import answers
+from trajsvc.results.run import Run
 
 Open = Callable[..., Any]
 BREAK = "</script><script>alert(2)</script>"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from trajsvc.analysis.pipeline import Options, check_dtype, run_analysis
 from trajsvc.gram.thread_pool import ThreadPool
 from trajsvc.opening import open_named
-from trajsvc.run import Run
-from trajsvc.run import open as open_run
+from trajsvc.results.run import Run
+from trajsvc.results.run import open as open_run
 from trajsvc.settings import Settings, parse_bytes, parse_share
 from trajsvc.sources.base import CheckpointSource
 

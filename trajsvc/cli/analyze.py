@@ -24,7 +24,7 @@ from trajsvc.errors import EXIT_PARTLY
 
 if TYPE_CHECKING:
     from trajsvc.analysis.pipeline import Observer, Options, Outcome
-    from trajsvc.run import Run
+    from trajsvc.results.run import Run
     from trajsvc.sources.base import CheckpointSource
 
 NameOption = Annotated[str | None, typer.Option("--name", metavar="NAME", help="The run's name; else the folder's.")]
@@ -189,7 +189,7 @@ def run_analysis(
     from trajsvc.cli.progress import LiveObserver
     from trajsvc.errors import Cancelled
     from trajsvc.gram.thread_pool import ThreadPool
-    from trajsvc.run import default_store
+    from trajsvc.results.run import default_store
 
     observer: Observer = pipeline.Silent() if quiet else LiveObserver()
     with contextlib.ExitStack() as open_things, stop_on_interrupt() as stop:
@@ -231,7 +231,7 @@ def stop_on_interrupt() -> Iterator[threading.Event]:
 
 
 def opened(outcome: Outcome) -> Run:
-    from trajsvc.run import open as open_stored
+    from trajsvc.results.run import open as open_stored
 
     return open_stored(outcome.store, outcome.name)
 

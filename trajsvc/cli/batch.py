@@ -142,7 +142,7 @@ class EmbeddedRunner:
             return pipeline.run_analysis(source, self.store, member.name, options, pool, observer, self.stop)
 
     def _done(self, member: Member, outcome: Outcome, seconds: float) -> MemberOutcome:
-        from trajsvc.run import open as open_stored
+        from trajsvc.results.run import open as open_stored
 
         states: dict[str, State] = {"unchanged": "unchanged", "appended": "appended"}
         return MemberOutcome(
@@ -221,7 +221,7 @@ def batch(
 ) -> None:
     """Analyse a family of runs, one after another, and keep the family in the store."""
     from trajsvc.families.file import load_family, save_family
-    from trajsvc.run import default_store
+    from trajsvc.results.run import default_store
 
     kind = choose(form, None, ())
     family = load_family(file)
@@ -350,7 +350,7 @@ def _show_outcomes(family: Family, outcomes: Sequence[MemberOutcome], store: str
 def _show_plan(family: Family, members: Sequence[Member], store: Path, kind: str) -> None:
     """What would be done with every member."""
     from trajsvc.cli.show import new_table
-    from trajsvc.run import names
+    from trajsvc.results.run import names
 
     stored = set(names(store))
     rows: list[dict[str, Any]] = [

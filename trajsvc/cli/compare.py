@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from storage_schema.models.families import FamilyRow
     from storage_schema.models.results import CompareRow
     from trajsvc.families.file import Family
-    from trajsvc.run import Run
+    from trajsvc.results.run import Run
 
 SHOWN = ("mds", "relative_mds", "path_length", "tortuosity", "mean_update_angle", "mu", "alpha")
 FAMILY_SHOWN = ("mds", "relative_mds", "heterogeneity", "settling_depth_slope")
@@ -89,8 +89,8 @@ def compare(
 ) -> None:
     """Compare runs: directional similarity, length and straightness of the path, correlation of updates."""
     from storage_schema.models.results import CompareRow
-    from trajsvc import answers
     from trajsvc.figures import of_run as figures
+    from trajsvc.results import answers
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     if maps and kind not in FIGURES:
@@ -153,7 +153,7 @@ def _family(
     from trajsvc.families.compare import compare_family, value_of
     from trajsvc.families.file import open_family
     from trajsvc.figures import of_family
-    from trajsvc.run import default_store, names
+    from trajsvc.results.run import default_store, names
 
     if maps and qkv:
         raise UsageError("family-option", "--maps and --qkv are two figures", hint="Leave one of the two out.")
@@ -192,7 +192,7 @@ def _of_server(server: str, name: str) -> tuple[Family, dict[str, Run]]:
     """A family of a server, and those of its runs that are there."""
     from trajsvc.client import Client
     from trajsvc.families.file import Family
-    from trajsvc.remote_run import RemoteRun
+    from trajsvc.results.remote_run import RemoteRun
 
     client = Client(server)
     found = Family.model_validate(client.get(f"families/{name}"))

@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 def doctor(store: StoreOption = None, form: FormatOption = None) -> None:
     """Check libraries, devices, threads, arithmetic and the store; exit code 1 when something is wrong."""
-    from trajsvc.run import default_store
+    from trajsvc.results.run import default_store
 
     kind = choose(form, None, ())
     facts = examine(store or default_store())

@@ -31,7 +31,7 @@ def ls(
     from storage_schema.models.families import StoredFamilyRow
     from trajsvc.cli.show import new_table
     from trajsvc.families.file import family_names, open_family
-    from trajsvc.run import default_store, names
+    from trajsvc.results.run import default_store, names
 
     kind = choose(form, output, ("json", "csv"))
     root = store or default_store()

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 import api
 from storage_schema.models.service import RunAnswer
-from trajsvc import answers
 from trajsvc.cli.output import write_file
+from trajsvc.results import answers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from trajsvc.measures.base import GroupGram
-    from trajsvc.run import Run
+    from trajsvc.results.run import Run
 
 WEB: Final = Path(api.__file__).resolve().parent / "web"
 ROOM: Final = 64 * 2**20

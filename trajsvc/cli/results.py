@@ -35,7 +35,7 @@ from trajsvc.errors import UsageError
 
 if TYPE_CHECKING:
     from storage_schema.models.results import MapAnswer, MeasuresAnswer
-    from trajsvc.run import Run
+    from trajsvc.results.run import Run
 
 ByLayer = Annotated[
     bool, typer.Option("--layers", help="With -o FILE.png|svg|pdf: a map for every layer, on one scale.")
@@ -67,8 +67,8 @@ def map_(
     quiet: QuietOption = False,
 ) -> None:
     """Show the trajectory map of a group: cosines between its checkpoints, or relative to an --origin."""
-    from trajsvc import answers
     from trajsvc.figures import of_run as figures
+    from trajsvc.results import answers
 
     kind = choose(form, output, ("json", "csv", "npy", "npz", *FIGURES))
     opened = open_run(store, run)
@@ -133,8 +133,8 @@ def measures(
     quiet: QuietOption = False,
 ) -> None:
     """Show the measures of a group: scalars, and curves against the step."""
-    from trajsvc import answers
     from trajsvc.figures import of_run as figures
+    from trajsvc.results import answers
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     opened = open_run(store, run)
@@ -182,7 +182,7 @@ def _curve_table(axis: str, columns: list[tuple[str, list[Any]]], steps: list[in
     """One row a step (or lag, component), the columns aligned by what they are numbered by."""
     import numpy as np
 
-    from trajsvc.labelled import axis as numbers
+    from trajsvc.results.labels import axis as numbers
 
     placed = {name: dict(zip(numbers(axis, len(v), np.array(steps)).tolist(), v, strict=True)) for name, v in columns}
     table = new_table([f">{axis}", *(f">{name}" for name in placed)])
@@ -202,9 +202,9 @@ def layers(
 ) -> None:
     """Show the table of layers; as a figure, a map for every layer."""
     from storage_schema.models.results import LayerRow
-    from trajsvc import answers
     from trajsvc.cli.summary import layer_table
     from trajsvc.figures import of_run as figures
+    from trajsvc.results import answers
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     opened = open_run(store, run)
@@ -228,9 +228,9 @@ def qkv(
 ) -> None:
     """Show how differently Q, K and V move, layer by layer."""
     from storage_schema.models.results import QkvRow
-    from trajsvc import answers
     from trajsvc.cli.summary import qkv_table
     from trajsvc.figures import of_run as figures
+    from trajsvc.results import answers
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     opened = open_run(store, run)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from storage_schema.models.results import Summary
-    from trajsvc.run import Run
+    from trajsvc.results.run import Run
 
 
 def register(app: typer.Typer) -> None:
@@ -29,11 +29,11 @@ def register(app: typer.Typer) -> None:
 
 def open_run(store: Path | None, name: str) -> Run:
     """The run ``name`` of ``store``, of the default store, at the path of a ``.zarr`` folder, or of a server: ``http://…/NAME``."""
-    from trajsvc.run import default_store
-    from trajsvc.run import open as open_stored
+    from trajsvc.results.run import default_store
+    from trajsvc.results.run import open as open_stored
 
     if name.startswith(("http://", "https://")):
-        from trajsvc.remote_run import open_remote
+        from trajsvc.results.remote_run import open_remote
 
         address, _, run_name = name.rstrip("/").rpartition("/")
         return open_remote(address, run_name)
@@ -52,9 +52,9 @@ def ls(
 ) -> None:
     """List the runs of a store."""
     from storage_schema.models.results import RunRow
-    from trajsvc import answers
-    from trajsvc.run import default_store, names
-    from trajsvc.run import open as open_stored
+    from trajsvc.results import answers
+    from trajsvc.results.run import default_store, names
+    from trajsvc.results.run import open as open_stored
 
     kind = choose(form, output, ("json", "csv"))
     root = store or default_store()
@@ -89,7 +89,7 @@ def checkpoints(
 ) -> None:
     """List a run's checkpoints: step, label, stored type, and what their source said of them."""
     from storage_schema.models.results import CheckpointRow
-    from trajsvc import answers
+    from trajsvc.results import answers
 
     kind = choose(form, output, ("json", "csv"))
     rows = [row.model_dump(mode="json") for row in answers.checkpoints(open_run(store, run))]
@@ -121,7 +121,7 @@ def groups(
     quiet: QuietOption = False,
 ) -> None:
     """List what can be measured in a run: the ids that --group takes."""
-    from trajsvc import answers
+    from trajsvc.results import answers
 
     kind = choose(form, output, ("json", "csv"))
     rows = [row.model_dump() for row in answers.groups(open_run(store, run), match)]
@@ -165,7 +165,7 @@ def show(
 
 def summary_of(run: Run) -> Summary:
     """What a researcher wants to know first."""
-    from trajsvc import answers
+    from trajsvc.results import answers
 
     return answers.summary(run)
 

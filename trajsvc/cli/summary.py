@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from storage_schema.models.results import LayerRow, PhaseRow, QkvRow, Summary
-    from trajsvc.run import Run
+    from trajsvc.results.run import Run
 
 FINDINGS_SHOWN = 8
 SEVERITIES = {"error": "red", "warning": "yellow", "info": "blue"}

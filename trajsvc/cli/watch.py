@@ -57,7 +57,7 @@ def watch(
     quiet: QuietOption = False,
 ) -> None:
     """Analyse a folder again and again while training writes to it, reading only whole, new checkpoints."""
-    from trajsvc.run import default_store
+    from trajsvc.results.run import default_store
 
     options = make_options(
         memory=memory, preview=None, rules=rules, threads=threads, device=None, heads=heads, copy=copy,
@@ -111,7 +111,7 @@ def look(
 
 
 def _say(outcome: Outcome) -> None:
-    from trajsvc.run import open as open_stored
+    from trajsvc.results.run import open as open_stored
 
     run = open_stored(outcome.store, outcome.name)
     steps = ", ".join(map(str, outcome.new_steps[-5:]))

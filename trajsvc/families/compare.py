@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from storage_schema.models.families import FamilyAnswer, FamilyDepthRow, FamilyRow, FamilySettlingRow
-from trajsvc import answers
 from trajsvc.families.file import Family, Member
-from trajsvc.labelled import plain
 from trajsvc.measures.registry import compute
+from trajsvc.results import answers
+from trajsvc.results.labels import plain
 
 if TYPE_CHECKING:
-    from trajsvc.run import Run
+    from trajsvc.results.run import Run
 
 _NUMBERED = re.compile(r"[./][0-9]+$")
 MEMBER_MEASURES = ("mds", "relative_mds")

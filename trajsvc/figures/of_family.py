@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from storage_schema.models.families import FamilyAnswer
-    from trajsvc.run import Run
+    from trajsvc.results.run import Run
 
 MEASURES: Final = {
     "mds": "MDS",
@@ -36,9 +36,9 @@ def measures_of(answer: FamilyAnswer, by: str) -> Figure:
 
 def maps_of(answer: FamilyAnswer, runs: Mapping[str, Run], group: str, origin: int | None, steps: str | None) -> Figure:
     """The maps of the members that have the group. Raises NotFound (``group-not-found``) where none has it."""
-    from trajsvc import answers
     from trajsvc.figures import Panel
     from trajsvc.figures.family import family_maps_figure, short_names
+    from trajsvc.results import answers
 
     present = [runs[row.member] for row in answer.rows if row.member in runs]
     having = [run for run in present if group in run.groups()] or present[:1]

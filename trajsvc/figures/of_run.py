@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from storage_schema.models.results import CompareAnswer, QkvAnswer
     from trajsvc.figures import Panel
-    from trajsvc.run import Run
+    from trajsvc.results.run import Run
 
 COMPARED = ("mds", "relative_mds", "path_length", "tortuosity", "mean_update_angle", "mu", "alpha", "settling_step")
 LEAST_CHECKPOINTS = 3
@@ -23,7 +23,7 @@ LEAST_CHECKPOINTS = 3
 
 def run_figures(run: Run) -> Iterator[tuple[str, Figure]]:
     """All figures of a run as (stem of a file name, figure), those that it has enough checkpoints and layers for."""
-    from trajsvc import answers
+    from trajsvc.results import answers
 
     if len(run.steps) < LEAST_CHECKPOINTS:
         return
@@ -110,8 +110,8 @@ def maps_beside(runs: Sequence[Run], group: str, origin: int | None = None, step
 
 def _panel(run: Run, group: str, origin: int | None, steps: str | None, title: str = "") -> Panel:
     from trajsvc.figures import Panel
-    from trajsvc.labelled import axis
     from trajsvc.measures.registry import MEASURES
+    from trajsvc.results.labels import axis
 
     gram = run.gram(group, steps)
     values: Any = MEASURES["trajectory_map"].compute(gram, origin=origin)
@@ -120,6 +120,6 @@ def _panel(run: Run, group: str, origin: int | None, steps: str | None, title: s
 
 def _marks(run: Run, group: str, steps: str | None) -> list[int]:
     """First steps of the phases after the first."""
-    from trajsvc import answers
+    from trajsvc.results import answers
 
     return [phase.start_step for phase in answers.phases(run, group, steps)[1:]]

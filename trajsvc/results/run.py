@@ -26,16 +26,16 @@ from numpy.typing import NDArray
 from storage_schema.format.arrays import SUFFIX
 from storage_schema.models.results import Finding, LearningRate
 from storage_schema.runs.store import RunStore
-from trajsvc import answers
 from trajsvc.anatomy.blocks import Group
 from trajsvc.anatomy.groups import find_group, groups_of
 from trajsvc.errors import NotFound, UsageError
-from trajsvc.labelled import label
 from trajsvc.latest import Latest
-from trajsvc.measured import MeasureMethods, Steps
 from trajsvc.measures.base import GroupGram
 from trajsvc.measures.jackknife import standard_error
 from trajsvc.measures.registry import measure_named
+from trajsvc.results import answers
+from trajsvc.results.labels import label
+from trajsvc.results.measure_methods import MeasureMethods, Steps
 from trajsvc.sources.steps import select_steps
 from trajsvc.store_errors import store_errors
 

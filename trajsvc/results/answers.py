@@ -25,15 +25,15 @@ from storage_schema.models.results import (
     Summary,
 )
 from trajsvc.errors import NotFound
-from trajsvc.labelled import axis, plain
-from trajsvc.measured import Steps
 from trajsvc.measures.base import GroupGram
 from trajsvc.measures.registry import MEASURES, compute
+from trajsvc.results.labels import axis, plain
+from trajsvc.results.measure_methods import Steps
 
 if TYPE_CHECKING:
     from xarray import Dataset
 
-    from trajsvc.run import Run
+    from trajsvc.results.run import Run
 
 LAYER_MEASURES = ("mds", "relative_mds", "path_length", "tortuosity", "settling_step")
 COMPARE_MEASURES = (*LAYER_MEASURES[:4], "mu", "alpha", "settling_step")

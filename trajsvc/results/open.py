@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from trajsvc.errors import UsageError
-from trajsvc.run import Run
-from trajsvc.run import open as open_stored
+from trajsvc.results.run import Run
+from trajsvc.results.run import open as open_stored
 
 
 def open(path: str | os.PathLike[str], name: str | None = None) -> Run:
@@ -20,6 +20,6 @@ def open(path: str | os.PathLike[str], name: str | None = None) -> Run:
         return open_stored(path, name)
     if name is None:
         raise UsageError("run-needed", f"{address} is a server", hint=f'Name a run: trajsvc.open("{address}", "NAME").')
-    from trajsvc.remote_run import open_remote
+    from trajsvc.results.remote_run import open_remote
 
     return open_remote(address, name)

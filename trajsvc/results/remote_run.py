@@ -14,7 +14,7 @@ from storage_schema.runs.contents import BlockTable, CheckpointTable
 from trajsvc.client import Client
 from trajsvc.errors import NotFound
 from trajsvc.measures.base import GroupGram
-from trajsvc.run import Run
+from trajsvc.results.run import Run
 
 if TYPE_CHECKING:
     from storage_schema.runs.reader import StoredRun

@@ -1,0 +1,1 @@
+"""A stored run, opened: labelled measures, tables, the same from a server."""
