@@ -268,7 +268,7 @@ def load_all(theta: Any, plan: Any) -> None:
 
 def files(trajectory: Any, plan: Any, place: Path, connections: int, _: bool) -> None:
     from trajsvc.importing import contents
-    from trajsvc.sources.coalesce import Stretch
+    from trajsvc.sources.ranges import Stretch
     from trajsvc.spool import Spool, SpoolRequest, fetch_into
 
     wanted = []

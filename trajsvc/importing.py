@@ -29,7 +29,7 @@ from trajsvc.copying import ThetaSink
 from trajsvc.errors import DamagedCheckpoint
 from trajsvc.remote import Place, places
 from trajsvc.sources.base import Cache, RemoteSource, TensorEntry
-from trajsvc.sources.coalesce import Stretch
+from trajsvc.sources.ranges import Stretch
 from trajsvc.spool import Kept, Spool, SpoolRequest, fetch_into
 from trajsvc.trajectory import Trajectory, checksum_mismatch, gathered
 

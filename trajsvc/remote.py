@@ -18,7 +18,7 @@ from storage_schema.format.arrays import ITEMSIZE
 from trajsvc.gram.plan import Plan, Slab
 from trajsvc.gram.slab_worker import Part
 from trajsvc.sources.base import TensorEntry
-from trajsvc.sources.coalesce import Gap, Span, Stretch, coalesce, wants
+from trajsvc.sources.ranges import Gap, Span, Stretch, coalesce, wants
 from trajsvc.trajectory import Row, Trajectory, gathered, strided_bytes
 
 ENOUGH: Final = 2**22

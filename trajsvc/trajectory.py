@@ -24,7 +24,7 @@ from trajsvc.errors import DamagedCheckpoint, NotFound, TrajsvcError
 from trajsvc.gram.plan import ColumnSpec, Slab
 from trajsvc.gram.slab_worker import Part
 from trajsvc.sources.base import CheckpointRef, CheckpointSource, CheckpointTensors, NoSource, Piece, TensorEntry
-from trajsvc.sources.names import harmonise
+from trajsvc.sources.tensor_names import harmonise
 
 if TYPE_CHECKING:
     from trajsvc.anatomy.architectures import Rules

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trajsvc.sources.coalesce import BRIDGE, Span, Stretch, coalesce, wants
+from trajsvc.sources.ranges import BRIDGE, Span, Stretch, coalesce, wants
 
 spans = st.lists(
     st.tuples(st.sampled_from("ab"), st.integers(0, 400), st.integers(0, 60)).map(

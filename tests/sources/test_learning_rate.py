@@ -14,8 +14,8 @@ from safetensors.numpy import save_file
 import trajsvc
 from storage_schema.models.results import LearningRate
 from trajsvc.results import answers
+from trajsvc.sources.learning_rate import MOST_POINTS, drops
 from trajsvc.sources.local import LocalSource
-from trajsvc.sources.schedule import MOST_POINTS, drops
 
 
 def run_at(folder: Path, names: list[str]) -> Path:

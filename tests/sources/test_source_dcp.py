@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from refusals import refused
 from torch.distributed.checkpoint.metadata import Metadata
 
-from trajsvc.sources.dcp import MAX_PIECES, _runs
+from trajsvc.sources.formats.torch_dcp import MAX_PIECES, _runs
 from trajsvc.sources.local import LocalSource
 from trajsvc.trajectory import read_elements
 

@@ -8,7 +8,7 @@ import pytest
 from refusals import refused
 
 from trajsvc.sources.base import TensorEntry
-from trajsvc.sources.names import harmonise, strip_wrappers
+from trajsvc.sources.tensor_names import harmonise, strip_wrappers
 
 
 @pytest.mark.parametrize(

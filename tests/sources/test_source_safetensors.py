@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from trajsvc.errors import TrajsvcError
 from trajsvc.sources.files import Files, Region
-from trajsvc.sources.safetensors import read_header
+from trajsvc.sources.formats.safetensors import read_header
 
 Open = Callable[[str | Path], Region]
 

@@ -12,7 +12,7 @@ from trajsvc.gram.plan import Plan
 from trajsvc.importing import contents
 from trajsvc.remote import Cost, reading_cost
 from trajsvc.sources.base import RemoteSource, Want
-from trajsvc.sources.coalesce import Stretch
+from trajsvc.sources.ranges import Stretch
 from trajsvc.trajectory import Trajectory
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from typing import Any, Final, Literal
 
 from storage_schema.models.results import Finding
 from trajsvc.errors import NotFound, Refused, TrajsvcError
-from trajsvc.sources.layout import TORCH_SUFFIXES, Folder, Weights, is_weights, unsupported, weights_of
+from trajsvc.sources.formats.layout import TORCH_SUFFIXES, Folder, Weights, is_weights, unsupported, weights_of
+from trajsvc.sources.formats.shards import SHARD
 from trajsvc.sources.order import in_order
-from trajsvc.sources.shards import SHARD
 from trajsvc.sources.steps import StepName, parse_step
 
 ReadStep = Callable[[str], int | None]

@@ -16,13 +16,13 @@ from typing import Final
 from storage_schema.models.results import Finding, LearningRate
 from trajsvc.errors import NotFound, TrajsvcError
 from trajsvc.sources.base import CheckpointRef, CheckpointTensors, FileRef, Steps, Want, never
-from trajsvc.sources.dcp import METADATA
 from trajsvc.sources.files import Files, failed
+from trajsvc.sources.formats.headers import read_checkpoint
+from trajsvc.sources.formats.torch_dcp import METADATA
+from trajsvc.sources.formats.torch_state import TorchHeader, read_torch
+from trajsvc.sources.learning_rate import learning_rate
 from trajsvc.sources.listing import Found, Listing, list_file, list_folder, list_glob
-from trajsvc.sources.reading import read_checkpoint
-from trajsvc.sources.schedule import learning_rate
 from trajsvc.sources.steps import select_steps
-from trajsvc.sources.torch_state import TorchHeader, read_torch
 
 _MARKERS: Final = ("trainer_state.json", METADATA)
 """Files that are written after the weights: the Trainer's state, and the table of torch.distributed.checkpoint."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from trajsvc.sources.layout import Folder
+from trajsvc.sources.formats.layout import Folder
 
 Names = Mapping[str, tuple[frozenset[str], frozenset[str]]]
 """Folder within the revision (``""`` for its root) → names of its files and of its folders."""

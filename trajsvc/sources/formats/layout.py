@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from trajsvc.errors import Refused, TrajsvcError, UnsupportedFormat
-from trajsvc.sources.dcp import METADATA
-from trajsvc.sources.shards import SHARD
+from trajsvc.sources.formats.shards import SHARD
+from trajsvc.sources.formats.torch_dcp import METADATA
 from trajsvc.sources.steps import WEIGHT_SUFFIXES
 
 SAFETENSORS: Final = ".safetensors"

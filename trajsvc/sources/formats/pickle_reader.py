@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from trajsvc.errors import DamagedCheckpoint, TrajsvcError
-from trajsvc.sources.limits import MAX_HEADER, too_much
-from trajsvc.sources.unsafe_globals import refuse_unsafe
+from trajsvc.sources.formats.limits import MAX_HEADER, too_much
+from trajsvc.sources.formats.pickle_denylist import refuse_unsafe
 
 MAX_OPCODES: Final = 2_000_000
 """A tensor takes about thirty."""

@@ -11,7 +11,7 @@ from storage_schema.models.results import Finding
 from trajsvc.errors import DamagedCheckpoint, UnsafeFile
 from trajsvc.sources.base import TensorEntry
 from trajsvc.sources.files import Region
-from trajsvc.sources.jsonfile import read_object
+from trajsvc.sources.formats.json_file import read_object
 
 SHARD: Final = re.compile(r"(.*)-(\d{2,})-of-(\d{2,})(\.safetensors|\.bin)")
 _INCOMPLETE: Final = "Fetch or copy the missing file, or leave the checkpoint out with --steps."

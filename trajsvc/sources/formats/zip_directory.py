@@ -13,7 +13,7 @@ from typing import Final
 
 from trajsvc.errors import DamagedCheckpoint, UnsafeFile
 from trajsvc.sources.files import Region
-from trajsvc.sources.limits import MAX_HEADER, MAX_TENSORS, too_much
+from trajsvc.sources.formats.limits import MAX_HEADER, MAX_TENSORS, too_much
 
 _END: Final = struct.Struct("<4s4H2LH")
 _END64: Final = struct.Struct("<4sQ2H2L4Q")
