@@ -19,7 +19,7 @@ from storage_schema.runs.store import RunStore
 from trajsvc.errors import DamagedCheckpoint, LimitExceeded, NotFound, Refused, TrajsvcError, TryAgain, UsageError
 from trajsvc.results.run import Run
 from trajsvc.sources.base import CheckpointRef
-from trajsvc.sources.local import LocalSource
+from trajsvc.sources.local.source import LocalSource
 from trajsvc.sources.resolve import open_source
 from trajsvc.trajectory import open_trajectory
 

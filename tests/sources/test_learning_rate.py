@@ -15,7 +15,7 @@ import trajsvc
 from storage_schema.models.results import LearningRate
 from trajsvc.results import answers
 from trajsvc.sources.learning_rate import MOST_POINTS, drops
-from trajsvc.sources.local import LocalSource
+from trajsvc.sources.local.source import LocalSource
 
 
 def run_at(folder: Path, names: list[str]) -> Path:

@@ -23,7 +23,7 @@ from refusals import refused
 from torch.distributed.checkpoint.metadata import Metadata
 
 from trajsvc.sources.formats.torch_dcp import MAX_PIECES, _runs
-from trajsvc.sources.local import LocalSource
+from trajsvc.sources.local.source import LocalSource
 from trajsvc.trajectory import read_elements
 
 

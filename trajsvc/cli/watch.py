@@ -82,7 +82,7 @@ def look(
     from trajsvc.errors import Cancelled
     from trajsvc.gram.thread_pool import ThreadPool
     from trajsvc.opening import open_named
-    from trajsvc.sources.settled import SettledSource
+    from trajsvc.sources.local.settled import SettledSource
 
     try:
         opened = open_named(source, store, stop=stop.is_set)

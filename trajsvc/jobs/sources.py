@@ -14,7 +14,7 @@ from trajsvc.jobs.data_roots import Roots
 from trajsvc.jobs.spec import JobSpec
 from trajsvc.opening import open_named
 from trajsvc.sources.base import CheckpointSource, never
-from trajsvc.sources.local import LocalSource
+from trajsvc.sources.local.source import LocalSource
 from trajsvc.sources.resolve import is_remote
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from trajsvc.errors import NotFound, UnsupportedFormat, UsageError
 from trajsvc.sources.base import CheckpointSource
-from trajsvc.sources.local import LocalSource
+from trajsvc.sources.local.source import LocalSource
 
 if TYPE_CHECKING:
     from trajsvc.sources.hub.source import HubOptions

@@ -1,0 +1,1 @@
+"""Checkpoints in folders of this machine."""
