@@ -135,7 +135,7 @@ def contend(name: str, connections: int, place: Path) -> dict[str, Any]:
     """One contender's seconds, bytes and requests (of file contents). Imports, listings and headers are outside the clock."""
     from trajsvc.analysis.pipeline import Options, plan_of
     from trajsvc.opening import open_named
-    from trajsvc.trajectory import open_trajectory
+    from trajsvc.trajectory.matrix import open_trajectory
 
     source = open_named(RUN, place, connections=connections)
     trajectory = open_trajectory(source)
@@ -166,7 +166,7 @@ def _served() -> tuple[int, int]:
 
 
 def _requests(trajectory: Any, plan: Any) -> list[tuple[str, int, int]]:
-    from trajsvc.remote import Gaps, lay_out
+    from trajsvc.trajectory.remote import Gaps, lay_out
 
     gap = Gaps(trajectory)
     return [r[:3] for slab in plan.slabs for r in lay_out(trajectory.rows, [slab], gap).requests()]
@@ -177,7 +177,7 @@ def curl(trajectory: Any, plan: Any, place: Path, connections: int, _: bool) -> 
 
 
 def curl_disk(trajectory: Any, plan: Any, place: Path, connections: int, _: bool) -> float:
-    from trajsvc.remote import Gaps, cut_windows, lay_out
+    from trajsvc.trajectory.remote import Gaps, cut_windows, lay_out
 
     gap = Gaps(trajectory)
     requests = [r[:3] for w in cut_windows(plan, WINDOWS) for r in lay_out(trajectory.rows, w.slabs, gap).requests()]
@@ -222,14 +222,14 @@ def signed(source: Any, file: str) -> str:
 
 
 def slabs(trajectory: Any, plan: Any, place: Path, connections: int, _: bool) -> None:
-    from trajsvc.remote import RemoteTheta
+    from trajsvc.trajectory.remote import RemoteTheta
 
     load_all(RemoteTheta(trajectory), plan)
 
 
 def windows(trajectory: Any, plan: Any, place: Path, connections: int, _: bool) -> None:
-    from trajsvc.readahead import ReadAhead
     from trajsvc.sources.base import Cache
+    from trajsvc.trajectory.prefetch import ReadAhead
 
     ahead = ReadAhead(trajectory, trajectory.source, plan, Cache(place / "windows" / "x", WINDOWS), apart=False)
     ahead.prepare(plan.slabs)
@@ -267,9 +267,9 @@ def load_all(theta: Any, plan: Any) -> None:
 
 
 def files(trajectory: Any, plan: Any, place: Path, connections: int, _: bool) -> None:
-    from trajsvc.importing import contents
     from trajsvc.sources.ranges import Stretch
-    from trajsvc.spool import Spool, SpoolRequest, fetch_into
+    from trajsvc.trajectory.download import contents
+    from trajsvc.trajectory.spool import Spool, SpoolRequest, fetch_into
 
     wanted = []
     for i, content in enumerate(contents(trajectory, trajectory.source)):

@@ -21,7 +21,7 @@ from trajsvc.gram.thread_pool import ThreadPool
 from trajsvc.jobs.options import PLAN_THREADS, options_of
 from trajsvc.jobs.queue import JobQueue
 from trajsvc.jobs.records import Lease
-from trajsvc.remote import reading_cost
+from trajsvc.trajectory.remote import reading_cost
 from workers.limits import RunnerSettings
 from workers.pulse import Pulse
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from trajsvc.gram.plan import Plan
     from trajsvc.gram.sums import GramState
     from trajsvc.sources.base import RemoteSource
-    from trajsvc.trajectory import Trajectory
+    from trajsvc.trajectory.matrix import Trajectory
 
 ESTIMATE_SECONDS: Final = 2.0
 """at least, between two estimates"""

@@ -35,7 +35,7 @@ from trajsvc.analysis.pipeline import Options, plan_of
 from trajsvc.errors import Cancelled, DamagedCheckpoint, TrajsvcError, TryAgain, UnsafeFile
 from trajsvc.gram.thread_pool import ThreadPool
 from trajsvc.sources.resolve import open_source
-from trajsvc.trajectory import open_trajectory
+from trajsvc.trajectory.matrix import open_trajectory
 from workers import dask_pool
 from workers.cluster import Cluster
 from workers.dask_pool import DaskPool

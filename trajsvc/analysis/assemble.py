@@ -19,7 +19,7 @@ from trajsvc.gram.basis import appended
 from trajsvc.gram.estimate import estimated, left_out_grams
 from trajsvc.gram.rounding import expected_rounding
 from trajsvc.gram.sums import GramState
-from trajsvc.trajectory import Row, Trajectory
+from trajsvc.trajectory.matrix import Row, Trajectory
 
 
 def run_contents(

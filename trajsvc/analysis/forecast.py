@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from trajsvc.analysis.assemble import block_table
 from trajsvc.gram.plan import Plan
-from trajsvc.importing import contents
-from trajsvc.remote import Cost, reading_cost
 from trajsvc.sources.base import RemoteSource, Want
 from trajsvc.sources.ranges import Stretch
-from trajsvc.trajectory import Trajectory
+from trajsvc.trajectory.download import contents
+from trajsvc.trajectory.matrix import Trajectory
+from trajsvc.trajectory.remote import Cost, reading_cost
 
 if TYPE_CHECKING:
     from trajsvc.analysis.pipeline import Options

@@ -16,7 +16,7 @@ from trajsvc.analysis.pipeline import Options, assemble, facts_of
 
 if TYPE_CHECKING:
     from trajsvc.gram.sums import GramState
-    from trajsvc.trajectory import Trajectory
+    from trajsvc.trajectory.matrix import Trajectory
 
 
 def is_estimate(run: StoredRun) -> bool:

@@ -16,16 +16,16 @@ from storage_schema.runs.contents import RunContents
 from storage_schema.runs.store import RunStore, RunWriter, StoredRun, run_name
 from trajsvc.analysis.pipeline import assemble
 from trajsvc.analysis.resume import Continuation, continue_from
-from trajsvc.copying import ThetaSink
 from trajsvc.errors import TrajsvcError, TryAgain, UsageError
 from trajsvc.gram.engine import ProgressCallback, SlabPool, compute
 from trajsvc.gram.kernels.torch import GPU_CHUNK, KernelFactory
 from trajsvc.gram.plan import Plan, make_plan
 from trajsvc.gram.sums import GramState
-from trajsvc.reading import read_from
 from trajsvc.sources.base import CheckpointSource
 from trajsvc.store_errors import store_errors
-from trajsvc.trajectory import Trajectory, open_trajectory
+from trajsvc.trajectory.copy import ThetaSink
+from trajsvc.trajectory.matrix import Trajectory, open_trajectory
+from trajsvc.trajectory.open_theta import read_from
 from trajsvc.version import __version__
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from storage_schema.runs.store import StoredRun
 from trajsvc.analysis.assemble import files_json
 from trajsvc.errors import Refused, UsageError
-from trajsvc.trajectory import Trajectory
+from trajsvc.trajectory.matrix import Trajectory
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def plan(
     from trajsvc.analysis.pipeline import plan_of
     from trajsvc.errors import Cancelled
     from trajsvc.opening import open_named
-    from trajsvc.trajectory import open_trajectory
+    from trajsvc.trajectory.matrix import open_trajectory
 
     kind = choose(form, None, ())
     options = make_options(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from trajsvc.gram.engine import Progress, ProgressCallback
     from trajsvc.gram.plan import Plan
-    from trajsvc.trajectory import Trajectory
+    from trajsvc.trajectory.matrix import Trajectory
 
 ESTIMATE_SECONDS = 1.0
 

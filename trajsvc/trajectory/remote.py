@@ -19,7 +19,7 @@ from trajsvc.gram.plan import Plan, Slab
 from trajsvc.gram.slab_worker import Part
 from trajsvc.sources.base import TensorEntry
 from trajsvc.sources.ranges import Gap, Span, Stretch, coalesce, wants
-from trajsvc.trajectory import Row, Trajectory, gathered, strided_bytes
+from trajsvc.trajectory.matrix import Row, Trajectory, gathered, strided_bytes
 
 ENOUGH: Final = 2**22
 """Bytes of a request from which on larger ones gain nothing worth a detour over the disk."""

@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 from storage_schema.files.durable import feed
 from storage_schema.format.arrays import ITEMSIZE
 from storage_schema.runs.store import RunWriter
-from trajsvc.copying import ThetaSink
 from trajsvc.errors import DamagedCheckpoint
-from trajsvc.remote import Place, places
 from trajsvc.sources.base import Cache, RemoteSource, TensorEntry
 from trajsvc.sources.ranges import Stretch
-from trajsvc.spool import Kept, Spool, SpoolRequest, fetch_into
-from trajsvc.trajectory import Trajectory, checksum_mismatch, gathered
+from trajsvc.trajectory.copy import ThetaSink
+from trajsvc.trajectory.matrix import Trajectory, checksum_mismatch, gathered
+from trajsvc.trajectory.remote import Place, places
+from trajsvc.trajectory.spool import Kept, Spool, SpoolRequest, fetch_into
 
 STEP: Final = 2**22
 """Elements of a tensor that are copied at once."""

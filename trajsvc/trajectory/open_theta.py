@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import cast
 
 from storage_schema.runs.store import RunWriter
-from trajsvc.copying import CopiedTheta, ThetaSink
 from trajsvc.errors import Cancelled
 from trajsvc.gram.plan import Plan
 from trajsvc.gram.slab_worker import RowSink, Theta
-from trajsvc.importing import Importer, Told, import_files
-from trajsvc.readahead import ReadAhead
-from trajsvc.remote import RemoteTheta
 from trajsvc.sources.base import Cache, RemoteSource
-from trajsvc.trajectory import Trajectory
+from trajsvc.trajectory.copy import CopiedTheta, ThetaSink
+from trajsvc.trajectory.download import Importer, Told, import_files
+from trajsvc.trajectory.matrix import Trajectory
+from trajsvc.trajectory.prefetch import ReadAhead
+from trajsvc.trajectory.remote import RemoteTheta
 
 DEFAULT_ROOM = 2**31
 

@@ -17,7 +17,7 @@ from trajsvc.anatomy.blocks import Extent
 from trajsvc.gram.extents import rectangles
 from trajsvc.gram.plan import Slab
 from trajsvc.gram.slab_worker import Part
-from trajsvc.trajectory import Trajectory
+from trajsvc.trajectory.matrix import Trajectory
 
 
 class ThetaSink:

@@ -18,10 +18,10 @@ import numpy as np
 from storage_schema.files.durable import read_all
 from trajsvc.gram.plan import Plan, Slab
 from trajsvc.gram.slab_worker import Part
-from trajsvc.remote import Layout, RemoteTheta, Window, cut_windows, lay_out, places, windows_on_disk
 from trajsvc.sources.base import Cache, RemoteSource
-from trajsvc.spool import Spool, SpoolRequest, fetch_into
-from trajsvc.trajectory import Trajectory, gathered, strided_bytes
+from trajsvc.trajectory.matrix import Trajectory, gathered, strided_bytes
+from trajsvc.trajectory.remote import Layout, RemoteTheta, Window, cut_windows, lay_out, places, windows_on_disk
+from trajsvc.trajectory.spool import Spool, SpoolRequest, fetch_into
 
 SPARE: Final = "spare"
 """file of a used window, which becomes the next one"""

@@ -1,0 +1,1 @@
+"""The matrix Theta, one row a checkpoint, and what reads its columns."""
