@@ -19,9 +19,9 @@ from trajsvc.jobs.records import Lease, LeaseLost
 from trajsvc.jobs.sources import open_job_source
 from workers.cluster import Cluster
 from workers.dask_pool import DaskPool
+from workers.heartbeat import Pulse
+from workers.job_observer import JobObserver
 from workers.limits import RunnerSettings
-from workers.observer import JobObserver
-from workers.pulse import Pulse
 
 IDLE: Final = 0.5
 STORE_BUSY_PAUSE: Final = 5.0

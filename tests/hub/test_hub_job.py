@@ -20,10 +20,9 @@ from trajsvc.jobs.sources import pins_of
 from trajsvc.jobs.spec import JobSpec
 from trajsvc.jobs.states import Kind, State
 from trajsvc.results.run import Run
-from workers import observer
 from workers.cluster import Cluster
+from workers.job_observer import JobObserver
 from workers.limits import RunnerSettings
-from workers.observer import JobObserver
 from workers.runner import Runner
 
 Hubs = Callable[..., HubServer]

@@ -18,9 +18,8 @@ from trajsvc.errors import NotFound
 from trajsvc.gram.engine import Progress
 from trajsvc.jobs.states import Kind, State
 from trajsvc.results.run import Run
-from workers import observer
 from workers.cluster import Cluster
-from workers.observer import JobObserver
+from workers.job_observer import JobObserver
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from takeover import Place, take_over
 
 from trajsvc.jobs import queue as queue_module
 from workers.cluster import Cluster
-from workers.observer import JobObserver
+from workers.job_observer import JobObserver
 
 
 @pytest.fixture

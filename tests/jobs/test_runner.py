@@ -26,7 +26,7 @@ from trajsvc.jobs.states import Kind, State
 from trajsvc.sources.resolve import open_source
 from workers import runner as runner_module
 from workers.cluster import Cluster
-from workers.observer import JobObserver
+from workers.job_observer import JobObserver
 from workers.runner import Runner
 
 

@@ -22,8 +22,8 @@ from trajsvc.jobs.options import PLAN_THREADS, options_of
 from trajsvc.jobs.queue import JobQueue
 from trajsvc.jobs.records import Lease
 from trajsvc.trajectory.remote import reading_cost
+from workers.heartbeat import Pulse
 from workers.limits import RunnerSettings
-from workers.pulse import Pulse
 
 if TYPE_CHECKING:
     from trajsvc.gram.plan import Plan
