@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from family_runs import STEPS, cosines, damage, family_text, flat, trajectory, trajsvc, write_run
 
-from trajsvc.analysis.pipeline import pipeline
+from trajsvc.analysis import pipeline
 from trajsvc.cli.batch import EmbeddedRunner, MemberOutcome, MemberRunner, exit_code, run_members
 from trajsvc.errors import TryAgain
 from trajsvc.families.file import Family, Member, family_names, load_family, open_family
@@ -211,7 +211,7 @@ def test_an_interrupted_batch_says_how_to_go_on_and_resumes(
 ) -> None:
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patched:
-        patched.setattr(analysis, "run_analysis", interrupt_at(turn, pipeline.run_analysis))
+        patched.setattr(pipeline, "run_analysis", interrupt_at(turn, pipeline.run_analysis))
         done = batch(place)
     assert done.exit_code == 130, done.output
     assert "the same command resumes" in done.stderr
@@ -271,10 +271,10 @@ def test_an_error_that_may_pass_is_told_from_one_that_lasts(place: Path, monkeyp
     def broken(*arguments: Any) -> Any:
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(analysis, "run_analysis", busy)
+    monkeypatch.setattr(pipeline, "run_analysis", busy)
     found = runner.run(family.runs[0])
     assert (found.state, found.kind, found.hint, found.again) == ("failed", "store-busy", "Wait.", True)
-    monkeypatch.setattr(analysis, "run_analysis", broken)
+    monkeypatch.setattr(pipeline, "run_analysis", broken)
     found = runner.run(family.runs[0])
     assert (found.state, found.kind, found.error, found.again) == (
         "failed",

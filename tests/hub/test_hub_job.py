@@ -20,6 +20,7 @@ from trajsvc.jobs.sources import pins_of
 from trajsvc.jobs.spec import JobSpec
 from trajsvc.jobs.states import Kind, State
 from trajsvc.results.run import Run
+from workers import job_observer
 from workers.cluster import Cluster
 from workers.job_observer import JobObserver
 from workers.limits import RunnerSettings
@@ -33,10 +34,10 @@ def test_a_large_repository_is_sampled_before_it_is_copied_where_that_is_little(
     hubs: Hubs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cheap: bool
 ) -> None:
     hubs(example())
-    monkeypatch.setattr(observer, "LARGE", 1)
+    monkeypatch.setattr(job_observer, "LARGE", 1)
     if cheap:
-        monkeypatch.setattr(observer, "REQUEST", 0)
-        monkeypatch.setattr(observer, "DEAR", 1)
+        monkeypatch.setattr(job_observer, "REQUEST", 0)
+        monkeypatch.setattr(job_observer, "DEAR", 1)
     early: list[Run] = []
     real = JobObserver.copied
 

@@ -13,11 +13,12 @@ from takeover import Place
 
 from api.open_runs import RunBook
 from storage_schema.runs.store import RunStore
-from trajsvc.analysis.pipeline import live_estimate
+from trajsvc.analysis import live_estimate
 from trajsvc.errors import NotFound
 from trajsvc.gram.engine import Progress
 from trajsvc.jobs.states import Kind, State
 from trajsvc.results.run import Run
+from workers import job_observer
 from workers.cluster import Cluster
 from workers.job_observer import JobObserver
 
@@ -39,9 +40,9 @@ def place(tmp_path: Path) -> Any:
 @pytest.fixture(autouse=True)
 def at_every_slab(monkeypatch: pytest.MonkeyPatch) -> None:
     """Estimates are shown after every slab, however little is left."""
-    monkeypatch.setattr(observer, "ESTIMATE_SECONDS", 0.0)
-    monkeypatch.setattr(observer, "LEAST_LEFT", -1.0)
-    monkeypatch.setattr(observer, "BETWEEN", 0.0)
+    monkeypatch.setattr(job_observer, "ESTIMATE_SECONDS", 0.0)
+    monkeypatch.setattr(job_observer, "LEAST_LEFT", -1.0)
+    monkeypatch.setattr(job_observer, "BETWEEN", 0.0)
 
 
 def watching(monkeypatch: pytest.MonkeyPatch, look: Any) -> None:
@@ -141,7 +142,7 @@ def test_an_estimate_that_cannot_be_written_is_no_fault_of_the_job(place: Place,
 def test_a_large_run_that_is_copied_first_is_sampled_before(
     place: Place, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(observer, "LARGE", 1)
+    monkeypatch.setattr(job_observer, "LARGE", 1)
     book = RunBook(place.store)
     early: list[Run] = []
     real = JobObserver.copied

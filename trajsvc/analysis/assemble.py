@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from storage_schema.format.arrays import FLOAT_TYPES
 from storage_schema.runs.contents import BlockTable, CheckpointTable, RunContents
-from trajsvc.analysis.pipeline import integrity
+from trajsvc.analysis import integrity
 from trajsvc.gram.basis import appended
 from trajsvc.gram.estimate import estimated, left_out_grams
 from trajsvc.gram.rounding import expected_rounding

@@ -14,7 +14,7 @@ from storage_schema.models.results import Finding
 from storage_schema.problems import RunMissing
 from storage_schema.runs.contents import RunContents
 from storage_schema.runs.store import RunStore, RunWriter, StoredRun, run_name
-from trajsvc.analysis.pipeline import assemble
+from trajsvc.analysis import assemble
 from trajsvc.analysis.resume import Continuation, continue_from
 from trajsvc.errors import TrajsvcError, TryAgain, UsageError
 from trajsvc.gram.engine import ProgressCallback, SlabPool, compute

@@ -185,7 +185,7 @@ def run_analysis(
     quiet: bool,
 ) -> Outcome:
     """Analyse the source that ``opener`` gives, with progress on stderr; ^C stops at the next chunk and leaves what resumes."""
-    from trajsvc.analysis.pipeline import pipeline
+    from trajsvc.analysis import pipeline
     from trajsvc.cli.progress import LiveObserver
     from trajsvc.errors import Cancelled
     from trajsvc.gram.thread_pool import ThreadPool

@@ -122,7 +122,7 @@ class EmbeddedRunner:
             return failed(member.name, error, time.monotonic() - began)
 
     def _analyse(self, member: Member) -> Outcome:
-        from trajsvc.analysis.pipeline import pipeline
+        from trajsvc.analysis import pipeline
         from trajsvc.cli.progress import LiveObserver
         from trajsvc.gram.thread_pool import ThreadPool
         from trajsvc.opening import open_named
