@@ -13,8 +13,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from storage_schema.problems import StoreProblem
 from storage_schema.runs.store import RunStore
+from trajsvc.analysis import live_estimate
 from trajsvc.analysis.forecast import network_mds
-from trajsvc.analysis.pipeline import DEFAULT_SAMPLE, Silent, keeps_copy, live_estimate, run_analysis
+from trajsvc.analysis.pipeline import DEFAULT_SAMPLE, Silent, keeps_copy, run_analysis
 from trajsvc.errors import LimitExceeded, TrajsvcError
 from trajsvc.gram.engine import Progress, ProgressCallback
 from trajsvc.gram.thread_pool import ThreadPool

@@ -10,7 +10,8 @@ from typing import Any, Final
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from trajsvc.analysis.pipeline import Outcome, live_estimate, run_analysis
+from trajsvc.analysis import live_estimate
+from trajsvc.analysis.pipeline import Outcome, run_analysis
 from trajsvc.errors import Cancelled, TrajsvcError, TryAgain
 from trajsvc.jobs.failures import cause_of
 from trajsvc.jobs.options import PLAN_THREADS
