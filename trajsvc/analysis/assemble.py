@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -13,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage_schema.format.arrays import FLOAT_TYPES
-from storage_schema.runs.contents import BlockTable, CheckpointTable, RunContents
+from storage_schema.runs.contents import RunContents
 from trajsvc.analysis import integrity
 from trajsvc.gram.basis import appended
 from trajsvc.gram.estimate import estimated, left_out_grams
 from trajsvc.gram.rounding import expected_rounding
 from trajsvc.gram.sums import GramState
-from trajsvc.trajectory.matrix import Row, Trajectory
+from trajsvc.trajectory.matrix import Trajectory
+from trajsvc.trajectory.tables import block_table, checkpoint_table
 
 
 def run_contents(
@@ -85,35 +83,6 @@ def _learning_rate(trajectory: Trajectory) -> dict[str, Any] | None:
     return None if found is None else found.model_dump()
 
 
-def checkpoint_table(rows: Sequence[Row], fingerprints: Sequence[str]) -> CheckpointTable:
-    return CheckpointTable(
-        step=np.array([r.step for r in rows], dtype=np.int64),
-        label=tuple(r.label for r in rows),
-        fingerprint=tuple(fingerprints),
-        dtype=tuple(r.dtype for r in rows),
-        files=tuple(files_json(r) for r in rows),
-    )
-
-
-def files_json(row: Row) -> str:
-    """What a row was read from, as stable text: equal text, equal files."""
-    return json.dumps([asdict(f) for f in row.checkpoint.files], sort_keys=True)
-
-
-def block_table(trajectory: Trajectory) -> BlockTable:
-    blocks = trajectory.anatomy.blocks
-    sizes = np.array([b.size for b in blocks], dtype=np.int64)
-    return BlockTable(
-        name=tuple(b.name for b in blocks),
-        tensor=tuple(b.tensor for b in blocks),
-        part=tuple(b.part for b in blocks),
-        layer=tuple(b.layer for b in blocks),
-        component=tuple(b.component for b in blocks),
-        size=sizes,
-        offset=np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64),
-    )
-
-
 def block_rounding(trajectory: Trajectory, state: GramState) -> NDArray[np.float64]:
     """(block, T): expected squared norm of the rounding of the stored values, scaled up from the sampled ones.
 
@@ -138,12 +107,3 @@ def carried_types(trajectory: Trajectory, state: GramState) -> list[str]:
         stored = {e.dtype for e in row.entries}
         kinds.append(max((state.statistics.carried_type(s, t) for s in stored), key=FLOAT_TYPES.index, default=""))
     return kinds
-
-
-def rows_digest(rows: Sequence[Row]) -> str:
-    """Identity of the bytes that a job reads: files with size and time, and where every tensor lies in them."""
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(files_json(row).encode())
-        digest.update(repr([(e.file, e.offset, e.dtype, e.strides) for e in row.entries]).encode())
-    return digest.hexdigest()

@@ -7,13 +7,13 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from trajsvc.analysis.assemble import block_table
 from trajsvc.gram.plan import Plan
 from trajsvc.sources.base import RemoteSource, Want
 from trajsvc.sources.ranges import Stretch
 from trajsvc.trajectory.download import contents
 from trajsvc.trajectory.matrix import Trajectory
 from trajsvc.trajectory.remote import Cost, reading_cost
+from trajsvc.trajectory.tables import block_table
 
 if TYPE_CHECKING:
     from trajsvc.analysis.pipeline import Options

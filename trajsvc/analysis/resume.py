@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from storage_schema.runs.store import StoredRun
-from trajsvc.analysis.assemble import files_json
 from trajsvc.errors import Refused, UsageError
 from trajsvc.trajectory.matrix import Trajectory
+from trajsvc.trajectory.tables import files_json
 
 
 @dataclass(frozen=True)

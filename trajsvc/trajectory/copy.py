@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from storage_schema.format.arrays import ITEMSIZE
 from storage_schema.format.dtypes import common_type, narrow_back
 from storage_schema.runs.store import RunWriter
-from trajsvc.analysis.assemble import block_table
 from trajsvc.anatomy.blocks import Extent
 from trajsvc.gram.extents import rectangles
 from trajsvc.gram.plan import Slab
 from trajsvc.gram.slab_worker import Part
 from trajsvc.trajectory.matrix import Trajectory
+from trajsvc.trajectory.tables import block_table
 
 
 class ThetaSink:
