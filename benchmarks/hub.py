@@ -166,7 +166,8 @@ def _served() -> tuple[int, int]:
 
 
 def _requests(trajectory: Any, plan: Any) -> list[tuple[str, int, int]]:
-    from trajsvc.trajectory.remote import Gaps, lay_out
+    from trajsvc.trajectory.remote import Gaps
+    from trajsvc.trajectory.windows import lay_out
 
     gap = Gaps(trajectory)
     return [r[:3] for slab in plan.slabs for r in lay_out(trajectory.rows, [slab], gap).requests()]
@@ -177,7 +178,8 @@ def curl(trajectory: Any, plan: Any, place: Path, connections: int, _: bool) -> 
 
 
 def curl_disk(trajectory: Any, plan: Any, place: Path, connections: int, _: bool) -> float:
-    from trajsvc.trajectory.remote import Gaps, cut_windows, lay_out
+    from trajsvc.trajectory.remote import Gaps
+    from trajsvc.trajectory.windows import cut_windows, lay_out
 
     gap = Gaps(trajectory)
     requests = [r[:3] for w in cut_windows(plan, WINDOWS) for r in lay_out(trajectory.rows, w.slabs, gap).requests()]

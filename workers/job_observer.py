@@ -22,7 +22,7 @@ from trajsvc.gram.thread_pool import ThreadPool
 from trajsvc.jobs.options import PLAN_THREADS, options_of
 from trajsvc.jobs.queue import JobQueue
 from trajsvc.jobs.records import Lease
-from trajsvc.trajectory.remote import reading_cost
+from trajsvc.trajectory.windows import reading_cost
 from workers.heartbeat import Pulse
 from workers.limits import RunnerSettings
 

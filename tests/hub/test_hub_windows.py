@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from trajsvc.anatomy.blocks import Extent
 from trajsvc.gram.plan import ColumnSpec, Plan, make_plan
 from trajsvc.sources.ranges import Span, coalesce
-from trajsvc.trajectory.remote import ON_DISK, Window, cut_windows, windows_on_disk
+from trajsvc.trajectory.windows import ON_DISK, Window, cut_windows, windows_on_disk
 
 MIB = 2**20
 

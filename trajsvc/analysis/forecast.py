@@ -12,8 +12,8 @@ from trajsvc.sources.base import RemoteSource, Want
 from trajsvc.sources.ranges import Stretch
 from trajsvc.trajectory.download import contents
 from trajsvc.trajectory.matrix import Trajectory
-from trajsvc.trajectory.remote import Cost, reading_cost
 from trajsvc.trajectory.tables import block_table
+from trajsvc.trajectory.windows import Cost, reading_cost
 
 if TYPE_CHECKING:
     from trajsvc.analysis.pipeline import Options

@@ -20,8 +20,9 @@ from trajsvc.gram.plan import Plan, Slab
 from trajsvc.gram.slab_worker import Part
 from trajsvc.sources.base import Cache, RemoteSource
 from trajsvc.trajectory.matrix import Trajectory, gathered, strided_bytes
-from trajsvc.trajectory.remote import Layout, RemoteTheta, Window, cut_windows, lay_out, places, windows_on_disk
+from trajsvc.trajectory.remote import RemoteTheta, places
 from trajsvc.trajectory.spool import Spool, SpoolRequest, fetch_into
+from trajsvc.trajectory.windows import Layout, Window, cut_windows, lay_out, windows_on_disk
 
 SPARE: Final = "spare"
 """file of a used window, which becomes the next one"""
