@@ -15,7 +15,7 @@ from trajsvc.jobs.spec import JobSpec
 from trajsvc.jobs.states import Kind, State
 from trajsvc.results.run import Run
 from trajsvc.sources.resolve import is_remote
-from trajsvc.sources.steps import check_spec
+from trajsvc.steps import check_spec
 
 PLANNING: Final = 60.0
 """seconds that a plan may take: it reads every checkpoint's headers"""

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trajsvc.errors import NotFound, UsageError
-from trajsvc.sources.steps import STEP_LIMIT, parse_step, select_steps
+from trajsvc.sources.steps import parse_step
+from trajsvc.steps import STEP_LIMIT, select_steps
 
 NAMES: list[tuple[str, int, str, dict[str, int]]] = [
     ("step500", 500, "step", {}),

@@ -36,7 +36,7 @@ from trajsvc.measures.registry import measure_named
 from trajsvc.results import answers
 from trajsvc.results.labels import label
 from trajsvc.results.measure_methods import MeasureMethods, Steps
-from trajsvc.sources.steps import select_steps
+from trajsvc.steps import select_steps
 from trajsvc.store_errors import store_errors
 
 if TYPE_CHECKING:

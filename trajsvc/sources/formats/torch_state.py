@@ -12,7 +12,7 @@ from trajsvc.sources.formats.limits import MAX_TENSORS, too_much
 from trajsvc.sources.formats.pickle_reader import Built, Global
 from trajsvc.sources.formats.torch_zip import SAVE_WEIGHTS, Refusal, TorchArchive, is_tensor, mapping
 from trajsvc.sources.local.files import Region
-from trajsvc.sources.steps import STEP_LIMIT
+from trajsvc.steps import STEP_LIMIT
 
 STATE_KEYS: Final = ("state_dict", "model", "module", "model_state_dict", "net", "weights")
 """Where training scripts keep the model's state dict, in the order in which they are tried; without one of them the top level

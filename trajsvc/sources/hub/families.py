@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from trajsvc.sources.steps import STEP_LIMIT
+from trajsvc.steps import STEP_LIMIT
 
 Where = Literal["branches", "repositories", "commits"]
 

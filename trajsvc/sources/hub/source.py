@@ -28,7 +28,8 @@ from trajsvc.sources.hub.tree_folder import TreeFolder, tree_folder
 from trajsvc.sources.learning_rate import learning_rate, places
 from trajsvc.sources.local.files import Region
 from trajsvc.sources.local.listing import Found, Listing, found_in, list_in, nothing
-from trajsvc.sources.steps import StepName, select_steps
+from trajsvc.sources.steps import StepName
+from trajsvc.steps import select_steps
 
 HEADER_THREADS: Final = 8
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from storage_schema.models.results import Finding, LearningRate
 from trajsvc.sources.base import CheckpointRef, CheckpointSource, CheckpointTensors, Steps, Want, never
 from trajsvc.sources.local.source import settled
-from trajsvc.sources.steps import select_steps
+from trajsvc.steps import select_steps
 
 
 class SettledSource:

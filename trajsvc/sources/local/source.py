@@ -22,7 +22,7 @@ from trajsvc.sources.formats.torch_state import TorchHeader, read_torch
 from trajsvc.sources.learning_rate import learning_rate
 from trajsvc.sources.local.files import Files, failed
 from trajsvc.sources.local.listing import Found, Listing, list_file, list_folder, list_glob
-from trajsvc.sources.steps import select_steps
+from trajsvc.steps import select_steps
 
 _MARKERS: Final = ("trainer_state.json", METADATA)
 """Files that are written after the weights: the Trainer's state, and the table of torch.distributed.checkpoint."""
