@@ -31,7 +31,8 @@ def engine(folder: Path, work: Path, **options: Any) -> Result:
     import torch  # noqa: F401  (imported before the clock starts, as for the others)
     import zarr  # noqa: F401
 
-    from trajsvc.analysis.pipeline import Options, run_analysis
+    from trajsvc.analysis.options import Options
+    from trajsvc.analysis.pipeline import run_analysis
     from trajsvc.gram.thread_pool import ThreadPool
     from trajsvc.sources.resolve import open_source
 

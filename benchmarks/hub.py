@@ -133,7 +133,8 @@ def table(results: dict[str, list[dict[str, Any]]], given: argparse.Namespace) -
 
 def contend(name: str, connections: int, place: Path) -> dict[str, Any]:
     """One contender's seconds, bytes and requests (of file contents). Imports, listings and headers are outside the clock."""
-    from trajsvc.analysis.pipeline import Options, plan_of
+    from trajsvc.analysis.options import Options
+    from trajsvc.analysis.pipeline import plan_of
     from trajsvc.opening import open_named
     from trajsvc.trajectory.matrix import open_trajectory
 
@@ -301,7 +302,8 @@ def client(trajectory: Any, plan: Any, place: Path, connections: int, _: bool) -
 
 
 def analysis(trajectory: Any, plan: Any, place: Path, connections: int, copy: bool) -> None:
-    from trajsvc.analysis.pipeline import Options, run_analysis
+    from trajsvc.analysis.options import Options
+    from trajsvc.analysis.pipeline import run_analysis
     from trajsvc.gram.thread_pool import ThreadPool
 
     options = Options(copy=copy)

@@ -54,7 +54,8 @@ def run_folder(given: argparse.Namespace) -> Path:
 
 
 def dask(given: argparse.Namespace) -> None:
-    from trajsvc.analysis.pipeline import Options, run_analysis
+    from trajsvc.analysis.options import Options
+    from trajsvc.analysis.pipeline import run_analysis
     from trajsvc.gram.thread_pool import ThreadPool
     from trajsvc.opening import open_named
     from workers.cluster import Cluster

@@ -15,7 +15,9 @@ from storage_schema.problems import StoreProblem
 from storage_schema.runs.store import RunStore
 from trajsvc.analysis import live_estimate
 from trajsvc.analysis.forecast import network_mds
-from trajsvc.analysis.pipeline import DEFAULT_SAMPLE, Silent, keeps_copy, run_analysis
+from trajsvc.analysis.observer import Silent
+from trajsvc.analysis.options import DEFAULT_SAMPLE, keeps_copy
+from trajsvc.analysis.pipeline import run_analysis
 from trajsvc.errors import LimitExceeded, TrajsvcError
 from trajsvc.gram.engine import Progress, ProgressCallback
 from trajsvc.gram.thread_pool import ThreadPool

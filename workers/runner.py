@@ -11,7 +11,8 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from trajsvc.analysis import live_estimate
-from trajsvc.analysis.pipeline import Outcome, run_analysis
+from trajsvc.analysis.observer import Outcome
+from trajsvc.analysis.pipeline import run_analysis
 from trajsvc.errors import Cancelled, TrajsvcError, TryAgain
 from trajsvc.jobs.failures import cause_of
 from trajsvc.jobs.options import PLAN_THREADS

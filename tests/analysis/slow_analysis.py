@@ -13,7 +13,9 @@ from pathlib import Path
 
 import torch  # noqa: F401  (part of the interpreter, not of the budget)
 
-from trajsvc.analysis.pipeline import Options, Silent, run_analysis
+from trajsvc.analysis.observer import Silent
+from trajsvc.analysis.options import Options
+from trajsvc.analysis.pipeline import run_analysis
 from trajsvc.cli.analyze import stop_on_interrupt
 from trajsvc.errors import Cancelled
 from trajsvc.gram.engine import Progress

@@ -18,7 +18,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from storage_schema.runs.store import RunStore
-from trajsvc.analysis.pipeline import Options, Outcome, Silent, run_analysis
+from trajsvc.analysis.observer import Outcome, Silent
+from trajsvc.analysis.options import Options
+from trajsvc.analysis.pipeline import run_analysis
 from trajsvc.gram.engine import Progress, SlabPool
 from trajsvc.sources.resolve import open_source
 from workers.cluster import Cluster

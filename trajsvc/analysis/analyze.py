@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trajsvc.analysis.pipeline import Options, check_dtype, run_analysis
+from trajsvc.analysis.options import Options, check_dtype
+from trajsvc.analysis.pipeline import run_analysis
 from trajsvc.gram.thread_pool import ThreadPool
 from trajsvc.opening import open_named
 from trajsvc.results.run import Run

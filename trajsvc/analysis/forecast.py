@@ -16,7 +16,7 @@ from trajsvc.trajectory.tables import block_table
 from trajsvc.trajectory.windows import Cost, reading_cost
 
 if TYPE_CHECKING:
-    from trajsvc.analysis.pipeline import Options
+    from trajsvc.analysis.options import Options
     from trajsvc.gram.engine import Progress
 
 DISK_RATE = 1e9

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from storage_schema.problems import RunMissing, StoreProblem
 from storage_schema.runs.store import RunStore, StoredRun
 from trajsvc.analysis import assemble
-from trajsvc.analysis.pipeline import Options, facts_of
+from trajsvc.analysis.options import Options
+from trajsvc.analysis.pipeline import facts_of
 
 if TYPE_CHECKING:
     from trajsvc.gram.sums import GramState

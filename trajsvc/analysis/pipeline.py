@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import shutil
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from storage_schema.models.results import Finding
 from storage_schema.problems import RunMissing
 from storage_schema.runs.contents import RunContents
 from storage_schema.runs.store import RunStore, RunWriter, StoredRun, run_name
 from trajsvc.analysis import assemble
+from trajsvc.analysis.observer import Observer, Outcome, Silent
+from trajsvc.analysis.options import DEFAULT_SAMPLE, Options, keeps_copy
 from trajsvc.analysis.resume import Continuation, continue_from
 from trajsvc.errors import TrajsvcError, TryAgain, UsageError
-from trajsvc.gram.engine import ProgressCallback, SlabPool, compute
+from trajsvc.gram.engine import SlabPool, compute
 from trajsvc.gram.kernels.torch import GPU_CHUNK, KernelFactory
 from trajsvc.gram.plan import Plan, make_plan
 from trajsvc.gram.sums import GramState
@@ -28,79 +29,8 @@ from trajsvc.trajectory.matrix import Trajectory, open_trajectory
 from trajsvc.trajectory.open_theta import read_from
 from trajsvc.version import __version__
 
-if TYPE_CHECKING:
-    from trajsvc.anatomy.architectures import Rules
-
-DEFAULT_SAMPLE = 0.01
 READING = 8 * 2**20
 """Bytes of the budget that are kept for what reading takes beside the slabs: connections, and where every tensor lies in every file."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a run is analysed. Sizes in bytes."""
-
-    steps: str | Sequence[int] | None = None
-    memory: int = 512 * 2**20
-    threads: int = 2
-    device: str = "cpu"
-    precision: str = "float32"
-    dtype: str | None = None
-    """float16, bfloat16, float32: values are rounded to it first, as if the run had been stored so"""
-    rules: Rules | None = None
-    heads: int | None = None
-    copy: bool | None = None
-    """None: a run from a network is copied, one on this machine is not; a stored run goes on as it was"""
-    archive: bool = False
-    preview: float | None = None
-    recompute: bool = False
-    skip_damaged: bool = False
-
-
-class Observer(Protocol):
-    """Who watches: called as the parts of an analysis become known."""
-
-    def opened(self, trajectory: Trajectory) -> None: ...
-    def planned(self, trajectory: Trajectory, plan: Plan, *, appended: int) -> None: ...
-    def progress(self) -> ProgressCallback | None: ...
-    def copied(self, done: int, total: int) -> None:
-        """Bytes of files that were brought over a network and proved."""
-        ...
-
-    def committing(self) -> None:
-        """Asked right before the commit: what it raises keeps the run as it was."""
-        ...
-
-
-@dataclass
-class Silent:
-    """An observer that says nothing."""
-
-    def opened(self, trajectory: Trajectory) -> None:
-        return None
-
-    def planned(self, trajectory: Trajectory, plan: Plan, *, appended: int) -> None:
-        return None
-
-    def progress(self) -> ProgressCallback | None:
-        return None
-
-    def copied(self, done: int, total: int) -> None:
-        return None
-
-    def committing(self) -> None:
-        return None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What an analysis did: ``action`` is ``computed``, ``appended``, ``estimated`` or ``unchanged``."""
-
-    name: str
-    store: Path
-    action: str
-    new_steps: tuple[int, ...] = ()
-    left_out: tuple[int, ...] = field(default=())
 
 
 def run_analysis(
@@ -192,13 +122,6 @@ def facts_of(trajectory: Trajectory, plan: Plan, state: GramState, options: Opti
     return facts
 
 
-def check_dtype(dtype: str | None) -> str | None:
-    """``dtype`` itself. Raises UsageError (``bad-dtype``)."""
-    if dtype not in (None, "float16", "bfloat16", "float32"):
-        raise UsageError("bad-dtype", f"no type {dtype!r}", hint="Use float16, bfloat16 or float32.")
-    return dtype
-
-
 def plan_of(
     trajectory: Trajectory, options: Options, *, new: int | None = None, sample: float = DEFAULT_SAMPLE
 ) -> Plan:
@@ -222,11 +145,6 @@ def _stored(runs: RunStore, run: str) -> StoredRun | None:
         return runs.open(run)
     except RunMissing:
         return None
-
-
-def keeps_copy(options: Options) -> bool:
-    """Whether the parameters will be kept in the store."""
-    return bool(options.copy or options.archive)
 
 
 def _copying(options: Options, old: StoredRun | None, source: CheckpointSource) -> Options:

@@ -23,7 +23,8 @@ from trajsvc.cli.output import choose, emit, errors_console, json_text, results_
 from trajsvc.errors import EXIT_PARTLY
 
 if TYPE_CHECKING:
-    from trajsvc.analysis.pipeline import Observer, Options, Outcome
+    from trajsvc.analysis.observer import Observer, Outcome
+    from trajsvc.analysis.options import Options
     from trajsvc.results.run import Run
     from trajsvc.sources.base import CheckpointSource
 
@@ -158,7 +159,7 @@ def analyze(
 def make_options(*, memory: str | None, preview: str | None, rules: Path | None, **given: Any) -> Options:
     """Options of an analysis from the command line's words, the rest from the settings."""
     from trajsvc.analysis.analyze import load_rules_of
-    from trajsvc.analysis.pipeline import Options, check_dtype
+    from trajsvc.analysis.options import Options, check_dtype
     from trajsvc.errors import UsageError
     from trajsvc.settings import Settings, parse_bytes, parse_share
 

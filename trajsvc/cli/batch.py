@@ -29,7 +29,8 @@ from trajsvc.errors import (
 if TYPE_CHECKING:
     import threading
 
-    from trajsvc.analysis.pipeline import Observer, Options, Outcome
+    from trajsvc.analysis.observer import Observer, Outcome
+    from trajsvc.analysis.options import Options
     from trajsvc.families.file import Family, Member
 
 State = Literal["done", "unchanged", "appended", "failed", "stopped", "not begun"]

@@ -25,7 +25,8 @@ from trajsvc.cli.output import errors_console, report
 from trajsvc.errors import EXIT_INTERRUPTED, NotFound, TryAgain
 
 if TYPE_CHECKING:
-    from trajsvc.analysis.pipeline import Options, Outcome
+    from trajsvc.analysis.observer import Outcome
+    from trajsvc.analysis.options import Options
 
 EPILOG = """Example:  trajsvc watch checkpoints/my-run --interval 60
 

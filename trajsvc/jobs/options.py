@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from trajsvc.analysis.pipeline import Options
+from trajsvc.analysis.options import Options
 from trajsvc.jobs.spec import JobSpec
 from trajsvc.jobs.states import Kind
 
