@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trajsvc.anatomy.architectures import TABLE, load_rules, rows
+from trajsvc.anatomy.architectures import TABLE, rows
 from trajsvc.anatomy.blocks import Extent
 from trajsvc.anatomy.dissect import dissect
 from trajsvc.anatomy.groups import groups
 from trajsvc.anatomy.rule import Fused
+from trajsvc.anatomy.rules_toml import load_rules
 from trajsvc.errors import NotFound, UsageError
 
 TENSORS = {

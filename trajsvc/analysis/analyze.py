@@ -81,7 +81,7 @@ def analyze(
 def load_rules_of(rules: str | Path | Rules | None) -> Rules | None:
     """Rules read from a file; rules that are rules already."""
     if isinstance(rules, str | Path):
-        from trajsvc.anatomy.architectures import load_rules
+        from trajsvc.anatomy.rules_toml import load_rules
 
         return load_rules(rules)
     return rules

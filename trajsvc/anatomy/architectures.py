@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from os import PathLike
 from typing import Any, Final
 
 from trajsvc.anatomy.rule import CROSS_QKV, GATE_UP, Fused, Rule, ending
@@ -410,44 +409,3 @@ def rows() -> Iterator[Rule]:
     """The table's rows, the generic one last."""
     yield from TABLE
     yield GENERIC
-
-
-def load_rules(path: str | PathLike[str]) -> Rules:
-    r"""A user's own rows from a TOML file, one table an architecture; they come before the built-in ones.
-
-    ::
-
-        [my-net]                              # the key, shown as the run's architecture
-        extends = "gpt-neox"                  # optional: what is not said here is taken from this row
-        model_types = ["my_net"]              # chosen by the config's model_type,
-        marks = ["blocks.#.mixer.qkv.weight"] # or by ends of names; with neither, for every checkpoint
-        layers = "blocks.#"                   # what stands before a layer's own names, # its number
-        heads = 8                             # where no config says it
-        buffers = ["mixer.mask"]
-        tied = [["head.weight", "embed.weight"]]   # one of them counts where the config ties them
-        tied_by_default = true                     # and where it does not say
-
-        [my-net.inside]                       # names inside a layer, without .weight and .bias
-        "mixer.qkv" = { layout = "interleaved", axis = "rows", parts = ["q", "k", "v"] }
-        "mixer.proj" = "attention.out"
-        'ln_\d' = "norm"
-
-        [my-net.outside]                      # ends of names that are in no layer
-        "embed" = "embedding"
-        "head" = "unembedding"
-
-    Patterns are regular expressions in which a dot is a dot and ``#`` a number (see ``rule.Rule``). ``layout`` and ``axis`` are
-    those of ``rule.Fused``; ``parts`` are of q, k, v, gate, up, or a table of part = "component".
-
-    Raises UsageError (``bad-rules``) naming the file and the key.
-    """
-    from trajsvc.anatomy.rules_toml import read_rules
-
-    return Rules(*read_rules(path))
-
-
-def parse_rules(text: str, origin: str = "the rules") -> Rules:
-    """The same from the text of such a file; ``origin`` is what messages call it. Raises UsageError (``bad-rules``)."""
-    from trajsvc.anatomy.rules_toml import rules_in
-
-    return Rules(rules_in(text, origin), origin)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
 
-from trajsvc.anatomy.architectures import rows
+from trajsvc.anatomy.architectures import Rules, rows
 from trajsvc.anatomy.rule import GATE_UP, QKV, Axis, Fused, Layout, Rule, layer_pattern, pattern
 from trajsvc.errors import NotFound, UsageError
 
@@ -182,6 +182,47 @@ def _bad(file: str, key: str, what: str) -> UsageError:
     return UsageError(
         "bad-rules",
         f"{place}: {what}",
-        hint="`trajsvc.anatomy.architectures.load_rules` documents the format.",
+        hint="`trajsvc.anatomy.rules_toml.load_rules` documents the format.",
         file=file,
     )
+
+
+def load_rules(path: str | PathLike[str]) -> Rules:
+    r"""A user's own rows from a TOML file, one table an architecture; they come before the built-in ones.
+
+    ::
+
+        [my-net]                              # the key, shown as the run's architecture
+        extends = "gpt-neox"                  # optional: what is not said here is taken from this row
+        model_types = ["my_net"]              # chosen by the config's model_type,
+        marks = ["blocks.#.mixer.qkv.weight"] # or by ends of names; with neither, for every checkpoint
+        layers = "blocks.#"                   # what stands before a layer's own names, # its number
+        heads = 8                             # where no config says it
+        buffers = ["mixer.mask"]
+        tied = [["head.weight", "embed.weight"]]   # one of them counts where the config ties them
+        tied_by_default = true                     # and where it does not say
+
+        [my-net.inside]                       # names inside a layer, without .weight and .bias
+        "mixer.qkv" = { layout = "interleaved", axis = "rows", parts = ["q", "k", "v"] }
+        "mixer.proj" = "attention.out"
+        'ln_\d' = "norm"
+
+        [my-net.outside]                      # ends of names that are in no layer
+        "embed" = "embedding"
+        "head" = "unembedding"
+
+    Patterns are regular expressions in which a dot is a dot and ``#`` a number (see ``rule.Rule``). ``layout`` and ``axis`` are
+    those of ``rule.Fused``; ``parts`` are of q, k, v, gate, up, or a table of part = "component".
+
+    Raises UsageError (``bad-rules``) naming the file and the key.
+    """
+    from trajsvc.anatomy.rules_toml import read_rules
+
+    return Rules(*read_rules(path))
+
+
+def parse_rules(text: str, origin: str = "the rules") -> Rules:
+    """The same from the text of such a file; ``origin`` is what messages call it. Raises UsageError (``bad-rules``)."""
+    from trajsvc.anatomy.rules_toml import rules_in
+
+    return Rules(rules_in(text, origin), origin)

@@ -14,7 +14,7 @@ PLAN_THREADS: Final = 2
 
 def options_of(spec: JobSpec) -> Options:
     """How a job's run is analysed. An ingest keeps the parameters; a job of the service does so unless it was told not to."""
-    from trajsvc.anatomy.architectures import parse_rules
+    from trajsvc.anatomy.rules_toml import parse_rules
 
     return Options(
         steps=spec.steps,
