@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import typer
 
-from trajsvc.cli.analyze import DeviceOption, MemoryOption, ThreadsOption, make_options, stop_on_interrupt
-from trajsvc.cli.options import FormatOption, QuietOption, StoreOption
+from trajsvc.cli.options import DeviceOption, FormatOption, MemoryOption, QuietOption, StoreOption, ThreadsOption
 from trajsvc.cli.output import choose, csv_rows, emit, errors_console, json_text, results_console, safe
+from trajsvc.cli.running import make_options, stop_on_interrupt
 from trajsvc.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,

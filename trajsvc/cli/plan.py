@@ -8,28 +8,27 @@ from typing import Any
 
 import typer
 
-from trajsvc.cli.analyze import (
-    DeviceOption,
-    HeadsOption,
-    MemoryOption,
-    NameOption,
-    RulesOption,
-    SelectOption,
-    SkipOption,
-    ThreadsOption,
-    make_options,
-    stop_on_interrupt,
-)
-from trajsvc.cli.opening import (
+from trajsvc.cli.options import (
     CacheOption,
     CommitsOption,
     ConnectionsOption,
+    DeviceOption,
+    FormatOption,
+    HeadsOption,
+    MemoryOption,
+    NameOption,
+    QuietOption,
     RevisionsOption,
+    RulesOption,
+    SelectOption,
+    SkipOption,
     SourceArgument,
+    StoreOption,
+    ThreadsOption,
 )
-from trajsvc.cli.options import FormatOption, QuietOption, StoreOption
 from trajsvc.cli.output import choose, emit, json_text, results_console, safe
 from trajsvc.cli.progress import size
+from trajsvc.cli.running import make_options, stop_on_interrupt
 from trajsvc.errors import EXIT_PARTLY
 
 SHOWN = 8

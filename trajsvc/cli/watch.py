@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trajsvc.cli.analyze import (
+from trajsvc.cli.options import (
     HeadsOption,
     MemoryOption,
     NameOption,
+    QuietOption,
     RulesOption,
     SkipOption,
+    SourceArgument,
+    StoreOption,
     ThreadsOption,
-    make_options,
-    stop_on_interrupt,
 )
-from trajsvc.cli.opening import SourceArgument
-from trajsvc.cli.options import QuietOption, StoreOption
 from trajsvc.cli.output import errors_console, report
+from trajsvc.cli.running import make_options, stop_on_interrupt
 from trajsvc.errors import EXIT_INTERRUPTED, NotFound, TryAgain
 
 if TYPE_CHECKING:
