@@ -323,7 +323,7 @@ def _counts(outcome: MemberOutcome) -> str:
 
 def _show_outcomes(family: Family, outcomes: Sequence[MemberOutcome], store: str, kind: str) -> None:
     """The table of the members' states, and below it what went wrong and what to do."""
-    from trajsvc.cli.show import new_table
+    from trajsvc.cli.terminal import new_table
 
     rows = [asdict(outcome) for outcome in outcomes]
     if kind == "json":
@@ -350,7 +350,7 @@ def _show_outcomes(family: Family, outcomes: Sequence[MemberOutcome], store: str
 
 def _show_plan(family: Family, members: Sequence[Member], store: Path, kind: str) -> None:
     """What would be done with every member."""
-    from trajsvc.cli.show import new_table
+    from trajsvc.cli.terminal import new_table
     from trajsvc.results.run import names
 
     stored = set(names(store))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajsvc.cli.open_run import open_run
 from trajsvc.cli.options import (
     FormatOption,
     GroupOption,
@@ -28,8 +29,7 @@ from trajsvc.cli.output import (
     safe,
     save_figure,
 )
-from trajsvc.cli.show import estimate_mark, new_table, open_run
-from trajsvc.cli.terminal import number, step_number
+from trajsvc.cli.terminal import estimate_mark, new_table, number, step_number
 from trajsvc.errors import NotFound, UsageError
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ def ls(
 ) -> None:
     """List the families of a store, as `trajsvc batch` kept them."""
     from storage_schema.models.families import StoredFamilyRow
-    from trajsvc.cli.show import new_table
+    from trajsvc.cli.terminal import new_table
     from trajsvc.families.file import family_names, open_family
     from trajsvc.results.run import default_store, names
 
@@ -63,7 +63,7 @@ def ls(
 
 def known(form: FormatOption = None, output: OutputOption = None, quiet: QuietOption = False) -> None:
     """List the families on the Hub whose checkpoints are found without further words."""
-    from trajsvc.cli.show import new_table
+    from trajsvc.cli.terminal import new_table
     from trajsvc.sources.hub.families import FAMILIES
 
     kind = choose(form, output, ("json", "csv"))

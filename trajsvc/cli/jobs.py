@@ -108,7 +108,7 @@ def jobs(
     """List a server's jobs, the newest first."""
     from itertools import islice
 
-    from trajsvc.cli.show import new_table
+    from trajsvc.cli.terminal import new_table
 
     kind = choose(form, None, ())
     filters: dict[str, Any] = {k: v for k, v in {"state": state, "run": run, "family": family}.items() if v}

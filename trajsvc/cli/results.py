@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajsvc.cli.open_run import open_run
 from trajsvc.cli.options import (
     FormatOption,
     GroupOption,
@@ -29,8 +30,7 @@ from trajsvc.cli.output import (
     save_figure,
     write_file,
 )
-from trajsvc.cli.show import new_table, open_run
-from trajsvc.cli.terminal import NUMBERS_UP_TO, heat, limits, number
+from trajsvc.cli.terminal import NUMBERS_UP_TO, heat, limits, new_table, number
 from trajsvc.errors import UsageError
 
 if TYPE_CHECKING:

@@ -378,7 +378,7 @@ def list_tokens(store: StoreOption = None, database: DatabaseOption = None) -> N
     """The tokens there are; their secrets are not kept."""
     from datetime import UTC, datetime
 
-    from trajsvc.cli.show import new_table
+    from trajsvc.cli.terminal import new_table
 
     table = new_table(["id", "name", "scopes", "created", "revoked"])
     for token in _book(store, database).all():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +15,8 @@ if TYPE_CHECKING:
 
     from storage_schema.models.results import Summary
     from trajsvc.results.run import Run
+from trajsvc.cli.open_run import open_run
+from trajsvc.cli.terminal import _span, estimate_mark, new_table
 
 
 def register(app: typer.Typer) -> None:
@@ -25,26 +25,6 @@ def register(app: typer.Typer) -> None:
     app.command("show", epilog="Example:  trajsvc show pythia-70m --integrity")(show)
     app.command("checkpoints", epilog="Example:  trajsvc checkpoints pythia-70m --format csv")(checkpoints)
     app.command("groups", epilog="Example:  trajsvc groups pythia-70m --match 'layer/*/attention.q'")(groups)
-
-
-def open_run(store: Path | None, name: str) -> Run:
-    """The run ``name`` of ``store``, of the default store, at the path of a ``.zarr`` folder, or of a server: ``http://…/NAME``."""
-    from trajsvc.results.run import default_store
-    from trajsvc.results.run import open as open_stored
-
-    if name.startswith(("http://", "https://")):
-        from trajsvc.results.remote_run import open_remote
-
-        address, _, run_name = name.rstrip("/").rpartition("/")
-        return open_remote(address, run_name)
-    if name.rstrip("/").endswith(".zarr"):
-        return open_stored(name)
-    run = open_stored(store or default_store(), name)
-    if run.estimate is not None:
-        share = run.estimate.get("fraction")
-        seen = f" from {share:.1%} of the values" if isinstance(share, float) else ""
-        errors_console().print(f"{name} is an estimate{seen}; `trajsvc analyze` makes it exact", markup=False)
-    return run
 
 
 def ls(
@@ -180,24 +160,3 @@ def render_summary(run: Run, console: Console) -> None:
     from trajsvc.cli import summary as pages
 
     pages.render(run, summary_of(run), console)
-
-
-def new_table(columns: Sequence[str]) -> Any:
-    """A light table; a column whose name begins with ``>`` is set flush right."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
-        right = column.startswith(">")
-        table.add_column(column.removeprefix(">"), justify="right" if right else "left", no_wrap=True)
-    return table
-
-
-def estimate_mark(fraction: float | None) -> str:
-    """What stands behind the name of a run that is an estimate from a share of its parameters."""
-    return " [yellow](estimate)[/yellow]" if fraction is None else f" [yellow](estimate, {fraction:.1%})[/yellow]"
-
-
-def _span(first: int | None, last: int | None) -> str:
-    return "–" if first is None else f"{first} … {last}"

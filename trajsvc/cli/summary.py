@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trajsvc.cli.output import safe
-from trajsvc.cli.show import new_table
-from trajsvc.cli.terminal import bar, number, sparkline, step_number
+from trajsvc.cli.terminal import bar, new_table, number, sparkline, step_number
 
 if TYPE_CHECKING:
     from rich.console import Console

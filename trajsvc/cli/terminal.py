@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from rich.text import Text
 
+
+from typing import TYPE_CHECKING, Any
+
 VIRIDIS = ((68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141),
            (39, 173, 129), (92, 200, 99), (170, 220, 50), (253, 231, 37))  # fmt: skip
 DIVERGING = (
@@ -124,3 +127,24 @@ def sparkline(values: Sequence[float | None], width: int = 24) -> str:
     low, high = np.nanmin(means), np.nanmax(means)
     span = high - low or 1.0
     return "".join("·" if np.isnan(m) else BLOCKS[min(7, int((m - low) / span * 8))] for m in means)
+
+
+def new_table(columns: Sequence[str]) -> Any:
+    """A light table; a column whose name begins with ``>`` is set flush right."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in columns:
+        right = column.startswith(">")
+        table.add_column(column.removeprefix(">"), justify="right" if right else "left", no_wrap=True)
+    return table
+
+
+def estimate_mark(fraction: float | None) -> str:
+    """What stands behind the name of a run that is an estimate from a share of its parameters."""
+    return " [yellow](estimate)[/yellow]" if fraction is None else f" [yellow](estimate, {fraction:.1%})[/yellow]"
+
+
+def _span(first: int | None, last: int | None) -> str:
+    return "–" if first is None else f"{first} … {last}"
