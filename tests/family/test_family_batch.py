@@ -16,7 +16,8 @@ import pytest
 from family_runs import STEPS, cosines, damage, family_text, flat, trajectory, trajsvc, write_run
 
 from trajsvc.analysis import pipeline
-from trajsvc.cli.batch import EmbeddedRunner, MemberOutcome, MemberRunner, exit_code, run_members
+from trajsvc.cli.batch import exit_code, run_members
+from trajsvc.cli.batch_members import EmbeddedRunner, MemberOutcome, MemberRunner
 from trajsvc.errors import TryAgain
 from trajsvc.families.file import Family, Member, family_names, load_family, open_family
 from trajsvc.results.run import names

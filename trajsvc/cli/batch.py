@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trajsvc.cli.options import DeviceOption, FormatOption, MemoryOption, QuietOption, StoreOption, ThreadsOption
 from trajsvc.cli.output import choose, csv_rows, emit, errors_console, json_text, results_console, safe
-from trajsvc.cli.running import make_options, stop_on_interrupt
+from trajsvc.cli.running import stop_on_interrupt
 from trajsvc.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_PARTLY,
-    EXIT_TRY_AGAIN,
-    Cancelled,
-    TrajsvcError,
     UsageError,
     printable,
 )
 
 if TYPE_CHECKING:
-    import threading
-
-    from trajsvc.analysis.observer import Observer, Outcome
-    from trajsvc.analysis.options import Options
     from trajsvc.families.file import Family, Member
+from trajsvc.cli.batch_members import EmbeddedRunner, MemberOutcome, MemberRunner, State, options_of
 
-State = Literal["done", "unchanged", "appended", "failed", "stopped", "not begun"]
 STYLES: Mapping[State, str] = {"failed": "red", "stopped": "yellow", "not begun": "dim"}
 
 EPILOG = """Examples:
@@ -70,127 +60,6 @@ A family's file, folders relative to it:
 
 Stopped with ^C, the same command resumes. Exit codes: 0 all well, 3 some failed, 1 all failed, 130 interrupted.
 """
-
-
-@dataclass(frozen=True)
-class MemberOutcome:
-    """What became of one member. ``seconds`` is wall-clock time; ``again`` says that its error may pass."""
-
-    member: str
-    state: State
-    checkpoints: int | None = None
-    """in the store, usable"""
-    new: int | None = None
-    """of them computed now"""
-    left_out: int | None = None
-    """in the source and not in the run: damaged, or of another shape"""
-    seconds: float | None = None
-    kind: str | None = None
-    error: str | None = None
-    hint: str | None = None
-    again: bool = False
-
-
-class MemberRunner(Protocol):
-    """Where one member is executed: in this process, or elsewhere."""
-
-    def run(self, member: Member) -> MemberOutcome:
-        """Execute ``member`` to its end. A failure is an outcome, not an exception; a stop is the state ``stopped``."""
-        ...
-
-
-class EmbeddedRunner:
-    """Members are analysed in this process, into ``store``. ``given`` holds options that go before the family's."""
-
-    def __init__(
-        self, family: Family, store: Path, stop: threading.Event, given: Mapping[str, Any], *, quiet: bool = False
-    ) -> None:
-        self.family = family
-        self.store = store
-        self.stop = stop
-        self.given = {name: value for name, value in given.items() if value is not None}
-        self.quiet = quiet
-
-    def run(self, member: Member) -> MemberOutcome:
-        began = time.monotonic()
-        try:
-            outcome = self._analyse(member)
-            return self._done(member, outcome, time.monotonic() - began)
-        except (Cancelled, KeyboardInterrupt):
-            self.stop.set()
-            return MemberOutcome(member.name, "stopped", seconds=time.monotonic() - began)
-        except Exception as error:  # one member's failure, whatever it is, is not the others'
-            return failed(member.name, error, time.monotonic() - began)
-
-    def _analyse(self, member: Member) -> Outcome:
-        from trajsvc.analysis import pipeline
-        from trajsvc.cli.progress import LiveObserver
-        from trajsvc.gram.thread_pool import ThreadPool
-        from trajsvc.opening import open_named
-
-        chosen = self.family.options(member)
-        options = options_of(self.family, member, self.given)
-        live = not self.quiet and errors_console().is_terminal
-        observer: Observer = LiveObserver() if live else pipeline.Silent()
-        with contextlib.ExitStack() as open_things:
-            if isinstance(observer, LiveObserver):
-                open_things.callback(observer.close)
-            source = open_named(member.source, self.store, chosen.revisions, chosen.commits, stop=self.stop.is_set)
-            open_things.callback(source.close)
-            if source.remote and isinstance(observer, LiveObserver):
-                observer.listing(source.uri)
-            pool = ThreadPool(options.threads)
-            return pipeline.run_analysis(source, self.store, member.name, options, pool, observer, self.stop)
-
-    def _done(self, member: Member, outcome: Outcome, seconds: float) -> MemberOutcome:
-        from trajsvc.results.run import open as open_stored
-
-        states: dict[str, State] = {"unchanged": "unchanged", "appended": "appended"}
-        return MemberOutcome(
-            member.name,
-            states.get(outcome.action, "done"),
-            checkpoints=len(open_stored(self.store, outcome.name).steps),
-            new=len(outcome.new_steps),
-            left_out=len(outcome.left_out),
-            seconds=seconds,
-        )
-
-
-def options_of(family: Family, member: Member, given: Mapping[str, Any]) -> Options:
-    """The options of a member's analysis: the command line's, else its own, else the family's, else the settings'.
-
-    Raises UsageError (``bad-size``, ``bad-share``, ``bad-precision``).
-    """
-    chosen = family.options(member)
-    memory = given.get("memory", chosen.memory)
-    return make_options(
-        memory=None if memory is None else str(memory),
-        preview=None if chosen.preview is None else str(chosen.preview),
-        rules=None,
-        steps=chosen.steps,
-        copy=chosen.keep_copy,
-        precision=chosen.precision,
-        skip_damaged=chosen.skip_damaged,
-        threads=given.get("threads"),
-        device=given.get("device"),
-    )
-
-
-def failed(name: str, error: Exception, seconds: float) -> MemberOutcome:
-    """The outcome of a member that ended in ``error``."""
-    if os.environ.get("TRAJSVC_DEBUG", "") not in ("", "0"):
-        import traceback
-
-        traceback.print_exception(error)
-    if not isinstance(error, TrajsvcError):
-        said = f"{type(error).__name__}: {error}"
-        hint = "This was not foreseen: TRAJSVC_DEBUG=1 shows where it happened."
-        return MemberOutcome(name, "failed", seconds=seconds, kind="unexpected", error=said, hint=hint)
-    said = str(error).removesuffix(f"\n{error.hint}") if error.hint else str(error)
-    again = error.outcome.exit_code == EXIT_TRY_AGAIN
-    return MemberOutcome(
-        name, "failed", seconds=seconds, kind=error.kind, error=said, hint=error.hint or None, again=again
-    )
 
 
 def register(app: typer.Typer) -> None:
@@ -236,7 +105,7 @@ def batch(
     with stop_on_interrupt() as stop:
         runner: MemberRunner
         if server is not None:
-            from trajsvc.cli.batch_server import ServerRunner
+            from trajsvc.cli.batch_members import ServerRunner
             from trajsvc.client import Client
 
             runner = ServerRunner(family, Client(server), stop, given, members)

@@ -1,0 +1,243 @@
+"""Members of a family, executed here or by a server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from trajsvc.cli.output import errors_console
+from trajsvc.cli.running import make_options
+from trajsvc.errors import (
+    EXIT_TRY_AGAIN,
+    Cancelled,
+    TrajsvcError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    import threading
+
+    from trajsvc.analysis.observer import Observer, Outcome
+    from trajsvc.analysis.options import Options
+    from trajsvc.families.file import Family, Member
+
+
+import threading
+from typing import TYPE_CHECKING
+
+from trajsvc.cli.batch_members import MemberOutcome, failed
+from trajsvc.settings import parse_bytes, parse_share
+
+if TYPE_CHECKING:
+    from trajsvc.client import Client
+    from trajsvc.families.file import Family, Member
+
+
+State = Literal["done", "unchanged", "appended", "failed", "stopped", "not begun"]
+
+
+@dataclass(frozen=True)
+class MemberOutcome:
+    """What became of one member. ``seconds`` is wall-clock time; ``again`` says that its error may pass."""
+
+    member: str
+    state: State
+    checkpoints: int | None = None
+    """in the store, usable"""
+    new: int | None = None
+    """of them computed now"""
+    left_out: int | None = None
+    """in the source and not in the run: damaged, or of another shape"""
+    seconds: float | None = None
+    kind: str | None = None
+    error: str | None = None
+    hint: str | None = None
+    again: bool = False
+
+
+class MemberRunner(Protocol):
+    """Where one member is executed: in this process, or elsewhere."""
+
+    def run(self, member: Member) -> MemberOutcome:
+        """Execute ``member`` to its end. A failure is an outcome, not an exception; a stop is the state ``stopped``."""
+        ...
+
+
+class EmbeddedRunner:
+    """Members are analysed in this process, into ``store``. ``given`` holds options that go before the family's."""
+
+    def __init__(
+        self, family: Family, store: Path, stop: threading.Event, given: Mapping[str, Any], *, quiet: bool = False
+    ) -> None:
+        self.family = family
+        self.store = store
+        self.stop = stop
+        self.given = {name: value for name, value in given.items() if value is not None}
+        self.quiet = quiet
+
+    def run(self, member: Member) -> MemberOutcome:
+        began = time.monotonic()
+        try:
+            outcome = self._analyse(member)
+            return self._done(member, outcome, time.monotonic() - began)
+        except (Cancelled, KeyboardInterrupt):
+            self.stop.set()
+            return MemberOutcome(member.name, "stopped", seconds=time.monotonic() - began)
+        except Exception as error:  # one member's failure, whatever it is, is not the others'
+            return failed(member.name, error, time.monotonic() - began)
+
+    def _analyse(self, member: Member) -> Outcome:
+        from trajsvc.analysis import pipeline
+        from trajsvc.cli.progress import LiveObserver
+        from trajsvc.gram.thread_pool import ThreadPool
+        from trajsvc.opening import open_named
+
+        chosen = self.family.options(member)
+        options = options_of(self.family, member, self.given)
+        live = not self.quiet and errors_console().is_terminal
+        observer: Observer = LiveObserver() if live else pipeline.Silent()
+        with contextlib.ExitStack() as open_things:
+            if isinstance(observer, LiveObserver):
+                open_things.callback(observer.close)
+            source = open_named(member.source, self.store, chosen.revisions, chosen.commits, stop=self.stop.is_set)
+            open_things.callback(source.close)
+            if source.remote and isinstance(observer, LiveObserver):
+                observer.listing(source.uri)
+            pool = ThreadPool(options.threads)
+            return pipeline.run_analysis(source, self.store, member.name, options, pool, observer, self.stop)
+
+    def _done(self, member: Member, outcome: Outcome, seconds: float) -> MemberOutcome:
+        from trajsvc.results.run import open as open_stored
+
+        states: dict[str, State] = {"unchanged": "unchanged", "appended": "appended"}
+        return MemberOutcome(
+            member.name,
+            states.get(outcome.action, "done"),
+            checkpoints=len(open_stored(self.store, outcome.name).steps),
+            new=len(outcome.new_steps),
+            left_out=len(outcome.left_out),
+            seconds=seconds,
+        )
+
+
+def options_of(family: Family, member: Member, given: Mapping[str, Any]) -> Options:
+    """The options of a member's analysis: the command line's, else its own, else the family's, else the settings'.
+
+    Raises UsageError (``bad-size``, ``bad-share``, ``bad-precision``).
+    """
+    chosen = family.options(member)
+    memory = given.get("memory", chosen.memory)
+    return make_options(
+        memory=None if memory is None else str(memory),
+        preview=None if chosen.preview is None else str(chosen.preview),
+        rules=None,
+        steps=chosen.steps,
+        copy=chosen.keep_copy,
+        precision=chosen.precision,
+        skip_damaged=chosen.skip_damaged,
+        threads=given.get("threads"),
+        device=given.get("device"),
+    )
+
+
+def failed(name: str, error: Exception, seconds: float) -> MemberOutcome:
+    """The outcome of a member that ended in ``error``."""
+    if os.environ.get("TRAJSVC_DEBUG", "") not in ("", "0"):
+        import traceback
+
+        traceback.print_exception(error)
+    if not isinstance(error, TrajsvcError):
+        said = f"{type(error).__name__}: {error}"
+        hint = "This was not foreseen: TRAJSVC_DEBUG=1 shows where it happened."
+        return MemberOutcome(name, "failed", seconds=seconds, kind="unexpected", error=said, hint=hint)
+    said = str(error).removesuffix(f"\n{error.hint}") if error.hint else str(error)
+    again = error.outcome.exit_code == EXIT_TRY_AGAIN
+    return MemberOutcome(
+        name, "failed", seconds=seconds, kind=error.kind, error=said, hint=error.hint or None, again=again
+    )
+
+
+class ServerRunner:
+    """Submits members to ``client``. The same command again finds the same jobs: nothing that was done is done twice.
+
+    ``stop`` ends the following; the jobs go on on the server.
+    """
+
+    def __init__(
+        self, family: Family, client: Client, stop: threading.Event, given: Mapping[str, Any], members: Sequence[Member]
+    ) -> None:
+        self.family, self.client, self.stop = family, client, stop
+        self.given = {k: v for k, v in given.items() if v is not None}
+        self._jobs: dict[str, dict[str, Any] | TrajsvcError] = {}
+        client.put(f"families/{family.name}", family.model_dump(mode="json", by_alias=True, exclude_unset=True))
+        for member in members:
+            if stop.is_set():
+                return
+            try:
+                self._jobs[member.name] = self._submit(member)
+            except TrajsvcError as error:
+                self._jobs[member.name] = error
+
+    def _submit(self, member: Member) -> dict[str, Any]:
+        chosen = self.family.options(member)
+        if "://" not in member.source and (":" not in member.source or member.source.startswith("/")):
+            raise UsageError(
+                "bad-source",
+                f"a server does not read {member.source}",
+                hint="Name a repository (hf://…), or a path within one of the server's data roots (ROOT:path).",
+            )
+        memory = self.given.get("memory", chosen.memory)
+        revisions = [chosen.revisions] if isinstance(chosen.revisions, str) else chosen.revisions
+        steps = (
+            chosen.steps if chosen.steps is None or isinstance(chosen.steps, str) else ",".join(map(str, chosen.steps))
+        )
+        return self.client.submit(
+            member.source, name=member.name, steps=steps, copy=chosen.keep_copy,
+            preview=None if chosen.preview is None else parse_share(str(chosen.preview)), precision=chosen.precision,
+            skip_damaged=chosen.skip_damaged or None, revisions=revisions, commits=chosen.commits,
+            memory=None if memory is None else parse_bytes(str(memory)), device=self.given.get("device"),
+            family=self.family.name,
+        )  # fmt: skip
+
+    def run(self, member: Member) -> MemberOutcome:
+        began = time.monotonic()
+        job = self._jobs.pop(member.name, None)
+        try:
+            if job is None:  # tried once more
+                job = self._submit(member)
+            if isinstance(job, TrajsvcError):
+                raise job
+            known = job["state"] == "succeeded"
+            while job["state"] not in ("succeeded", "failed", "cancelled"):
+                if self.stop.wait(1.0):
+                    return MemberOutcome(member.name, "stopped", seconds=time.monotonic() - began)
+                job = self.client.job(job["id"])
+            return self._outcome(member, job, known=known)
+        except TrajsvcError as error:
+            return failed(member.name, error, time.monotonic() - began)
+
+    def _outcome(self, member: Member, job: dict[str, Any], *, known: bool) -> MemberOutcome:
+        seconds = (job["finished"] or 0.0) - (job["started"] or job["finished"] or 0.0)
+        if job["state"] == "cancelled":
+            return failed(
+                member.name, UsageError("cancelled", "the job was cancelled", hint="Submit it again."), seconds
+            )
+        if job["state"] == "failed":
+            cause = job["cause"] or {}
+            error = TrajsvcError(cause.get("kind", "failed"), cause.get("message", ""), hint=cause.get("hint", ""))
+            return failed(member.name, error, seconds)
+        result = job["result"] or {}
+        states = {"unchanged": "unchanged", "appended": "appended"}
+        return MemberOutcome(
+            member.name,
+            "unchanged" if known else states.get(result.get("action", ""), "done"),  # type: ignore[arg-type]
+            checkpoints=len(self.client.get(f"runs/{member.name}/checkpoints")),
+            new=0 if known else len(result.get("new_steps", [])),
+            left_out=len(result.get("left_out", [])),
+            seconds=seconds,
+        )
