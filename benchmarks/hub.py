@@ -246,7 +246,7 @@ def load_all(theta: Any, plan: Any) -> None:
 
     import numpy as np
 
-    from trajsvc.gram.kernels.cpu import raw_rows, raw_size
+    from trajsvc.gram.kernels.base import raw_rows, raw_size
     from trajsvc.gram.slab_worker import Part
 
     local = threading.local()

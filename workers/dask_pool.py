@@ -22,7 +22,7 @@ from distributed.scheduler import KilledWorker
 from storage_schema.files.slab_results import SlabFiles
 from trajsvc.errors import Cancelled, TryAgain
 from trajsvc.gram.plan import Slab
-from trajsvc.gram.slab_job import SlabJob
+from trajsvc.gram.slab_worker import SlabJob
 from trajsvc.gram.sums import SlabResult
 from trajsvc.gram.thread_pool import ThreadPool
 from workers.cluster import Cluster

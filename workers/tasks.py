@@ -13,7 +13,7 @@ from distributed import get_worker
 
 from storage_schema.files.slab_results import SlabFiles
 from trajsvc.errors import DamagedStore, TryAgain
-from trajsvc.gram.slab_job import PortableJob, SlabJob
+from trajsvc.gram.slab_worker import PortableJob, SlabJob
 from trajsvc.gram.thread_pool import ThreadPool
 
 POLL: Final = 0.25

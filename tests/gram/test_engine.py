@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 from memory_theta import MemoryTheta, make_theta, relative
 
 from trajsvc.errors import Cancelled
-from trajsvc.gram.basis import appended
 from trajsvc.gram.engine import Progress, compute
 from trajsvc.gram.estimate import estimated, group_replicates
 from trajsvc.gram.kernels.torch import kernel_factory
 from trajsvc.gram.plan import make_plan
-from trajsvc.gram.sums import GramState
+from trajsvc.gram.sums import GramState, appended
 from trajsvc.gram.thread_pool import ThreadPool
 from trajsvc.measures.jackknife import standard_error
 

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from storage_schema.format.arrays import FLOAT_TYPES
 from storage_schema.runs.contents import RunContents
 from trajsvc.analysis import integrity
-from trajsvc.gram.basis import appended
 from trajsvc.gram.estimate import estimated, left_out_grams
 from trajsvc.gram.rounding import expected_rounding
-from trajsvc.gram.sums import GramState
+from trajsvc.gram.sums import GramState, appended
 from trajsvc.trajectory.matrix import Trajectory
 from trajsvc.trajectory.tables import block_table, checkpoint_table
 

@@ -13,10 +13,9 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from trajsvc.gram.kernels.cpu import Kernel
+from trajsvc.gram.kernels.base import Kernel
 from trajsvc.gram.plan import Plan, Slab
-from trajsvc.gram.slab_job import SlabJob
-from trajsvc.gram.slab_worker import RowSink, Theta
+from trajsvc.gram.slab_worker import RowSink, SlabJob, Theta
 from trajsvc.gram.sums import GramState, SlabResult
 
 PENDING: Final = 2**26

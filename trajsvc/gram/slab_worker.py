@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from copy import copy
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cache
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Final, Protocol
 
 import numpy as np
 import xxhash
@@ -15,10 +21,10 @@ from numpy.typing import NDArray
 from storage_schema.format.arrays import ITEMSIZE
 from trajsvc.errors import Cancelled
 from trajsvc.gram.extents import Rectangle, chunks, rectangles
-from trajsvc.gram.heap import steady_heap
-from trajsvc.gram.kernels.cpu import Kernel, RowGroup, raw_rows, raw_size, row_group
+from trajsvc.gram.kernels.base import Kernel, RowGroup, raw_rows, raw_size, row_group
 from trajsvc.gram.plan import Plan, Segment, Slab, granule
 from trajsvc.gram.rounding import observe
+from trajsvc.gram.slab_worker import RowSink, SlabWorker, Theta
 from trajsvc.gram.sums import SlabResult, empty_result
 
 
@@ -167,3 +173,97 @@ class SlabWorker:
         if slab.sample:
             result.rounding[i] += observe(self.kernel.widened(), result.statistics)
         return chunk.gram
+
+
+@dataclass(frozen=True)
+class PortableJob:
+    """What another process needs to compute slabs of a job; it can be pickled."""
+
+    theta: Theta
+    plan: Plan
+    kernel: Callable[[], Kernel]
+    key: str
+
+    def here(self, slots: int) -> SlabJob:
+        """The job in this process, where ``slots`` slabs are multiplied at once."""
+        return SlabJob(self.theta, self.plan, self.kernel, key=self.key, slots=slots)
+
+
+class SlabJob:
+    """Computes slabs of one plan over one Θ. ``run`` may be called from several threads. ``folder`` is where processes elsewhere may keep
+    what they have done."""
+
+    def __init__(
+        self,
+        theta: Theta,
+        plan: Plan,
+        kernel: Callable[[], Kernel],
+        sink: RowSink | None = None,
+        stop: threading.Event | None = None,
+        *,
+        key: str = "",
+        folder: Path | None = None,
+        slots: int | None = None,
+    ) -> None:
+        self.theta, self.plan, self.kernel, self.sink = theta, plan, kernel, sink
+        self.key, self.folder = key, folder
+        self.stop = stop or threading.Event()
+        self._idle: SimpleQueue[SlabWorker] = SimpleQueue()
+        self._slots = threading.BoundedSemaphore(slots or plan.threads)
+
+    @property
+    def threads(self) -> int:
+        """How many slabs the plan multiplies at once in one process."""
+        return self.plan.threads
+
+    def run(self, slab: Slab, halted: Callable[[], bool]) -> SlabResult:
+        """The partial sums of ``slab``. Raises Cancelled when the job is stopped or ``halted`` says so."""
+        try:
+            worker = self._idle.get_nowait()
+        except Empty:
+            worker = SlabWorker(self.theta, self.plan, self.kernel(), self.sink)
+        try:
+            return worker.run(slab, self._slots, lambda: self.stop.is_set() or halted())
+        finally:
+            self._idle.put(worker)
+
+    def until(self, stop: threading.Event) -> SlabJob:
+        """The same job, its buffers and slots too, for a part of the work that ends when ``stop`` is set."""
+        part = copy(self)
+        part.stop = stop
+        return part
+
+    def portable(self) -> PortableJob | None:
+        """The job for another process; None where its Θ lies in this one, or a copy is made as the bytes pass."""
+        theta = self.theta.portable()
+        return None if theta is None or self.sink is not None else PortableJob(theta, self.plan, self.kernel, self.key)
+
+
+_M_TRIM_THRESHOLD: Final = -1
+
+
+_M_MMAP_THRESHOLD: Final = -3
+
+
+LARGE: Final = 2**20
+"""bytes from which on an array has pages of its own, which go when it goes"""
+
+
+TOP: Final = 2**25
+"""bytes at the end of the heap that stay for the next array"""
+
+
+@cache
+def steady_heap() -> bool:
+    """Fix the sizes by which glibc's malloc decides what to keep, for this process; False where it is another malloc.
+
+    Left alone, malloc takes the first large array that is freed as a sign to take such arrays from the heap from then on; results that
+    one thread makes and another frees leave holes there. Measured with 154 checkpoints in a budget of 80 MiB: 81 MB at most without,
+    68 MB with these settings, in the same time.
+    """
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        mallopt = libc.mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(_M_MMAP_THRESHOLD, LARGE)) and bool(mallopt(_M_TRIM_THRESHOLD, TOP))

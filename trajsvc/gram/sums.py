@@ -179,3 +179,13 @@ def _statistics(arrays: dict[str, NDArray[np.generic]]) -> ValueStatistics:
     stats.largest = np.array(arrays.pop("largest"), np.float64)
     stats.beyond_float32 = np.array(arrays.pop("beyond"), np.bool_)
     return stats
+
+
+def appended(old: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The Gram of T vectors from that of the first T − k (block, T−k, T−k) and the last k rows (block, k, T)."""
+    b, k, t = rows.shape
+    gram = np.empty((b, t, t))
+    gram[:, : t - k, : t - k] = old
+    gram[:, t - k :, :] = rows
+    gram[:, : t - k, t - k :] = rows[:, :, : t - k].transpose(0, 2, 1)
+    return gram

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from trajsvc.gram.kernels.torch import check_device
 from trajsvc.gram.plan import Slab
-from trajsvc.gram.slab_job import SlabJob
+from trajsvc.gram.slab_worker import SlabJob
 from trajsvc.gram.sums import SlabResult
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from trajsvc.errors import UsageError
 from trajsvc.gram.extents import Rectangle
-from trajsvc.gram.kernels.cpu import ChunkGram, CpuKernel, Kernel, RowGroup, careful_gram, rounded_type
+from trajsvc.gram.kernels.base import ChunkGram, Kernel, RowGroup, rounded_type
+from trajsvc.gram.kernels.cpu import CpuKernel, careful_gram
 from trajsvc.gram.plan import Plan
 
 GPU_CHUNK = 2**17
