@@ -135,7 +135,7 @@ def contend(name: str, connections: int, place: Path) -> dict[str, Any]:
     """One contender's seconds, bytes and requests (of file contents). Imports, listings and headers are outside the clock."""
     from trajsvc.analysis.options import Options
     from trajsvc.analysis.pipeline import plan_of
-    from trajsvc.opening import open_named
+    from trajsvc.sources.resolve import open_named
     from trajsvc.trajectory.matrix import open_trajectory
 
     source = open_named(RUN, place, connections=connections)

@@ -57,7 +57,7 @@ def dask(given: argparse.Namespace) -> None:
     from trajsvc.analysis.options import Options
     from trajsvc.analysis.pipeline import run_analysis
     from trajsvc.gram.thread_pool import ThreadPool
-    from trajsvc.opening import open_named
+    from trajsvc.sources.resolve import open_named
     from workers.cluster import Cluster
     from workers.dask_pool import DaskPool
 

@@ -26,13 +26,21 @@ from trajsvc.jobs.queue import JobQueue
 from trajsvc.jobs.records import Lease
 from trajsvc.trajectory.windows import reading_cost
 from workers.heartbeat import Pulse
-from workers.limits import RunnerSettings
 
 if TYPE_CHECKING:
     from trajsvc.gram.plan import Plan
     from trajsvc.gram.sums import GramState
     from trajsvc.sources.base import RemoteSource
     from trajsvc.trajectory.matrix import Trajectory
+
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trajsvc.jobs.data_roots import Roots
+from trajsvc.jobs.queue import HEARTBEAT, LEASE
+from trajsvc.jobs.records import Quota
+from workers.dask_pool import PATIENCE
 
 ESTIMATE_SECONDS: Final = 2.0
 """at least, between two estimates"""
@@ -191,3 +199,27 @@ def _is_cheap(trajectory: Trajectory, plan: Plan) -> bool:
     cache = cast("RemoteSource", trajectory.source).cache
     cost = reading_cost(trajectory, plan, cache.room if cache is not None else 0, sample=True)
     return (cost.bytes + cost.requests * REQUEST) * DEAR <= trajectory.bytes
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one job may take; 0: as much as it likes."""
+
+    checkpoints: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class RunnerSettings:
+    """What one runner may use."""
+
+    store: Path
+    roots: Roots
+    memory: int = 2**30
+    """jobs that ask for more are left to others"""
+    quota: Quota = field(default_factory=Quota)
+    patience: float = PATIENCE
+    lease: float = LEASE
+    heartbeat: float = HEARTBEAT
+    limits: Limits = field(default_factory=Limits)

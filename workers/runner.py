@@ -22,8 +22,7 @@ from trajsvc.jobs.sources import open_job_source
 from workers.cluster import Cluster
 from workers.dask_pool import DaskPool
 from workers.heartbeat import Pulse
-from workers.job_observer import JobObserver
-from workers.limits import RunnerSettings
+from workers.job_observer import JobObserver, RunnerSettings
 
 IDLE: Final = 0.5
 STORE_BUSY_PAUSE: Final = 5.0

@@ -21,7 +21,7 @@ from hub_server import HubServer
 import trajsvc
 from storage_schema.runs.store import RunStore
 from trajsvc.errors import TrajsvcError
-from trajsvc.opening import open_named
+from trajsvc.sources.resolve import open_named
 
 HERE = Path(__file__).parent
 Hubs = Callable[..., HubServer]

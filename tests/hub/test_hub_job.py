@@ -22,8 +22,7 @@ from trajsvc.jobs.states import Kind, State
 from trajsvc.results.run import Run
 from workers import job_observer
 from workers.cluster import Cluster
-from workers.job_observer import JobObserver
-from workers.limits import RunnerSettings
+from workers.job_observer import JobObserver, RunnerSettings
 from workers.runner import Runner
 
 Hubs = Callable[..., HubServer]

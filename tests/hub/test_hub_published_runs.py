@@ -173,7 +173,7 @@ import torch, huggingface_hub
 import trajsvc
 from pathlib import Path
 from trajsvc.analysis.pipeline import Options, run_analysis
-from trajsvc.opening import open_named
+from trajsvc.sources.resolve import open_named
 from trajsvc.gram.thread_pool import ThreadPool
 def anonymous():
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -18,8 +18,7 @@ from trajsvc.jobs.queue import JobQueue
 from trajsvc.jobs.records import Lease
 from trajsvc.jobs.spec import JobSpec
 from workers.cluster import Cluster
-from workers.job_observer import JobObserver
-from workers.limits import RunnerSettings
+from workers.job_observer import JobObserver, RunnerSettings
 from workers.runner import Runner
 
 

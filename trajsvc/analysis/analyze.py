@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from trajsvc.analysis.options import Options, check_dtype
 from trajsvc.analysis.pipeline import run_analysis
 from trajsvc.gram.thread_pool import ThreadPool
-from trajsvc.opening import open_named
 from trajsvc.results.run import Run
 from trajsvc.results.run import open as open_run
 from trajsvc.settings import Settings, parse_bytes, parse_share
 from trajsvc.sources.base import CheckpointSource
+from trajsvc.sources.resolve import open_named
 
 if TYPE_CHECKING:
     from trajsvc.anatomy.architectures import Rules

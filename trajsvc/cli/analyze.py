@@ -115,7 +115,7 @@ def analyze(
         steps=steps, preview=preview, copy=copy, archive=archive, memory=memory, threads=threads, device=device,
         precision=precision, dtype=dtype, rules=rules, heads=heads, recompute=recompute, skip_damaged=skip_damaged,
     )  # fmt: skip
-    from trajsvc.opening import open_named
+    from trajsvc.sources.resolve import open_named
 
     def opener(stop: Callable[[], bool]) -> CheckpointSource:
         return open_named(source, store, revisions, commits, cache, connections, stop)

@@ -95,7 +95,7 @@ class EmbeddedRunner:
         from trajsvc.analysis import pipeline
         from trajsvc.cli.progress import LiveObserver
         from trajsvc.gram.thread_pool import ThreadPool
-        from trajsvc.opening import open_named
+        from trajsvc.sources.resolve import open_named
 
         chosen = self.family.options(member)
         options = options_of(self.family, member, self.given)

@@ -61,7 +61,7 @@ def plan(
     from trajsvc.analysis.forecast import describe
     from trajsvc.analysis.pipeline import plan_of
     from trajsvc.errors import Cancelled
-    from trajsvc.opening import open_named
+    from trajsvc.sources.resolve import open_named
     from trajsvc.trajectory.matrix import open_trajectory
 
     kind = choose(form, None, ())

@@ -139,7 +139,7 @@ def runner(
     from trajsvc.jobs.records import Quota
     from trajsvc.logs import configure
     from workers.cluster import Cluster
-    from workers.limits import Limits, RunnerSettings
+    from workers.job_observer import Limits, RunnerSettings
     from workers.runner import Runner
 
     settings = make_settings(store, root, None, database, scheduler, workers, None, None)

@@ -82,8 +82,8 @@ def look(
     from trajsvc.analysis.pipeline import run_analysis
     from trajsvc.errors import Cancelled
     from trajsvc.gram.thread_pool import ThreadPool
-    from trajsvc.opening import open_named
     from trajsvc.sources.local.settled import SettledSource
+    from trajsvc.sources.resolve import open_named
 
     try:
         opened = open_named(source, store, stop=stop.is_set)

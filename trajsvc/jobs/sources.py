@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Final
 from trajsvc.errors import Cancelled, LimitExceeded, TryAgain
 from trajsvc.jobs.data_roots import Roots
 from trajsvc.jobs.spec import JobSpec
-from trajsvc.opening import open_named
 from trajsvc.sources.base import CheckpointSource, never
 from trajsvc.sources.local.source import LocalSource
-from trajsvc.sources.resolve import is_remote
+from trajsvc.sources.resolve import is_remote, open_named
 
 if TYPE_CHECKING:
     from trajsvc.sources.hub.source import HubSource

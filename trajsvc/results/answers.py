@@ -10,34 +10,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from storage_schema.models.results import (
-    Answer,
     CheckpointRow,
     CompareAnswer,
     CompareRow,
     GroupRow,
-    LayerRow,
     MapAnswer,
     MeasuresAnswer,
     PhaseRow,
-    QkvAnswer,
-    QkvRow,
     RunRow,
     Summary,
 )
-from trajsvc.errors import NotFound
-from trajsvc.measures.base import GroupGram
 from trajsvc.measures.registry import MEASURES, compute
 from trajsvc.results.labels import axis, plain
 from trajsvc.results.measure_methods import Steps
 
 if TYPE_CHECKING:
-    from xarray import Dataset
-
     from trajsvc.results.run import Run
+from trajsvc.results.tables import LAYER_MEASURES, attention_layers, layer_row, layers, qkv_row, standard_errors
 
-LAYER_MEASURES = ("mds", "relative_mds", "path_length", "tortuosity", "settling_step")
 COMPARE_MEASURES = (*LAYER_MEASURES[:4], "mu", "alpha", "settling_step")
-PARTS = ("q", "k", "v")
 NETWORK_MEASURES = (*COMPARE_MEASURES, "random_bound", "nonrandom_fraction")
 
 
@@ -100,96 +91,6 @@ def trajectory_map(run: Run, group: str, origin: int | None, steps: Steps) -> Ma
         map=plain(values),
         error=None if error is None else plain(error),
     )
-
-
-def measures(run: Run, group: str, names: Sequence[str] | None, steps: Steps) -> MeasuresAnswer:
-    """The named measures of ``group``; by default all of the registry but the maps."""
-    gram = run.gram(group, steps)
-    chosen = list(names) if names is not None else default_measures()
-    return MeasuresAnswer(
-        run=run.name,
-        group=group,
-        parameters=gram.parameters,
-        steps=gram.steps.tolist(),
-        measures=plain(compute(chosen, gram)),
-        undefined={**undefined(gram), "below_noise_floor": below_noise_floor(gram)},
-        errors=standard_errors(run, chosen, group, steps),
-    )
-
-
-def standard_errors(run: Run, names: Sequence[str], group: str, steps: Steps) -> dict[str, Any] | None:
-    """Of an estimated run, the standard error of every named measure; None for an exact one."""
-    if run.estimate is None:
-        return None
-    return {name: plain(run.standard_error(name, group, steps)) for name in names}
-
-
-def default_measures() -> list[str]:
-    """Scalars and curves: what fits a table. Maps are asked for by name."""
-    return [m.name for m in MEASURES.values() if len(m.dims) < 2]
-
-
-def undefined(gram: GroupGram) -> dict[str, int]:
-    """Counts of what is undefined because a point or an update is the zero vector."""
-    from trajsvc.measures.nulls import undefined as count
-
-    return {k: int(v) for k, v in count(gram).items()}
-
-
-def below_noise_floor(gram: GroupGram) -> list[int]:
-    """The steps of the updates that rounding of the stored type could explain."""
-    from trajsvc.measures.nulls import below_floor
-
-    return [int(step) for step, below in zip(gram.steps[1:], below_floor(gram), strict=True) if below]
-
-
-def layer_row(run: Run, group: str, steps: Steps) -> LayerRow:
-    """The line of one group in the table of layers."""
-    gram = run.gram(group, steps)
-    angles = np.asarray(MEASURES["update_angle"].compute(gram), dtype=np.float64)
-    finite = angles[np.isfinite(angles)]
-    return LayerRow(
-        layer=group.removeprefix("layer/"),
-        group=group,
-        parameters=gram.parameters,
-        largest_update_angle=float(finite.max()) if finite.size else None,
-        below_noise_floor=len(below_noise_floor(gram)),
-        **plain(compute(LAYER_MEASURES, gram)),
-    )
-
-
-def layers(run: Run, steps: Steps = None) -> list[LayerRow]:
-    """The table of layers, in order of depth."""
-    return [layer_row(run, group, steps) for group in run.layer_ids()]
-
-
-def attention_layers(run: Run) -> list[str]:
-    """The layers that have Q, K and V."""
-    known = run.groups()
-    return [g for g in run.layer_ids() if all(f"{g}/attention.{part}" in known for part in PARTS)]
-
-
-def qkv_row(run: Run, group: str, steps: Steps) -> QkvRow:
-    """Q, K and V of one layer."""
-    from trajsvc.measures.heterogeneity import qkv_heterogeneity
-
-    q, k, v = (run.gram(f"{group}/attention.{part}", steps) for part in PARTS)
-    facts = plain(asdict(qkv_heterogeneity(q, k, v)))
-    known = {name: value for name, value in facts.items() if name in QkvRow.model_fields}
-    return QkvRow(layer=group.removeprefix("layer/"), group=group, heterogeneity=facts["mean"], **known)
-
-
-def qkv(run: Run, steps: Steps = None) -> QkvAnswer:
-    """Q, K and V through the layers. Raises NotFound (``no-attention``) where no layer has them."""
-    found = attention_layers(run)
-    if not found:
-        raise NotFound(
-            "no-attention",
-            f"no layer of {run.name} ({run.architecture}) has Q, K and V",
-            hint=f"`trajsvc layers {run.name}` shows its layers, `trajsvc groups {run.name}` what can be measured.",
-        )
-    chosen = run.stored.checkpoints.step[run.selection(steps)]
-    return QkvAnswer(run=run.name, steps=chosen.tolist(), layers=[qkv_row(run, g, steps) for g in found])
 
 
 def compare_row(run: Run, group: str, steps: Steps) -> CompareRow:
@@ -268,13 +169,3 @@ def summary(run: Run) -> Summary:
         learning_rate=run.learning_rate,
         integrity=run.findings,
     )
-
-
-def dataset(rows: Sequence[Answer]) -> Dataset:
-    """Rows with a ``group`` as a Dataset along ``layer``; null becomes NaN."""
-    import xarray
-
-    columns = [dict(row.model_dump()) for row in rows]
-    names = [name for name in (columns[0] if columns else {}) if name not in ("layer", "group")]
-    data = {name: ("layer", [np.nan if row[name] is None else row[name] for row in columns]) for name in names}
-    return xarray.Dataset(data, coords={"layer": [row["group"] for row in columns]})
