@@ -36,7 +36,7 @@ from storage_schema.models.service import NAME, BlockRow, GramAnswer, MeasureRow
 from trajsvc.errors import NotFound
 from trajsvc.figures import of_run
 from trajsvc.measures.registry import MEASURES
-from trajsvc.results import answers
+from trajsvc.results import answers, tables
 from trajsvc.results.labels import plain
 
 router = APIRouter(prefix="/v1", tags=["results"])
@@ -212,11 +212,11 @@ def get_measures(
     chosen = [n.strip() for n in names.split(",") if n.strip()] if names else None
 
     def table() -> bytes:
-        rows = answers.long_rows(answers.measures(opened, group, chosen, steps))
+        rows = answers.long_rows(tables.measures(opened, group, chosen, steps))
         return csv_bytes(["measure", "axis", "at", "axis_2", "at_2", "value"], rows)
 
     makers = {
-        "json": lambda: json_bytes(answers.measures(opened, group, chosen, steps)),
+        "json": lambda: json_bytes(tables.measures(opened, group, chosen, steps)),
         "csv": table,
         **figure_makers(lambda: of_run.curves_of(opened, group, steps)),
     }
@@ -241,8 +241,8 @@ def get_layers(
     """The table of layers, one row a layer in order of depth; as a picture, a map for every layer."""
     opened = service.runs.open(run)
     makers = {
-        "json": lambda: json_bytes(answers.layers(opened, steps)),
-        "csv": lambda: csv_models(answers.layers(opened, steps), LayerRow),
+        "json": lambda: json_bytes(tables.layers(opened, steps)),
+        "csv": lambda: csv_models(tables.layers(opened, steps), LayerRow),
         **figure_makers(lambda: of_run.layers_of(opened, origin, steps)),
     }
     return answer(request, service, opened, makers)
@@ -260,9 +260,9 @@ def get_qkv(
     """How differently Q, K and V move, layer by layer."""
     opened = service.runs.open(run)
     makers = {
-        "json": lambda: json_bytes(answers.qkv(opened, steps)),
-        "csv": lambda: csv_models(answers.qkv(opened, steps).layers, QkvRow),
-        **figure_makers(lambda: of_run.qkv_of(opened, answers.qkv(opened, steps), steps)),
+        "json": lambda: json_bytes(tables.qkv(opened, steps)),
+        "csv": lambda: csv_models(tables.qkv(opened, steps).layers, QkvRow),
+        **figure_makers(lambda: of_run.qkv_of(opened, tables.qkv(opened, steps), steps)),
     }
     return answer(request, service, opened, makers)
 

@@ -21,7 +21,7 @@ from service_process import EXAMPLES, environment
 
 import trajsvc
 from trajsvc.cli import report as reports
-from trajsvc.results import answers
+from trajsvc.results import answers, tables
 from trajsvc.results.run import Run
 
 Open = Callable[..., Any]
@@ -148,13 +148,13 @@ class TestFromDisk:
         page.click("button[data-value=table]")
         page.wait_for_selector("tbody th")
         shown = page.locator("tbody tr").nth(1).locator("td").nth(1).text_content()
-        assert float(shown) == pytest.approx(answers.layers(run)[1].mds, rel=1e-4)
+        assert float(shown) == pytest.approx(tables.layers(run)[1].mds, rel=1e-4)
 
     def test_qkv_is_computed_as_the_api_does(self, made: tuple[Path, Run], open_page: Open) -> None:
         path, run = made
         page = open_page(f"{path.as_uri()}#/run/pythia-nano/layers?show=qkv")
         page.wait_for_selector("[data-chart=qkv-distances] .uplot")
-        expected = {row.layer: row for row in answers.qkv(run).layers}
+        expected = {row.layer: row for row in tables.qkv(run).layers}
         for chart, fields in (
             ("distances", ("distance_qk", "distance_qv", "distance_kv")),
             ("settling", ("settling_step_q",)),

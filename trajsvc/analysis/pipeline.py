@@ -24,6 +24,7 @@ from trajsvc.gram.plan import Plan, make_plan
 from trajsvc.gram.sums import GramState
 from trajsvc.sources.base import CheckpointSource
 from trajsvc.store_errors import store_errors
+from trajsvc.trajectory import tables
 from trajsvc.trajectory.copy import ThetaSink
 from trajsvc.trajectory.matrix import Trajectory, open_trajectory
 from trajsvc.trajectory.open_theta import read_from
@@ -193,7 +194,7 @@ def _compute_and_commit(
     stop: threading.Event,
 ) -> None:
     copying = keeps_copy(options)
-    key = hashlib.sha256(f"{plan.key()} {assemble.rows_digest(trajectory.rows)} {copying}".encode()).hexdigest()
+    key = hashlib.sha256(f"{plan.key()} {tables.rows_digest(trajectory.rows)} {copying}".encode()).hexdigest()
     if copying and old is not None and writer.current is not None and not writer.current.has_theta:
         writer.restore_theta()
     sink = ThetaSink(writer, trajectory, plan.rows - plan.new, key) if copying else None

@@ -216,13 +216,11 @@ def load_rules(path: str | PathLike[str]) -> Rules:
 
     Raises UsageError (``bad-rules``) naming the file and the key.
     """
-    from trajsvc.anatomy.rules_toml import read_rules
 
     return Rules(*read_rules(path))
 
 
 def parse_rules(text: str, origin: str = "the rules") -> Rules:
     """The same from the text of such a file; ``origin`` is what messages call it. Raises UsageError (``bad-rules``)."""
-    from trajsvc.anatomy.rules_toml import rules_in
 
     return Rules(rules_in(text, origin), origin)

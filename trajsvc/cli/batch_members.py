@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 import threading
 from typing import TYPE_CHECKING
 
-from trajsvc.cli.batch_members import MemberOutcome, failed
 from trajsvc.settings import parse_bytes, parse_share
 
 if TYPE_CHECKING:
@@ -93,6 +92,7 @@ class EmbeddedRunner:
 
     def _analyse(self, member: Member) -> Outcome:
         from trajsvc.analysis import pipeline
+        from trajsvc.analysis.observer import Silent
         from trajsvc.cli.progress import LiveObserver
         from trajsvc.gram.thread_pool import ThreadPool
         from trajsvc.sources.resolve import open_named
@@ -100,7 +100,7 @@ class EmbeddedRunner:
         chosen = self.family.options(member)
         options = options_of(self.family, member, self.given)
         live = not self.quiet and errors_console().is_terminal
-        observer: Observer = LiveObserver() if live else pipeline.Silent()
+        observer: Observer = LiveObserver() if live else Silent()
         with contextlib.ExitStack() as open_things:
             if isinstance(observer, LiveObserver):
                 open_things.callback(observer.close)

@@ -7,17 +7,6 @@ from typing import Annotated
 
 import typer
 
-from trajsvc.cli.options import (
-    CacheOption,
-    CommitsOption,
-    ConnectionsOption,
-    FormatOption,
-    QuietOption,
-    RevisionsOption,
-    SourceArgument,
-    StoreOption,
-)
-
 StoreOption = Annotated[
     Path | None,
     typer.Option("--store", metavar="DIR", help="Where runs are kept: TRAJSVC_STORE, else ./trajsvc-store."),

@@ -134,14 +134,14 @@ def measures(
 ) -> None:
     """Show the measures of a group: scalars, and curves against the step."""
     from trajsvc.figures import of_run as figures
-    from trajsvc.results import answers
+    from trajsvc.results import answers, tables
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     opened = open_run(store, run)
     if kind in FIGURES and output is not None:
         return save_figure(figures.curves_of(opened, group, steps), output, quiet)
     chosen = [name.strip() for name in names.split(",") if name.strip()] if names else None
-    answer = answers.measures(opened, group, chosen, steps)
+    answer = tables.measures(opened, group, chosen, steps)
     if kind == "json":
         return emit(json_text(answer.model_dump()), output, quiet)
     if kind == "csv":
@@ -204,13 +204,13 @@ def layers(
     from storage_schema.models.results import LayerRow
     from trajsvc.cli.summary import layer_table
     from trajsvc.figures import of_run as figures
-    from trajsvc.results import answers
+    from trajsvc.results import tables
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     opened = open_run(store, run)
     if kind in FIGURES and output is not None:
         return save_figure(figures.layers_of(opened, origin, steps), output, quiet)
-    rows = answers.layers(opened, steps)
+    rows = tables.layers(opened, steps)
     if kind == "json":
         return emit(json_text([row.model_dump() for row in rows]), output, quiet)
     if kind == "csv":
@@ -230,11 +230,11 @@ def qkv(
     from storage_schema.models.results import QkvRow
     from trajsvc.cli.summary import qkv_table
     from trajsvc.figures import of_run as figures
-    from trajsvc.results import answers
+    from trajsvc.results import tables
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     opened = open_run(store, run)
-    answer = answers.qkv(opened, steps)
+    answer = tables.qkv(opened, steps)
     if kind in FIGURES and output is not None:
         return save_figure(figures.qkv_of(opened, answer, steps), output, quiet)
     if kind == "json":

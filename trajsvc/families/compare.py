@@ -11,7 +11,7 @@ import numpy as np
 from storage_schema.models.families import FamilyAnswer, FamilyDepthRow, FamilyRow, FamilySettlingRow
 from trajsvc.families.file import Family, Member
 from trajsvc.measures.registry import compute
-from trajsvc.results import answers
+from trajsvc.results import tables
 from trajsvc.results.labels import plain
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def _order(row: FamilyRow) -> tuple[bool, float, bool, int, str]:
 def family_row(member: Member, run: Run) -> FamilyRow:
     """The line of one member whose run is there."""
     depths = relative_depths(depth_layers(run))
-    by_depth = [depth_row(run, g, depths[g]) for g in answers.attention_layers(run) if g in depths]
+    by_depth = [depth_row(run, g, depths[g]) for g in tables.attention_layers(run) if g in depths]
     settling = [settling_row(run, group, depth) for group, depth in depths.items()]
     known = [row.heterogeneity for row in by_depth if row.heterogeneity is not None]
     return FamilyRow(
@@ -77,7 +77,7 @@ def depth_layers(run: Run) -> list[str]:
     """The layers that make a network's depth. Where layers have attention, the numbered ones, without what stands around them, such as
     the norm after the last; else all."""
     layers = run.layer_ids()
-    if not answers.attention_layers(run):
+    if not tables.attention_layers(run):
         return layers
     return [group for group in layers if _NUMBERED.search(group)] or layers
 
@@ -89,7 +89,7 @@ def relative_depths(layers: Sequence[str]) -> dict[str, float]:
 
 def depth_row(run: Run, group: str, depth: float) -> FamilyDepthRow:
     """Q, K and V of one layer of ``run``."""
-    row = answers.qkv_row(run, group, None)
+    row = tables.qkv_row(run, group, None)
     return FamilyDepthRow(
         depth=depth,
         layer=row.layer,

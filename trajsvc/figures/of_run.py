@@ -23,7 +23,7 @@ LEAST_CHECKPOINTS = 3
 
 def run_figures(run: Run) -> Iterator[tuple[str, Figure]]:
     """All figures of a run as (stem of a file name, figure), those that it has enough checkpoints and layers for."""
-    from trajsvc.results import answers
+    from trajsvc.results import tables
 
     if len(run.steps) < LEAST_CHECKPOINTS:
         return
@@ -31,8 +31,8 @@ def run_figures(run: Run) -> Iterator[tuple[str, Figure]]:
     yield "measures", curves_of(run, "network")
     if run.layer_ids():
         yield "layers", layers_of(run)
-    if answers.attention_layers(run):
-        yield "qkv", qkv_of(run, answers.qkv(run))
+    if tables.attention_layers(run):
+        yield "qkv", qkv_of(run, tables.qkv(run))
 
 
 def map_of(run: Run, group: str, origin: int | None = None, steps: str | None = None) -> Figure:

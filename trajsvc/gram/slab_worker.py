@@ -24,7 +24,6 @@ from trajsvc.gram.extents import Rectangle, chunks, rectangles
 from trajsvc.gram.kernels.base import Kernel, RowGroup, raw_rows, raw_size, row_group
 from trajsvc.gram.plan import Plan, Segment, Slab, granule
 from trajsvc.gram.rounding import observe
-from trajsvc.gram.slab_worker import RowSink, SlabWorker, Theta
 from trajsvc.gram.sums import SlabResult, empty_result
 
 

@@ -33,7 +33,7 @@ from trajsvc.latest import Latest
 from trajsvc.measures.base import GroupGram
 from trajsvc.measures.jackknife import standard_error
 from trajsvc.measures.registry import measure_named
-from trajsvc.results import answers
+from trajsvc.results import tables
 from trajsvc.results.labels import label
 from trajsvc.results.measure_methods import MeasureMethods, Steps
 from trajsvc.steps import select_steps
@@ -290,16 +290,16 @@ class Run(MeasureMethods):
         self, group: str = "network", names: Sequence[str] | None = None, steps: Steps = None
     ) -> dict[str, Any]:
         """Measures of one group as JSON has them: {run, group, parameters, steps, measures, undefined}."""
-        return answers.measures(self, group, names, steps).model_dump()
+        return tables.measures(self, group, names, steps).model_dump()
 
     def layers(self, steps: Steps = None) -> Dataset:
         """One row a layer: parameters, mds, relative_mds, path_length, tortuosity, largest_update_angle, settling_step,
         below_noise_floor. Dimension ``layer``, its labels the group ids; ``to_dataframe()`` makes a table."""
-        return answers.dataset([answers.layer_row(self, id, steps) for id in self.layer_ids()])
+        return tables.dataset([tables.layer_row(self, id, steps) for id in self.layer_ids()])
 
     def qkv(self, steps: Steps = None) -> Dataset:
         """One row a layer with attention: distances between the maps of Q, K and V, and the settling step of each."""
-        return answers.dataset(answers.qkv(self, steps).layers)
+        return tables.dataset(tables.qkv(self, steps).layers)
 
     def phases(self, group: str = "network", steps: Steps = None) -> list[Any]:
         """Stretches of the trajectory between change points, each with its evidence."""

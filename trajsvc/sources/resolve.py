@@ -20,7 +20,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from trajsvc.settings import Settings, parse_bytes
 from trajsvc.sources.base import Cache, never
-from trajsvc.sources.resolve import is_remote, open_source
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
