@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from storage_schema.format.manifest import MANIFEST
-from storage_schema.runs.store import RunStore
+from storage_schema.runs.store import RunStore, StoredRun
 from trajsvc.errors import DamagedStore, NotFound, TryAgain
 from trajsvc.results.run import Run, names, open, run_not_found
 from trajsvc.store_errors import store_errors
@@ -43,6 +43,12 @@ class RunBook:
         if run is None:
             raise run_not_found(self.store, name)
         return run
+
+    def stored(self, name: str) -> StoredRun:
+        """The files of the run's last commit, or of a running job's estimate; raises as ``open`` does."""
+        stored = self.open(name).stored
+        assert isinstance(stored, StoredRun)  # runs of this store lie on this machine
+        return stored
 
     def _estimated(self, name: str) -> Run | None:
         """A running job's estimate; one that goes while it is opened was never there."""

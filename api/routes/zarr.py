@@ -41,7 +41,7 @@ def get_zarr_file(
     request: Request, service: ServiceOf, who: Reader, run: RunName, key: Annotated[str, Path(max_length=1024)]
 ) -> Response:
     """A file of the run's zarr group, or a range of it."""
-    stored = service.runs.open(run).stored
+    stored = service.runs.stored(run)
     entry = stored.entries.get(key)
     if entry is None:
         raise HTTPException(404, "the run's zarr has no such file")

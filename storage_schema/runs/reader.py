@@ -153,6 +153,14 @@ class StoredRun:
     def _nonfinite(self) -> NDArray[np.int64]:
         return self._array(arrays.NONFINITE)
 
+    def group_gram(self, group: str, blocks: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(T, T) Gram and (T,) rounding of a set of blocks; see ``gram`` and ``rounding``."""
+        return self.gram(blocks), self.rounding(blocks)
+
+    def group_left_out(self, group: str, blocks: Sequence[int]) -> NDArray[np.float64] | None:
+        """(R, T, T) of a set of blocks; see ``replicates``."""
+        return self.replicates(blocks)
+
     def replicates(self, blocks: Iterable[int] | None = None) -> NDArray[np.float64] | None:
         """(R, T, T): the Gram of a set of blocks with each jackknife replicate of the sample left out; None for an exact run."""
         if arrays.REPLICATES not in self.group:

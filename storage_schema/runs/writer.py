@@ -28,7 +28,6 @@ from storage_schema.runs.theta_staging import ThetaStage, resumable
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from storage_schema.runs.archive import ArchiveReport
 
 PROGRESS: Final = "theta.json"
 ThetaChoice = Literal["auto", "keep", "drop"]
@@ -181,18 +180,6 @@ class RunWriter:
         """Commit ``contents`` with an archive that ``fill`` writes, in place of theta."""
         self._give_up_stage()
         return self._commit(contents, None, layout, {}, {}, fill)
-
-    def archive_theta(self) -> ArchiveReport:
-        """Commit the run with its theta rewritten for cold storage; see ``archive.archive_theta``."""
-        from storage_schema.runs.archive import archive_theta
-
-        return archive_theta(self)
-
-    def restore_theta(self) -> StoredRun:
-        """Commit the run with its archived theta as it was, bit for bit."""
-        from storage_schema.runs.archive import restore_theta
-
-        return restore_theta(self)
 
     def _theta_of(self, contents: RunContents, staged: ThetaStage | None, *, drop: bool) -> ThetaLayout | None:
         if staged is not None:

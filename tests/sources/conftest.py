@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trajsvc.sources.local.files import Files, Region
+from trajsvc.sources.files import Files, Region
 
 
 @pytest.fixture

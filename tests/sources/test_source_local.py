@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from storage_schema.format.arrays import FLOAT_TYPES
 from trajsvc.errors import DamagedCheckpoint, NotFound, TryAgain, UnsupportedFormat, UsageError
-from trajsvc.sources.local.files import failed
+from trajsvc.sources.files import failed
 from trajsvc.sources.local.source import LocalSource, settled
 from trajsvc.sources.resolve import open_source
 from trajsvc.trajectory.matrix import read_elements

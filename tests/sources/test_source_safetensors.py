@@ -17,8 +17,8 @@ from refusals import refused
 from safetensors.torch import save_file
 
 from trajsvc.errors import TrajsvcError
+from trajsvc.sources.files import Files, Region
 from trajsvc.sources.formats.safetensors import read_header
-from trajsvc.sources.local.files import Files, Region
 
 Open = Callable[[str | Path], Region]
 

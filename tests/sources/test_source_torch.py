@@ -28,8 +28,8 @@ from torch import nn
 from storage_schema.format.arrays import FLOAT_TYPES
 from trajsvc.errors import TrajsvcError
 from trajsvc.sources.base import TensorEntry
+from trajsvc.sources.files import Files, Region
 from trajsvc.sources.formats.torch_state import TorchHeader, read_torch
-from trajsvc.sources.local.files import Files, Region
 from trajsvc.trajectory.matrix import read_elements
 
 Open = Callable[[str | Path], Region]

@@ -16,6 +16,7 @@ from storage_schema.format import arrays
 from storage_schema.format.delta_codec import decode, encode, fold, ordered, unfold, unordered
 from storage_schema.problems import StoreDamaged
 from storage_schema.runs import archive
+from storage_schema.runs.archive import archive_theta, restore_theta
 from storage_schema.runs.store import RunStore, StoredRun
 
 WORDS = st.sampled_from([np.uint16, np.uint32, np.uint64])
@@ -92,7 +93,7 @@ def test_archived_and_restored_bit_for_bit(
         for row in range(4):
             writer.write_theta(row, 0, bits[row].data)
         before = writer.commit(contents)
-        report = writer.archive_theta()
+        report = archive_theta(writer)
     cold = store.open("run")
     assert (cold.generation, cold.has_theta, cold.has_archive) == (2, False, True)
     assert same(cold.contents(), contents)
@@ -101,7 +102,7 @@ def test_archived_and_restored_bit_for_bit(
     assert report.archived_bytes == sum(e.size for k, e in cold.entries.items() if k.startswith("theta_archive/c/"))
     assert not (cold.path / "theta").exists()
     with store.writer("run") as writer:
-        warm = writer.restore_theta()
+        warm = restore_theta(writer)
     assert (warm.generation, warm.has_theta, warm.has_archive) == (3, True, False)
     assert warm.theta == before.theta
     theta_files = {k: e for k, e in before.entries.items() if k.startswith("theta/")}
@@ -123,7 +124,7 @@ def test_close_checkpoints_gain(store: RunStore) -> None:
         for row in range(5):
             writer.write_theta(row, 0, theta[row].data)
         writer.commit(make_contents(5, sizes=(2**20,)))
-        report = writer.archive_theta()
+        report = archive_theta(writer)
     assert report.raw_bytes == theta.nbytes
     assert report.gain > 1.8
     print(f"gain {report.gain:.2f}")
@@ -140,7 +141,7 @@ def test_a_wrong_encoding_is_noticed_before_anything_is_dropped(
         writer.commit(make_contents(4, sizes=(90,)))
         monkeypatch.setattr(archive, "encode", lambda row, before: encode(row, before) ^ np.uint16(1))
         with pytest.raises(StoreDamaged, match="does not decode"):
-            writer.archive_theta()
+            archive_theta(writer)
         monkeypatch.undo()
     run = store.open("run")
     assert run.generation == 1
@@ -156,25 +157,25 @@ def test_an_altered_archive_is_not_restored(store: RunStore) -> None:
         for row in range(4):
             writer.write_theta(row, 0, bits[row].data)
         writer.commit(make_contents(4, sizes=(90,)))
-        writer.archive_theta()
+        archive_theta(writer)
     path = store.path("run") / "theta_archive/c/1/0"
     data = bytearray(path.read_bytes())
     data[-1] ^= 4
     path.write_bytes(data)
     with store.writer("run") as writer, pytest.raises(StoreDamaged, match="theta_archive/c/1/0"):
-        writer.restore_theta()
+        restore_theta(writer)
     assert StoredRun(store.path("run")).verify() == ("theta_archive/c/1/0",)
 
 
 def test_there_must_be_something_to_archive_or_restore(store: RunStore) -> None:
     with store.writer("run") as writer:
         with pytest.raises(LookupError, match="no copy"):
-            writer.archive_theta()
+            archive_theta(writer)
         writer.commit(make_contents())
         with pytest.raises(LookupError, match="no copy"):
-            writer.archive_theta()
+            archive_theta(writer)
         with pytest.raises(LookupError, match="no archive"):
-            writer.restore_theta()
+            restore_theta(writer)
 
 
 def test_an_archive_goes_on_through_a_commit_of_the_same_checkpoints(store: RunStore) -> None:
@@ -183,7 +184,7 @@ def test_an_archive_goes_on_through_a_commit_of_the_same_checkpoints(store: RunS
         for row in range(4):
             writer.write_theta(row, 0, special("float32")[row].data)
         writer.commit(make_contents(4, sizes=(90,)))
-        writer.archive_theta()
+        archive_theta(writer)
         run = writer.commit(make_contents(4, sizes=(90,), mark=2))
     assert run.has_archive
     assert run.verify() == ()

@@ -11,6 +11,7 @@ from typing import Any
 
 from storage_schema.models.results import Finding
 from storage_schema.problems import RunMissing
+from storage_schema.runs.archive import archive_theta, restore_theta
 from storage_schema.runs.contents import RunContents
 from storage_schema.runs.store import RunStore, RunWriter, StoredRun, run_name
 from trajsvc.analysis import assemble
@@ -196,7 +197,7 @@ def _compute_and_commit(
     copying = keeps_copy(options)
     key = hashlib.sha256(f"{plan.key()} {tables.rows_digest(trajectory.rows)} {copying}".encode()).hexdigest()
     if copying and old is not None and writer.current is not None and not writer.current.has_theta:
-        writer.restore_theta()
+        restore_theta(writer)
     sink = ThetaSink(writer, trajectory, plan.rows - plan.new, key) if copying else None
     journal = writer.journal(key)
     if sink is not None and not sink.resumed:
@@ -240,7 +241,7 @@ def _compute_and_commit(
         _discard_slabs(writer)
         reading.clear()
     if options.archive and state.exact:
-        writer.archive_theta()
+        archive_theta(writer)
 
 
 def _discard_slabs(writer: RunWriter) -> None:

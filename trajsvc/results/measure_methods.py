@@ -6,8 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     from xarray import DataArray
+
+    from storage_schema.runs.gram_store import GramStore
+    from trajsvc.anatomy.blocks import Group
+    from trajsvc.measures.base import GroupGram
 
 Steps = str | Sequence[int] | None
 
@@ -17,6 +24,34 @@ class MeasureMethods(ABC):
 
     A scalar is a float, everything else a DataArray with named axes; undefined values are NaN.
     """
+
+    name: str
+    stored: GramStore
+
+    @property
+    @abstractmethod
+    def architecture(self) -> str: ...
+
+    @property
+    @abstractmethod
+    def estimate(self) -> dict[str, Any] | None: ...
+
+    @abstractmethod
+    def groups(self) -> dict[str, Group]: ...
+
+    @abstractmethod
+    def layer_ids(self) -> list[str]: ...
+
+    @abstractmethod
+    def selection(self, steps: Steps = None) -> NDArray[np.int64]: ...
+
+    @abstractmethod
+    def gram(self, group: str = "network", steps: Steps = None) -> GroupGram: ...
+
+    @abstractmethod
+    def standard_error(
+        self, name: str, group: str = "network", steps: Steps = None, **parameters: Any
+    ) -> NDArray[np.float64] | None: ...
 
     @abstractmethod
     def measure(

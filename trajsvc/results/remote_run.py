@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 from storage_schema.runs.contents import BlockTable, CheckpointTable
 from trajsvc.client import Client
 from trajsvc.errors import NotFound
-from trajsvc.measures.base import GroupGram
 from trajsvc.results.run import Run
 
 if TYPE_CHECKING:
-    from storage_schema.runs.reader import StoredRun
+    pass
 
 
-class RemoteStored:
-    """What ``Run`` asks of a stored run, over HTTP."""
+class ServerGrams:
+    """A run's Grams on a server, as a ``GramStore``."""
 
     def __init__(self, client: Client, name: str) -> None:
         self.client, self.name = client, name
@@ -29,6 +28,7 @@ class RemoteStored:
         self.attributes: dict[str, Any] = facts["attributes"]
         self.digest: str = facts["digest"]
         self.generation: int = facts["generation"]
+        self._last: tuple[str, dict[str, NDArray[Any]]] | None = None
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
@@ -65,8 +65,27 @@ class RemoteStored:
         """(1, T): 0 where the checkpoint is usable."""
         return np.array([[0 if r["usable"] else 1 for r in self._rows]], dtype=np.int64)
 
-    def gram(self, blocks: Iterable[int] | None = None) -> NDArray[np.float64]:
-        raise NotImplementedError("a server is asked for groups")
+    def group_gram(self, group: str, blocks: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        found = self._arrays(group)
+        return found["gram"], found["rounding"]
+
+    def group_left_out(self, group: str, blocks: Sequence[int]) -> NDArray[np.float64] | None:
+        return self._arrays(group).get("left_out")
+
+    def _arrays(self, group: str) -> dict[str, NDArray[Any]]:
+        """What the server answers of a group, the last one kept: of an estimate both halves are asked for in turn."""
+        held = self._last
+        if held is not None and held[0] == group:
+            return held[1]
+        try:
+            found = self.client.arrays(f"runs/{self.name}/gram", group=group)
+        except NotFound as error:
+            if error.kind == "run-not-found":
+                raise
+            raise NotFound("group-not-found", error.message, hint=error.hint) from None
+        if "left_out" in found:
+            self._last = (group, found)
+        return found
 
 
 class RemoteRun(Run):
@@ -74,36 +93,11 @@ class RemoteRun(Run):
 
     def __init__(self, client: Client, name: str) -> None:
         self.client = client
-        stored: Any = RemoteStored(client, name)
-        typed: StoredRun = stored
-        super().__init__(name, typed)
+        super().__init__(name, ServerGrams(client, name))
         weakref.finalize(self, client.close)
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, at {self.client.address}>"
-
-    def _whole(self, group: str) -> GroupGram:
-        found = self._grams.get(group)
-        if found is None:
-            arrays = self._fetch(group)
-            found = GroupGram(group, arrays["steps"], arrays["gram"], int(arrays["parameters"]), arrays["rounding"])
-            self._grams.put(group, found)
-            self._left_out.put(group, arrays.get("left_out"))
-        return found
-
-    def left_out(self, group: str = "network") -> NDArray[np.float64] | None:
-        if self.estimate is None:
-            return None
-        self._whole(group)
-        return self._left_out.get(group)
-
-    def _fetch(self, group: str) -> dict[str, NDArray[Any]]:
-        try:
-            return self.client.arrays(f"runs/{self.name}/gram", group=group)
-        except NotFound as error:
-            if error.kind == "run-not-found":
-                raise
-            raise NotFound("group-not-found", error.message, hint=error.hint) from None
 
 
 def open_remote(address: str, name: str) -> RemoteRun:

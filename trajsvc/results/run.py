@@ -42,7 +42,7 @@ from trajsvc.store_errors import store_errors
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
 
-    from storage_schema.runs.store import StoredRun
+    from storage_schema.runs.gram_store import GramStore
 
 
 KEPT = 2**25
@@ -119,7 +119,7 @@ class Run(MeasureMethods):
     ``groups()``; steps are selected as ``"0,1,2"``, ``"1000..5000"``, ``"every:4"``, ``"first:10"``, or a list of numbers.
     """
 
-    def __init__(self, name: str, stored: StoredRun) -> None:
+    def __init__(self, name: str, stored: GramStore) -> None:
         self.name = name
         self.stored = stored
         self._grams: Latest[GroupGram] = Latest(max(8, KEPT // max(1, 8 * stored.checkpoint_count**2)))
@@ -245,7 +245,7 @@ class Run(MeasureMethods):
 
     def _sum(self, group: Group) -> GroupGram:
         with store_errors():
-            gram, rounding = self.stored.gram(group.blocks), self.stored.rounding(group.blocks)
+            gram, rounding = self.stored.group_gram(group.id, group.blocks)
         return GroupGram(group.id, self.stored.checkpoints.step, gram, group.parameters, rounding)
 
     def standard_error(
@@ -272,7 +272,7 @@ class Run(MeasureMethods):
         found = self._left_out.get(group)
         if found is None:
             with store_errors():
-                found = self.stored.replicates(find_group(self._groups, group).blocks)
+                found = self.stored.group_left_out(group, find_group(self._groups, group).blocks)
             self._left_out.put(group, found)
         return found
 

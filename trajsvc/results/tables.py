@@ -19,12 +19,10 @@ from trajsvc.errors import NotFound
 from trajsvc.measures.base import GroupGram
 from trajsvc.measures.registry import MEASURES, compute
 from trajsvc.results.labels import plain
-from trajsvc.results.measure_methods import Steps
+from trajsvc.results.measure_methods import MeasureMethods, Steps
 
 if TYPE_CHECKING:
     from xarray import Dataset
-
-    from trajsvc.results.run import Run
 
 
 LAYER_MEASURES = ("mds", "relative_mds", "path_length", "tortuosity", "settling_step")
@@ -33,7 +31,7 @@ LAYER_MEASURES = ("mds", "relative_mds", "path_length", "tortuosity", "settling_
 PARTS = ("q", "k", "v")
 
 
-def measures(run: Run, group: str, names: Sequence[str] | None, steps: Steps) -> MeasuresAnswer:
+def measures(run: MeasureMethods, group: str, names: Sequence[str] | None, steps: Steps) -> MeasuresAnswer:
     """The named measures of ``group``; by default all of the registry but the maps."""
     gram = run.gram(group, steps)
     chosen = list(names) if names is not None else default_measures()
@@ -48,7 +46,7 @@ def measures(run: Run, group: str, names: Sequence[str] | None, steps: Steps) ->
     )
 
 
-def standard_errors(run: Run, names: Sequence[str], group: str, steps: Steps) -> dict[str, Any] | None:
+def standard_errors(run: MeasureMethods, names: Sequence[str], group: str, steps: Steps) -> dict[str, Any] | None:
     """Of an estimated run, the standard error of every named measure; None for an exact one."""
     if run.estimate is None:
         return None
@@ -74,7 +72,7 @@ def below_noise_floor(gram: GroupGram) -> list[int]:
     return [int(step) for step, below in zip(gram.steps[1:], below_floor(gram), strict=True) if below]
 
 
-def layer_row(run: Run, group: str, steps: Steps) -> LayerRow:
+def layer_row(run: MeasureMethods, group: str, steps: Steps) -> LayerRow:
     """The line of one group in the table of layers."""
     gram = run.gram(group, steps)
     angles = np.asarray(MEASURES["update_angle"].compute(gram), dtype=np.float64)
@@ -89,18 +87,18 @@ def layer_row(run: Run, group: str, steps: Steps) -> LayerRow:
     )
 
 
-def layers(run: Run, steps: Steps = None) -> list[LayerRow]:
+def layers(run: MeasureMethods, steps: Steps = None) -> list[LayerRow]:
     """The table of layers, in order of depth."""
     return [layer_row(run, group, steps) for group in run.layer_ids()]
 
 
-def attention_layers(run: Run) -> list[str]:
+def attention_layers(run: MeasureMethods) -> list[str]:
     """The layers that have Q, K and V."""
     known = run.groups()
     return [g for g in run.layer_ids() if all(f"{g}/attention.{part}" in known for part in PARTS)]
 
 
-def qkv_row(run: Run, group: str, steps: Steps) -> QkvRow:
+def qkv_row(run: MeasureMethods, group: str, steps: Steps) -> QkvRow:
     """Q, K and V of one layer."""
     from trajsvc.measures.heterogeneity import qkv_heterogeneity
 
@@ -110,7 +108,7 @@ def qkv_row(run: Run, group: str, steps: Steps) -> QkvRow:
     return QkvRow(layer=group.removeprefix("layer/"), group=group, heterogeneity=facts["mean"], **known)
 
 
-def qkv(run: Run, steps: Steps = None) -> QkvAnswer:
+def qkv(run: MeasureMethods, steps: Steps = None) -> QkvAnswer:
     """Q, K and V through the layers. Raises NotFound (``no-attention``) where no layer has them."""
     found = attention_layers(run)
     if not found:

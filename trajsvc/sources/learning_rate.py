@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from storage_schema.models.results import LearningRate
 from trajsvc.errors import TrajsvcError
 from trajsvc.sources.base import CheckpointRef
-from trajsvc.sources.local.files import Region
+from trajsvc.sources.files import Region
 
 TRAINER_STATE: Final = "trainer_state.json"
 LOGS: Final = ("train_log.jsonl", "trainer_log.jsonl", "log.jsonl", "metrics.jsonl")

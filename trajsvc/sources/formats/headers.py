@@ -9,14 +9,13 @@ from typing import Any, Final, Protocol
 from storage_schema.models.results import Finding
 from trajsvc.errors import TrajsvcError
 from trajsvc.sources.base import CheckpointTensors, TensorEntry
+from trajsvc.sources.files import Region
 from trajsvc.sources.formats.json_file import read_object
-from trajsvc.sources.formats.layout import Weights
+from trajsvc.sources.formats.layout import Found, Weights
 from trajsvc.sources.formats.safetensors import read_header
 from trajsvc.sources.formats.shards import complete_set, merge, missing_shard, read_index, stale_shards
 from trajsvc.sources.formats.torch_dcp import METADATA, read_dcp
 from trajsvc.sources.formats.torch_state import TorchHeader, read_torch
-from trajsvc.sources.local.files import Region
-from trajsvc.sources.local.listing import Found
 from trajsvc.sources.tensor_names import strip_wrappers
 
 CONFIG: Final = "config.json"

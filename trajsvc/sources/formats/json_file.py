@@ -7,8 +7,8 @@ import re
 from typing import Any, Final
 
 from trajsvc.errors import DamagedCheckpoint, TrajsvcError
+from trajsvc.sources.files import Region
 from trajsvc.sources.formats.limits import MAX_HEADER, MAX_TENSORS, too_much
-from trajsvc.sources.local.files import Region
 
 # All but brackets: strings (the last may lack its end) and what lies between them. Possessive, so that it is linear in any input.
 _NO_BRACKETS: Final = re.compile(rb'(?:[^][{}"]*+"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z))*+[^][{}"]*+', re.DOTALL)

@@ -11,7 +11,7 @@ from typing import Final
 from trajsvc.errors import Refused, TrajsvcError, UnsupportedFormat
 from trajsvc.sources.formats.shards import SHARD
 from trajsvc.sources.formats.torch_dcp import METADATA
-from trajsvc.sources.steps import WEIGHT_SUFFIXES
+from trajsvc.sources.steps import WEIGHT_SUFFIXES, StepName
 
 SAFETENSORS: Final = ".safetensors"
 TORCH_SUFFIXES: Final = tuple(s for s in WEIGHT_SUFFIXES if s != SAFETENSORS)
@@ -167,3 +167,13 @@ _UNSUPPORTED: Final = (
     ),
 )  # fmt: skip
 """Formats that are recognised: name, what it is, what to do, and a file or folder (with its slash) that only they have."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One checkpoint: its name, its files, or why it cannot be used."""
+
+    name: StepName
+    weights: Weights
+    config_folders: tuple[str, ...]
+    problem: TrajsvcError | None = None

@@ -14,10 +14,10 @@ from typing import Final
 
 from trajsvc.errors import DamagedCheckpoint
 from trajsvc.sources.base import TensorEntry
+from trajsvc.sources.files import Region
 from trajsvc.sources.formats.json_file import parse_object
 from trajsvc.sources.formats.limits import MAX_HEADER, MAX_TENSORS, check_name, check_rank, too_much
 from trajsvc.sources.formats.sniff import refuse_impostors
-from trajsvc.sources.local.files import Region
 
 DTYPES: Final[Mapping[str, tuple[str, int]]] = {
     "F16": ("float16", 2), "BF16": ("bfloat16", 2), "F32": ("float32", 4), "F64": ("float64", 8),

@@ -10,8 +10,8 @@ from typing import Final
 from storage_schema.models.results import Finding
 from trajsvc.errors import DamagedCheckpoint, UnsafeFile
 from trajsvc.sources.base import TensorEntry
+from trajsvc.sources.files import Region
 from trajsvc.sources.formats.json_file import read_object
-from trajsvc.sources.local.files import Region
 
 SHARD: Final = re.compile(r"(.*)-(\d{2,})-of-(\d{2,})(\.safetensors|\.bin)")
 _INCOMPLETE: Final = "Fetch or copy the missing file, or leave the checkpoint out with --steps."

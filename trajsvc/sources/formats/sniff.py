@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from trajsvc.errors import DamagedCheckpoint, UnsupportedFormat
-from trajsvc.sources.local.files import Region
+from trajsvc.sources.files import Region
 
 SNIFFED: Final = 512
 _LFS: Final = b"version https://git-lfs.github.com/spec/"

@@ -14,11 +14,11 @@ from typing import Any, Final
 
 from trajsvc.errors import DamagedCheckpoint, UnsafeFile, UnsupportedFormat
 from trajsvc.sources.base import Piece, TensorEntry
+from trajsvc.sources.files import Region
 from trajsvc.sources.formats.limits import MAX_TENSORS, check_name, check_rank
 from trajsvc.sources.formats.pickle_reader import Built, Global, read_pickle
 from trajsvc.sources.formats.torch_state import STATE_KEYS
 from trajsvc.sources.formats.torch_zip import DTYPES, Refusal, TorchArchive, sizes
-from trajsvc.sources.local.files import Region
 
 METADATA: Final = ".metadata"
 MAX_PIECES: Final = 4096

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from trajsvc.errors import DamagedCheckpoint, UnsupportedFormat, printable
 from trajsvc.sources.base import TensorEntry
+from trajsvc.sources.files import Region
 from trajsvc.sources.formats.limits import MAX_TENSORS, too_much
 from trajsvc.sources.formats.pickle_reader import Built, Global
 from trajsvc.sources.formats.torch_zip import SAVE_WEIGHTS, Refusal, TorchArchive, is_tensor, mapping
-from trajsvc.sources.local.files import Region
 from trajsvc.steps import STEP_LIMIT
 
 STATE_KEYS: Final = ("state_dict", "model", "module", "model_state_dict", "net", "weights")

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from trajsvc.errors import DamagedCheckpoint, UnsupportedFormat
 from trajsvc.sources.base import TensorEntry
+from trajsvc.sources.files import Region
 from trajsvc.sources.formats.limits import MAX_ELEMENTS, check_name, check_rank
 from trajsvc.sources.formats.pickle_reader import Built, Global, Persistent, read_pickle
 from trajsvc.sources.formats.sniff import refuse_impostors, refuse_other_torch
 from trajsvc.sources.formats.zip_directory import ZipDirectory
-from trajsvc.sources.local.files import Region
 
 SAVE_WEIGHTS: Final = "Save the weights alone: torch.save(model.state_dict(), PATH), or safetensors.torch.save_file."
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from trajsvc.errors import DamagedCheckpoint, UnsafeFile
+from trajsvc.sources.files import Region
 from trajsvc.sources.formats.limits import MAX_HEADER, MAX_TENSORS, too_much
-from trajsvc.sources.local.files import Region
 
 _END: Final = struct.Struct("<4s4H2LH")
 _END64: Final = struct.Struct("<4sQ2H2L4Q")

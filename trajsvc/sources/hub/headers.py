@@ -17,7 +17,7 @@ from typing import Final
 from xxhash import xxh3_64_hexdigest
 
 from storage_schema.files.durable import replace_file
-from trajsvc.sources.local.files import Region
+from trajsvc.sources.files import Region
 
 FIRST: Final = 2**13
 """Bytes of the first request of a file whose siblings are unknown."""

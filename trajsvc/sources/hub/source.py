@@ -15,7 +15,9 @@ from typing import Any, Final
 from storage_schema.models.results import Finding, LearningRate
 from trajsvc.errors import NotFound, TrajsvcError
 from trajsvc.sources.base import Asked, Cache, CheckpointRef, CheckpointTensors, Fetch, FileRef, Steps, Want, never
+from trajsvc.sources.files import Region
 from trajsvc.sources.formats.headers import CONFIG, read_checkpoint
+from trajsvc.sources.formats.layout import Found
 from trajsvc.sources.formats.torch_state import TorchHeader, read_torch
 from trajsvc.sources.hub.address import HubAddress
 from trajsvc.sources.hub.api import HubApi, Tree, TreeFile
@@ -26,8 +28,7 @@ from trajsvc.sources.hub.limiter import Interrupted
 from trajsvc.sources.hub.revisions import Revision, Revisions, list_revisions
 from trajsvc.sources.hub.tree_folder import TreeFolder, tree_folder
 from trajsvc.sources.learning_rate import learning_rate, places
-from trajsvc.sources.local.files import Region
-from trajsvc.sources.local.listing import Found, Listing, found_in, list_in, nothing
+from trajsvc.sources.local.listing import Listing, found_in, list_in, nothing
 from trajsvc.sources.steps import StepName
 from trajsvc.steps import select_steps
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 from storage_schema.models.results import Finding
 from trajsvc.errors import NotFound, Refused, TrajsvcError
-from trajsvc.sources.formats.layout import TORCH_SUFFIXES, Folder, Weights, is_weights, unsupported, weights_of
+from trajsvc.sources.formats.layout import TORCH_SUFFIXES, Folder, Found, Weights, is_weights, unsupported, weights_of
 from trajsvc.sources.formats.shards import SHARD
 from trajsvc.sources.order import in_order
 from trajsvc.sources.steps import StepName, parse_step
@@ -35,16 +35,6 @@ CHOOSE: Final = (
 _LOOKED_BELOW: Final = 50
 _UNFINISHED: Final = re.compile(r"(?:^|.*[-_.])(?:tmp|temp|partial|incomplete)(?:$|[-_.\d].*)", re.IGNORECASE)
 """Names that writers give to what they have not finished: ``tmp-checkpoint-500``, ``step500.partial``."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """One checkpoint: its name, its files, or why it cannot be used."""
-
-    name: StepName
-    weights: Weights
-    config_folders: tuple[str, ...]
-    problem: TrajsvcError | None = None
 
 
 @dataclass

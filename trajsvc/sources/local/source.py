@@ -16,12 +16,13 @@ from typing import Final
 from storage_schema.models.results import Finding, LearningRate
 from trajsvc.errors import NotFound, TrajsvcError
 from trajsvc.sources.base import CheckpointRef, CheckpointTensors, FileRef, Steps, Want, never
+from trajsvc.sources.files import Files, failed
 from trajsvc.sources.formats.headers import read_checkpoint
+from trajsvc.sources.formats.layout import Found
 from trajsvc.sources.formats.torch_dcp import METADATA
 from trajsvc.sources.formats.torch_state import TorchHeader, read_torch
 from trajsvc.sources.learning_rate import learning_rate
-from trajsvc.sources.local.files import Files, failed
-from trajsvc.sources.local.listing import Found, Listing, list_file, list_folder, list_glob
+from trajsvc.sources.local.listing import Listing, list_file, list_folder, list_glob
 from trajsvc.steps import select_steps
 
 _MARKERS: Final = ("trainer_state.json", METADATA)

@@ -1,0 +1,55 @@
+"""What a run's Grams are asked for, wherever they lie: in a store on this machine, or on a server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage_schema.runs.contents import BlockTable, CheckpointTable
+
+
+class GramStore(Protocol):
+    """One run: its tables, and the sums of its blocks' Grams in the update basis. T stored checkpoints, R replicates of an estimate.
+
+    A group is named by its id and by the indices of its blocks in ``blocks``; a store uses the one it knows better.
+    Raises NotFound (``group-not-found``) where a server does not know the group, and what reading a damaged store raises.
+    """
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """What the analysis noted: source, architecture, findings, excluded, estimate, …"""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Changes whenever anything of the run does."""
+        ...
+
+    @property
+    def generation(self) -> int:
+        """Counts the run's commits."""
+        ...
+
+    @property
+    def checkpoint_count(self) -> int: ...
+
+    @property
+    def checkpoints(self) -> CheckpointTable: ...
+
+    @property
+    def blocks(self) -> BlockTable: ...
+
+    def nonfinite(self) -> NDArray[np.int64]:
+        """(blocks or 1, T): counts of NaN and infinite values; a checkpoint whose column is 0 is usable."""
+        ...
+
+    def group_gram(self, group: str, blocks: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(T, T) Gram of the group in the update basis, and (T,) squared rounding error that the stored types explain; float64."""
+        ...
+
+    def group_left_out(self, group: str, blocks: Sequence[int]) -> NDArray[np.float64] | None:
+        """(R, T, T): of an estimate, the group's Gram with each jackknife replicate left out; None for an exact run."""
+        ...
