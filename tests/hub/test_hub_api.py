@@ -20,10 +20,11 @@ from hub_server import HubServer
 from huggingface_hub import constants
 
 from trajsvc.errors import NotFound, Refused, TrajsvcError, TryAgain, UsageError
-from trajsvc.sources.hub import asking
+from trajsvc.sources.hub import api as hub_api
 from trajsvc.sources.hub.api import HubApi
-from trajsvc.sources.hub.limiter import Interrupted, Limiter
 from trajsvc.sources.hub.selection import RefInfo, select_commits
+from trajsvc.sources.transport.cancel import Interrupted
+from trajsvc.sources.transport.rate_limit import RateLimiter
 
 CANARY = "hf_canaryTOKENcanary"
 COMMIT = "0" * 40
@@ -47,7 +48,7 @@ def run(**options: Any) -> Repo:
 def asked(hub: HubServer | str, token: str | bool | None = False, **options: Any) -> HubApi:
     """Asks with short pauses and a limiter of its own, so that one test's refusals are not the next one's."""
     endpoint = hub if isinstance(hub, str) else hub.endpoint
-    return HubApi(endpoint, token, **{"limiter": Limiter(base=0.05), "backoff": 0.01, **options})
+    return HubApi(endpoint, token, **{"limiter": RateLimiter(base=0.05), "backoff": 0.01, **options})
 
 
 def failure(attempt: Callable[[], object], kind: str, expected: type[TrajsvcError] = TrajsvcError) -> TrajsvcError:
@@ -338,7 +339,7 @@ def test_nobody_is_there() -> None:
 
 @pytest.mark.parametrize("what", ["refs", "tree", "commits", "repositories"])
 def test_a_hub_that_hangs_is_not_waited_for(scripted: Any, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    monkeypatch.setattr(asking, "TIMEOUT", 0.2)
+    monkeypatch.setattr(hub_api, "TIMEOUT", 0.2)
     endpoint = scripted(lambda path: None)
     api = asked(endpoint, attempts=2)
     arguments = {"refs": (ID,), "tree": (ID, COMMIT), "commits": (ID, "main"), "repositories": ("org/*",)}[what]
@@ -350,15 +351,15 @@ def test_a_hub_that_hangs_is_not_waited_for(scripted: Any, monkeypatch: pytest.M
 
 
 def test_a_hub_that_trickles_is_not_waited_for_either(scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "LONGEST", 0.0)
+    monkeypatch.setattr(hub_api, "LONGEST", 0.0)
     assert (
         "cannot be read"
         in failure(
             lambda: asked(scripted(lambda path: said([])), attempts=1).tree(ID, COMMIT), "hub-unreachable"
         ).message
     )
-    monkeypatch.setattr(asking, "LONGEST", 60.0)
-    monkeypatch.setattr(asking, "LARGEST", 1000)
+    monkeypatch.setattr(hub_api, "LONGEST", 60.0)
+    monkeypatch.setattr(hub_api, "LARGEST", 1000)
     flood = scripted(lambda path: said([{"type": "directory"}] * 1000))
     failure(lambda: asked(flood, attempts=1).tree(ID, COMMIT), "hub-unreachable")
 
@@ -411,7 +412,7 @@ def test_a_refusal_for_asking_too_often_is_obeyed(hub: Hubs, style: str) -> None
         slept.append(seconds)
         now[0] += seconds
 
-    api = asked(server, limiter=Limiter(clock=lambda: now[0], sleep=sleep), attempts=1)
+    api = asked(server, limiter=RateLimiter(clock=lambda: now[0], sleep=sleep), attempts=1)
     assert api.refs(ID), "it does not count as a failed attempt"
     assert 0.5 < sum(slept) < 2.5
     assert server.stats()["by_status"] == {"429": 1, "200": 1}
@@ -432,7 +433,7 @@ def test_the_last_requests_of_a_window_are_spread(scripted: Any) -> None:
         slept.append(seconds)
         now[0] += seconds
 
-    api = asked(endpoint, limiter=Limiter(clock=lambda: now[0], sleep=sleep))
+    api = asked(endpoint, limiter=RateLimiter(clock=lambda: now[0], sleep=sleep))
     for _ in range(3):
         api.refs(ID)
     assert slept == [], "there are plenty"
@@ -442,7 +443,7 @@ def test_the_last_requests_of_a_window_are_spread(scripted: Any) -> None:
 
 
 def test_refusals_for_ever_are_an_error_in_the_end(scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "_PATIENT", 3)
+    monkeypatch.setattr(hub_api, "_PATIENT", 3)
     endpoint = scripted(lambda path: (429, {"Retry-After": "0"}, b""))
     failure(lambda: asked(endpoint, CANARY).refs(ID), "hub-rate-limited", TryAgain)
     assert len(scripted.servers[0].seen) == 4

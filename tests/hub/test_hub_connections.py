@@ -11,10 +11,10 @@ from contextlib import ExitStack
 import pytest
 from scripted_server import Heard, ScriptedServer, answer
 
-from trajsvc.sources.hub.connections import Connections
-from trajsvc.sources.hub.interrupt import Interrupted
-from trajsvc.sources.hub.location import Location
-from trajsvc.sources.hub.sockets import Broken
+from trajsvc.sources.transport.cancel import Interrupted
+from trajsvc.sources.transport.pool import ConnectionPool
+from trajsvc.sources.transport.sockets import ConnectionFailed
+from trajsvc.sources.transport.url import Url
 
 BODY = bytes(range(256)) * 4096
 
@@ -28,15 +28,15 @@ def serve() -> Iterator[Serve]:
 
 
 @pytest.fixture
-def pool() -> Iterator[Connections]:
-    connections = Connections(4, connect_timeout=2.0, read_timeout=1.0)
+def pool() -> Iterator[ConnectionPool]:
+    connections = ConnectionPool(4, connect_timeout=2.0, read_timeout=1.0)
     yield connections
     connections.close()
 
 
-def whole(pool: Connections, url: str, headers: dict[str, str] | None = None) -> bytes:
+def whole(pool: ConnectionPool, url: str, headers: dict[str, str] | None = None) -> bytes:
     out, room = bytearray(), memoryview(bytearray(100_000))
-    with pool.get(Location.parse(url), headers or {}) as got:
+    with pool.get(Url.parse(url), headers or {}) as got:
         assert got.status == 200
         while count := got.readinto(room):
             out += room[:count]
@@ -49,7 +49,7 @@ def ok(heard: Heard, sock: socket.socket) -> bool:
     return True
 
 
-def test_a_connection_is_used_again(serve: Serve, pool: Connections) -> None:
+def test_a_connection_is_used_again(serve: Serve, pool: ConnectionPool) -> None:
     server = serve(ok)
     for _ in range(5):
         assert whole(pool, server.endpoint + "/x?y=%20z") == BODY
@@ -58,31 +58,31 @@ def test_a_connection_is_used_again(serve: Serve, pool: Connections) -> None:
     assert server.heard[0].headers["host"] == f"127.0.0.1:{server.port}"
 
 
-def test_a_connection_whose_body_was_left_is_not(serve: Serve, pool: Connections) -> None:
+def test_a_connection_whose_body_was_left_is_not(serve: Serve, pool: ConnectionPool) -> None:
     server = serve(ok)
     for _ in range(3):
-        with pool.get(Location.parse(server.endpoint), {}) as got:
+        with pool.get(Url.parse(server.endpoint), {}) as got:
             assert got.readinto(memoryview(bytearray(10))) == 10
     assert server.accepted == 3
-    with pool.get(Location.parse(server.endpoint), {}) as got:
+    with pool.get(Url.parse(server.endpoint), {}) as got:
         got.discard()  # too large to be read for a connection's sake
     assert whole(pool, server.endpoint) == BODY
     assert server.accepted == 5
 
 
-def test_small_bodies_that_nobody_wants_do_not_cost_a_connection(serve: Serve, pool: Connections) -> None:
+def test_small_bodies_that_nobody_wants_do_not_cost_a_connection(serve: Serve, pool: ConnectionPool) -> None:
     def small(heard: Heard, sock: socket.socket) -> bool:
         sock.sendall(answer(302, b"x" * 5000))
         return True
 
     server = serve(small)
     for _ in range(3):
-        with pool.get(Location.parse(server.endpoint), {}) as got:
+        with pool.get(Url.parse(server.endpoint), {}) as got:
             got.discard()
     assert server.accepted == 1
 
 
-def test_chunks_and_bodies_without_a_length(serve: Serve, pool: Connections) -> None:
+def test_chunks_and_bodies_without_a_length(serve: Serve, pool: ConnectionPool) -> None:
     def chunked(heard: Heard, sock: socket.socket) -> bool:
         if heard.target == "/open":
             sock.sendall(answer(200, BODY, {"Content-Length": None}))
@@ -101,7 +101,7 @@ def test_chunks_and_bodies_without_a_length(serve: Serve, pool: Connections) -> 
     assert server.accepted == 1
 
 
-def test_a_server_that_says_close_is_left(serve: Serve, pool: Connections) -> None:
+def test_a_server_that_says_close_is_left(serve: Serve, pool: ConnectionPool) -> None:
     def closing(heard: Heard, sock: socket.socket) -> bool:
         sock.sendall(answer(200, BODY, {"Connection": "close"}))
         return False
@@ -112,7 +112,7 @@ def test_a_server_that_says_close_is_left(serve: Serve, pool: Connections) -> No
 
 
 @pytest.mark.parametrize("early", [True, False])
-def test_a_kept_connection_that_was_closed_is_replaced(serve: Serve, pool: Connections, early: bool) -> None:
+def test_a_kept_connection_that_was_closed_is_replaced(serve: Serve, pool: ConnectionPool, early: bool) -> None:
     """Closed while idle, or at the very moment of the next request."""
 
     def once(heard: Heard, sock: socket.socket) -> bool:
@@ -128,14 +128,14 @@ def test_a_kept_connection_that_was_closed_is_replaced(serve: Serve, pool: Conne
     assert server.accepted == 2
 
 
-def test_a_fresh_connection_that_is_closed_is_broken(serve: Serve, pool: Connections) -> None:
+def test_a_fresh_connection_that_is_closed_is_broken(serve: Serve, pool: ConnectionPool) -> None:
     server = serve(lambda heard, sock: False)
-    with pytest.raises(Broken, match="closed"):
+    with pytest.raises(ConnectionFailed, match="closed"):
         whole(pool, server.endpoint)
     assert server.accepted == 1
 
 
-def test_bytes_that_nobody_asked_for_do_not_begin_the_next_answer(serve: Serve, pool: Connections) -> None:
+def test_bytes_that_nobody_asked_for_do_not_begin_the_next_answer(serve: Serve, pool: ConnectionPool) -> None:
     def more(heard: Heard, sock: socket.socket) -> bool:
         sock.sendall(answer(200, b"good"))
         time.sleep(0.05)
@@ -152,17 +152,17 @@ def test_bytes_that_nobody_asked_for_do_not_begin_the_next_answer(serve: Serve, 
 @pytest.mark.parametrize(
     "words", [b"nonsense\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 " + b"x" * 70_000, b"\x16\x03\x01\0"]
 )
-def test_an_answer_that_is_no_http(serve: Serve, pool: Connections, words: bytes) -> None:
+def test_an_answer_that_is_no_http(serve: Serve, pool: ConnectionPool, words: bytes) -> None:
     def other(heard: Heard, sock: socket.socket) -> bool:
         sock.sendall(words)
         return False
 
-    with pytest.raises(Broken):
+    with pytest.raises(ConnectionFailed):
         whole(pool, serve(other).endpoint)
 
 
 def test_nothing_is_waited_for_longer_than_the_time_given(serve: Serve) -> None:
-    pool = Connections(2, read_timeout=0.4)
+    pool = ConnectionPool(2, read_timeout=0.4)
     done = threading.Event()
 
     def silent(heard: Heard, sock: socket.socket) -> bool:
@@ -176,7 +176,7 @@ def test_nothing_is_waited_for_longer_than_the_time_given(serve: Serve) -> None:
     server = serve(silent)
     begun = time.monotonic()
     for target in ("/nothing", "/head", "/half"):
-        with pytest.raises(Broken, match="nothing came"):
+        with pytest.raises(ConnectionFailed, match="nothing came"):
             whole(pool, server.endpoint + target)
     assert 1.0 < time.monotonic() - begun < 6
     done.set()
@@ -184,9 +184,9 @@ def test_nothing_is_waited_for_longer_than_the_time_given(serve: Serve) -> None:
 
 
 def test_time_that_the_receiver_takes_is_not_held_against_the_server(serve: Serve) -> None:
-    pool = Connections(1, read_timeout=0.3)
+    pool = ConnectionPool(1, read_timeout=0.3)
     server = serve(ok)
-    with pool.get(Location.parse(server.endpoint), {}) as got:
+    with pool.get(Url.parse(server.endpoint), {}) as got:
         room, count = memoryview(bytearray(200_000)), 0
         while came := got.readinto(room):
             count += came
@@ -196,9 +196,9 @@ def test_time_that_the_receiver_takes_is_not_held_against_the_server(serve: Serv
 
 
 def test_at_most_so_many_at_once_and_those_who_wait_hear_stop(serve: Serve) -> None:
-    pool = Connections(2, read_timeout=5.0)
+    pool = ConnectionPool(2, read_timeout=5.0)
     server = serve(ok)
-    location = Location.parse(server.endpoint)
+    location = Url.parse(server.endpoint)
     stop = threading.Event()
     with pool.get(location, {}), pool.get(location, {}):
         threading.Timer(0.3, stop.set).start()
@@ -212,17 +212,17 @@ def test_at_most_so_many_at_once_and_those_who_wait_hear_stop(serve: Serve) -> N
 
 
 def test_room_is_given_back_whatever_happens(serve: Serve) -> None:
-    pool = Connections(1, connect_timeout=0.5, read_timeout=0.5)
+    pool = ConnectionPool(1, connect_timeout=0.5, read_timeout=0.5)
     server = serve(lambda heard, sock: False)
     for _ in range(3):
-        with pytest.raises(Broken):
+        with pytest.raises(ConnectionFailed):
             whole(pool, server.endpoint)
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
     for _ in range(3):
-        with pytest.raises(Broken, match="refused"):
+        with pytest.raises(ConnectionFailed, match="refused"):
             whole(pool, f"http://127.0.0.1:{port}/")
-    with pytest.raises(Broken, match="name"):
+    with pytest.raises(ConnectionFailed, match="name"):
         whole(pool, "http://no-such-host.invalid/")
     assert whole(pool, serve(ok).endpoint) == BODY
     pool.close()
@@ -237,13 +237,13 @@ def test_stop_is_heard_while_a_connection_is_made() -> None:
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
         time.sleep(0.1)
-        pool = Connections(1, connect_timeout=0.6)
-        location = Location.parse(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        pool = ConnectionPool(1, connect_timeout=0.6)
+        location = Url.parse(f"http://127.0.0.1:{listener.getsockname()[1]}/")
         begun = time.monotonic()
         with pytest.raises(Interrupted):
             pool.get(location, {}, lambda: time.monotonic() - begun > 0.3)
         assert time.monotonic() - begun < 0.6
-        with pytest.raises(Broken, match="no connection"):
+        with pytest.raises(ConnectionFailed, match="no connection"):
             pool.get(location, {})
         for filler in fillers:
             filler.close()

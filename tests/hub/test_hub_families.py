@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from trajsvc.cli.main import make_app
 from trajsvc.sources.hub.address import parse_address
-from trajsvc.sources.hub.families import FAMILIES, PYTHIA_STEPS, family_of, number
+from trajsvc.sources.hub.known_families import FAMILIES, PYTHIA_STEPS, family_of, number
 from trajsvc.sources.hub.selection import RefInfo, select
 
 

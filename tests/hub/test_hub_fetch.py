@@ -15,7 +15,8 @@ from hub_repos import Repo, Revision
 from hub_server import HubServer
 
 from trajsvc.errors import NotFound, Refused, TrajsvcError, TryAgain
-from trajsvc.sources.hub.fetch import RemoteFile, Scatter
+from trajsvc.sources.hub.remote_file import HubFile
+from trajsvc.sources.transport.scatter import Scatter
 
 
 @pytest.fixture
@@ -140,12 +141,12 @@ def test_the_hub_says_no_in_its_own_words(made: Make, hub: Callable[..., HubServ
     }.items():
         server.add(Repo(f"org/{name}", {"main": files}, **more))
     wanted = {
-        RemoteFile("org/gated", "main", PATH, SIZE, None): ("hub-gated", Refused),
-        RemoteFile("org/private", "main", PATH, SIZE, None): ("hub-no-repository", NotFound),
-        RemoteFile("org/off", "main", PATH, SIZE, None): ("hub-disabled", Refused),
-        RemoteFile("org/none", "main", PATH, SIZE, None): ("hub-no-repository", NotFound),
-        RemoteFile(NAME, "f" * 40, PATH, SIZE, None): ("hub-no-revision", NotFound),
-        RemoteFile(NAME, file.commit, "other.bin", SIZE, None): ("hub-no-file", NotFound),
+        HubFile("org/gated", "main", PATH, SIZE, None): ("hub-gated", Refused),
+        HubFile("org/private", "main", PATH, SIZE, None): ("hub-no-repository", NotFound),
+        HubFile("org/off", "main", PATH, SIZE, None): ("hub-disabled", Refused),
+        HubFile("org/none", "main", PATH, SIZE, None): ("hub-no-repository", NotFound),
+        HubFile(NAME, "f" * 40, PATH, SIZE, None): ("hub-no-revision", NotFound),
+        HubFile(NAME, file.commit, "other.bin", SIZE, None): ("hub-no-file", NotFound),
     }
     for other, (kind, tree) in wanted.items():
         before = server.stats()["requests"]
@@ -163,9 +164,9 @@ def test_another_digest_commit_or_size_is_another_file(made: Make) -> None:
     server, fetcher, file = made()
     moved = server.move_branch(NAME, "main", Revision({PATH: DATA[::-1], "config.json": SMALL}))
     for other in (
-        RemoteFile(NAME, file.commit, PATH, SIZE, "0" * 64),
-        RemoteFile(NAME, moved, PATH, SIZE, file.sha256),
-        RemoteFile(NAME, file.commit, PATH, SIZE + 5, file.sha256),
+        HubFile(NAME, file.commit, PATH, SIZE, "0" * 64),
+        HubFile(NAME, moved, PATH, SIZE, file.sha256),
+        HubFile(NAME, file.commit, PATH, SIZE + 5, file.sha256),
     ):
         with pytest.raises(TryAgain) as caught:
             fetched(fetcher, other, 0, 10)
@@ -199,7 +200,7 @@ def test_large_ranges_need_little_memory(made: Make, tmp_path: Path) -> None:
     with big.open("wb") as file:
         file.truncate(2**26)
     server.add(Repo("org/big", {"main": Revision({"big.bin": big})}))
-    wanted = RemoteFile("org/big", server.repos["org/big"].heads["main"].id, "big.bin", 2**26, None)
+    wanted = HubFile("org/big", server.repos["org/big"].heads["main"].id, "big.bin", 2**26, None)
     fetched(fetcher, remote(server), 0, 10)
     tracemalloc.start()
     fetcher.fetch_all([(wanted, i * 2**23, (i + 1) * 2**23, Scatter([(2**23, None)])) for i in range(8)])

@@ -15,13 +15,14 @@ import pytest
 from scripted_server import Answering, Heard, ScriptedServer, answer, part
 
 from trajsvc.errors import Refused, TrajsvcError, TryAgain, UsageError
-from trajsvc.sources.hub.fetch import Fetcher, RemoteFile, Scatter
-from trajsvc.sources.hub.limiter import Limiter
-from trajsvc.sources.hub.troubles import Tries, Trouble
+from trajsvc.sources.hub.remote_file import HubFetcher, HubFile
+from trajsvc.sources.transport.rate_limit import RateLimiter
+from trajsvc.sources.transport.retry import FailedAttempt, RetryPolicy
+from trajsvc.sources.transport.scatter import Scatter
 
 DATA = bytes(range(251)) * 1000
 COMMIT = "c" * 40
-FILE = RemoteFile("org/run", COMMIT, "model.safetensors", len(DATA), hashlib.sha256(DATA).hexdigest())
+FILE = HubFile("org/run", COMMIT, "model.safetensors", len(DATA), hashlib.sha256(DATA).hexdigest())
 TOKEN = "hf_CANARYcanaryCANARY"
 
 Serve = Callable[[Answering], ScriptedServer]
@@ -37,13 +38,13 @@ def serve() -> Iterator[Serve]:
 @pytest.fixture
 def fetched() -> Iterator[Fetch]:
     """``fetched(server, lo, hi, …)``: the bytes [lo, hi) of the file by a fetcher of ``server``."""
-    made: list[Fetcher] = []
+    made: list[HubFetcher] = []
 
     def fetch(
-        server: ScriptedServer, lo: int = 0, hi: int = len(DATA), file: RemoteFile = FILE, attempts: int = 4
+        server: ScriptedServer, lo: int = 0, hi: int = len(DATA), file: HubFile = FILE, attempts: int = 4
     ) -> bytes:
-        fetcher = Fetcher(
-            server.endpoint, TOKEN, attempts=attempts, backoff=0.001, stall_seconds=1.0, limiter=Limiter(base=0.01)
+        fetcher = HubFetcher(
+            server.endpoint, TOKEN, attempts=attempts, backoff=0.001, stall_seconds=1.0, limiter=RateLimiter(base=0.01)
         )
         made.append(fetcher)
         out = bytearray(hi - lo)
@@ -263,7 +264,7 @@ def test_an_error_of_the_sink_is_not_taken_for_the_networks(serve: Serve) -> Non
             raise OSError(errno.ENOSPC, "no space")
 
     server = serve(with_head({}))
-    fetcher = Fetcher(server.endpoint, None)
+    fetcher = HubFetcher(server.endpoint, None)
     with pytest.raises(OSError, match="no space") as caught:
         fetcher.fetch_all([(FILE, i, i + 1000, Full()) for i in range(0, 100_000, 1000)])
     fetcher.close()
@@ -379,10 +380,10 @@ def test_no_error_shows_where_a_redirect_led(serve: Serve, fetched: Fetch) -> No
 
 def test_tokens_and_endpoints_that_are_none() -> None:
     with pytest.raises(UsageError) as caught:
-        Fetcher("http://127.0.0.1:1", "hf_a\r\nX-Evil: 1")
+        HubFetcher("http://127.0.0.1:1", "hf_a\r\nX-Evil: 1")
     assert caught.value.kind == "bad-token"
     assert "hf_a" not in str(caught.value)
-    fetcher = Fetcher("nonsense", None)
+    fetcher = HubFetcher("nonsense", None)
     with pytest.raises(UsageError) as caught:
         fetcher.fetch(FILE, 0, 10, Scatter([(10, None)]))
     fetcher.close()
@@ -391,14 +392,14 @@ def test_tokens_and_endpoints_that_are_none() -> None:
 
 def test_a_token_read_from_a_file_may_end_its_line(serve: Serve) -> None:
     server = serve(with_head({}))
-    fetcher = Fetcher(server.endpoint, TOKEN + "\n")
+    fetcher = HubFetcher(server.endpoint, TOKEN + "\n")
     fetcher.fetch(FILE, 0, 10, Scatter([(10, None)]))
     fetcher.close()
     assert server.heard[0].headers["authorization"] == f"Bearer {TOKEN}"
 
 
 def test_bytes_that_the_file_does_not_have() -> None:
-    fetcher = Fetcher("http://127.0.0.1:1", None)
+    fetcher = HubFetcher("http://127.0.0.1:1", None)
     for lo, hi in ((-1, 5), (7, 5), (0, len(DATA) + 1)):
         with pytest.raises(ValueError, match="has no bytes"):
             fetcher.fetch(FILE, lo, hi, Scatter([]))
@@ -413,13 +414,13 @@ def test_scatter_wants_lengths_that_are_its_buffers() -> None:
 
 
 def test_who_is_turned_away_while_others_are_served_does_not_fail() -> None:
-    tries = Tries(2, 10)
-    limited, failed = (Trouble(kind, RuntimeError) for kind in ("limited", "failed"))  # type: ignore[arg-type]
+    policy = RetryPolicy(2, 10)
+    limited, failed = (FailedAttempt(kind, RuntimeError) for kind in ("limited", "failed"))  # type: ignore[arg-type]
     for _ in range(100):
-        tries.count(limited, progress=False, crowded=True)
-    assert not tries.too_many
-    assert not tries.hopeless(limited)
-    tries.count(limited, progress=False, crowded=False)
-    assert not tries.hopeless(limited)
-    tries.count(failed, progress=False, crowded=True)  # that others are served is no excuse for this one
-    assert tries.hopeless(failed)
+        policy.record(limited, progress=False, crowded=True)
+    assert not policy.exhausted
+    assert not policy.gives_up(limited)
+    policy.record(limited, progress=False, crowded=False)
+    assert not policy.gives_up(limited)
+    policy.record(failed, progress=False, crowded=True)  # that others are served is no excuse for this one
+    assert policy.gives_up(failed)

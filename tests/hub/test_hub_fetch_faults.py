@@ -11,8 +11,8 @@ from hub_fetching import DATA, SIZE, TOKEN, Make, fetched, fetching, pieces
 from hub_server import HubServer
 
 from trajsvc.errors import Refused, TrajsvcError, TryAgain
-from trajsvc.sources.hub.fetch import Fetcher
-from trajsvc.sources.hub.limiter import Limiter
+from trajsvc.sources.hub.remote_file import HubFetcher
+from trajsvc.sources.transport.rate_limit import RateLimiter
 
 
 @pytest.fixture
@@ -73,14 +73,14 @@ def test_too_many_requests_makes_everybody_wait(made: Make, style: str) -> None:
 
 
 def test_windows_of_the_rate_limit_are_kept_to(made: Make) -> None:
-    server, fetcher, file = made(cdn="off", limiter=Limiter())
+    server, fetcher, file = made(cdn="off", limiter=RateLimiter())
     server.faults.rate_limit = 4
     assert pieces(fetcher, file, 9) == DATA
     assert server.stats()["by_status"].get("429", 0) <= 20
 
 
 def test_too_many_requests_for_ever_is_an_error(made: Make) -> None:
-    server, fetcher, file = made(attempts=3, limiter=Limiter(base=0.001))
+    server, fetcher, file = made(attempts=3, limiter=RateLimiter(base=0.001))
     server.faults.retry_after = "none"
     server.faults.rate_limited = Fault(True, path="/resolve/")
     with pytest.raises(TryAgain) as caught:
@@ -198,7 +198,7 @@ def test_redirects_that_go_round_end(made: Make) -> None:
 def test_nobody_listens(made: Make) -> None:
     server, _, file = made()
     server.stop()
-    fetcher = Fetcher(server.endpoint, TOKEN, attempts=2, backoff=0.01)
+    fetcher = HubFetcher(server.endpoint, TOKEN, attempts=2, backoff=0.01)
     with pytest.raises(TryAgain) as caught:
         fetched(fetcher, file, 0, 10)
     fetcher.close()

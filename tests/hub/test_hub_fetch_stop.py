@@ -14,7 +14,9 @@ from hub_fetching import DATA, NAME, SIZE, Make, fetched, fetching, pieces
 from hub_server import HubServer
 
 from trajsvc.errors import NotFound
-from trajsvc.sources.hub.fetch import Interrupted, RemoteFile, Scatter
+from trajsvc.sources.hub.remote_file import HubFile
+from trajsvc.sources.transport.cancel import Interrupted
+from trajsvc.sources.transport.scatter import Scatter
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def made(hub: Callable[..., HubServer]) -> Iterator[Make]:
 
 def test_the_first_error_stops_the_others(made: Make) -> None:
     server, fetcher, file = made(connections=4)
-    missing = RemoteFile(NAME, file.commit, "missing.bin", SIZE, None)
+    missing = HubFile(NAME, file.commit, "missing.bin", SIZE, None)
     server.faults.latency_ms = 20
     out = memoryview(bytearray(SIZE))
     wanted = [(file, i * 1000, i * 1000 + 1000, Scatter([(1000, out[:1000])])) for i in range(400)]

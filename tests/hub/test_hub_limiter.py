@@ -7,7 +7,8 @@ from email.utils import formatdate
 
 import pytest
 
-from trajsvc.sources.hub.limiter import Interrupted, Limiter, shared_limiter
+from trajsvc.sources.transport.cancel import Interrupted
+from trajsvc.sources.transport.rate_limit import RateLimiter, shared_limiter
 
 
 class Clock:
@@ -28,13 +29,13 @@ class Clock:
 DAY = 1_700_000_000.0
 
 
-def made(base: float = 1.0, cap: float = 60.0) -> tuple[Limiter, Clock]:
+def made(base: float = 1.0, cap: float = 60.0) -> tuple[RateLimiter, Clock]:
     clock = Clock()
     wall = lambda: DAY + clock.now - 1000.0  # noqa: E731
-    return Limiter(base=base, cap=cap, clock=clock, sleep=clock.sleep, wall=wall, jitter=lambda: 0.5), clock
+    return RateLimiter(base=base, cap=cap, clock=clock, sleep=clock.sleep, wall=wall, jitter=lambda: 0.5), clock
 
 
-def waited(limiter: Limiter, clock: Clock, resource: str = "api") -> float:
+def waited(limiter: RateLimiter, clock: Clock, resource: str = "api") -> float:
     begun = clock.now
     limiter.wait(resource)
     return clock.now - begun
@@ -183,7 +184,7 @@ def test_stop_is_asked_at_least_ten_times_a_second() -> None:
 
 
 def test_all_threads_are_held() -> None:
-    limiter = Limiter()
+    limiter = RateLimiter()
     limiter.note("api", 429, {"Retry-After": "1"})
     gone: list[bool] = []
     threads = [threading.Thread(target=lambda: (limiter.wait("api"), gone.append(True))) for _ in range(8)]

@@ -18,11 +18,12 @@ import pytest
 from scripted_server import Heard, ScriptedServer, answer, part
 
 from trajsvc.errors import TrajsvcError
-from trajsvc.sources.hub.connections import Connections
-from trajsvc.sources.hub.fetch import Fetcher, RemoteFile, Scatter
-from trajsvc.sources.hub.interrupt import Interrupted
-from trajsvc.sources.hub.location import Location
-from trajsvc.sources.hub.sockets import Broken
+from trajsvc.sources.hub.remote_file import HubFetcher, HubFile
+from trajsvc.sources.transport.cancel import Interrupted
+from trajsvc.sources.transport.pool import ConnectionPool
+from trajsvc.sources.transport.scatter import Scatter
+from trajsvc.sources.transport.sockets import ConnectionFailed
+from trajsvc.sources.transport.url import Url
 
 BODY = bytes(range(256)) * 2000
 SECRET = "p@ss"
@@ -98,11 +99,11 @@ def through(monkeypatch: pytest.MonkeyPatch, proxy: ScriptedServer, *names: str,
         monkeypatch.setenv(name, f"http://{who}127.0.0.1:{proxy.port}")
 
 
-def get(url: str, pool: Connections | None = None, headers: dict[str, str] | None = None) -> bytes:
+def get(url: str, pool: ConnectionPool | None = None, headers: dict[str, str] | None = None) -> bytes:
     out, room = bytearray(), memoryview(bytearray(100_000))
-    own = pool or Connections(1, connect_timeout=2.0, read_timeout=2.0)
+    own = pool or ConnectionPool(1, connect_timeout=2.0, read_timeout=2.0)
     try:
-        with own.get(Location.parse(url), headers or {}) as got:
+        with own.get(Url.parse(url), headers or {}) as got:
             assert got.status == 200
             while count := got.readinto(room):
                 out += room[:count]
@@ -116,7 +117,7 @@ def get(url: str, pool: Connections | None = None, headers: dict[str, str] | Non
 def test_plain_requests_are_made_by_the_proxy(serve: Serve, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     server, proxy = serve(ok), serve(relay)
     through(monkeypatch, proxy, name)
-    pool = Connections(1)
+    pool = ConnectionPool(1)
     for _ in range(2):
         assert get(server.endpoint + "/a?b=c", pool) == BODY
     pool.close()
@@ -141,7 +142,7 @@ def test_encrypted_requests_pass_through_it(
     server, proxy = serve(ok, tls), serve(relay)
     through(monkeypatch, proxy)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    pool = Connections(1)
+    pool = ConnectionPool(1)
     for _ in range(2):
         assert get(server.endpoint + "/a", pool, {"Authorization": "Bearer secret"}) == BODY
     pool.close()
@@ -157,9 +158,9 @@ def test_what_a_proxy_refuses_is_said_without_its_password(
 ) -> None:
     server, proxy = serve(ok, tls), serve(relay)
     through(monkeypatch, proxy, who="me:wrong-secret@")
-    fetcher = Fetcher(server.endpoint, "hf_canary", backoff=0.01)
+    fetcher = HubFetcher(server.endpoint, "hf_canary", backoff=0.01)
     with pytest.raises(TrajsvcError, match="credentials") as caught:
-        fetcher.fetch(RemoteFile("org/run", "main", "a", 10), 0, 10, Scatter([(10, None)]))
+        fetcher.fetch(HubFile("org/run", "main", "a", 10), 0, 10, Scatter([(10, None)]))
     fetcher.close()
     assert len(proxy.heard) == 1  # it will not take them the next time either
     shown = "".join(traceback.format_exception(caught.value))
@@ -174,7 +175,7 @@ def test_a_proxy_that_cannot_connect(serve: Serve, monkeypatch: pytest.MonkeyPat
 
     server, proxy = serve(ok, tls), serve(busy)
     through(monkeypatch, proxy)
-    with pytest.raises(Broken, match="503"):
+    with pytest.raises(ConnectionFailed, match="503"):
         get(server.endpoint)
     assert not server.heard
 
@@ -182,7 +183,7 @@ def test_a_proxy_that_cannot_connect(serve: Serve, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("value", ["socks5://127.0.0.1:1", "https://127.0.0.1:1", "http://", "http://h:port"])
 def test_a_proxy_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", value)
-    with pytest.raises(Broken, match="HTTPS_PROXY") as caught:
+    with pytest.raises(ConnectionFailed, match="HTTPS_PROXY") as caught:
         get("https://huggingface.invalid/")
     assert caught.value.final
 
@@ -204,10 +205,10 @@ def test_authorities_of_the_environment_are_trusted(
 
 def test_no_one_else_is_trusted_and_that_is_said_at_once(serve: Serve, tls: ssl.SSLContext) -> None:
     server = serve(ok, tls)
-    fetcher = Fetcher(server.endpoint, "hf_canary")
+    fetcher = HubFetcher(server.endpoint, "hf_canary")
     begun = time.monotonic()
     with pytest.raises(TrajsvcError, match="certificate") as caught:
-        fetcher.fetch(RemoteFile("org/run", "main", "a", 10), 0, 10, Scatter([(10, None)]))
+        fetcher.fetch(HubFile("org/run", "main", "a", 10), 0, 10, Scatter([(10, None)]))
     fetcher.close()
     assert caught.value.kind == "hub-unreachable"
     assert time.monotonic() - begun < 2
@@ -219,7 +220,7 @@ def test_a_bundle_that_is_none(
     monkeypatch: pytest.MonkeyPatch, serve: Serve, tls: ssl.SSLContext, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "missing.pem"))
-    with pytest.raises(Broken, match="REQUESTS_CA_BUNDLE"):
+    with pytest.raises(ConnectionFailed, match="REQUESTS_CA_BUNDLE"):
         get(serve(ok, tls).endpoint)
 
 
@@ -228,7 +229,7 @@ def test_another_name_than_the_certificates_is_refused(
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     server = serve(ok, tls)
-    with pytest.raises(Broken, match="certificate"):
+    with pytest.raises(ConnectionFailed, match="certificate"):
         get(f"https://localhost:{server.port}/")
 
 
@@ -240,19 +241,19 @@ def test_ranges_over_tls_and_stop_during_a_handshake(
         return True
 
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    fetcher = Fetcher(serve(ranges, tls).endpoint, None, connections=3)
+    fetcher = HubFetcher(serve(ranges, tls).endpoint, None, connections=3)
     out = memoryview(bytearray(len(BODY)))
-    file = RemoteFile("org/run", "main", "a", len(BODY))
+    file = HubFile("org/run", "main", "a", len(BODY))
     step = len(BODY) // 8
     fetcher.fetch_all([(file, i, i + step, Scatter([(step, out[i : i + step])])) for i in range(0, len(BODY), step)])
     fetcher.close()
     assert bytes(out) == BODY
     with socket.create_server(("127.0.0.1", 0)) as silent:
         begun = time.monotonic()
-        pool = Connections(1)
+        pool = ConnectionPool(1)
         with pytest.raises(Interrupted):
             pool.get(
-                Location.parse(f"https://127.0.0.1:{silent.getsockname()[1]}/"),
+                Url.parse(f"https://127.0.0.1:{silent.getsockname()[1]}/"),
                 {},
                 lambda: time.monotonic() - begun > 0.3,
             )
@@ -269,9 +270,9 @@ def test_a_redirect_from_encrypted_to_plain_is_not_followed(
         return True
 
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    fetcher = Fetcher(serve(leading, tls).endpoint, "hf_canary")
+    fetcher = HubFetcher(serve(leading, tls).endpoint, "hf_canary")
     with pytest.raises(TrajsvcError) as caught:
-        fetcher.fetch(RemoteFile("org/run", "main", "a", 10), 0, 10, Scatter([(10, None)]))
+        fetcher.fetch(HubFile("org/run", "main", "a", 10), 0, 10, Scatter([(10, None)]))
     fetcher.close()
     assert caught.value.kind == "hub-insecure"
     assert not storage.heard

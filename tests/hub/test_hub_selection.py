@@ -7,7 +7,7 @@ import random
 import pytest
 
 from trajsvc.errors import NotFound, Refused, TrajsvcError, UsageError
-from trajsvc.sources.hub.families import PYTHIA_STEPS, family_of
+from trajsvc.sources.hub.known_families import PYTHIA_STEPS, family_of
 from trajsvc.sources.hub.selection import (
     CommitInfo,
     RefInfo,

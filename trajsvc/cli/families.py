@@ -64,7 +64,7 @@ def ls(
 def known(form: FormatOption = None, output: OutputOption = None, quiet: QuietOption = False) -> None:
     """List the families on the Hub whose checkpoints are found without further words."""
     from trajsvc.cli.terminal import new_table
-    from trajsvc.sources.hub.families import FAMILIES
+    from trajsvc.sources.hub.known_families import FAMILIES
 
     kind = choose(form, output, ("json", "csv"))
     rows: list[dict[str, Any]] = [

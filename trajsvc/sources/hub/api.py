@@ -1,28 +1,48 @@
-"""What the Hub lists: refs, files of a commit, commits of a branch, repositories of a pattern. Nothing is downloaded."""
+"""What the Hub lists: refs, files of a commit, commits of a branch, repositories of a pattern. No file is downloaded.
+
+The requests go through the session of ``huggingface_hub``, so that its user's settings hold (certificates, proxies, offline mode), but not
+through its listings: those wait without end for an answer and retry out of the caller's sight, whatever the session's timeout is.
+"""
 
 from __future__ import annotations
 
 import fnmatch
 import json
 import os
+import random
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from typing import Any, Final, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
 
 from storage_schema.files.durable import replace_file
-from trajsvc.errors import UsageError
+from trajsvc.errors import TrajsvcError, UsageError
 from trajsvc.sources.base import never
-from trajsvc.sources.hub.asking import Asker
-from trajsvc.sources.hub.interrupt import Stop
-from trajsvc.sources.hub.limiter import Limiter, shared_limiter
+from trajsvc.sources.hub import errors
 from trajsvc.sources.hub.selection import CommitInfo, RefInfo
+from trajsvc.sources.transport.cancel import Interrupted, Stop, check, pause
+from trajsvc.sources.transport.rate_limit import RateLimiter, shared_limiter
+from trajsvc.version import __version__
+
+T = TypeVar("T")
 
 THREADS: Final = 8
+"""Commits whose files are listed at once."""
+TIMEOUT: Final = 30.0
+"""Seconds without a byte after which a request has failed."""
+LONGEST: Final = 300.0
+"""Seconds that one page of a listing may take, however steadily its bytes trickle."""
+LARGEST: Final = 64 * 2**20
+"""Bytes of one page; a thousand files take a third of a megabyte."""
+_SLOWEST: Final = 30.0
+_PATIENT: Final = 100
+"""Refusals for asking too often that one call bears: the limiter makes everybody wait after each."""
+_PASSING: Final = frozenset(["hub-rate-limited", "hub-unavailable", "hub-unreachable"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +63,103 @@ class Tree:
     files: tuple[TreeFile, ...]
 
 
+class _Answered(Exception):
+    """An answer that is no success."""
+
+    def __init__(self, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(status)
+        self.status, self.headers = status, headers
+
+
+class ApiClient:
+    """Requests to one endpoint's ``/api/models``. Thread-safe."""
+
+    def __init__(
+        self, endpoint: str, token: str | None, limiter: RateLimiter, *, attempts: int, backoff: float
+    ) -> None:
+        self._address = f"{endpoint}/api/models"
+        self._signed_in, self._limiter = token is not None, limiter
+        self._attempts, self._backoff = attempts, backoff
+        self._headers = {"User-Agent": f"trajsvc/{__version__}", "Accept": "application/json"}
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {token}"
+
+    def pages(self, path: str, query: Mapping[str, str], stop: Stop) -> list[dict[str, Any]]:
+        """All rows of a listing. Of the address of a next page only the query is followed: the token stays with the endpoint."""
+        rows: list[dict[str, Any]] = []
+        words: str | None = urlencode(query)
+        seen: set[str] = set()
+        while words is not None:
+            if words in seen:
+                raise ValueError("its pages go in a circle")
+            seen.add(words)
+            page, words = self.get(path, words, stop)
+            if not isinstance(page, list):
+                raise ValueError("no list")
+            rows += page
+        return rows
+
+    def get(self, path: str, query: str, stop: Stop) -> tuple[Any, str | None]:
+        """The JSON of one answer, and the query of the next page."""
+        from huggingface_hub import get_session
+
+        self._limiter.wait("api", stop)
+        address = (f"{self._address}/{path}" if path else self._address) + (f"?{query}" if query else "")
+        until = time.monotonic() + LONGEST
+        with get_session().stream(
+            "GET", address, headers=self._headers, timeout=TIMEOUT, follow_redirects=True
+        ) as answer:
+            told = {k.lower(): v for k, v in answer.headers.items()}
+            self._limiter.note("api", answer.status_code, told)
+            if not answer.is_success:
+                raise _Answered(answer.status_code, told)
+            body = bytearray()
+            for piece in answer.iter_bytes():
+                body += piece
+                check(stop)
+                if time.monotonic() > until or len(body) > LARGEST:
+                    raise ValueError("too slow or too long")
+            link = answer.links.get("next", {}).get("url")
+        return json.loads(body), None if link is None else urlsplit(link).query
+
+    def call(self, where: str, ask: Callable[[], T], stop: Stop) -> T:
+        """``ask`` as a whole, again and again while what fails may pass. Raises errors of ``hub.errors``, and Interrupted."""
+        from huggingface_hub import constants
+        from huggingface_hub.errors import OfflineModeIsEnabled
+
+        if constants.is_offline_mode():
+            raise errors.offline(where)
+        failures = refusals = 0
+        while True:
+            try:
+                return ask()
+            except (Interrupted, TrajsvcError):
+                raise
+            except OfflineModeIsEnabled:
+                raise errors.offline(where) from None
+            except _Answered as answer:
+                error = errors.of_response(answer.status, answer.headers, where, signed_in=self._signed_in)
+            except Exception as broken:
+                error = errors.unreachable(where, _why(broken))
+            refusals += error.kind == "hub-rate-limited"
+            failures += error.kind != "hub-rate-limited"
+            if error.kind not in _PASSING or failures >= self._attempts or refusals > _PATIENT:
+                raise error
+            if error.kind != "hub-rate-limited":
+                longest = min(_SLOWEST, self._backoff * 2 ** (failures - 1))
+                pause(random.uniform(0.5, 1) * longest, stop)
+
+
 class HubApi:
     """Listings of one endpoint: the one given, else HF_ENDPOINT, else the Hub. Thread-safe.
 
-    Every listing raises the errors of ``problems`` (``hub-no-repository``, ``hub-no-revision``, ``hub-gated``, ``hub-unauthorized``,
+    Every listing raises the errors of ``hub.errors`` (``hub-no-repository``, ``hub-no-revision``, ``hub-gated``, ``hub-unauthorized``,
     ``hub-offline``; after ``attempts`` that failed ``hub-unreachable``, ``hub-unavailable``, ``hub-rate-limited``), and Interrupted
     when ``stop`` says so between two requests. ``backoff`` is the first pause between attempts, in seconds.
     """
 
     def __init__(
-        self, endpoint: str | None = None, token: str | bool | None = None, *, limiter: Limiter | None = None, attempts: int = 6,
+        self, endpoint: str | None = None, token: str | bool | None = None, *, limiter: RateLimiter | None = None, attempts: int = 6,
         backoff: float = 0.5, stop: Stop = never,
     ) -> None:  # fmt: skip
         self.endpoint: str = (endpoint or _endpoint()).rstrip("/")
@@ -85,18 +192,18 @@ class HubApi:
         return self.token is not None
 
     @cached_property
-    def _asker(self) -> Asker:
-        return Asker(self.endpoint, self.token, self._limiter, attempts=self._attempts, backoff=self._backoff)
+    def _client(self) -> ApiClient:
+        return ApiClient(self.endpoint, self.token, self._limiter, attempts=self._attempts, backoff=self._backoff)
 
     def refs(self, repo: str) -> list[RefInfo]:
         """Branches and tags, each with its commit."""
 
         def ask() -> list[RefInfo]:
-            found, _ = self._asker.get(f"{repo}/refs", "", self.stop)
+            found, _ = self._client.get(f"{repo}/refs", "", self.stop)
             branches = [RefInfo(_text(r["name"]), "branch", _text(r["targetCommit"])) for r in found["branches"]]
             return branches + [RefInfo(_text(r["name"]), "tag", _text(r["targetCommit"])) for r in found["tags"]]
 
-        return self._asker.call(repo, ask, self.stop)
+        return self._client.call(repo, ask, self.stop)
 
     def tree(self, repo: str, commit: str, *, stop: Stop | None = None) -> Tree:
         """All files of a commit, with sizes in bytes and digests."""
@@ -105,10 +212,10 @@ class HubApi:
 
         def ask() -> Tree:
             path = f"{repo}/tree/{quote(commit, safe='')}"
-            rows = self._asker.pages(path, {"recursive": "true", "expand": "false"}, stop)
+            rows = self._client.pages(path, {"recursive": "true", "expand": "false"}, stop)
             return Tree(commit, tuple(_tree_file(row) for row in rows if row["type"] == "file"))
 
-        return self._asker.call(f"{repo}@{commit[:8]}", ask, stop)
+        return self._client.call(f"{repo}@{commit[:8]}", ask, stop)
 
     def trees_of(self, wanted: Sequence[tuple[str, str]], folder: Path | None) -> list[Tree]:
         """The files of (repository, commit) pairs, several at once; a commit's never change, so they are kept in ``folder``.
@@ -144,10 +251,10 @@ class HubApi:
         """The history of a branch, newest first."""
 
         def ask() -> list[CommitInfo]:
-            rows = self._asker.pages(f"{repo}/commits/{quote(branch, safe='')}", {}, self.stop)
+            rows = self._client.pages(f"{repo}/commits/{quote(branch, safe='')}", {}, self.stop)
             return [CommitInfo(_text(r["id"]), _text(r["title"]), _text(r["date"])) for r in rows]
 
-        return self._asker.call(f"{repo}@{branch}", ask, self.stop)
+        return self._client.call(f"{repo}@{branch}", ask, self.stop)
 
     def repositories(self, pattern: str) -> list[str]:
         """Ids of the models that a pattern over names (``org/name-*``) meets, in alphabetical order."""
@@ -156,10 +263,28 @@ class HubApi:
         query = {"author": org, **({"search": words} if words else {})}
 
         def ask() -> list[str]:
-            ids = {_text(r["id"]) for r in self._asker.pages("", query, self.stop)}
+            ids = {_text(r["id"]) for r in self._client.pages("", query, self.stop)}
             return sorted(i for i in ids if fnmatch.fnmatchcase(i, pattern))
 
-        return self._asker.call(pattern, ask, self.stop)
+        return self._client.call(pattern, ask, self.stop)
+
+
+def _why(error: Exception) -> str:
+    """A few words on what broke, without any of its own: those may hold addresses. Raises what is no fault of the network."""
+    import httpx2
+
+    if isinstance(error, httpx2.TimeoutException):
+        return "it does not answer in time"
+    if isinstance(error, httpx2.ConnectError):
+        return "there is no connection to it"
+    if isinstance(error, httpx2.HTTPError | json.JSONDecodeError | UnicodeDecodeError | OSError):
+        return "the answer breaks off"
+    if isinstance(error, ValueError | LookupError | TypeError | RecursionError):
+        return "its answer cannot be read"
+    # Other users of the client library close its session when they lose their connection.
+    if isinstance(error, RuntimeError) and "closed" in str(error):
+        return "the connection was closed"
+    raise error
 
 
 def _text(value: object) -> str:

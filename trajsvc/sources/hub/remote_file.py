@@ -1,21 +1,26 @@
-"""A file of a repository at one commit, and whether an answer is about it."""
+"""Files of a Hub repository at one commit, and the fetcher that reads them."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from email.message import Message
-from typing import Final, Literal
+from typing import Any, Final
+from urllib.parse import quote
 
-from trajsvc.sources.hub import problems
+from trajsvc.errors import UsageError
+from trajsvc.sources.base import Sink, never
+from trajsvc.sources.hub import errors
+from trajsvc.sources.transport.cancel import Stop
+from trajsvc.sources.transport.fetch import Fetcher
+from trajsvc.sources.transport.service import RemoteFile
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteFile:
+class HubFile:
     """What a listing says of a file: ``size`` in bytes, ``sha256`` where the Hub gave one."""
 
     repo: str
@@ -29,47 +34,48 @@ class RemoteFile:
         """The file as messages name it."""
         return f"{self.repo}@{self.commit[:8]}/{self.path}"
 
+    @property
+    def target(self) -> str:
+        """Its place below the Hub's endpoint."""
+        return f"{quote(self.repo)}/resolve/{quote(self.commit, safe='')}/{quote(self.path)}"
 
-def check_hub_answer(file: RemoteFile, headers: Message) -> None:
-    """Raise TryAgain (``hub-file-changed``) where the Hub's own answer is about another commit or other contents."""
-    commit = (headers.get("X-Repo-Commit") or "").lower()
-    if commit and _COMMIT.fullmatch(file.commit) and commit != file.commit:
-        raise problems.changed(file.where, f"is answered from another commit, {commit[:8]}")
-    size = headers.get("X-Linked-Size") or ""
-    if size.isdecimal() and int(size) != file.size:
-        raise problems.changed(file.where, f"has {size} bytes on the Hub, and {file.size} in its listing")
-    tag = (headers.get("X-Linked-ETag") or headers.get("ETag") or "").removeprefix("W/").strip('"').lower()
-    if file.sha256 is not None and _SHA256.fullmatch(tag) and tag != file.sha256.lower():
-        raise problems.changed(
-            file.where, f"has the SHA-256 {tag[:8]}… on the Hub, and {file.sha256[:8]}… in its listing"
-        )
+    def check_answer(self, headers: Message) -> None:
+        """Raise TryAgain (``hub-file-changed``) where the Hub's own answer is about another commit or other contents."""
+        commit = (headers.get("X-Repo-Commit") or "").lower()
+        if commit and _COMMIT.fullmatch(self.commit) and commit != self.commit:
+            raise errors.changed(self.where, f"is answered from another commit, {commit[:8]}")
+        size = headers.get("X-Linked-Size") or ""
+        if size.isdecimal() and int(size) != self.size:
+            raise errors.changed(self.where, f"has {size} bytes on the Hub, and {self.size} in its listing")
+        tag = (headers.get("X-Linked-ETag") or headers.get("ETag") or "").removeprefix("W/").strip('"').lower()
+        if self.sha256 is not None and _SHA256.fullmatch(tag) and tag != self.sha256.lower():
+            raise errors.changed(
+                self.where, f"has the SHA-256 {tag[:8]}… on the Hub, and {self.sha256[:8]}… in its listing"
+            )
 
 
-Odd = Literal["ignored", "other"]
-"""The whole file instead of a part, or another part."""
+class HubFetcher(Fetcher):
+    """A ``Fetcher`` of Hub files. ``options`` are those of ``Fetcher``. Raises UsageError (``bad-token``)."""
+
+    def __init__(self, endpoint: str, token: str | None, **options: Any) -> None:
+        super().__init__(endpoint, _clean(token), errors, resource="resolvers", **options)
+
+    def fetch(self, file: RemoteFile, lo: int, hi: int, sink: Sink, stop: Stop = never) -> None:
+        """Bytes [lo, hi) of ``file`` into ``sink``, in order.
+
+        Raises TryAgain (``hub-unreachable``, ``hub-unavailable``, ``hub-rate-limited``, ``hub-file-changed``), Refused (``hub-gated``,
+        ``range-ignored``, ``hub-offline`` …), NotFound (``hub-no-file`` …); Interrupted when ``stop`` returns true.
+        """
+        from huggingface_hub.constants import is_offline_mode
+
+        if is_offline_mode() and lo < hi:
+            raise errors.offline(file.where)
+        super().fetch(file, lo, hi, sink, stop)
 
 
-def part_answered(file: RemoteFile, lo: int, hi: int, status: int, headers: Message, length: int | None) -> int | Odd:
-    """How many of the bytes [lo, hi) the body of a 200 or 206 brings, from ``lo`` on. ``length`` is the body's, if known.
-
-    Raises TryAgain (``hub-file-changed``) where the file has another size, Refused (``hub-encoded``) where the body is transformed.
-    """
-    encoding = headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        raise problems.encoded(file.where)
-    if status == 200:
-        if (lo, hi) != (0, file.size):
-            return "ignored"
-        if length is not None and length != file.size:
-            raise problems.changed(file.where, f"has {length} bytes, and {file.size} in its listing")
-        return file.size
-    said = _CONTENT_RANGE.fullmatch((headers.get("Content-Range") or "").strip())
-    if said is None:
-        return "other"
-    first, last, size = said.groups()
-    if size != "*" and int(size) != file.size:
-        raise problems.changed(file.where, f"has {size} bytes, and {file.size} in its listing")
-    count = int(last) + 1 - int(first)
-    if int(first) != lo or not 0 < count <= hi - lo or length not in (None, count):
-        return "other"
-    return count
+def _clean(token: str | None) -> str | None:
+    """The token without the end of line of the file that it was read from. Raises UsageError for what no header can carry."""
+    token = (token or "").strip()
+    if not token.isascii() or not token.isprintable():
+        raise UsageError("bad-token", "the token for the Hub has characters that no token has", hint="Check HF_TOKEN.")
+    return token or None

@@ -10,7 +10,7 @@ from storage_schema.models.results import Finding
 from trajsvc.errors import NotFound
 from trajsvc.sources.hub.address import HubAddress
 from trajsvc.sources.hub.api import HubApi
-from trajsvc.sources.hub.families import Family, family_of
+from trajsvc.sources.hub.known_families import Family, family_of
 from trajsvc.sources.hub.selection import RefInfo, select, select_commits, select_repositories
 from trajsvc.sources.steps import Kind
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from storage_schema.models.results import Finding
 from trajsvc.errors import NotFound, UsageError
-from trajsvc.sources.hub.families import Family, number
+from trajsvc.sources.hub.known_families import Family, number
 from trajsvc.sources.order import in_order, place
 from trajsvc.sources.steps import Kind, StepName, parse_step
 

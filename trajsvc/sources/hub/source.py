@@ -6,7 +6,7 @@ Every revision is pinned to its commit when the repository is listed; after that
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,22 +17,38 @@ from trajsvc.errors import NotFound, TrajsvcError
 from trajsvc.sources.base import Asked, Cache, CheckpointRef, CheckpointTensors, Fetch, FileRef, Steps, Want, never
 from trajsvc.sources.files import Region
 from trajsvc.sources.formats.headers import CONFIG, read_checkpoint
-from trajsvc.sources.formats.layout import Found
+from trajsvc.sources.formats.layout import Folder, Found
 from trajsvc.sources.formats.torch_state import TorchHeader, read_torch
 from trajsvc.sources.hub.address import HubAddress
 from trajsvc.sources.hub.api import HubApi, Tree, TreeFile
 from trajsvc.sources.hub.duplicates import copies
-from trajsvc.sources.hub.fetch import Fetcher, RemoteFile, Scatter
 from trajsvc.sources.hub.headers import Headers
-from trajsvc.sources.hub.limiter import Interrupted
+from trajsvc.sources.hub.remote_file import HubFetcher, HubFile
 from trajsvc.sources.hub.revisions import Revision, Revisions, list_revisions
-from trajsvc.sources.hub.tree_folder import TreeFolder, tree_folder
 from trajsvc.sources.learning_rate import learning_rate, places
 from trajsvc.sources.local.listing import Listing, found_in, list_in, nothing
 from trajsvc.sources.steps import StepName
+from trajsvc.sources.transport.cancel import Interrupted
+from trajsvc.sources.transport.scatter import Scatter
 from trajsvc.steps import select_steps
 
 HEADER_THREADS: Final = 8
+
+
+FolderNames = Mapping[str, tuple[frozenset[str], frozenset[str]]]
+"""Folder within the revision (``""`` for its root) → names of its files and of its folders."""
+
+
+@dataclass(frozen=True)
+class TreeFolder(Folder):
+    """One folder of a revision; ``path`` is the revision's own address followed by the place in it."""
+
+    tree: FolderNames = field(default_factory=dict, repr=False, compare=False)
+    place: str = ""
+
+    def inner(self, name: str) -> TreeFolder:
+        """The folder ``name`` in this one. Raises FileNotFoundError."""
+        return _folder(self / name, self.tree, f"{self.place}/{name}" if self.place else name)
 
 
 @dataclass(frozen=True)
@@ -66,7 +82,7 @@ class HubSource:
         self.api = HubApi(
             self.options.endpoint, self.options.token, attempts=self.options.attempts, stop=self.options.stop
         )
-        self.fetcher = Fetcher(
+        self.fetcher = HubFetcher(
             self.api.endpoint,
             self.api.token,
             connections=self.options.connections,
@@ -75,7 +91,7 @@ class HubSource:
         )
         self.folder = None if self.options.cache is None else self.options.cache.folder
         self.headers = Headers(self._bytes, self.folder)
-        self._files: dict[str, tuple[RemoteFile, str]] = {}
+        self._files: dict[str, tuple[HubFile, str]] = {}
         self._torch: dict[str, TorchHeader] = {}
         self._tensors: dict[int, CheckpointTensors | TrajsvcError] = {}
         self._listed: dict[int, Found] = {}
@@ -240,7 +256,7 @@ class HubSource:
 
     def _folder(self, address: str, repo: str, tree: Tree) -> TreeFolder | None:
         for file in tree.files:
-            remote = RemoteFile(repo, tree.commit, file.path, file.size, file.sha256)
+            remote = HubFile(repo, tree.commit, file.path, file.size, file.sha256)
             self._files[f"{address}/{file.path}"] = remote, _digest(file)
         try:
             return tree_folder(address, (f.path for f in tree.files), self.address.folder or "")
@@ -331,3 +347,25 @@ class HubSource:
 def _digest(file: TreeFile) -> str:
     """What names a file's contents: its SHA-256, or the id of its git blob."""
     return file.sha256 or f"git-{file.blob_id}"
+
+
+def tree_folder(address: str, paths: Iterable[str], place: str = "") -> TreeFolder:
+    """The folder ``place`` of a revision that holds ``paths``. Raises FileNotFoundError where there is none."""
+    files: dict[str, set[str]] = {"": set()}
+    folders: dict[str, set[str]] = {"": set()}
+    for path in paths:
+        parent, _, name = path.rpartition("/")
+        files.setdefault(parent, set()).add(name)
+        while parent:
+            above, _, name = parent.rpartition("/")
+            folders.setdefault(above, set()).add(name)
+            parent = above
+    names = {k: (frozenset(files.get(k, ())), frozenset(folders.get(k, ()))) for k in files.keys() | folders.keys()}
+    return _folder(f"{address}/{place}" if place else address, names, place)
+
+
+def _folder(path: str, tree: FolderNames, place: str) -> TreeFolder:
+    if place not in tree:
+        raise FileNotFoundError(2, "No such folder in the repository", path)
+    files, folders = tree[place]
+    return TreeFolder(path, files, folders, tree, place)

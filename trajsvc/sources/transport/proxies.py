@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from trajsvc.sources.hub.location import Origin
-from trajsvc.sources.hub.sockets import Broken
+from trajsvc.sources.transport.sockets import ConnectionFailed
+from trajsvc.sources.transport.url import Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Proxy:
 
 
 def proxy_of(origin: Origin) -> Proxy | None:
-    """The proxy for an origin. Raises Broken when the environment names one that cannot be used."""
+    """The proxy for an origin. Raises ConnectionFailed when the environment names one that cannot be used."""
     named = getproxies()
     url = named.get(origin.scheme) or named.get("all")
     if not url or proxy_bypass(f"{origin.host}:{origin.port}"):
@@ -32,7 +32,9 @@ def proxy_of(origin: Origin) -> Proxy | None:
     except ValueError:
         scheme, host, port = "", None, None
     if scheme != "http" or not host:
-        raise Broken(f"{origin.scheme.upper()}_PROXY or ALL_PROXY is not of the form http://host:port", final=True)
+        raise ConnectionFailed(
+            f"{origin.scheme.upper()}_PROXY or ALL_PROXY is not of the form http://host:port", final=True
+        )
     if parts.username is None:
         return Proxy(host, port or 80)
     secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

@@ -1,31 +1,31 @@
-"""How fast the Hub wants to be asked: one limiter for all threads that ask the same endpoint.
+"""How fast a service wants to be asked: one limiter for all threads that ask the same endpoint.
 
-The Hub counts requests by resource (``api`` for listings, ``resolvers`` for files) in fixed windows. Its answers say how many are left
-(``RateLimit: "api";r=12;t=55``), out of how many (``RateLimit-Policy: …;q=500;w=300``), and when to come back (``Retry-After``).
+A service counts requests by resource (``api`` for listings, ``resolvers`` for files) in fixed windows. Its answers say how many are left
+(``RateLimit: "api";r=12;t=55``), out of how many (``RateLimit-Policy: …;q=500;w=300``), and when to come back (``Retry-After``). The syntax
+of the first two is that of the IETF's draft-ietf-httpapi-ratelimit-headers-09.
 """
 
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from trajsvc.sources.base import never
-from trajsvc.sources.hub.interrupt import SLICE, Interrupted, Stop, check
-
-if TYPE_CHECKING:
-    from huggingface_hub.utils._http import RateLimitInfo
-
-__all__ = ["Interrupted", "Limiter", "shared_limiter"]
+from trajsvc.sources.transport.cancel import SLICE, Stop, check
 
 NEAR: Final = 16
 """Requests left from which on they are spread over the rest of the window; or a tenth of the window's, if that is more."""
 LONGEST: Final = 900.0
-"""Seconds that one answer can make everyone wait; after that the Hub is asked again."""
+"""Seconds that one answer can make everyone wait; after that the service is asked again."""
+
+_LIMIT: Final = re.compile(r'"(\w{1,64})"\s*;\s*r\s*=\s*(\d{1,12})\s*;\s*t\s*=\s*(\d{1,12})')
+_POLICY: Final = re.compile(r"q\s*=\s*(\d{1,12}).{0,64}?w\s*=\s*(\d{1,12})")
 
 
 @dataclass(slots=True)
@@ -41,8 +41,21 @@ class _Resource:
     """answers 429 in a row that did not say how long to wait"""
 
 
-class Limiter:
-    """Obeys the Hub's answers for all threads. ``base`` and ``cap`` (seconds) bound the pauses after an answer 429 that gives no time.
+@dataclass(frozen=True, slots=True)
+class _RateLimit:
+    """Requests ``left`` of ``resource`` for the next ``seconds``, of ``quota`` in ``window`` seconds where the policy says so."""
+
+    resource: str
+    left: int
+    seconds: int
+    quota: int | None = None
+    window: int | None = None
+
+
+class RateLimiter:
+    """Keeps to the limits that a service's answers state, for all threads.
+
+    ``base`` and ``cap`` (seconds) bound the pauses after an answer 429 that gives no time.
 
     ``clock`` is monotonic, ``wall`` is the time of day, ``jitter`` gives numbers in [0, 1).
     """
@@ -80,16 +93,16 @@ class Limiter:
             if after is not None:
                 self._pause(known, now, after)
             if rate is not None:
-                for one in {resource, rate.resource_type}:
-                    if rate.remaining == 0:
-                        self._pause(self._of(one), now, rate.reset_in_seconds)
-                    self._spread(self._of(one), now, rate.remaining, rate.reset_in_seconds, rate.limit)
+                for one in {resource, rate.resource}:
+                    if rate.left == 0:
+                        self._pause(self._of(one), now, rate.seconds)
+                    self._spread(self._of(one), now, rate.left, rate.seconds, rate.quota)
             if status == 429:
                 self._refused(known, now)
-                if rate is not None and rate.limit and rate.window_seconds:
+                if rate is not None and rate.quota and rate.window:
                     # the window begins full for all who waited: they would empty it at once
-                    known.interval = rate.window_seconds / rate.limit
-                    known.spread_until = known.paused_until + rate.window_seconds
+                    known.interval = rate.window / rate.quota
+                    known.spread_until = known.paused_until + rate.window
             else:
                 known.refusals = 0
 
@@ -144,13 +157,14 @@ class Limiter:
         return max(0.0, until - (self._wall() if answered is None else answered))
 
 
-def _rate_limit(headers: Mapping[str, str]) -> RateLimitInfo | None:
-    if "ratelimit" not in headers:
+def _rate_limit(headers: Mapping[str, str]) -> _RateLimit | None:
+    """The ``RateLimit`` and ``RateLimit-Policy`` headers (names in lower case); None where there is no readable one."""
+    limit = _LIMIT.search(headers.get("ratelimit", ""))
+    if limit is None:
         return None
-    from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]
-
-    found: RateLimitInfo | None = parse_ratelimit_headers(headers)
-    return found
+    policy = _POLICY.search(headers.get("ratelimit-policy", ""))
+    quota, window = (None, None) if policy is None else (int(policy[1]), int(policy[2]))
+    return _RateLimit(limit[1], int(limit[2]), int(limit[3]), quota, window)
 
 
 def _timestamp(date: str) -> float | None:
@@ -160,11 +174,11 @@ def _timestamp(date: str) -> float | None:
         return None
 
 
-_shared: Final[dict[str, Limiter]] = {}
+_shared: Final[dict[str, RateLimiter]] = {}
 _shared_lock: Final = threading.Lock()
 
 
-def shared_limiter(endpoint: str) -> Limiter:
+def shared_limiter(endpoint: str) -> RateLimiter:
     """The process's limiter of an endpoint."""
     with _shared_lock:
-        return _shared.setdefault(endpoint.rstrip("/"), Limiter())
+        return _shared.setdefault(endpoint.rstrip("/"), RateLimiter())

@@ -1,4 +1,4 @@
-"""What the Hub answers, as errors that say what to do. No address and no token ever enters a message.
+"""The Hub's answers as errors with hints. No message contains a URL or a token.
 
 The Hub tells causes apart by ``X-Error-Code`` (``RepoNotFound``, ``GatedRepo``, ``RevisionNotFound``, ``EntryNotFound``,
 ``DisabledRepo``); a private repository is shown to strangers as one that does not exist.
@@ -6,20 +6,19 @@ The Hub tells causes apart by ``X-Error-Code`` (``RepoNotFound``, ``GatedRepo``,
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
 
 from trajsvc.errors import NotFound, Refused, TrajsvcError, TryAgain
-
-RETRIED: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses that may pass."""
+from trajsvc.sources.transport.retry import RETRIED
 
 
-def of_status(status: int, code: str | None, where: str, *, signed_in: bool) -> TrajsvcError:
+def of_response(status: int, headers: Mapping[str, str], where: str, *, signed_in: bool) -> TrajsvcError:
     """The error for an answer that is no success; ``where`` is the repository, with its revision and file if known.
 
     Kinds: ``hub-gated``, ``hub-unauthorized``, ``hub-no-repository``, ``hub-no-revision``, ``hub-no-file``, ``hub-disabled``,
     ``hub-forbidden`` (Refused or NotFound); ``hub-rate-limited``, ``hub-unavailable`` (TryAgain); ``hub-refused`` for the rest.
     """
+    code = next((value for name, value in headers.items() if name.lower() == "x-error-code"), None)
     if code == "GatedRepo":
         who = "the account of this token has not been granted access" if signed_in else "it asks for an account"
         return Refused(

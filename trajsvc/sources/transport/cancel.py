@@ -1,4 +1,4 @@
-"""Stopping what waits for a network: everything that waits does so in slices and asks between them whether to go on."""
+"""Cancelling what waits for a network: every wait is cut into slices, and between two of them ``stop`` is asked."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Final
 from trajsvc.errors import Cancelled
 
 SLICE: Final = 0.1
-"""Seconds that pass at most before ``stop`` is asked again."""
+"""Seconds between two questions to ``stop`` at most."""
 
 Stop = Callable[[], bool]
-"""Whether the caller wants no more."""
+"""Whether the caller wants the work to end."""
 
 
 class Interrupted(Cancelled):
-    """The caller's ``stop`` said so. Not an error: nothing is wrong with the source."""
+    """The caller's ``stop`` returned true. Not an error of the source."""
 
 
 def check(stop: Stop) -> None:
-    """Raise Interrupted where ``stop`` says so."""
+    """Raise Interrupted if ``stop`` returns true."""
     if stop():
         raise Interrupted("stopped")
 
@@ -28,7 +28,7 @@ def check(stop: Stop) -> None:
 def pause(
     seconds: float, stop: Stop, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
 ) -> None:
-    """Let ``seconds`` pass. Raises Interrupted within ``SLICE`` seconds after ``stop`` says so."""
+    """Wait ``seconds``. Raises Interrupted within ``SLICE`` seconds after ``stop`` returns true."""
     end = clock() + seconds
     check(stop)
     while (left := end - clock()) > 0:

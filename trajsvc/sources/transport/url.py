@@ -1,4 +1,4 @@
-"""Addresses on the network that never show what is secret in them: a signed address is as good as the file."""
+"""Parsed http URLs that do not show their path in a repr: a signed URL is as good as the file."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from urllib.parse import quote, urljoin, urlsplit
 PORTS: Final = {"http": 80, "https": 443}
 
 _TARGET_SAFE: Final = "/%?&=+,;:@!$'()*~-._"
-"""Left as it is when a server's own address is asked for: it was quoted there."""
+"""Left as it is in a URL that a server gave: it was quoted there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a token or a connection belongs to."""
+    """Scheme, host and port: what a connection or a token belongs to."""
 
     scheme: str
     host: str
@@ -28,30 +28,30 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Location:
-    """One address: ``target`` is the path with the query, quoted."""
+class Url:
+    """One URL: ``target`` is the path with the query, quoted."""
 
     origin: Origin
     target: str = field(repr=False)
 
     @staticmethod
-    def parse(url: str) -> Location:
-        """Raises ValueError, which does not repeat the address, unless it is a complete one of http or https."""
+    def parse(text: str) -> Url:
+        """Raises ValueError, which does not repeat the text, unless it is a complete http or https URL."""
         try:
-            parts = urlsplit(url)
+            parts = urlsplit(text)
             scheme, host, port = parts.scheme.lower(), (parts.hostname or "").encode("idna").decode(), parts.port
         except ValueError:
             scheme, host, port = "", "", None
         if scheme not in PORTS or not host:
             raise ValueError("not a complete http or https address")
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return Location(Origin(scheme, host, port or PORTS[scheme]), quote(target, safe=_TARGET_SAFE))
+        return Url(Origin(scheme, host, port or PORTS[scheme]), quote(target, safe=_TARGET_SAFE))
 
-    def follow(self, location: str) -> Location:
+    def follow(self, location: str) -> Url:
         """Where a redirect from here leads. Raises ValueError as ``parse`` does."""
-        return Location.parse(urljoin(self.url, location))
+        return Url.parse(urljoin(self.text, location))
 
     @property
-    def url(self) -> str:
-        """The whole address, for requests by way of a proxy: not to be shown."""
+    def text(self) -> str:
+        """The whole URL, which is not to be shown: it may be signed."""
         return f"{self.origin.scheme}://{self.origin.authority}{self.target}"

@@ -1,4 +1,4 @@
-"""Where the bytes of a request go: several buffers in order, with bytes between them that nobody wants."""
+"""A sink for the bytes of one request: several buffers in order, with bytes between them that are skipped."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from typing import Final
 
 SCRATCH: Final = 2**18
-"""Bytes of a thread's buffer for what is passed over."""
+"""Bytes of a thread's buffer for what is skipped."""
 
 
 class _Threads(threading.local):
-    """Each thread's own scratch, made when first needed."""
+    """Each thread's own scratch buffer, made when first needed."""
 
     def __init__(self) -> None:
         self.scratch = memoryview(bytearray(SCRATCH))
@@ -22,7 +22,7 @@ _threads: Final = _Threads()
 
 
 class Scatter:
-    """A ``Sink`` over (length, buffer) pairs in order; None instead of a buffer passes over that many bytes.
+    """A ``Sink`` over (length, buffer) pairs in order; None instead of a buffer skips that many bytes.
 
     Buffers are contiguous and writable, of any item type. Raises ValueError where a length is not its buffer's.
     """

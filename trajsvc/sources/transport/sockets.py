@@ -17,7 +17,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trajsvc.sources.hub.interrupt import SLICE, Stop, check
+from trajsvc.sources.transport.cancel import SLICE, Stop, check
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -29,7 +29,7 @@ AT_ONCE: Final = 2**20
 """Bytes that one call of the system waits for: fewer calls leave more of the time to the network."""
 
 
-class Broken(Exception):
+class ConnectionFailed(Exception):
     """A connection that could not be made or did not hold. ``why`` names no address; ``final``: trying again will not help."""
 
     def __init__(self, why: str, *, final: bool = False) -> None:
@@ -37,23 +37,25 @@ class Broken(Exception):
         self.why, self.final = why, final
 
 
-def broken(error: OSError | HTTPException) -> Broken:
+def broken(error: OSError | HTTPException) -> ConnectionFailed:
     """``error`` in a few words that name no address."""
     if isinstance(error, socket.gaierror):
-        return Broken("the name of its server is not known")
+        return ConnectionFailed("the name of its server is not known")
     if isinstance(error, ssl.SSLCertVerificationError):
-        return Broken("the certificate of its server is not trusted (SSL_CERT_FILE names more authorities)", final=True)
+        return ConnectionFailed(
+            "the certificate of its server is not trusted (SSL_CERT_FILE names more authorities)", final=True
+        )
     if isinstance(error, ssl.SSLError):
-        return Broken("the encrypted connection failed")
+        return ConnectionFailed("the encrypted connection failed")
     if isinstance(error, TimeoutError):
-        return Broken(error.args[0] if isinstance(error, Stalled) else "the server does not answer")
+        return ConnectionFailed(error.args[0] if isinstance(error, Stalled) else "the server does not answer")
     if isinstance(error, ConnectionRefusedError):
-        return Broken("the connection was refused")
+        return ConnectionFailed("the connection was refused")
     if isinstance(error, ConnectionError):
-        return Broken("the connection was closed")
+        return ConnectionFailed("the connection was closed")
     if isinstance(error, HTTPException):
-        return Broken("the answer is no HTTP, or was cut")
-    return Broken(os.strerror(error.errno).lower() if error.errno else "the connection failed")
+        return ConnectionFailed("the answer is no HTTP, or was cut")
+    return ConnectionFailed(os.strerror(error.errno).lower() if error.errno else "the connection failed")
 
 
 class Stalled(TimeoutError):
@@ -212,7 +214,7 @@ def secure(sock: socket.socket, context: ssl.SSLContext, host: str, timeout: flo
 
 
 def trusted_authorities() -> ssl.SSLContext:
-    """The system's authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR; and those of REQUESTS_CA_BUNDLE. Raises Broken."""
+    """The system's authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR; and those of REQUESTS_CA_BUNDLE. Raises ConnectionFailed."""
     context = ssl.create_default_context()
     bundle = os.environ.get("REQUESTS_CA_BUNDLE")
     if bundle:
@@ -220,5 +222,5 @@ def trusted_authorities() -> ssl.SSLContext:
         try:
             context.load_verify_locations(None if folder else bundle, bundle if folder else None)
         except (OSError, ValueError):
-            raise Broken("REQUESTS_CA_BUNDLE names no file of certificates", final=True) from None
+            raise ConnectionFailed("REQUESTS_CA_BUNDLE names no file of certificates", final=True) from None
     return context

@@ -19,11 +19,10 @@ from types import TracebackType
 from typing import Final, Self
 
 from trajsvc.sources.base import never
-from trajsvc.sources.hub.interrupt import SLICE, Stop, check
-from trajsvc.sources.hub.location import Location, Origin
-from trajsvc.sources.hub.proxies import Proxy, proxy_of
-from trajsvc.sources.hub.sockets import (
-    Broken,
+from trajsvc.sources.transport.cancel import SLICE, Stop, check
+from trajsvc.sources.transport.proxies import Proxy, proxy_of
+from trajsvc.sources.transport.sockets import (
+    ConnectionFailed,
     PatientResponse,
     Watch,
     ask,
@@ -32,6 +31,7 @@ from trajsvc.sources.hub.sockets import (
     secure,
     trusted_authorities,
 )
+from trajsvc.sources.transport.url import Origin, Url
 
 KEPT: Final = 60.0
 """Seconds after which an idle connection is not used again: what stands between may have forgotten it."""
@@ -61,10 +61,10 @@ class _Wire:
         self.sock.close()
 
 
-class Answer:
+class Response:
     """An answer whose head was read. A context manager: its connection is kept if the body was read to its end, and dropped otherwise."""
 
-    def __init__(self, pool: Connections, origin: Origin, wire: _Wire, response: PatientResponse) -> None:
+    def __init__(self, pool: ConnectionPool, origin: Origin, wire: _Wire, response: PatientResponse) -> None:
         self._pool, self._origin, self._wire, self._response = pool, origin, wire, response
         self.status = response.status
         self.headers: Message = response.headers
@@ -75,7 +75,7 @@ class Answer:
     def readinto(self, view: memoryview) -> int:
         """Receive up to ``len(view)`` bytes, as many as come at once; 0 at the body's end.
 
-        Raises Broken (cut, reset, stalled) and Interrupted.
+        Raises ConnectionFailed (cut, reset, stalled) and Interrupted.
         """
         try:
             if self._response.chunked:
@@ -90,7 +90,7 @@ class Answer:
             raise broken(error) from None
         if self._left is not None:
             if not count:
-                raise Broken("the body was cut")
+                raise ConnectionFailed("the body was cut")
             self._left -= count
         return count
 
@@ -103,7 +103,7 @@ class Answer:
             for _ in range(SMALL // 4096):
                 if not self.readinto(scratch):
                     return
-        except Broken:
+        except ConnectionFailed:
             return  # the connection is dropped, and nothing is lost with it
 
     def drop(self) -> None:
@@ -125,7 +125,7 @@ class Answer:
             self._wire.close()
 
 
-class Connections:
+class ConnectionPool:
     """A pool of at most ``limit`` connections in use at once, over all hosts and threads. Times in seconds.
 
     ``connect_timeout`` bounds each step of making a connection, ``read_timeout`` the wait for more bytes. Proxies and certificates are
@@ -142,12 +142,12 @@ class Connections:
         self._context: ssl.SSLContext | None = None
         self._closed = False
 
-    def get(self, location: Location, headers: Mapping[str, str], stop: Stop = never) -> Answer:
-        """The answer to a GET request. Waits while ``limit`` connections are in use. Raises Broken and Interrupted."""
+    def get(self, url: Url, headers: Mapping[str, str], stop: Stop = never) -> Response:
+        """The answer to a GET request. Waits while ``limit`` connections are in use. Raises ConnectionFailed and Interrupted."""
         while not self._free.acquire(timeout=SLICE):
             check(stop)
         try:
-            return self._get(location, headers, stop)
+            return self._get(url, headers, stop)
         except (OSError, HTTPException) as error:
             self._free.release()
             raise broken(error) from None
@@ -163,23 +163,23 @@ class Connections:
         for _, wire in idle:
             wire.close()
 
-    def _get(self, location: Location, headers: Mapping[str, str], stop: Stop) -> Answer:
-        kept = self._take_idle(location.origin)
+    def _get(self, url: Url, headers: Mapping[str, str], stop: Stop) -> Response:
+        kept = self._take_idle(url.origin)
         if kept is not None:
             try:
-                return self._ask(kept, location, headers, stop)
+                return self._ask(kept, url, headers, stop)
             except (ConnectionError, ssl.SSLEOFError):
                 pass  # closed by the server while it was idle, which is its right
-        return self._ask(self._open(location.origin, stop), location, headers, stop)
+        return self._ask(self._open(url.origin, stop), url, headers, stop)
 
-    def _ask(self, wire: _Wire, location: Location, headers: Mapping[str, str], stop: Stop) -> Answer:
+    def _ask(self, wire: _Wire, url: Url, headers: Mapping[str, str], stop: Stop) -> Response:
         try:
             wire.watch.begin(stop)
-            response = ask(wire.sock, "GET", _head(location, headers, wire.proxy), wire.watch, self._read_timeout)
+            response = ask(wire.sock, "GET", _head(url, headers, wire.proxy), wire.watch, self._read_timeout)
         except BaseException:
             wire.close()
             raise
-        return Answer(self, location.origin, wire, response)
+        return Response(self, url.origin, wire, response)
 
     def _open(self, origin: Origin, stop: Stop) -> _Wire:
         check(stop)
@@ -205,9 +205,9 @@ class Connections:
             head = "\r\n".join([*lines, "", ""]).encode()
             with ask(sock, "CONNECT", head, watch, self._connect_timeout) as response:
                 if response.status == 407:
-                    raise Broken("the proxy wants other credentials", final=True)
+                    raise ConnectionFailed("the proxy wants other credentials", final=True)
                 if response.status != 200:
-                    raise Broken(f"the proxy answered {response.status}")
+                    raise ConnectionFailed(f"the proxy answered {response.status}")
         except BaseException:
             sock.close()
             raise
@@ -248,9 +248,9 @@ class Connections:
         self._free.release()
 
 
-def _head(location: Location, headers: Mapping[str, str], proxy: Proxy | None) -> bytes:
-    target = location.target if proxy is None else location.url
-    lines = [f"GET {target} HTTP/1.1", f"Host: {location.origin.authority}"]
+def _head(url: Url, headers: Mapping[str, str], proxy: Proxy | None) -> bytes:
+    target = url.target if proxy is None else url.text
+    lines = [f"GET {target} HTTP/1.1", f"Host: {url.origin.authority}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if proxy is not None and proxy.authorization is not None:
         lines.append(f"Proxy-Authorization: {proxy.authorization}")

@@ -1,0 +1,60 @@
+"""What the transport must be told of the service that it reads from: its files, and the errors that its answers become."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from email.message import Message
+from typing import Protocol
+
+from trajsvc.errors import TrajsvcError
+
+
+class RemoteFile(Protocol):
+    """A file that a service publishes. Hashable: equal files are at the same URL."""
+
+    @property
+    def where(self) -> str:
+        """The file as messages name it."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes, as listed."""
+        ...
+
+    @property
+    def target(self) -> str:
+        """Its place below the service's endpoint, quoted."""
+        ...
+
+    def check_answer(self, headers: Message) -> None:
+        """Raise a TrajsvcError where the service's own answer is about another file than the one that was listed."""
+        ...
+
+
+class ServiceErrors(Protocol):
+    """The errors of a service, all with a hint what to do. A module of functions is one."""
+
+    def of_response(self, status: int, headers: Mapping[str, str], where: str, *, signed_in: bool) -> TrajsvcError:
+        """The error for an answer that is no success; ``signed_in``: a token was sent."""
+        ...
+
+    def unreachable(self, where: str, why: str) -> TrajsvcError:
+        """No connection, a broken one, or one that stands still."""
+        ...
+
+    def range_ignored(self, where: str) -> TrajsvcError:
+        """A part was asked for and the whole file came."""
+        ...
+
+    def changed(self, where: str, what: str) -> TrajsvcError:
+        """The file is not the one that was listed."""
+        ...
+
+    def insecure(self, where: str) -> TrajsvcError:
+        """A redirect from https to http."""
+        ...
+
+    def encoded(self, where: str) -> TrajsvcError:
+        """A body that is compressed, though it was asked for as it is."""
+        ...
