@@ -10,5 +10,5 @@ from storage_schema.runs.store import RunStore
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> RunStore:
-    return RunStore(tmp_path / "store")
+def store(in_memory: Path) -> RunStore:
+    return RunStore(in_memory / "store")

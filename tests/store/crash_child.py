@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import signal
-import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -55,34 +52,6 @@ def commit_for_ever(root: str, acknowledged: Connection) -> None:
         with store.writer("run") as writer:
             for _ in range(3):
                 acknowledged.send(commit_next(writer))
-
-
-def die_at(root: str, event: int, answer: Connection) -> None:
-    """Commits once and kills itself, without a word, before its ``event``-th change of a file below ``root``.
-
-    Every way of Python to a file (open, rename, remove, mkdir, rmdir) raises an audit event, which is counted.
-    """
-    prepare()
-    left = [event]
-
-    def count(name: str, args: tuple[Any, ...]) -> None:
-        if name not in ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"):
-            return
-        if not str(args[0]).startswith(root) or (name == "open" and not _writes(args)):
-            return
-        left[0] -= 1
-        if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(count)
-    with RunStore(root).writer("run") as writer:
-        commit_next(writer)
-    answer.send(event - left[0])
-
-
-def _writes(args: tuple[Any, ...]) -> bool:
-    flags = args[2] if isinstance(args[2], int) else 0
-    return bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
 
 
 def commit_within(root: str, limit: int, answer: Connection) -> None:

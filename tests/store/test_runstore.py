@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +51,8 @@ def any_contents(draw: st.DrawFn) -> RunContents:
 
 @given(any_contents(), any_contents())
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_what_is_committed_comes_back(
-    tmp_path_factory: pytest.TempPathFactory, one: RunContents, two: RunContents
-) -> None:
-    store = RunStore(tmp_path_factory.mktemp("store"))
+def test_what_is_committed_comes_back(memory_folders: Callable[[], Path], one: RunContents, two: RunContents) -> None:
+    store = RunStore(memory_folders())
     for generation, contents in enumerate((one, two), start=1):
         with store.writer("run") as writer:
             writer.commit(contents)
@@ -67,13 +66,11 @@ def test_what_is_committed_comes_back(
 
 @given(st.sets(st.integers(0, 40)), st.integers(1, 9))
 @settings(max_examples=20, deadline=None)
-def test_the_gram_of_a_set_is_the_sum_in_order(
-    tmp_path_factory: pytest.TempPathFactory, chosen: set[int], span: int
-) -> None:
+def test_the_gram_of_a_set_is_the_sum_in_order(memory_folders: Callable[[], Path], chosen: set[int], span: int) -> None:
     contents = make_contents(3, 41)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(arrays, "GRAM_SHARD_BYTES", span * 72)
-        store = RunStore(tmp_path_factory.mktemp("store"))
+        store = RunStore(memory_folders())
         with store.writer("run") as writer:
             run = writer.commit(contents)
     gram, rounding = np.zeros((3, 3)), np.zeros(3)

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,8 @@ def the_file(folder: Path, suffix: str = "slabs") -> Path:
 
 @given(st.lists(SOME_ARRAYS, max_size=4))
 @settings(max_examples=40, deadline=None)
-def test_records_come_back(tmp_path_factory: pytest.TempPathFactory, records: list[Arrays]) -> None:
-    folder = tmp_path_factory.mktemp("journal")
+def test_records_come_back(memory_folders: Callable[[], Path], records: list[Arrays]) -> None:
+    folder = memory_folders()
     journal = SlabJournal(folder, "job")
     for slab, arrays in enumerate(records):
         journal.append(slab, arrays, {"n": slab})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -71,13 +72,13 @@ def jigsaws(draw: st.DrawFn) -> tuple[int, int, str, list[tuple[int, int, int]]]
 @given(jigsaws(), st.data())
 @settings(max_examples=60, deadline=None)
 def test_pieces_in_any_order_make_the_matrix(
-    tmp_path_factory: pytest.TempPathFactory,
+    memory_folders: Callable[[], Path],
     jigsaw: tuple[int, int, str, list[tuple[int, int, int]]],
     data: st.DataObject,
 ) -> None:
     rows, columns, dtype, pieces = jigsaw
     theta = random_theta(rows, columns, dtype)
-    store = RunStore(tmp_path_factory.mktemp("store"))
+    store = RunStore(memory_folders())
     with pytest.MonkeyPatch.context() as patch, store.writer("run") as writer:
         for name, value in (("THETA_CHUNK", 8), ("THETA_SHARD", 32), ("THETA_SHARD_ABOVE", 100)):
             patch.setattr(arrays, name, value)
