@@ -79,7 +79,7 @@ def planned(service: Service, spec: JobSpec) -> dict[str, Any]:
     from trajsvc.analysis.pipeline import plan_of
     from trajsvc.jobs.options import options_of
     from trajsvc.results.labels import plain
-    from trajsvc.trajectory.matrix import open_trajectory
+    from trajsvc.trajectory.opening import open_trajectory
 
     options = options_of(spec)
     until = Deadline(PLANNING)

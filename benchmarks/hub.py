@@ -136,7 +136,7 @@ def contend(name: str, connections: int, place: Path) -> dict[str, Any]:
     from trajsvc.analysis.options import Options
     from trajsvc.analysis.pipeline import plan_of
     from trajsvc.sources.resolve import open_named
-    from trajsvc.trajectory.matrix import open_trajectory
+    from trajsvc.trajectory.opening import open_trajectory
 
     source = open_named(RUN, place, connections=connections)
     trajectory = open_trajectory(source)

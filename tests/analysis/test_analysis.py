@@ -21,7 +21,7 @@ from trajsvc.results.run import Run
 from trajsvc.sources.base import CheckpointRef
 from trajsvc.sources.local.source import LocalSource
 from trajsvc.sources.resolve import open_source
-from trajsvc.trajectory.matrix import open_trajectory
+from trajsvc.trajectory.opening import open_trajectory
 
 NAMES = list(shapes())
 

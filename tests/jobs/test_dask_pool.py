@@ -36,7 +36,7 @@ from trajsvc.analysis.pipeline import plan_of
 from trajsvc.errors import Cancelled, DamagedCheckpoint, TrajsvcError, TryAgain, UnsafeFile
 from trajsvc.gram.thread_pool import ThreadPool
 from trajsvc.sources.resolve import open_source
-from trajsvc.trajectory.matrix import open_trajectory
+from trajsvc.trajectory.opening import open_trajectory
 from workers import dask_pool
 from workers.cluster import Cluster
 from workers.dask_pool import DaskPool

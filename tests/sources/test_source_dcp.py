@@ -24,7 +24,7 @@ from torch.distributed.checkpoint.metadata import Metadata
 
 from trajsvc.sources.formats.torch_dcp import MAX_PIECES, _runs
 from trajsvc.sources.local.source import LocalSource
-from trajsvc.trajectory.matrix import read_elements
+from trajsvc.trajectory.elements import read_elements
 
 
 def save(state: dict[str, Any], folder: Path) -> Path:

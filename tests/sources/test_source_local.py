@@ -23,7 +23,7 @@ from trajsvc.errors import DamagedCheckpoint, NotFound, TryAgain, UnsupportedFor
 from trajsvc.sources.files import failed
 from trajsvc.sources.local.source import LocalSource, settled
 from trajsvc.sources.resolve import open_source
-from trajsvc.trajectory.matrix import read_elements
+from trajsvc.trajectory.elements import read_elements
 
 State = dict[str, torch.Tensor]
 

@@ -30,7 +30,7 @@ from trajsvc.errors import TrajsvcError
 from trajsvc.sources.base import TensorEntry
 from trajsvc.sources.files import Files, Region
 from trajsvc.sources.formats.torch_state import TorchHeader, read_torch
-from trajsvc.trajectory.matrix import read_elements
+from trajsvc.trajectory.elements import read_elements
 
 Open = Callable[[str | Path], Region]
 

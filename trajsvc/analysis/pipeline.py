@@ -27,8 +27,9 @@ from trajsvc.sources.base import CheckpointSource
 from trajsvc.store_errors import store_errors
 from trajsvc.trajectory import tables
 from trajsvc.trajectory.copy import ThetaSink
-from trajsvc.trajectory.matrix import Trajectory, open_trajectory
+from trajsvc.trajectory.matrix import Trajectory
 from trajsvc.trajectory.open_theta import read_from
+from trajsvc.trajectory.opening import open_trajectory
 from trajsvc.version import __version__
 
 READING = 8 * 2**20

@@ -62,7 +62,7 @@ def plan(
     from trajsvc.analysis.pipeline import plan_of
     from trajsvc.errors import Cancelled
     from trajsvc.sources.resolve import open_named
-    from trajsvc.trajectory.matrix import open_trajectory
+    from trajsvc.trajectory.opening import open_trajectory
 
     kind = choose(form, None, ())
     options = make_options(

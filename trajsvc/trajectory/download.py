@@ -29,7 +29,8 @@ from trajsvc.errors import DamagedCheckpoint
 from trajsvc.sources.base import Cache, RemoteSource, TensorEntry
 from trajsvc.sources.ranges import Stretch
 from trajsvc.trajectory.copy import ThetaSink
-from trajsvc.trajectory.matrix import Trajectory, checksum_mismatch, gathered
+from trajsvc.trajectory.elements import gathered
+from trajsvc.trajectory.matrix import Trajectory, checksum_mismatch
 from trajsvc.trajectory.remote import Place, places
 from trajsvc.trajectory.spool import Kept, Spool, SpoolRequest, fetch_into
 

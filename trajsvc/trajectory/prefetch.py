@@ -19,7 +19,8 @@ from storage_schema.files.durable import read_all
 from trajsvc.gram.plan import Plan, Slab
 from trajsvc.gram.slab_worker import Part
 from trajsvc.sources.base import Cache, RemoteSource
-from trajsvc.trajectory.matrix import Trajectory, gathered, strided_bytes
+from trajsvc.trajectory.elements import gathered, strided_bytes
+from trajsvc.trajectory.matrix import Trajectory
 from trajsvc.trajectory.remote import RemoteTheta, places
 from trajsvc.trajectory.spool import Spool, SpoolRequest, fetch_into
 from trajsvc.trajectory.windows import Layout, Window, cut_windows, lay_out, windows_on_disk

@@ -18,7 +18,8 @@ from trajsvc.gram.plan import Slab
 from trajsvc.gram.slab_worker import Part
 from trajsvc.sources.base import TensorEntry
 from trajsvc.sources.ranges import Span, Stretch, coalesce, wants
-from trajsvc.trajectory.matrix import Trajectory, gathered, strided_bytes
+from trajsvc.trajectory.elements import gathered, strided_bytes
+from trajsvc.trajectory.matrix import Trajectory
 
 
 @dataclass(frozen=True, slots=True)

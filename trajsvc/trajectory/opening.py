@@ -1,0 +1,222 @@
+"""From a source to its matrix Θ: headers, what their tensors are, and which checkpoints lie side by side.
+
+``open_trajectory`` reads headers only. Checkpoints whose parameters do not have the names and shapes that most have are left
+out, each with a finding that says what differs: an explicit gap, never a padded or reshaped row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from storage_schema.format.arrays import ITEMSIZE
+from storage_schema.models.results import Finding
+from trajsvc.anatomy.blocks import Anatomy
+from trajsvc.anatomy.dissect import dissect
+from trajsvc.errors import NotFound, TrajsvcError
+from trajsvc.gram.plan import ColumnSpec
+from trajsvc.sources.base import CheckpointRef, CheckpointSource, CheckpointTensors, TensorEntry
+from trajsvc.sources.tensor_names import harmonise
+from trajsvc.trajectory.matrix import Excluded, Row, Trajectory, whole_record
+
+if TYPE_CHECKING:
+    from trajsvc.anatomy.architectures import Rules
+
+Signature = frozenset[tuple[str, tuple[int, ...]]]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    checkpoint: CheckpointRef
+    tensors: Mapping[str, TensorEntry]
+    anatomy: Anatomy
+    config: Mapping[str, Any] | None
+
+    @cached_property
+    def signature(self) -> Signature:
+        return frozenset((b.tensor, self.tensors[b.tensor].shape) for b in self.anatomy.blocks)
+
+
+def open_trajectory(
+    source: CheckpointSource,
+    *,
+    steps: str | Sequence[int] | None = None,
+    rules: Rules | None = None,
+    heads: int | None = None,
+    skip_damaged: bool = False,
+) -> Trajectory:
+    """Read the headers of ``source``'s checkpoints (those of ``steps``) and lay their parameters side by side.
+
+    Raises what the source raises for a damaged checkpoint, unless ``skip_damaged`` leaves it out with a finding;
+    NotFound (``no-checkpoints``) when none is left.
+    """
+    chosen = source.checkpoints(steps)
+    findings = list(source.findings())
+    excluded: list[Excluded] = []
+    headers = _headers(source, chosen, skip_damaged, excluded, findings)
+    candidates = _dissected(headers, rules, heads)
+    if not candidates:
+        raise NotFound(
+            "no-checkpoints",
+            f"no checkpoint of {source.uri} can be read",
+            hint="See the findings with `trajsvc plan --skip-damaged`, or choose others with --steps.",
+        )
+    reference = _reference(candidates)
+    rows: list[Row] = []
+    names = list(dict.fromkeys(b.tensor for b in reference.anatomy.blocks))
+    for candidate in candidates:
+        if candidate.signature == reference.signature:
+            rows.append(Row(candidate.checkpoint, tuple(candidate.tensors[n] for n in names)))
+        else:
+            finding = _difference(candidate, reference)
+            findings.append(finding)
+            excluded.append(Excluded(candidate.checkpoint.step, candidate.checkpoint.label, finding.message))
+    findings.extend(same_digests(rows))
+    return Trajectory(
+        source=source,
+        anatomy=_all_left_out(reference.anatomy, candidates),
+        columns=_columns(reference.anatomy, names, rows),
+        shapes=tuple(reference.tensors[n].shape for n in names),
+        rows=tuple(rows),
+        excluded=tuple(sorted(excluded, key=lambda e: e.step)),
+        findings=tuple(findings),
+        config=reference.config,
+    )
+
+
+def same_digests(rows: Sequence[Row]) -> list[Finding]:
+    """Checkpoints that are copies of each other by the checksums that their files keep: known before a tensor is read."""
+    same: dict[tuple[object, ...], list[int]] = {}
+    for row in rows:
+        digests: tuple[object, ...] = tuple(f.sha256 for f in row.checkpoint.files)
+        if None in digests:
+            digests = tuple((e.crc32, e.dtype) if whole_record(e) else None for e in row.entries)
+        if digests and None not in digests:
+            same.setdefault(digests, []).append(row.step)
+    return [
+        Finding(
+            kind="identical",
+            message=f"steps {_listed(steps)} hold identical parameters, by the checksums of their files",
+            steps=tuple(steps),
+            details={"by": "digest"},
+        )
+        for steps in same.values()
+        if len(steps) > 1
+    ]
+
+
+def _listed(steps: Sequence[int]) -> str:
+    shown = ", ".join(map(str, steps[:8]))
+    return f"{shown} … {steps[-1]} ({len(steps)} checkpoints)" if len(steps) > 9 else ", ".join(map(str, steps))
+
+
+def _headers(
+    source: CheckpointSource,
+    chosen: Sequence[CheckpointRef],
+    skip_damaged: bool,
+    excluded: list[Excluded],
+    findings: list[Finding],
+) -> list[tuple[CheckpointRef, CheckpointTensors]]:
+    headers = []
+    for checkpoint in chosen:
+        try:
+            tensors = source.tensors(checkpoint)
+        except TrajsvcError as error:
+            error.about(step=checkpoint.step)
+            if not skip_damaged:
+                raise
+            excluded.append(Excluded(checkpoint.step, checkpoint.label, error.message))
+            findings.append(
+                Finding(kind="unreadable", severity="error", message=str(error), steps=(checkpoint.step,),
+                        details={"error": error.kind})
+            )  # fmt: skip
+            continue
+        findings.extend(tensors.findings)
+        headers.append((checkpoint, tensors))
+    return headers
+
+
+def _dissected(
+    headers: Sequence[tuple[CheckpointRef, CheckpointTensors]], rules: Rules | None, heads: int | None
+) -> list[_Candidate]:
+    config = next((h.config for _, h in reversed(headers) if h.config), None)
+    harmonised = harmonise([h.tensors for _, h in headers], config)
+    seen: dict[str, Anatomy] = {}
+    candidates = []
+    for (checkpoint, header), tensors in zip(headers, harmonised, strict=True):
+        tied = _tied(tensors)
+        key = json.dumps([[n, e.shape, e.dtype] for n, e in tensors.items()] + [sorted(tied.items())])
+        if key not in seen:
+            kinds = {n: (e.shape, e.dtype) for n, e in tensors.items()}
+            try:
+                seen[key] = dissect(kinds, header.config or config, rules=rules, heads=heads, tied=tied)
+            except TrajsvcError as error:
+                raise error.about(step=checkpoint.step, file=checkpoint.files[0].path) from None
+        candidates.append(_Candidate(checkpoint, tensors, seen[key], header.config or config))
+    return candidates
+
+
+def _tied(tensors: Mapping[str, TensorEntry]) -> dict[str, str]:
+    """Tensor → the first tensor that shares its bytes."""
+    first: dict[tuple[object, ...], str] = {}
+    tied = {}
+    for name, entry in tensors.items():
+        if entry.storage is None or entry.size == 0:
+            continue
+        place = (entry.storage, entry.offset, entry.shape, entry.strides)
+        if place in first:
+            tied[name] = first[place]
+        else:
+            first[place] = name
+    return tied
+
+
+def _reference(candidates: Sequence[_Candidate]) -> _Candidate:
+    """A checkpoint with the parameters that most have (of the later ones when two are as frequent)."""
+    counts = Counter(c.signature for c in candidates)
+    most = max(counts.values())
+    signature = next(c.signature for c in reversed(candidates) if counts[c.signature] == most)
+    return next(c for c in candidates if c.signature == signature)
+
+
+def _difference(candidate: _Candidate, reference: _Candidate) -> Finding:
+    mine, theirs = dict(candidate.signature), dict(reference.signature)
+    reshaped = sorted(n for n in mine.keys() & theirs.keys() if mine[n] != theirs[n])
+    missing, extra = sorted(theirs.keys() - mine.keys()), sorted(mine.keys() - theirs.keys())
+    parts = [f"{n} has shape {list(mine[n])} instead of {list(theirs[n])}" for n in reshaped[:3]]
+    parts += [f"{n} is missing" for n in missing[:3]] + [f"{n} is new" for n in extra[:3]]
+    more = len(reshaped) + len(missing) + len(extra) - len(parts)
+    text = "; ".join(parts) + (f"; {more} more" if more > 0 else "")
+    return Finding(
+        kind="shape-change" if reshaped else "name-change",
+        severity="warning",
+        message=f"step {candidate.checkpoint.step} is left out: {text}",
+        steps=(candidate.checkpoint.step,),
+        tensors=tuple(reshaped + missing + extra)[:20],
+    )
+
+
+def _all_left_out(anatomy: Anatomy, candidates: Sequence[_Candidate]) -> Anatomy:
+    left: dict[str, str] = {}
+    for candidate in candidates:
+        left.update(candidate.anatomy.left_out)
+    return replace(anatomy, left_out=left)
+
+
+def _columns(anatomy: Anatomy, names: Sequence[str], rows: Sequence[Row]) -> tuple[ColumnSpec, ...]:
+    blocks: dict[str, list[int]] = {}
+    for index, block in enumerate(anatomy.blocks):
+        blocks.setdefault(block.tensor, []).append(index)
+    return tuple(
+        ColumnSpec(
+            name,
+            rows[0].entries[c].size,
+            max(ITEMSIZE[r.entries[c].dtype] for r in rows),
+            tuple((i, anatomy.blocks[i].extent) for i in blocks[name]),
+        )
+        for c, name in enumerate(names)
+    )
