@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -49,3 +50,9 @@ def ready(page: Any) -> None:
 def scale_of(page: Any) -> tuple[float, float]:
     low, high = (float(page.input_value(f"[data-scale={name}]")) for name in ("lo", "hi"))
     return low, high
+
+
+def phases_shown(page: Any) -> list[tuple[int, int]]:
+    """The first and last step of every phase in the list."""
+    links = page.locator(".phases a").evaluate_all("all => all.map((a) => a.getAttribute('href'))")
+    return [(int(re.search(r"from=(\d+)", a)[1]), int(re.search(r"to=(\d+)", a)[1])) for a in links]  # type: ignore[index]

@@ -1,6 +1,5 @@
 // Reads Grams as JSON on stdin and writes what gram.js makes of them: a bridge for test_web_gram.py.
 import * as G from "../../api/web/math/gram.js";
-import { phases } from "../../api/web/math/phases.js";
 
 let text = "";
 for await (const chunk of process.stdin) text += chunk;
@@ -21,7 +20,6 @@ const answers = JSON.parse(text).map(({ gram, steps, parameters, rounding, chose
     walkFromZero: plain(G.randomWalk(g, false).values),
     below: G.belowFloor(g),
     row: G.layerRow(g),
-    phases: phases(g),
     qkv: G.qkvRow("layer/0", g, g, g),
   };
 });

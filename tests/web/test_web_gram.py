@@ -15,12 +15,9 @@ from numpy.typing import NDArray
 from trajsvc.measures import correlations, maps, nulls
 from trajsvc.measures.base import GroupGram
 from trajsvc.measures.heterogeneity import qkv_heterogeneity
-from trajsvc.measures.phases import phases
 from trajsvc.measures.registry import MEASURES, compute
-from trajsvc.results.answers import phase_row
 
 SCRIPT = Path(__file__).parent / "gram_answers.mjs"
-REAL = Path(__file__).resolve().parents[1] / "measures" / "data"
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed")
 MEASURED = (
@@ -111,23 +108,6 @@ def both() -> list[tuple[GroupGram, dict[str, Any]]]:
     return list(zip(chosen_grams, answered(asked), strict=True))
 
 
-def same_phases(found: list[dict[str, Any]], gram: GroupGram) -> int:
-    """That the browser's phases are Python's; how many there are."""
-    expected = [phase_row(phase).model_dump(mode="json") for phase in phases(gram)]
-    assert len(found) == len(expected)
-    for mine, other in zip(found, expected, strict=True):
-        mine_change, other_change = mine["details"].pop("change"), other["details"].pop("change")
-        assert (mine["evidence"] is None) == (other["evidence"] is None)
-        flat = [{**p, **p["details"], "evidence": p["evidence"] or 0.0, "details": 0} for p in (mine, other)]
-        assert flat[0] == pytest.approx(flat[1], rel=1e-6, abs=1e-9)
-        assert (mine_change is None) == (other_change is None)
-        if other_change is not None:
-            assert mine_change.pop("kind") == other_change.pop("kind")
-            assert mine_change.pop("between") == list(other_change.pop("between"))
-            assert mine_change == pytest.approx(other_change, rel=1e-6, abs=1e-9)
-    return len(expected)
-
-
 def close(found: Any, expected: Any, tolerance: float = 1e-9) -> None:
     """Equal to a relative 1e-9, and undefined in the same places."""
     mine = np.array(found, dtype=np.float64)
@@ -173,29 +153,9 @@ class TestTheSameNumbers:
         below = [int(s) for s, b in zip(gram.steps[1:], nulls.below_floor(gram), strict=True) if b]
         assert found["below"] == below
 
-    def test_phases(self, both: Any, case: int) -> None:
-        gram, found = both[case]
-        same_phases(found["phases"], gram)
-
     def test_distances_between_maps(self, both: Any, case: int) -> None:
         gram, found = both[case]
         expected = qkv_heterogeneity(gram, gram, gram)
         close(found["qkv"]["distance_qk"], expected.distance_qk)
         close(found["qkv"]["settling_step_v"], expected.settling_step_v)
         close(found["row"]["mds"], maps.mds(gram))
-
-
-class TestPhases:
-    def test_of_trained_networks_and_ranges_of_their_steps(self) -> None:
-        grams, asked = [], []
-        for path in sorted(REAL.glob("*.npz")):
-            with np.load(path) as kept:
-                whole = GroupGram("network", kept["steps"], kept["gram"], int(kept["parameters"]), kept["rounding"])
-            count = len(whole.steps)
-            for first, last in ((0, count), (0, count // 2), (count // 3, count), (count // 4, 3 * count // 4), (0, 5)):
-                asked.append((whole, list(range(first, last))))
-                grams.append(whole.select(range(first, last)))
-        found = [same_phases(a["phases"], g) for a, g in zip(answered(asked), grams, strict=True)]
-        assert len(found) == 20
-        assert max(found) >= 3
-        assert min(found) == 0

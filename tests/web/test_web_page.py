@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from axe_findings import serious
-from drawn_maps import assert_drawn, colour, ready, scale_of, until
+from drawn_maps import assert_drawn, colour, phases_shown, ready, scale_of, until
 from page_runs import NASTY
 from service_process import Server, start_server
 
@@ -134,6 +134,24 @@ class TestRun:
         expected = dict(zip(answer["steps"][1:-1], answer["measures"]["update_angle"], strict=True))
         for step, angle in expected.items():
             assert float(at[step][column]) == pytest.approx(angle, rel=1e-9)
+
+    def test_phases_are_those_that_the_server_finds(self, site: Server, open_page: Open) -> None:
+        for steps in (None, (0, 2500), (0, 3500)):
+            asked = f"?from={steps[0]}&to={steps[1]}" if steps else ""
+            page = open_page(f"{site.address}/#/run/pythia-nano{asked}")
+            _, _, expected = site.ask(f"/v1/runs/pythia-nano/phases{f'?steps={steps[0]}..{steps[1]}' if steps else ''}")
+            assert len(expected) > 1
+            borders = [(p["start_step"], p["end_step"]) for p in expected]
+            until(page, f"document.querySelectorAll('.phases li').length === {len(borders)}")
+            assert phases_shown(page) == borders
+            for line, phase in zip(page.locator(".phases li").all_text_contents()[1:], expected[1:], strict=True):
+                change = phase["details"]["change"]
+                assert f"{change['kind']} " in line
+                assert f"explains {100 * change['evidence']:.0f} % of the scatter" in line
+
+    def test_a_range_too_short_for_phases_says_so(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/run/pythia-nano?from=0&to=4")
+        page.wait_for_selector("text=Too few checkpoints to say.")
 
     def test_downloads(self, site: Server, open_page: Open) -> None:
         page = open_page(f"{site.address}/#/run/plain")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from drawn_maps import ready, until
+from drawn_maps import phases_shown, ready, until
 from page_runs import NASTY, make_logged_run
 from safetensors.numpy import save_file
 from service_process import EXAMPLES, environment
@@ -166,20 +166,21 @@ class TestFromDisk:
                 wanted = [getattr(expected[layer], field) for field in fields]
                 assert [float(v) for v in values[: len(fields)]] == pytest.approx(wanted, rel=1e-9)
 
-    def test_phases_of_a_range_are_those_of_the_api(self, made: tuple[Path, Run], open_page: Open) -> None:
+    def test_phases_are_those_of_the_whole_run(self, made: tuple[Path, Run], open_page: Open) -> None:
         path, run = made
-        for group, steps in (("network", (0, 2500)), ("layer/2", (0, 5000)), ("component/mlp.in", (0, 5000))):
-            page = open_page(f"{path.as_uri()}#/run/pythia-nano?group={group}&from={steps[0]}&to={steps[1]}")
-            ready(page)
+        for group in ("network", "layer/2", "layer/1/attention.q", "component/mlp.in"):
+            page = open_page(f"{path.as_uri()}#/run/pythia-nano?group={group}")
             page.wait_for_selector(".phases li")
-            until(page, "document.querySelector('.numbers')")
-            expected = answers.phases(run, group, f"{steps[0]}..{steps[1]}")
-            links = page.locator(".phases a").evaluate_all("all => all.map((a) => a.getAttribute('href'))")
-            found = [tuple(int(v) for v in re.findall(r"(?:from|to)=(\d+)", link)) for link in links]
-            assert found == [(p.start_step, p.end_step) for p in expected]
-            for line, phase in zip(page.locator(".phases li").all_text_contents()[1:], expected[1:], strict=True):
-                change = phase.details["change"]
-                assert f"{change['kind']} at step {change['step']}" in line
+            assert phases_shown(page) == [(p.start_step, p.end_step) for p in answers.phases(run, group)]
+            assert page.get_by_text("Of the whole run").count() == 0
+
+    def test_beside_a_range_they_are_still_those_of_the_whole_run_and_it_says_so(
+        self, made: tuple[Path, Run], open_page: Open
+    ) -> None:
+        path, run = made
+        page = open_page(f"{path.as_uri()}#/run/pythia-nano?from=0&to=2500")
+        page.wait_for_selector("text=Of the whole run: this file holds no phases of a range.")
+        assert phases_shown(page) == [(p.start_step, p.end_step) for p in answers.phases(run, "network")]
 
     def test_tokens_and_the_learning_rate_are_there(self, tmp_path: Path, open_page: Open) -> None:
         done = analyse(make_logged_run(tmp_path / "logged"), tmp_path / "store", tmp_path / "run.html")

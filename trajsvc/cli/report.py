@@ -87,14 +87,13 @@ def contents(run: Run) -> dict[str, Any]:
     answer = RunAnswer(
         run=run.name, row=row, digest=run.stored.digest, generation=run.stored.generation, attributes={}, links={}
     )
-    curved = [g for g in chosen if g == "network" or g.count("/") == 1]
     return {
         "run": run.name,
         "answer": answer.model_dump(),
         "summary": answers.summary(run).model_dump(),
         "checkpoints": [c.model_dump(exclude={"files"}) for c in answers.checkpoints(run)],
         "groups": [g.model_dump() for g in answers.groups(run) if g.id in chosen],
-        "phases": {g: [p.model_dump() for p in answers.phases(run, g)] for g in curved},
+        "phases": {g: [p.model_dump() for p in answers.phases(run, g)] for g in chosen},
         "steps": run.gram().steps.tolist(),
         "grams": {g: _packed(run.gram(g)) for g in chosen},
     }

@@ -2,7 +2,6 @@
 
 import { qkvRow, layerRow, select } from "../math/gram.js";
 import { readNpz } from "../math/npz.js";
-import { phases as phasesOf } from "../math/phases.js";
 
 const inlined = document.getElementById("report-data");
 const report = inlined ? JSON.parse(inlined.textContent) : null;
@@ -173,9 +172,10 @@ export const summary = (name) => (isReport ? Promise.resolve(report.summary) : j
 export const checkpoints = (name) => (isReport ? Promise.resolve(report.checkpoints) : json(`${at(name)}/checkpoints`));
 export const groups = (name) => (isReport ? Promise.resolve(report.groups) : json(`${at(name)}/groups`));
 
+// {phases, whole}: those of a range of steps, or of the whole run. A report holds those of the whole run alone.
 export async function phases(name, group, range) {
-  if (isReport) return range ? phasesOf(chosen(await gram(name, group), range)) : (report.phases[group] ?? phasesOf(await gram(name, group)));
-  return json(`${at(name)}/phases${query({ group, steps: spec(range) })}`);
+  if (isReport) return { phases: report.phases[group] ?? [], whole: true };
+  return { phases: await json(`${at(name)}/phases${query({ group, steps: spec(range) })}`), whole: !range };
 }
 
 export async function layers(name, range) {

@@ -134,7 +134,7 @@ class RunView {
     }
   }
 
-  // Of all steps of the group; for a range they are asked for again, when it rests.
+  // The server finds the phases: those of all steps of the group; for a range they are asked for again, when it rests.
   #phases() {
     const { from, to } = this.params;
     const key = `${this.group} ${from} ${to}`;
@@ -146,12 +146,16 @@ class RunView {
     const range = all ? null : [this.gram.steps[indices[0]], this.gram.steps[indices.at(-1)]];
     this.phaseTimer = setTimeout(() => {
       api.phases(this.name, this.group, range).then(
-        (phases) => {
+        ({ phases, whole }) => {
           if (this.gone || this.phaseKey !== key) return;
-          this.phases = phases;
+          Object.assign(this, { phases, phaseNote: whole && range ? "Of the whole run: this file holds no phases of a range." : "" });
           this.#draw();
         },
-        () => (this.phases = []),
+        (error) => {
+          if (this.gone || this.phaseKey !== key) return;
+          Object.assign(this, { phases: null, phaseNote: `Phases: ${error.message}` });
+          this.#draw();
+        },
       );
     }, all ? 0 : 250);
   }
@@ -249,7 +253,7 @@ class RunView {
       return e ? ` ± ${number(e, 2)}` : "";
     };
     fill(this.numbers, numbersOf(g, m, { error, mean: this.params.view === "rtm" && this.params.origin !== undefined ? mean : null }));
-    fillPhases(this.phaseList, this.name, this.phases ?? [], this.params);
+    fillPhases(this.phaseList, this.name, this.phases, this.phaseNote, this.params);
     const specs = curvesOf(g, m, ratesWithin(this.summary, [steps[0], steps.at(-1)]));
     for (const [id, chart] of this.charts) if (!specs[id]) {
       chart.destroy();

@@ -95,21 +95,25 @@ export function numbersOf(g, m, { error, mean }) {
   ];
 }
 
-export function fillPhases(place, name, phases, params) {
-  if (!phases.length) return fill(place);
+// What began a phase, in the words of the command line.
+function changeText({ kind, between: [first, last], speed_ratio: speed, evidence, strength }) {
+  const where = first === last ? `at step ${first}` : `between steps ${first} and ${last}`;
+  const faster = kind === "turn" ? "" : `, speed × ${number(speed, 3)}`;
+  return `${kind} ${where}${faster} · explains ${Math.round(100 * evidence)} % of the scatter, strength ${number(strength, 3)}`;
+}
+
+// `phases` are null until they are known; `note` says which steps they are of, or why there are none.
+export function fillPhases(place, name, phases, note, params) {
+  if (!phases && !note) return fill(place);
+  const found = phases ?? [];
+  const link = (p) => h("a", { href: href(["run", name], { ...params, from: p.start_step, to: p.end_step }) }, `steps ${stepText(p.start_step)} to ${stepText(p.end_step)}`);
+  const why = (p) => (p.details?.change ? h("span", { class: "hint" }, ` ${changeText(p.details.change)}`) : null);
+  const none = found.length ? "No change point found." : "Too few checkpoints to say.";
   return fill(
     place,
     h("h2", {}, "Phases"),
-    h(
-      "ol",
-      { class: "phases" },
-      phases.map((p) => {
-        const change = p.details?.change;
-        const where = change && change.between[0] !== change.between[1] ? ` (between ${change.between.join(" and ")})` : "";
-        const why = change ? `${change.kind} at step ${change.step}${where}, evidence ${number(p.evidence, 3)}` : "";
-        return h("li", {}, h("a", { href: href(["run", name], { ...params, from: p.start_step, to: p.end_step }) }, `steps ${stepText(p.start_step)} to ${stepText(p.end_step)}`), why ? h("span", { class: "hint" }, ` ${why}`) : null);
-      }),
-    ),
+    note ? h("p", { class: "note" }, note) : null,
+    found.length > 1 ? h("ol", { class: "phases" }, found.map((p) => h("li", {}, link(p), why(p)))) : phases ? h("p", { class: "hint" }, none) : null,
   );
 }
 
