@@ -1,14 +1,15 @@
-# Two commands: `make demo` sets everything up and analyses a real run; `make test` sets up and passes the tests.
+# Two commands: `make demo` sets everything up and analyses a real run; `make test` sets up and passes the tests that do not take long.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test check format benchmark clean
+.PHONY: help setup demo test test-all check format benchmark clean
 
 help:
 	@echo "make demo        set up and analyse the run under examples/"
-	@echo "make test        set up and run the tests"
+	@echo "make test        set up and run the tests, without the slow ones"
+	@echo "make test-all    set up and run all tests"
 	@echo "make check       format, lint, types, arrows between the rooms"
 	@echo "make benchmark   measure against reading, BLAS and what people write instead"
 
@@ -24,6 +25,9 @@ demo: $(STAMP)
 	$(BIN)/trajsvc analyze examples/pythia-nano --store trajsvc-store
 
 test: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-all: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)

@@ -1,4 +1,4 @@
-"""What all tests share: a GPU test runs where there is a GPU and says so elsewhere."""
+"""What all tests share: folders in memory, how tests are given to workers, and what is said of those that were left out."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import worker_groups
 
 MEMORY = Path("/dev/shm")
 ENOUGH = 2**28
@@ -37,6 +39,7 @@ def in_memory(memory_folders: Callable[[], Path]) -> Iterator[Path]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=worker_groups.order)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
@@ -45,3 +48,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return worker_groups.scheduler(config, log) if config.option.dist == "loadfile" else None
+
+
+LEFT_OUT = pytest.StashKey[int]()
+"""how many slow tests ``-m`` left out"""
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    if items:
+        config = items[0].config
+        slow = sum(item.get_closest_marker("slow") is not None for item in items)
+        config.stash[LEFT_OUT] = config.stash.get(LEFT_OUT, 0) + slow
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # of a worker: told to the process that sums up
+        session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if left_out := config.stash.get(LEFT_OUT, 0):
+        terminalreporter.write_line(f"{left_out} slow tests were left out; make test-all runs them too")
