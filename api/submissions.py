@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from api.dependencies import Service
+from api.requests import Choices, Recomputation, Submission
 from storage_schema.format.names import run_name
-from storage_schema.models.service import Choices, Recomputation, Submission
+from trajsvc.analysis.options import RunOptions
 from trajsvc.errors import Cancelled, LimitExceeded, NotFound, Refused, UsageError
 from trajsvc.jobs.records import Job
 from trajsvc.jobs.sources import Deadline, open_job_source, pins_of
@@ -37,10 +38,6 @@ def submission(service: Service, body: Submission) -> JobSpec:
         kind=Kind(body.kind),
         run=body.name or run_name(name),
         source=source,
-        revisions=tuple(body.revisions),
-        commits=body.commits,
-        copy_parameters=body.copy_parameters,
-        preview=body.preview,
         family=body.family,
         **_choices(service, body),
     )
@@ -57,9 +54,10 @@ def recomputation(service: Service, run: str, body: Recomputation) -> JobSpec:
     opened = service.runs.open(run)
     made = next(iter(service.queue.jobs(states=[State.SUCCEEDED], run=run, limit=1)), None)
     base = made.spec if made is not None else _spec_of(service, opened)
-    changed = {"kind": Kind.RECOMPUTE, "run": body.name or run, "preview": None, **_choices(service, body)}
-    if body.steps is None:
-        changed["steps"] = base.steps
+    said = body.model_fields_set
+    kept = {name for name in ("steps", "revisions", "commits", "copy_parameters", "archive") if name not in said}
+    choices = {name: value for name, value in _choices(service, body).items() if name not in kept}
+    changed = {**choices, "kind": Kind.RECOMPUTE, "run": body.name or run}
     spec = base.model_copy(update=changed)
     if not is_remote(spec.source) or not spec.pins:
         spec = spec.model_copy(update={"pins": pins_of(spec, service.roots, service.settings.store)})
@@ -76,18 +74,15 @@ def repetition(service: Service, job: Job) -> JobSpec:
 def planned(service: Service, spec: JobSpec) -> dict[str, Any]:
     """The plan of a job as plain values. Raises what reading headers raises."""
     from trajsvc.analysis.forecast import describe
-    from trajsvc.analysis.pipeline import plan_of
+    from trajsvc.analysis.pipeline import plan_of, trajectory_of
     from trajsvc.jobs.options import options_of
     from trajsvc.results.labels import plain
-    from trajsvc.trajectory.opening import open_trajectory
 
     options = options_of(spec)
     until = Deadline(PLANNING)
     source = open_job_source(spec, service.roots, service.settings.store, until)
     try:
-        trajectory = open_trajectory(
-            source, steps=options.steps, rules=options.rules, heads=options.heads, skip_damaged=options.skip_damaged
-        )
+        trajectory = trajectory_of(source, options)
         facts: dict[str, Any] = plain(describe(trajectory, plan_of(trajectory, options), options, spec.run))
         return {**facts, "source": spec.source}
     except Cancelled:
@@ -116,23 +111,15 @@ def _source(service: Service, uri: str) -> str:
 
 def _choices(service: Service, body: Choices) -> dict[str, Any]:
     settings = service.settings
-    memory = body.memory or min(settings.memory, settings.job_memory)
+    memory = body.memory if "memory" in body.model_fields_set else min(settings.memory, settings.job_memory)
     if memory > settings.job_memory:
         raise LimitExceeded(
             "memory-quota", f"a job may ask for {settings.job_memory} bytes of memory", hint="Ask for less."
         )
     if body.steps is not None:
         check_spec(body.steps)
-    return {
-        "steps": body.steps,
-        "precision": body.precision,
-        "dtype": body.dtype,
-        "device": body.device,
-        "rules": _rules(service, body.rules),
-        "heads": body.heads,
-        "skip_damaged": body.skip_damaged,
-        "memory": memory,
-    }
+    chosen = {name: getattr(body, name) for name in RunOptions.model_fields}
+    return {**chosen, "rules": _rules(service, body.rules), "memory": memory}
 
 
 def _rules(service: Service, name: str | None) -> str | None:

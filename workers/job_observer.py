@@ -16,7 +16,7 @@ from storage_schema.runs.store import RunStore
 from trajsvc.analysis import live_estimate
 from trajsvc.analysis.forecast import network_mds
 from trajsvc.analysis.observer import Silent
-from trajsvc.analysis.options import DEFAULT_SAMPLE, keeps_copy
+from trajsvc.analysis.options import DEFAULT_SAMPLE
 from trajsvc.analysis.pipeline import run_analysis
 from trajsvc.errors import LimitExceeded, TrajsvcError
 from trajsvc.gram.engine import Progress, ProgressCallback
@@ -73,7 +73,7 @@ class JobObserver(Silent):
     ) -> None:
         self.queue, self.lease, self.pulse, self.store = queue, lease, pulse, settings.store
         self.limits, self.halt = settings.limits, halt or threading.Event()
-        self.options = replace(options_of(lease.job.spec), device=device)
+        self.options = options_of(lease.job.spec).with_(device=device)
         self._facts: dict[str, Any] = {"device": device}
         self._trajectory: Trajectory | None = None
         """of which estimates are shown"""
@@ -99,7 +99,7 @@ class JobObserver(Silent):
 
     def _copies(self, trajectory: Trajectory) -> bool:
         """Whether all bytes are brought to the store before the first slab."""
-        return keeps_copy(self.options) or (self.options.copy is None and trajectory.source.remote)
+        return self.options.keeps_copy or (self.options.copy_parameters is None and trajectory.source.remote)
 
     def _sample(self, trajectory: Trajectory) -> None:
         """A first estimate from about a hundredth of the bytes, which are read twice."""

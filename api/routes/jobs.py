@@ -19,9 +19,10 @@ from starlette.concurrency import run_in_threadpool
 from api.dependencies import Reader, Service, ServiceOf, Submitter
 from api.errors import Forbidden
 from api.formats import PROBLEMS
+from api.requests import Recomputation, Submission
 from api.routes.results import RunName
 from api.submissions import planned, recomputation, repetition, submission
-from storage_schema.models.service import Cause, JobAnswer, JobProgress, JobsPage, JobState, Recomputation, Submission
+from storage_schema.models.service import Cause, JobAnswer, JobProgress, JobsPage, JobState
 from trajsvc.errors import TryAgain, UsageError
 from trajsvc.jobs.records import Event, Job
 from trajsvc.jobs.spec import JobSpec

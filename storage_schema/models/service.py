@@ -8,62 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from storage_schema.models.results import Answer, RunRow
 
-Device = Literal["cpu", "cuda"]
-Precision = Literal["float32", "float64"]
 JobState = Literal["accepted", "running", "cancelling", "succeeded", "failed", "cancelled"]
 NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"
-
-
-class Asked(BaseModel):
-    """Base of request bodies: unknown fields are refused."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class Choices(Asked):
-    """How a run is analysed; what is left out is as for ``trajsvc analyze``."""
-
-    steps: str | None = Field(None, max_length=10_000, examples=["every:4", "0..10000"])
-    precision: Precision = "float32"
-    dtype: Literal["float16", "bfloat16", "float32"] | None = Field(
-        None, description="round values to this type first, as if the run had been stored so"
-    )
-    device: Device = "cpu"
-    rules: str | None = Field(None, max_length=64, description="id of a rules file that the server has")
-    heads: int | None = Field(None, ge=1, le=65536)
-    skip_damaged: bool = False
-    memory: int | None = Field(None, ge=2**24, le=2**44, description="bytes the engine may hold in one process")
-    priority: int = Field(0, ge=-100, le=100)
-
-
-class Submission(Choices):
-    """A run to be analysed."""
-
-    source: str = Field(
-        min_length=1, max_length=4096, description="`hf://org/name[@revision]`, or `ROOT:path` within a data root",
-        examples=["hf://EleutherAI/pythia-70m", "runs:pythia-nano"],
-    )  # fmt: skip
-    name: str | None = Field(None, pattern=NAME, description="the run's name; else the folder's or repository's")
-    kind: Literal["trajectory", "ingest"] = "trajectory"
-    revisions: list[str] = Field(default=[], max_length=64)
-    commits: str | None = Field(None, max_length=255)
-    copy_parameters: bool | None = Field(
-        None, alias="copy", description="keep the parameters in the store; by default those of the Hub are"
-    )
-    preview: float | None = Field(None, gt=0, le=1, description="stop at an estimate from this share of the bytes")
-    family: str | None = Field(None, pattern=NAME)
-
-    model_config = ConfigDict(
-        extra="forbid",
-        populate_by_name=True,
-        json_schema_extra={"examples": [{"source": "hf://EleutherAI/pythia-70m", "steps": "every:4"}]},
-    )
-
-
-class Recomputation(Choices):
-    """A stored run to be computed anew, from the source that it came from."""
-
-    name: str | None = Field(None, pattern=NAME, description="a run of its own; else the run itself is replaced")
 
 
 class Cause(Answer):

@@ -67,9 +67,9 @@ def test_a_whole_file_says_what_it_says(tmp_path: Path) -> None:
     assert (first.size, first.seed, big.size, big.seed) == (70_000_000, 0, 1_400_000_000, None)
     assert first.hyperparameters == {"lr": 1e-3, "warm": True, "layers": 6, "optimizer": "adam", "begun": "2023-04-01"}
     assert [type(v) for v in first.hyperparameters.values()] == [float, bool, int, str, str]
-    assert family.options(first).given() == {"steps": "every:8", "copy": True, "memory": "64MiB"}
+    assert family.options(first).given() == {"steps": "every:8", "copy": True, "memory": 64 * 2**20}
     own = family.options(big).given()
-    assert own == {"steps": [0, 10], "copy": True, "memory": "64MiB", "preview": "1%"}, "a member's own come first"
+    assert own == {"steps": "0,10", "copy": True, "memory": 64 * 2**20, "preview": 0.01}, "a member's own come first"
     assert family.hyperparameter_names() == ["lr", "warm", "layers", "optimizer", "begun"]
 
 

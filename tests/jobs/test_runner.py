@@ -6,7 +6,6 @@ import shutil
 import threading
 import zipfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -329,4 +328,4 @@ def test_a_memory_budget_that_is_too_small_fails_the_job_and_says_what_would_do(
 
 def test_options_of_a_job_do_not_depend_on_the_machine(place: Place) -> None:
     spec = place.spec()
-    assert options_of(spec) == replace(options_of(spec), threads=2, memory=spec.memory)
+    assert options_of(spec) == options_of(spec).with_(threads=2, memory=spec.memory)

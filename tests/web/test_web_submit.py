@@ -9,7 +9,7 @@ import pytest
 from axe_findings import serious
 from service_process import Server
 
-from storage_schema.models.service import Submission
+from api.requests import Submission
 
 Open = Callable[..., Any]
 FILLED = {
@@ -29,6 +29,8 @@ FILLED = {
     "heads": "8",
     "rules": "ours",
     "copy": "true",
+    "archive": True,
+    "recompute": True,
     "preview": "2 %",
 }
 SENT = {

@@ -1,48 +1,151 @@
-"""How a run is analysed: one set of options for every door."""
+"""How a run is analysed: the one set of options that every door embeds.
+
+The command line, HTTP submissions, family files, jobs and ``trajsvc.analyze`` all take ``RunOptions``; what belongs to the machine and
+not to the run (threads, disk and connections for reading over a network) is added by ``Options``. ``tests/doors/test_options.py`` fails
+when a door lacks one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from trajsvc.errors import UsageError
+from trajsvc.settings import Settings, parse_bytes, parse_share
 
-if TYPE_CHECKING:
-    from trajsvc.anatomy.architectures import Rules
+DEFAULT_SAMPLE: Final = 0.01
+"""Share of the values that the first slabs of a job sample."""
 
+Precision = Literal["float32", "float64"]
+Dtype = Literal["float16", "bfloat16", "float32"]
 
-DEFAULT_SAMPLE = 0.01
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a run is analysed. Sizes in bytes."""
-
-    steps: str | Sequence[int] | None = None
-    memory: int = 512 * 2**20
-    threads: int = 2
-    device: str = "cpu"
-    precision: str = "float32"
-    dtype: str | None = None
-    """float16, bfloat16, float32: values are rounded to it first, as if the run had been stored so"""
-    rules: Rules | None = None
-    heads: int | None = None
-    copy: bool | None = None
-    """None: a run from a network is copied, one on this machine is not; a stored run goes on as it was"""
-    archive: bool = False
-    preview: float | None = None
-    recompute: bool = False
-    skip_damaged: bool = False
+_KINDS: Final = {
+    "precision": ("bad-precision", "Use float32 or float64."),
+    "dtype": ("bad-dtype", "Use float16, bfloat16 or float32."),
+    "memory": ("bad-size", "Write a number and a unit: 512MiB, 2GiB, 1.5GB."),
+    "cache": ("bad-size", "Write a number and a unit: 512MiB, 2GiB, 1.5GB."),
+    "preview": ("bad-share", "Write a percentage or a fraction: 1%, 0.05."),
+}
 
 
-def check_dtype(dtype: str | None) -> str | None:
-    """``dtype`` itself. Raises UsageError (``bad-dtype``)."""
-    if dtype not in (None, "float16", "bfloat16", "float32"):
-        raise UsageError("bad-dtype", f"no type {dtype!r}", hint="Use float16, bfloat16 or float32.")
-    return dtype
+def _parsed(parse: Callable[[str], float]) -> BeforeValidator:
+    def read(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return parse(value)
+        except UsageError as error:
+            raise ValueError(f"{error.message}. {error.hint}") from None
+
+    return BeforeValidator(read)
 
 
-def keeps_copy(options: Options) -> bool:
-    """Whether the parameters will be kept in the store."""
-    return bool(options.copy or options.archive)
+def _one_text(value: object) -> object:
+    """A list of steps as the text that selects them."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ",".join(str(int(step)) for step in value)
+    return value
+
+
+def several(value: object) -> object:
+    """One text as a list of one, None as none, a list as it is."""
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, Sequence) else () if value is None else value
+
+
+Share = Annotated[float, _parsed(parse_share), Field(gt=0, le=1)]
+Size = Annotated[int, _parsed(parse_bytes), Field(gt=0)]
+
+
+class RunOptions(BaseModel):
+    """What the result of an analysis depends on, and the memory and device that it may use. Sizes are in bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    steps: Annotated[str | None, BeforeValidator(_one_text)] = Field(
+        default=None, description="checkpoints to read: 0,1,2 · 1000..5000 · every:4 · first:10 · last:5"
+    )
+    revisions: Annotated[tuple[str, ...], BeforeValidator(several)] = Field(
+        default=(),
+        description="branches or tags of a repository on the Hub that are the run: globs, or regular expressions with (?P<step>…)",
+    )
+    commits: str | None = Field(
+        default=None, description="a branch of a repository on the Hub whose commits are the run"
+    )
+    skip_damaged: bool = Field(default=False, description="leave checkpoints that cannot be read out of the run")
+    rules: str | None = Field(default=None, description="names and layouts of tensors, as TOML")
+    heads: int | None = Field(
+        default=None, ge=1, le=65536, description="attention heads, where no config.json says them"
+    )
+    precision: Precision = Field(default="float32", description="the type in which products are taken")
+    dtype: Dtype | None = Field(
+        default=None, description="round values to this type first, as if the run had been stored so"
+    )
+    preview: Share | None = Field(default=None, description="stop at an estimate from this share of the bytes")
+    copy_parameters: bool | None = Field(
+        default=None,
+        alias="copy",
+        description="keep the parameters in the store; by default those of the Hub are, and a stored run goes on as it was",
+    )
+    archive: bool = Field(default=False, description="keep the parameters in less space: slower to read, losslessly")
+    recompute: bool = Field(default=False, description="compute anew what is stored")
+    memory: Size = Field(
+        default_factory=lambda: Settings().memory, description="bytes the engine may hold in one process"
+    )
+    device: str = Field(default_factory=lambda: Settings().device, description="cpu, cuda, cuda:1")
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any] | None = None, **more: Any) -> Self:
+        """The options that ``given`` and ``more`` name; what is None is as if it had not been named.
+
+        Raises UsageError (``bad-precision``, ``bad-dtype``, ``bad-size``, ``bad-share``, ``bad-option``).
+        """
+        given = {**(given or {}), **more}
+        try:
+            return cls.model_validate({name: value for name, value in given.items() if value is not None})
+        except ValidationError as error:
+            raise bad_option(error, given) from None
+
+    def with_(self, **changed: Any) -> Self:
+        """The same options but for those that ``changed`` names."""
+        return self.model_copy(update=changed)
+
+    @property
+    def keeps_copy(self) -> bool:
+        """Whether the parameters will be kept in the store."""
+        return bool(self.copy_parameters or self.archive)
+
+
+class Options(RunOptions):
+    """``RunOptions``, and what of this machine an analysis may use."""
+
+    threads: int = Field(default_factory=lambda: Settings().threads, ge=1, description="computing threads")
+    cache: Annotated[int, _parsed(parse_bytes), Field(ge=0)] = Field(
+        default_factory=lambda: Settings().cache,
+        description="bytes of disk for what is read ahead over a network; 0: none",
+    )
+    connections: int = Field(
+        default_factory=lambda: Settings().connections, ge=1, le=256, description="requests to the Hub at once"
+    )
+
+
+def bad_option(error: ValidationError, given: Mapping[str, Any]) -> UsageError:
+    """The first thing that is wrong with ``given``, as a UsageError."""
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    kind, hint = _KINDS.get(name, ("bad-option", ""))
+    if first["type"] == "value_error" and kind != "bad-option":  # the parser's own words
+        message, _, hint = str(first["ctx"]["error"]).partition(". ")
+        return UsageError(kind, message, hint=hint)
+    return UsageError(kind, f"{name} cannot be {given.get(name)!r}: {first['msg']}", hint=hint)
+
+
+def rules_text(path: str | PathLike[str]) -> str:
+    """The text of a rules file, read and checked. Raises UsageError (``bad-rules``) and NotFound (``rules-not-found``)."""
+    from trajsvc.anatomy.rules_toml import load_rules
+
+    return load_rules(path).text

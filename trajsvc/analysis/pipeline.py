@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,16 @@ from storage_schema.runs.contents import RunContents
 from storage_schema.runs.store import RunStore, RunWriter, StoredRun, run_name
 from trajsvc.analysis import assemble
 from trajsvc.analysis.observer import Observer, Outcome, Silent
-from trajsvc.analysis.options import DEFAULT_SAMPLE, Options, keeps_copy
+from trajsvc.analysis.options import DEFAULT_SAMPLE, Options, RunOptions
 from trajsvc.analysis.resume import Continuation, continue_from
+from trajsvc.anatomy.rules_toml import parse_rules
 from trajsvc.errors import TrajsvcError, TryAgain, UsageError
 from trajsvc.gram.engine import SlabPool, compute
 from trajsvc.gram.kernels.torch import GPU_CHUNK, KernelFactory
 from trajsvc.gram.plan import Plan, make_plan
 from trajsvc.gram.sums import GramState
-from trajsvc.sources.base import CheckpointSource
+from trajsvc.sources.base import CheckpointSource, never
+from trajsvc.sources.resolve import open_named
 from trajsvc.store_errors import store_errors
 from trajsvc.trajectory import tables
 from trajsvc.trajectory.copy import ThetaSink
@@ -69,16 +72,14 @@ def _attempt(
     observer: Observer,
     stop: threading.Event,
 ) -> Outcome:
-    trajectory = open_trajectory(
-        source, steps=options.steps, rules=options.rules, heads=options.heads, skip_damaged=options.skip_damaged
-    )
+    trajectory = trajectory_of(source, options)
     observer.opened(trajectory)
     run = run_name(name or source.name)
     left_out = tuple(e.step for e in trajectory.excluded)
     runs = RunStore(store)
     old = None if options.recompute else _stored(runs, run)
     options = _copying(options, old, source)
-    if options.preview and options.copy:
+    if options.preview and options.copy_parameters:
         raise UsageError("preview-copy", "a preview reads too little for a copy", hint="Leave out --preview or --copy.")
     ahead = Continuation()
     if old is not None:
@@ -87,7 +88,7 @@ def _attempt(
             trajectory,
             precision=options.precision,
             dtype=options.dtype,
-            copying=keeps_copy(options),
+            copying=options.keeps_copy,
             preview=options.preview is not None,
             selected=options.steps is not None,
         )
@@ -96,7 +97,7 @@ def _attempt(
     contents = old.contents() if old is not None and ahead.kept else None
     new = len(trajectory.rows) - ahead.kept
     plan = plan_of(trajectory, options, new=new, sample=_sample_fraction(old, options))
-    if source.remote and not keeps_copy(options):
+    if source.remote and not options.keeps_copy:
         trajectory = replace(trajectory, findings=(*trajectory.findings, *_unproved(trajectory)))
     observer.planned(trajectory, plan, appended=new if contents is not None else 0)
     with runs.writer(run) as writer:
@@ -107,6 +108,35 @@ def _attempt(
         _compute_and_commit(writer, trajectory, plan, options, contents, pool, observer, stop)
     action = "estimated" if options.preview else "appended" if contents is not None else "computed"
     return Outcome(run, store, action, tuple(r.step for r in trajectory.rows[len(trajectory.rows) - new :]), left_out)
+
+
+def source_of(
+    source: str | Path,
+    options: RunOptions,
+    store: Path | None = None,
+    stop: Callable[[], bool] = never,
+    pins: Mapping[str, str] | None = None,
+) -> CheckpointSource:
+    """The source that a user names, opened with ``options``; see ``open_named``. What is read ahead lies in a folder of ``store``."""
+    here = options if isinstance(options, Options) else None
+    return open_named(
+        source,
+        store,
+        options.revisions,
+        options.commits,
+        cache=here.cache if here else None,
+        connections=here.connections if here else None,
+        stop=stop,
+        pins=pins,
+    )
+
+
+def trajectory_of(source: CheckpointSource, options: RunOptions) -> Trajectory:
+    """The checkpoints of ``source`` that ``options`` choose, side by side. Raises what reading headers raises."""
+    rules = None if options.rules is None else parse_rules(options.rules, "the rules file")
+    return open_trajectory(
+        source, steps=options.steps, rules=rules, heads=options.heads, skip_damaged=options.skip_damaged
+    )
 
 
 def facts_of(trajectory: Trajectory, plan: Plan, state: GramState, options: Options) -> dict[str, Any]:
@@ -157,8 +187,8 @@ def _copying(options: Options, old: StoredRun | None, source: CheckpointSource) 
         return options
     if old is not None and old.attributes.get("estimate") is None:
         archive = options.archive or old.has_archive
-        return replace(options, copy=options.copy or old.has_theta, archive=archive)
-    return replace(options, copy=source.remote if options.copy is None else options.copy)
+        return options.with_(copy_parameters=options.copy_parameters or old.has_theta, archive=archive)
+    return options.with_(copy_parameters=source.remote if options.copy_parameters is None else options.copy_parameters)
 
 
 def _unproved(trajectory: Trajectory) -> list[Finding]:
@@ -195,7 +225,7 @@ def _compute_and_commit(
     observer: Observer,
     stop: threading.Event,
 ) -> None:
-    copying = keeps_copy(options)
+    copying = options.keeps_copy
     key = hashlib.sha256(f"{plan.key()} {tables.rows_digest(trajectory.rows)} {copying}".encode()).hexdigest()
     if copying and old is not None and writer.current is not None and not writer.current.has_theta:
         restore_theta(writer)

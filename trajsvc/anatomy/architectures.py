@@ -363,6 +363,8 @@ class Rules:
 
     rows: tuple[Rule, ...] = ()
     origin: str = ""
+    text: str = ""
+    """the TOML they were read from"""
 
     def choose(self, names: Collection[str], config: Mapping[str, Any] | None = None) -> Choice:
         """The row for a checkpoint with these tensors: the user's first that fits, then the one that the config names, then the

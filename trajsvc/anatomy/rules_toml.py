@@ -86,11 +86,11 @@ class _Row(_Strict):
     heads: int | None = Field(None, ge=1)
 
 
-def read_rules(path: str | PathLike[str]) -> tuple[tuple[Rule, ...], str]:
-    """The rows of a TOML file and its name. Raises UsageError (``bad-rules``), NotFound (``rules-not-found``)."""
+def _text_of(path: str | PathLike[str]) -> str:
+    """The text of a rules file. Raises UsageError (``bad-rules``), NotFound (``rules-not-found``)."""
     file = str(path)
     try:
-        text = Path(path).read_text("utf-8")
+        return Path(path).read_text("utf-8")
     except FileNotFoundError:
         raise NotFound(
             "rules-not-found", f"there is no file {file}", hint="Check the path of --rules.", file=file
@@ -99,7 +99,6 @@ def read_rules(path: str | PathLike[str]) -> tuple[tuple[Rule, ...], str]:
         raise _bad(file, "", f"not TOML: {error}") from None
     except OSError as error:
         raise _bad(file, "", f"cannot be read: {error.strerror}") from None
-    return rules_in(text, file), file
 
 
 def rules_in(text: str, file: str) -> tuple[Rule, ...]:
@@ -217,10 +216,10 @@ def load_rules(path: str | PathLike[str]) -> Rules:
     Raises UsageError (``bad-rules``) naming the file and the key.
     """
 
-    return Rules(*read_rules(path))
+    return parse_rules(_text_of(path), str(path))
 
 
 def parse_rules(text: str, origin: str = "the rules") -> Rules:
     """The same from the text of such a file; ``origin`` is what messages call it. Raises UsageError (``bad-rules``)."""
 
-    return Rules(rules_in(text, origin), origin)
+    return Rules(rules_in(text, origin), origin, text)

@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajsvc.cli.options import (
-    CacheOption,
-    CommitsOption,
-    ConnectionsOption,
-    FormatOption,
-    QuietOption,
-    RevisionsOption,
-    SourceArgument,
-    StoreOption,
-)
+from trajsvc.cli.options import FormatOption, NameOption, QuietOption, SourceArgument, StoreOption, takes_options
 from trajsvc.cli.output import choose, emit, errors_console, json_text, results_console
 from trajsvc.errors import EXIT_PARTLY
 
@@ -25,16 +16,6 @@ if TYPE_CHECKING:
     from trajsvc.analysis.observer import Outcome
     from trajsvc.results.run import Run
     from trajsvc.sources.base import CheckpointSource
-from trajsvc.cli.options import (
-    DeviceOption,
-    HeadsOption,
-    MemoryOption,
-    NameOption,
-    RulesOption,
-    SelectOption,
-    SkipOption,
-    ThreadsOption,
-)
 from trajsvc.cli.running import make_options, opened, run_analysis
 
 EPILOG = """Examples:
@@ -63,40 +44,13 @@ def register(app: typer.Typer) -> None:
     doctor.register(app)
 
 
+@takes_options()
 def analyze(
     source: SourceArgument,
     store: StoreOption = None,
     name: NameOption = None,
-    steps: SelectOption = None,
-    preview: Annotated[
-        str | None, typer.Option("--preview", metavar="SHARE", help="Stop at an estimate from this share: 1%.")
-    ] = None,
-    copy: Annotated[
-        bool | None,
-        typer.Option(
-            "--copy/--no-copy", help="Keep the parameters too: a zarr that needs no originals. \\[from the Hub: yes]"
-        ),
-    ] = None,
-    archive: Annotated[
-        bool, typer.Option("--archive", help="Keep the parameters in less space: slower to read, losslessly.")
-    ] = False,
-    memory: MemoryOption = None,
-    threads: ThreadsOption = None,
-    device: DeviceOption = None,
-    precision: Annotated[
-        str, typer.Option("--precision", help="float32, or float64 for the products too.")
-    ] = "float32",
-    dtype: Annotated[
-        str | None, typer.Option("--dtype", help="Round values to float16, bfloat16 or float32 first, as if stored so.")
-    ] = None,
-    rules: RulesOption = None,
-    heads: HeadsOption = None,
-    recompute: Annotated[bool, typer.Option("--recompute", help="Compute anew what is stored.")] = False,
-    skip_damaged: SkipOption = False,
-    revisions: RevisionsOption = None,
-    commits: CommitsOption = None,
-    cache: CacheOption = None,
-    connections: ConnectionsOption = None,
+    *,
+    chosen: dict[str, Any],
     figures: Annotated[
         Path | None, typer.Option("--figures", metavar="DIR", help="Where figures go; else STORE/figures/RUN.")
     ] = None,
@@ -111,14 +65,12 @@ def analyze(
     from trajsvc.cli.summary import render
 
     kind = choose(form, None, ())
-    options = make_options(
-        steps=steps, preview=preview, copy=copy, archive=archive, memory=memory, threads=threads, device=device,
-        precision=precision, dtype=dtype, rules=rules, heads=heads, recompute=recompute, skip_damaged=skip_damaged,
-    )  # fmt: skip
-    from trajsvc.sources.resolve import open_named
+    from trajsvc.analysis.pipeline import source_of
+
+    options = make_options(chosen)
 
     def opener(stop: Callable[[], bool]) -> CheckpointSource:
-        return open_named(source, store, revisions, commits, cache, connections, stop)
+        return source_of(source, options, store, stop)
 
     outcome = run_analysis(opener, store, name, options, quiet=quiet or kind == "json")
     run = opened(outcome)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajsvc.cli.options import DeviceOption, FormatOption, MemoryOption, QuietOption, StoreOption, ThreadsOption
+from trajsvc.cli.options import FormatOption, QuietOption, StoreOption, takes_options
 from trajsvc.cli.output import choose, csv_rows, emit, errors_console, json_text, results_console, safe
 from trajsvc.cli.running import stop_on_interrupt
 from trajsvc.errors import (
@@ -67,6 +67,7 @@ def register(app: typer.Typer) -> None:
     app.command("batch", epilog=EPILOG)(batch)
 
 
+@takes_options()
 def batch(
     file: Annotated[Path, typer.Argument(metavar="FAMILY.toml", help="The family: its name and its runs.")],
     store: StoreOption = None,
@@ -83,13 +84,15 @@ def batch(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; nothing is read or written.")
     ] = False,
-    memory: MemoryOption = None,
-    threads: ThreadsOption = None,
-    device: DeviceOption = None,
+    *,
+    chosen: dict[str, Any],
     form: FormatOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Analyse a family of runs, one after another, and keep the family in the store."""
+    """Analyse a family of runs, one after another, and keep the family in the store.
+
+    Options of the analysis hold for every member, over what the family's file says.
+    """
     from trajsvc.families.file import load_family, save_family
     from trajsvc.results.run import default_store
 
@@ -97,9 +100,8 @@ def batch(
     family = load_family(file)
     root = store or default_store()
     members = chosen_members(family, only)
-    given = {"memory": memory, "threads": threads, "device": device}
     for member in members:
-        options_of(family, member, {k: v for k, v in given.items() if v is not None})
+        options_of(family, member, chosen)
     if dry_run:
         return _show_plan(family, members, root, kind)
     with stop_on_interrupt() as stop:
@@ -108,10 +110,10 @@ def batch(
             from trajsvc.cli.batch_members import ServerRunner
             from trajsvc.client import Client
 
-            runner = ServerRunner(family, Client(server), stop, given, members)
+            runner = ServerRunner(family, Client(server), stop, chosen, members)
         else:
             save_family(root, family)
-            runner = EmbeddedRunner(family, root, stop, given, quiet=quiet or kind != "human")
+            runner = EmbeddedRunner(family, root, stop, chosen, quiet=quiet or kind != "human")
         outcomes = run_members(members, runner, stop.is_set, retry=retry, say=_sayer(len(members), quiet))
     _show_outcomes(family, outcomes, server or str(root), kind)
     if stop.is_set() and any(o.state in ("stopped", "not begun") for o in outcomes):

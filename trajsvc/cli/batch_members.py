@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from trajsvc.cli.options import SERVED
 from trajsvc.cli.output import errors_console
 from trajsvc.cli.running import make_options
 from trajsvc.errors import (
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 import threading
 from typing import TYPE_CHECKING
-
-from trajsvc.settings import parse_bytes, parse_share
 
 if TYPE_CHECKING:
     from trajsvc.client import Client
@@ -93,18 +92,17 @@ class EmbeddedRunner:
     def _analyse(self, member: Member) -> Outcome:
         from trajsvc.analysis import pipeline
         from trajsvc.analysis.observer import Silent
+        from trajsvc.analysis.pipeline import source_of
         from trajsvc.cli.progress import LiveObserver
         from trajsvc.gram.thread_pool import ThreadPool
-        from trajsvc.sources.resolve import open_named
 
-        chosen = self.family.options(member)
         options = options_of(self.family, member, self.given)
         live = not self.quiet and errors_console().is_terminal
         observer: Observer = LiveObserver() if live else Silent()
         with contextlib.ExitStack() as open_things:
             if isinstance(observer, LiveObserver):
                 open_things.callback(observer.close)
-            source = open_named(member.source, self.store, chosen.revisions, chosen.commits, stop=self.stop.is_set)
+            source = source_of(member.source, options, self.store, self.stop.is_set)
             open_things.callback(source.close)
             if source.remote and isinstance(observer, LiveObserver):
                 observer.listing(source.uri)
@@ -130,19 +128,7 @@ def options_of(family: Family, member: Member, given: Mapping[str, Any]) -> Opti
 
     Raises UsageError (``bad-size``, ``bad-share``, ``bad-precision``).
     """
-    chosen = family.options(member)
-    memory = given.get("memory", chosen.memory)
-    return make_options(
-        memory=None if memory is None else str(memory),
-        preview=None if chosen.preview is None else str(chosen.preview),
-        rules=None,
-        steps=chosen.steps,
-        copy=chosen.keep_copy,
-        precision=chosen.precision,
-        skip_damaged=chosen.skip_damaged,
-        threads=given.get("threads"),
-        device=given.get("device"),
-    )
+    return make_options({**family.options(member).model_dump(exclude_unset=True), **given})
 
 
 def failed(name: str, error: Exception, seconds: float) -> MemberOutcome:
@@ -191,18 +177,12 @@ class ServerRunner:
                 f"a server does not read {member.source}",
                 hint="Name a repository (hf://…), or a path within one of the server's data roots (ROOT:path).",
             )
-        memory = self.given.get("memory", chosen.memory)
-        revisions = [chosen.revisions] if isinstance(chosen.revisions, str) else chosen.revisions
-        steps = (
-            chosen.steps if chosen.steps is None or isinstance(chosen.steps, str) else ",".join(map(str, chosen.steps))
-        )
-        return self.client.submit(
-            member.source, name=member.name, steps=steps, copy=chosen.keep_copy,
-            preview=None if chosen.preview is None else parse_share(str(chosen.preview)), precision=chosen.precision,
-            skip_damaged=chosen.skip_damaged or None, revisions=revisions, commits=chosen.commits,
-            memory=None if memory is None else parse_bytes(str(memory)), device=self.given.get("device"),
-            family=self.family.name,
-        )  # fmt: skip
+        from trajsvc.analysis.options import RunOptions
+
+        given = {name: value for name, value in self.given.items() if name not in SERVED}
+        asked = RunOptions.of({**chosen.model_dump(exclude_unset=True), **given})
+        said = asked.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        return self.client.submit(member.source, name=member.name, family=self.family.name, **said)
 
     def run(self, member: Member) -> MemberOutcome:
         began = time.monotonic()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajsvc.cli.options import FormatOption, QuietOption
+from trajsvc.cli.options import SERVED, FormatOption, QuietOption, takes_options
 from trajsvc.cli.output import choose, emit, errors_console, json_text, results_console, safe
 from trajsvc.errors import EXIT_FAILED, EXIT_PARTLY, UsageError
 
@@ -48,6 +48,7 @@ def connect(server: str | None) -> Client:
     return Client(server)
 
 
+@takes_options(*SERVED, rules="Id of a rules file that the server has.", device="cpu or cuda.")
 def submit(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="hf://org/name\\[@revision], or ROOT:path of a data root.")
@@ -56,25 +57,8 @@ def submit(
     name: Annotated[
         str | None, typer.Option("--name", help="The run's name; else the repository's or folder's.")
     ] = None,
-    steps: Annotated[
-        str | None, typer.Option("--steps", metavar="SPEC", help="0,1,2 · 1000..5000 · every:4 · last:5.")
-    ] = None,
-    revisions: Annotated[
-        list[str] | None, typer.Option("--revisions", metavar="PATTERN", help="Branches or tags.")
-    ] = None,
-    commits: Annotated[str | None, typer.Option("--commits", metavar="BRANCH", help="The commits of a branch.")] = None,
-    copy: Annotated[
-        bool | None, typer.Option("--copy/--no-copy", help="Keep the parameters. \\[from the Hub: yes]")
-    ] = None,
-    preview: Annotated[str | None, typer.Option("--preview", metavar="SHARE", help="Stop at an estimate: 1%.")] = None,
-    precision: Annotated[
-        str | None, typer.Option("--precision", help="float32, or float64 for the products too.")
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option("--dtype", help="Round values to float16, bfloat16 or float32 first.")
-    ] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda.")] = None,
-    memory: Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="What one process may hold.")] = None,
+    *,
+    chosen: dict[str, Any],
     family: Annotated[str | None, typer.Option("--family", help="The family that the run belongs to.")] = None,
     priority: Annotated[int, typer.Option("--priority", min=-100, max=100, help="Higher goes first.")] = 0,
     then_wait: Annotated[bool, typer.Option("--wait", help="Follow the job until it has ended.")] = False,
@@ -82,15 +66,12 @@ def submit(
     quiet: QuietOption = False,
 ) -> None:
     """Have a server analyse a repository. The same work submitted twice is one job."""
-    from trajsvc.settings import parse_bytes, parse_share
+    from trajsvc.analysis.options import RunOptions
 
     kind = choose(form, None, ())
     client = connect(server)
-    job = client.submit(
-        source, key=secrets.token_hex(16), name=name, steps=steps, revisions=revisions, commits=commits, copy=copy,
-        preview=parse_share(preview) if preview else None, precision=precision, dtype=dtype, device=device,
-        memory=parse_bytes(memory) if memory else None, family=family, priority=priority or None,
-    )  # fmt: skip
+    asked = RunOptions.of(chosen).model_dump(mode="json", by_alias=True, include=set(chosen))
+    job = client.submit(source, key=secrets.token_hex(16), name=name, family=family, priority=priority or None, **asked)
     if then_wait:
         job = follow(client, job["id"], quiet=quiet or kind == "json")
     _say(job, kind, quiet)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from copy import copy
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -34,72 +38,111 @@ OutputOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and the result.")]
 
 
-HUB = "Hub"
-
-
 SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE", help="A folder of checkpoints, a quoted glob, or hf://org/name\\[@revision] on the Hub."
     ),
 ]
-
-
-RevisionsOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--revisions", metavar="PATTERN", rich_help_panel=HUB,
-        help="Branches or tags that are the run: 'stage1-step*', or a regular expression with (?P<step>…). May be given again.",
-    ),
-]  # fmt: skip
-
-
-CommitsOption = Annotated[
-    str | None,
-    typer.Option("--commits", metavar="BRANCH", rich_help_panel=HUB, help="The commits of a branch are the run."),
-]
-
-
-CacheOption = Annotated[
-    str | None,
-    typer.Option("--cache", metavar="SIZE", rich_help_panel=HUB, help="Disk for what is read ahead; 0: none. [2GiB]"),
-]
-
-
-ConnectionsOption = Annotated[
-    int | None, typer.Option("--connections", min=1, max=256, rich_help_panel=HUB, help="Requests at once. [16]")
-]
-
-
 NameOption = Annotated[str | None, typer.Option("--name", metavar="NAME", help="The run's name; else the folder's.")]
 
+HUB: Final = "Hub"
+ANALYSIS: Final[dict[str, tuple[Any, Any]]] = {
+    "steps": (
+        str | None,
+        typer.Option("--steps", metavar="SPEC", help="Checkpoints to read: 0,1,2 · 1000..5000 · every:4 · last:5."),
+    ),
+    "preview": (
+        str | None,
+        typer.Option("--preview", metavar="SHARE", help="Stop at an estimate from this share: 1%."),
+    ),
+    "copy_parameters": (
+        bool | None,
+        typer.Option(
+            "--copy/--no-copy", help="Keep the parameters too: a zarr that needs no originals. \\[from the Hub: yes]"
+        ),
+    ),
+    "archive": (
+        bool,
+        typer.Option("--archive", help="Keep the parameters in less space: slower to read, losslessly."),
+    ),
+    "memory": (
+        str | None,
+        typer.Option("--memory", metavar="SIZE", help="What the engine may hold beside the interpreter. [512MiB]"),
+    ),
+    "threads": (int | None, typer.Option("--threads", min=1, help="Computing threads; else one a core.")),
+    "device": (str | None, typer.Option("--device", help="cpu, cuda, cuda:1. \\[cpu]")),
+    "precision": (str | None, typer.Option("--precision", help="float32, or float64 for the products too.")),
+    "dtype": (
+        str | None,
+        typer.Option("--dtype", help="Round values to float16, bfloat16 or float32 first, as if stored so."),
+    ),
+    "rules": (
+        str | None,
+        typer.Option("--rules", metavar="FILE", help="Your own names and layouts of tensors, in TOML."),
+    ),
+    "heads": (int | None, typer.Option("--heads", min=1, help="Attention heads, where no config.json says them.")),
+    "recompute": (bool, typer.Option("--recompute", help="Compute anew what is stored.")),
+    "skip_damaged": (bool, typer.Option("--skip-damaged", help="Leave unreadable checkpoints out; exit code 3.")),
+    "revisions": (
+        list[str] | None,
+        typer.Option(
+            "--revisions", metavar="PATTERN", rich_help_panel=HUB,
+            help="Branches or tags that are the run: 'stage1-step*', or a regular expression with (?P<step>…). May be given again.",
+        ),
+    ),
+    "commits": (
+        str | None,
+        typer.Option("--commits", metavar="BRANCH", rich_help_panel=HUB, help="The commits of a branch are the run."),
+    ),
+    "cache": (
+        str | None,
+        typer.Option(
+            "--cache", metavar="SIZE", rich_help_panel=HUB, help="Disk for what is read ahead; 0: none. [2GiB]"
+        ),
+    ),
+    "connections": (
+        int | None,
+        typer.Option("--connections", min=1, max=256, rich_help_panel=HUB, help="Requests at once. [16]"),
+    ),
+}  # fmt: skip
+"""How the command line shows every field of ``trajsvc.analysis.options.Options``, in the order of its help."""
 
-SelectOption = Annotated[
-    str | None,
-    typer.Option("--steps", metavar="SPEC", help="Checkpoints to read: 0,1,2 · 1000..5000 · every:4 · last:5."),
-]
+SERVED: Final = ("threads", "cache", "connections")
+"""Options of the machine that computes: on a server they are its operator's."""
 
 
-MemoryOption = Annotated[
-    str | None,
-    typer.Option("--memory", metavar="SIZE", help="What the engine may hold beside the interpreter. [512MiB]"),
-]
+def takes_options(*left_out: str, **helps: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command all options of an analysis but ``left_out``: it gets those that were given as a dict ``chosen``.
+
+    ``helps`` are texts for options that mean something else in this command. The options stand in the help where ``chosen`` stands
+    in the command's parameters.
+    """
+    names = [name for name in ANALYSIS if name not in left_out]
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            chosen = {name: given.pop(name) for name in names}
+            command(chosen={k: v for k, v in chosen.items() if v not in (None, False, [])}, **given)
+
+        parameters: list[inspect.Parameter] = []
+        for parameter in inspect.signature(command, eval_str=True).parameters.values():
+            if parameter.name == "chosen":
+                parameters += [_parameter(name, helps.get(name)) for name in names]
+            else:
+                parameters.append(parameter)
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return add
 
 
-ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="Computing threads; else one a core.")]
-
-
-DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1. \\[cpu]")]
-
-
-RulesOption = Annotated[
-    Path | None, typer.Option("--rules", metavar="FILE", help="Your own names and layouts of tensors, in TOML.")
-]
-
-
-HeadsOption = Annotated[
-    int | None, typer.Option("--heads", min=1, help="Attention heads, where no config.json says them.")
-]
-
-
-SkipOption = Annotated[bool, typer.Option("--skip-damaged", help="Leave unreadable checkpoints out; exit code 3.")]
+def _parameter(name: str, text: str | None) -> inspect.Parameter:
+    kind, option = ANALYSIS[name]
+    if text is not None:
+        option = copy(option)
+        option.help = text
+    default = False if kind is bool else None
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])

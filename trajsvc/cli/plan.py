@@ -8,24 +8,7 @@ from typing import Any
 
 import typer
 
-from trajsvc.cli.options import (
-    CacheOption,
-    CommitsOption,
-    ConnectionsOption,
-    DeviceOption,
-    FormatOption,
-    HeadsOption,
-    MemoryOption,
-    NameOption,
-    QuietOption,
-    RevisionsOption,
-    RulesOption,
-    SelectOption,
-    SkipOption,
-    SourceArgument,
-    StoreOption,
-    ThreadsOption,
-)
+from trajsvc.cli.options import FormatOption, NameOption, QuietOption, SourceArgument, StoreOption, takes_options
 from trajsvc.cli.output import choose, emit, json_text, results_console, safe
 from trajsvc.cli.progress import size
 from trajsvc.cli.running import make_options, stop_on_interrupt
@@ -39,44 +22,29 @@ def register(app: typer.Typer) -> None:
     app.command("plan", epilog="Example:  trajsvc plan checkpoints/my-run --memory 256MiB")(plan)
 
 
+@takes_options()
 def plan(
     source: SourceArgument,
     store: StoreOption = None,
     name: NameOption = None,
-    steps: SelectOption = None,
-    memory: MemoryOption = None,
-    threads: ThreadsOption = None,
-    device: DeviceOption = None,
-    rules: RulesOption = None,
-    heads: HeadsOption = None,
-    skip_damaged: SkipOption = False,
-    revisions: RevisionsOption = None,
-    commits: CommitsOption = None,
-    cache: CacheOption = None,
-    connections: ConnectionsOption = None,
+    *,
+    chosen: dict[str, Any],
     form: FormatOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Say what would be read, how long it takes, what it needs, and what was recognised. Reads no tensor."""
     from trajsvc.analysis.forecast import describe
-    from trajsvc.analysis.pipeline import plan_of
+    from trajsvc.analysis.pipeline import plan_of, source_of, trajectory_of
     from trajsvc.errors import Cancelled
-    from trajsvc.sources.resolve import open_named
-    from trajsvc.trajectory.opening import open_trajectory
 
     kind = choose(form, None, ())
-    options = make_options(
-        memory=memory, preview=None, rules=rules, steps=steps, threads=threads, device=device, heads=heads,
-        skip_damaged=skip_damaged,
-    )  # fmt: skip
+    options = make_options(chosen)
     with (
         stop_on_interrupt() as stop,
-        contextlib.closing(open_named(source, store, revisions, commits, cache, connections, stop.is_set)) as opened,
+        contextlib.closing(source_of(source, options, store, stop.is_set)) as opened,
     ):
         try:
-            trajectory = open_trajectory(
-                opened, steps=options.steps, rules=options.rules, heads=options.heads, skip_damaged=skip_damaged
-            )
+            trajectory = trajectory_of(opened, options)
             facts = describe(trajectory, plan_of(trajectory, options), options, name)
         except Cancelled:
             raise KeyboardInterrupt from None

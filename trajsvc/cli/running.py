@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,25 +18,12 @@ if TYPE_CHECKING:
     from trajsvc.sources.base import CheckpointSource
 
 
-def make_options(*, memory: str | None, preview: str | None, rules: Path | None, **given: Any) -> Options:
-    """Options of an analysis from the command line's words, the rest from the settings."""
-    from trajsvc.analysis.analyze import load_rules_of
-    from trajsvc.analysis.options import Options, check_dtype
-    from trajsvc.errors import UsageError
-    from trajsvc.settings import Settings, parse_bytes, parse_share
+def make_options(given: Mapping[str, Any]) -> Options:
+    """Options of an analysis from the command line's words, the rest from the settings; ``rules`` is a file. Raises UsageError."""
+    from trajsvc.analysis.options import Options, rules_text
 
-    settings = Settings()
-    if given.get("precision", "float32") not in ("float32", "float64"):
-        raise UsageError("bad-precision", f"no precision {given['precision']!r}", hint="Use float32 or float64.")
-    check_dtype(given.get("dtype"))
-    given["threads"] = given.get("threads") or settings.threads
-    given["device"] = given.get("device") or settings.device
-    return Options(
-        memory=parse_bytes(memory) if memory else settings.memory,
-        preview=parse_share(preview) if preview else None,
-        rules=load_rules_of(rules),
-        **given,
-    )
+    read = {"rules": rules_text(given["rules"])} if given.get("rules") else {}
+    return Options.of({**given, **read})
 
 
 def run_analysis(

@@ -5,21 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajsvc.cli.options import (
-    HeadsOption,
-    MemoryOption,
-    NameOption,
-    QuietOption,
-    RulesOption,
-    SkipOption,
-    SourceArgument,
-    StoreOption,
-    ThreadsOption,
-)
+from trajsvc.cli.options import NameOption, QuietOption, SourceArgument, StoreOption, takes_options
 from trajsvc.cli.output import errors_console, report
 from trajsvc.cli.running import make_options, stop_on_interrupt
 from trajsvc.errors import EXIT_INTERRUPTED, NotFound, TryAgain
@@ -38,6 +28,7 @@ def register(app: typer.Typer) -> None:
     app.command("watch", epilog=EPILOG)(watch)
 
 
+@takes_options("preview", "recompute")
 def watch(
     source: SourceArgument,
     store: StoreOption = None,
@@ -47,23 +38,14 @@ def watch(
         float, typer.Option("--settle", metavar="SECONDS", help="How long a file must rest before it is read.")
     ] = 10.0,
     once: Annotated[bool, typer.Option("--once", help="Look once, add what is whole, and leave.")] = False,
-    copy: Annotated[
-        bool | None, typer.Option("--copy/--no-copy", help="Keep the parameters too. \\[from the Hub: yes]")
-    ] = None,
-    memory: MemoryOption = None,
-    threads: ThreadsOption = None,
-    rules: RulesOption = None,
-    heads: HeadsOption = None,
-    skip_damaged: SkipOption = False,
+    *,
+    chosen: dict[str, Any],
     quiet: QuietOption = False,
 ) -> None:
     """Analyse a folder again and again while training writes to it, reading only whole, new checkpoints."""
     from trajsvc.results.run import default_store
 
-    options = make_options(
-        memory=memory, preview=None, rules=rules, threads=threads, device=None, heads=heads, copy=copy,
-        skip_damaged=skip_damaged,
-    )  # fmt: skip
+    options = make_options(chosen)
     with stop_on_interrupt() as stop:
         while not stop.is_set():
             outcome = look(source, store or default_store(), name, options, settle, stop)
@@ -79,14 +61,13 @@ def look(
     source: str, store: Path, name: str | None, options: Options, settle: float, stop: threading.Event
 ) -> Outcome | None:
     """One round: what was added, or None when there is nothing yet or it must be tried again."""
-    from trajsvc.analysis.pipeline import run_analysis
+    from trajsvc.analysis.pipeline import run_analysis, source_of
     from trajsvc.errors import Cancelled
     from trajsvc.gram.thread_pool import ThreadPool
     from trajsvc.sources.local.settled import SettledSource
-    from trajsvc.sources.resolve import open_named
 
     try:
-        opened = open_named(source, store, stop=stop.is_set)
+        opened = source_of(source, options, store, stop.is_set)
     except NotFound as error:
         if error.kind != "no-checkpoints":
             raise

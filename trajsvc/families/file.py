@@ -23,10 +23,10 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -34,8 +34,8 @@ from storage_schema.files.durable import make_dir, replace_file, writing
 from storage_schema.format.names import check_name, run_name
 from storage_schema.models.families import Scalar
 from storage_schema.problems import BadRunName
+from trajsvc.analysis.options import RunOptions
 from trajsvc.errors import DamagedStore, NotFound, UsageError, printable
-from trajsvc.settings import parse_bytes, parse_share
 from trajsvc.store_errors import store_errors
 
 FAMILIES: Final = "families"
@@ -88,33 +88,11 @@ Name = Annotated[str, Field(strict=True)]
 Size = Annotated[int | float, BeforeValidator(_size), Field(gt=0)]
 
 
-class MemberOptions(BaseModel):
-    """How a member is analysed: the options of ``trajsvc analyze`` that a family may set."""
+class MemberOptions(RunOptions):
+    """How a member is analysed: the options of ``trajsvc analyze`` that a family may set. ``rules`` is a file, relative to the family's
+    folder, or the id of a rules file of the server that executes the family."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, populate_by_name=True)
-
-    steps: str | list[int] | None = None
-    keep_copy: bool | None = Field(default=None, alias="copy")
-    preview: str | float | None = None
-    precision: Literal["float32", "float64"] = "float32"
-    memory: str | int | None = None
-    skip_damaged: bool = False
-    revisions: str | list[str] | None = None
-    commits: str | None = None
-
-    @field_validator("preview")
-    @classmethod
-    def _share(cls, value: str | float | None) -> str | float | None:
-        if value is not None:
-            _usable(parse_share, str(value))
-        return value
-
-    @field_validator("memory")
-    @classmethod
-    def _bytes(cls, value: str | int | None) -> str | int | None:
-        if value is not None and (_usable(parse_bytes, str(value)) or 0) <= 0:
-            raise ValueError("is no memory at all")
-        return value
 
     def given(self) -> dict[str, Any]:
         """The options that were set, by the names of the file."""
@@ -124,14 +102,6 @@ class MemberOptions(BaseModel):
 OPTIONS: Final = tuple(field.alias or name for name, field in MemberOptions.model_fields.items())
 
 
-def _usable(parse: Callable[[str], float], text: str) -> float:
-    """What ``parse`` makes of ``text``; its UsageError as a ValueError that pydantic places."""
-    try:
-        return parse(text)
-    except UsageError as error:
-        raise ValueError(f"{error.message}. {error.hint}") from None
-
-
 class Member(MemberOptions):
     """One run of a family. ``source`` is absolute, or an address on the Hub; ``name`` is the run's name in the store."""
 
@@ -139,7 +109,7 @@ class Member(MemberOptions):
     source: str = Field(min_length=1)
     size: Size | None = None
     seed: int | None = None
-    hyperparameters: dict[str, Annotated[Scalar, BeforeValidator(_scalar)]] = {}
+    hyperparameters: dict[str, Annotated[Scalar, BeforeValidator(_scalar)]] = Field(default={})
 
     @field_validator("name")
     @classmethod
@@ -249,9 +219,21 @@ def _placed(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     for run in runs:
         if isinstance(run, dict) and isinstance(source := run.get("source"), str) and source.strip():
             named = run if "name" in run else {**run, "name": default_name(_absolute(source, folder))}
-            run = {**named, "source": _absolute(source, folder)}
+            run = _with_rules({**named, "source": _absolute(source, folder)}, folder)
         placed.append(run)
-    return {**data, "runs": placed}
+    return {
+        **data,
+        "runs": placed,
+        **({"defaults": _with_rules(data["defaults"], folder)} if "defaults" in data else {}),
+    }
+
+
+def _with_rules(options: Any, folder: Path) -> Any:
+    """``options`` with its rules file taken from ``folder``; the id of a server's rules file stays as it is."""
+    rules = options.get("rules") if isinstance(options, dict) else None
+    if isinstance(rules, str) and (rules.endswith(".toml") or (folder / rules).is_file()):
+        return {**options, "rules": os.path.abspath(folder / Path(rules).expanduser())}  # noqa: PTH100
+    return options
 
 
 def _absolute(source: str, folder: Path) -> str:

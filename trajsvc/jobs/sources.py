@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from trajsvc.analysis.pipeline import source_of
 from trajsvc.errors import Cancelled, LimitExceeded, TryAgain
 from trajsvc.jobs.data_roots import Roots
 from trajsvc.jobs.spec import JobSpec
 from trajsvc.sources.base import CheckpointSource, never
 from trajsvc.sources.local.source import LocalSource
-from trajsvc.sources.resolve import is_remote, open_named
+from trajsvc.sources.resolve import is_remote
 
 if TYPE_CHECKING:
     from trajsvc.sources.hub.source import HubSource
@@ -44,8 +45,8 @@ class Deadline:
 def open_job_source(spec: JobSpec, roots: Roots, store: Path, stop: Callable[[], bool] = never) -> CheckpointSource:
     """The source of a job, a repository at the commits that it had when the job was submitted. Raises what opening it raises."""
     if is_remote(spec.source):
-        return open_named(spec.source, store, spec.revisions, spec.commits, stop=stop, pins=spec.pins)
-    source = open_named(roots.resolve(spec.source), store, spec.revisions, spec.commits)
+        return source_of(spec.source, spec, store, stop, spec.pins)
+    source = source_of(roots.resolve(spec.source), spec, store)
     if isinstance(source, LocalSource):
         source.shown = spec.source  # where the data root lies is the operator's matter
     return source
@@ -59,7 +60,7 @@ def pins_of(spec: JobSpec, roots: Roots, store: Path) -> dict[str, str]:
     if not is_remote(spec.source):
         return {FILES: listing_digest(roots.resolve(spec.source))}
     until = Deadline(ASKING)
-    source: HubSource = open_named(spec.source, store, spec.revisions, spec.commits, stop=until)  # type: ignore[assignment]
+    source: HubSource = source_of(spec.source, spec, store, until)  # type: ignore[assignment]
     try:
         return source.pins()
     except Cancelled:

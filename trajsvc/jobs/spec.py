@@ -10,35 +10,23 @@ import hashlib
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from trajsvc.analysis.options import RunOptions, Size
 from trajsvc.jobs.states import Kind
 
 
-class JobSpec(BaseModel):
-    """One job's work. ``source`` is ``hf://org/name[@revision]`` or ``ROOT:relative/path`` of a data root."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class JobSpec(RunOptions):
+    """One job's work. ``source`` is ``hf://org/name[@revision]`` or ``ROOT:relative/path`` of a data root; ``rules`` is the text of a
+    rules file."""
 
     kind: Kind
     run: str
     source: str
-    steps: str | None = None
-    revisions: tuple[str, ...] = ()
-    commits: str | None = None
-    copy_parameters: bool | None = None
-    precision: str = "float32"
-    dtype: str | None = None
+    memory: Size
     device: str = "cpu"
-    rules: str | None = None
-    """names and layouts of tensors, the text of a rules file"""
-    heads: int | None = None
-    preview: float | None = None
-    skip_damaged: bool = False
-    recompute: bool = False
-    memory: int
     family: str | None = None
-    pins: dict[str, str] = {}
+    pins: dict[str, str] = Field(default={})
     """what the source was when the job was submitted: revision → commit, or a digest of a folder's listing"""
 
     def digest(self) -> str:

@@ -11,6 +11,7 @@ export const MORE = [
   ["What is done", [
     { name: "kind", label: "Kind", options: [["", "trajectory: compute maps"], ["ingest", "ingest: compute, and keep the parameters"]], hint: "Kept parameters can be computed anew without the source." },
     { name: "preview", label: "Preview", placeholder: "exact", hint: "Stop at an estimate from this share of the bytes, such as 1 % or 0.01: every map with error bars." },
+    { name: "recompute", label: "Stored results", check: "Compute anew what is stored", hint: "Else a stored run is gone on with." },
     { name: "family", label: "Family", placeholder: "none", hint: "A family of runs that it is submitted for." },
     { name: "priority", label: "Priority", placeholder: "0", hint: "−100 to 100; the highest is taken first." },
   ]],
@@ -29,6 +30,7 @@ export const MORE = [
     { name: "heads", label: "Attention heads", placeholder: "as config.json", hint: "Only where the source does not say." },
     { name: "rules", label: "Rules", placeholder: "none", hint: "Id of a rules file for names and layouts of tensors (trajsvc serve --rules-file ID=FILE)." },
     { name: "copy", label: "Keep the parameters", options: [["", "as usual: those of the Hub"], ["true", "yes"], ["false", "no"]], hint: "In the store, so that they need not be fetched again." },
+    { name: "archive", label: "Archive", check: "Keep the parameters in less space", hint: "Slower to read, losslessly." },
   ]],
 ];
 
