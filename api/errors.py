@@ -13,27 +13,11 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from storage_schema.problems import StoreProblem
 from trajsvc.errors import TrajsvcError, printable
 from trajsvc.jobs.records import QuotaExceeded
-from trajsvc.store_errors import translated
 
 MEDIA: Final = "application/problem+json"
 PREFIX: Final = "urn:trajsvc:problem:"
-STATUS: Final[Mapping[str, int]] = {
-    "unauthorised": 401,
-    "forbidden": 403,
-    "idempotency-conflict": 409,
-    "run-estimate": 409,
-    "quota-queued": 429,
-    "quota-rate": 429,
-    "too-many-streams": 429,
-    "not-acceptable": 406,
-    "body-too-large": 413,
-    "range-not-satisfiable": 416,
-}
-"""kinds whose status is not that of their class"""
-
 log = structlog.get_logger()
 
 
@@ -50,7 +34,6 @@ class Forbidden(TrajsvcError):
 def register(app: FastAPI) -> None:
     """Have ``app`` answer every error as a problem."""
     app.add_exception_handler(TrajsvcError, _own)
-    app.add_exception_handler(StoreProblem, _store)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(SQLAlchemyError, _database)
@@ -84,7 +67,7 @@ def problem(
 
 async def _own(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, TrajsvcError)
-    status = STATUS.get(error.kind, error.outcome.status)
+    status = error.outcome.status
     headers = {}
     if isinstance(error, QuotaExceeded):
         headers["retry-after"] = str(max(1, round(error.after)))
@@ -95,11 +78,6 @@ async def _own(request: Request, error: Exception) -> JSONResponse:
     places = {"file": error.file, "tensor": error.tensor, "step": error.step}
     more = {k: printable(v) if isinstance(v, str) else v for k, v in places.items() if v is not None}
     return problem(request, error.kind, status, error.message, hint=error.hint, headers=headers, **more)
-
-
-async def _store(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, StoreProblem)
-    return await _own(request, translated(error))
 
 
 async def _validation(request: Request, error: Exception) -> JSONResponse:

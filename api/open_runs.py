@@ -12,7 +12,6 @@ from storage_schema.format.manifest import MANIFEST
 from storage_schema.runs.store import RunStore, StoredRun
 from trajsvc.errors import DamagedStore, NotFound, TryAgain
 from trajsvc.results.run import Run, names, open, run_not_found
-from trajsvc.store_errors import store_errors
 
 OPEN: Final = 16
 """runs held open: each holds some descriptors and Grams"""
@@ -79,8 +78,7 @@ class RunBook:
         return run
 
     def _signature(self, store: Path, name: str) -> Signature | None:
-        with store_errors():
-            path = RunStore(store).path(name) / MANIFEST
+        path = RunStore(store).path(name) / MANIFEST
         try:
             status = path.stat()
         except OSError:

@@ -34,7 +34,12 @@ class ServerError(TrajsvcError):
 
     def __init__(self, kind: str, message: str, *, hint: str = "", status: int = 500) -> None:
         super().__init__(kind, message, hint=hint)
-        self.outcome = Outcome(EXIT_FAILED, status)
+        self.status = status
+
+    @property
+    def outcome(self) -> Outcome:
+        """A server's fault is a failure, whatever its kind."""
+        return Outcome(EXIT_FAILED, self.status)
 
 
 class Client:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from storage_schema.problems import StoreProblem
+from storage_schema.errors import StoreError
 from storage_schema.runs.store import RunStore
 from trajsvc.analysis import live_estimate
 from trajsvc.analysis.forecast import network_mds
@@ -172,7 +172,7 @@ class JobObserver(Silent):
         try:
             self.queue.check(self.lease)
             shown = live_estimate.show(self.store, self.lease.job.run, self._trajectory, state, self.options)
-        except (StoreProblem, OSError, SQLAlchemyError) as error:
+        except (StoreError, OSError, SQLAlchemyError) as error:
             log.warning("estimate-not-shown", error=str(error).partition("\n")[0])
             return {}
         return {"estimate": shown}

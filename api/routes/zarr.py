@@ -15,7 +15,6 @@ from api.errors import problem
 from api.formats import PROBLEMS
 from api.routes.results import RunName
 from storage_schema.runs.reader import StoredRun
-from trajsvc.store_errors import store_errors
 
 router = APIRouter(prefix="/v1", tags=["zarr"])
 
@@ -79,8 +78,7 @@ def _span(first: str, last: str, size: int) -> tuple[int, int]:
 def _pieces(stored: StoredRun, key: str, lo: int, hi: int) -> Iterator[bytes]:
     for at in range(lo, hi, PIECE):
         piece = bytearray(min(PIECE, hi - at))
-        with store_errors():
-            stored.read_file(key, at, memoryview(piece))
+        stored.read_file(key, at, memoryview(piece))
         yield bytes(piece)
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from storage_schema.problems import DiskFull, StoreBusy, StoreProblem, StoreUnwritable
+from storage_schema.errors import DiskFull, StoreBusy, StoreError, StoreUnwritable
 
 Buffer = bytes | memoryview
 
@@ -29,7 +29,7 @@ def writing(path: Path) -> Iterator[None]:
     """Turns the system's refusals to write under ``path`` into DiskFull and StoreUnwritable."""
     try:
         yield
-    except StoreProblem:
+    except StoreError:
         raise
     except OSError as error:
         where = error.filename if isinstance(error.filename, str) else path

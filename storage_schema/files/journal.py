@@ -22,8 +22,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_schema.errors import JournalMismatch
 from storage_schema.files.durable import Buffer, make_dir, read_all, replace_file, sync_dir, write_pieces, writing
-from storage_schema.problems import JournalMismatch
 
 Arrays = dict[str, NDArray[Any]]
 Record = tuple[int, Arrays, dict[str, Any]]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_schema.errors import ThetaTypes
 from storage_schema.format.arrays import FLOAT_TYPES, ITEMSIZE
-from storage_schema.problems import ThetaTypes
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from storage_schema.errors import RunMissing, StoreDamaged, StoreVersion
 from storage_schema.format.arrays import FORMAT, FORMAT_VERSION
 from storage_schema.format.theta import ThetaLayout
-from storage_schema.problems import RunMissing, StoreDamaged, StoreVersion
 
 MANIFEST: Final = "manifest.json"
 PENDING: Final = ".pending-"

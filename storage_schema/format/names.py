@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import Final
 
-from storage_schema.problems import BadRunName
+from storage_schema.errors import BadRunName
 
 MAX_NAME: Final = 128
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")

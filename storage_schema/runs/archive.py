@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_schema.errors import StoreDamaged
 from storage_schema.format import arrays
 from storage_schema.format.delta_codec import decode, encode
 from storage_schema.format.theta import ThetaLayout
-from storage_schema.problems import StoreDamaged
 from storage_schema.runs.reader import StoredRun
 from storage_schema.runs.staging import BITS
 

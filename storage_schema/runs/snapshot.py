@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from storage_schema.errors import StoreChanged, StoreDamaged
 from storage_schema.files.durable import feed
 from storage_schema.format.arrays import THETA, THETA_ARCHIVE
 from storage_schema.format.manifest import MANIFEST, FileEntry, parse, read_manifest
-from storage_schema.problems import StoreChanged, StoreDamaged
 
 SMALL: Final = 2**20
 """Files up to this size are kept in memory, proved."""

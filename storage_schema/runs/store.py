@@ -21,11 +21,11 @@ import os
 import shutil
 from pathlib import Path
 
+from storage_schema.errors import RunMissing
 from storage_schema.files.durable import sync_dir, writing
 from storage_schema.format.arrays import SUFFIX
 from storage_schema.format.manifest import MANIFEST
 from storage_schema.format.names import check_name, run_name
-from storage_schema.problems import RunMissing
 from storage_schema.runs.reader import StoredRun
 from storage_schema.runs.writer import RunWriter
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from storage_schema.errors import ThetaIncomplete
 from storage_schema.files.durable import feed, make_dir, replace_file, sync_many, write_all, writing
 from storage_schema.format.manifest import FileEntry
 from storage_schema.format.theta import ThetaLayout
-from storage_schema.problems import ThetaIncomplete
 from storage_schema.runs.theta_rows import read_columns
 
 if TYPE_CHECKING:

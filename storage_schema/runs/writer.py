@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_schema.errors import RunMissing, ThetaLost
 from storage_schema.files.durable import Lock, make_dir, writing
 from storage_schema.files.journal import SlabJournal
 from storage_schema.format import arrays
 from storage_schema.format.dtypes import widen
 from storage_schema.format.manifest import PENDING, FileEntry, Manifest, read_manifest
 from storage_schema.format.theta import ThetaLayout
-from storage_schema.problems import RunMissing, ThetaLost
 from storage_schema.runs import commit
 from storage_schema.runs.contents import RunContents
 from storage_schema.runs.reader import StoredRun

@@ -29,8 +29,8 @@ from dask_making import (
     wait_for,
 )
 
+from storage_schema.errors import DiskFull
 from storage_schema.files.slab_results import SlabFiles
-from storage_schema.problems import DiskFull
 from trajsvc.analysis.options import Options
 from trajsvc.analysis.pipeline import plan_of
 from trajsvc.errors import Cancelled, DamagedCheckpoint, TrajsvcError, TryAgain, UnsafeFile

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from stored_runs import make_contents
 
+from storage_schema.errors import DiskFull
 from storage_schema.format import arrays
-from storage_schema.problems import DiskFull
 from storage_schema.runs.store import RunStore, RunWriter
 
 COLUMNS = 50

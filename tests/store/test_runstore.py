@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from stored_runs import make_contents, same
 
+from storage_schema.errors import BadRunName, RunMissing, StoreBusy, StoreDamaged, StoreVersion
 from storage_schema.format import arrays
 from storage_schema.format.manifest import MANIFEST, parse
 from storage_schema.format.names import check_name, run_name
-from storage_schema.problems import BadRunName, RunMissing, StoreBusy, StoreDamaged, StoreVersion
 from storage_schema.runs.contents import BlockTable, CheckpointTable, RunContents
 from storage_schema.runs.store import RunStore
 
@@ -157,7 +157,7 @@ def test_a_second_writer_is_told_who_holds_the_run(store: RunStore) -> None:
 
 def test_another_process_is_told_too(store: RunStore) -> None:
     script = (
-        "import sys\nfrom storage_schema.runs.store import RunStore\nfrom storage_schema.problems import StoreBusy\n"
+        "import sys\nfrom storage_schema.runs.store import RunStore\nfrom storage_schema.errors import StoreBusy\n"
         "try:\n    RunStore(sys.argv[1]).writer('run').__enter__()\nexcept StoreBusy as busy:\n    print(busy.message)\n"
     )
     with store.writer("run"):

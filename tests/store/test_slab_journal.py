@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from storage_schema.errors import DiskFull, JournalMismatch
 from storage_schema.files.journal import SlabJournal
-from storage_schema.problems import DiskFull, JournalMismatch
 
 Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
 KINDS = st.sampled_from(["<f8", "<f4", "<i8", "<u8", "<u4", "<u2", "|b1"])
@@ -217,7 +217,7 @@ def test_a_file_size_limit_is_a_full_disk(tmp_path: Path, room: int) -> None:
     limit = the_file(tmp_path).stat().st_size + room
     script = (
         "import resource, sys, numpy as np\nfrom storage_schema.files.journal import SlabJournal\n"
-        "from storage_schema.problems import DiskFull\n"
+        "from storage_schema.errors import DiskFull\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))\n"
         "journal = SlabJournal(sys.argv[1], 'job')\nslab = 2\n"
         "try:\n    while True:\n        journal.append(slab, {'gram': np.full((2, 3), slab + 0.5), "

@@ -17,8 +17,8 @@ import xarray as xr
 from crash_points import crash_points
 from stored_runs import same
 
+from storage_schema.errors import RunMissing
 from storage_schema.format import arrays
-from storage_schema.problems import RunMissing
 from storage_schema.runs.store import RunStore, StoredRun
 
 KILLS = 40

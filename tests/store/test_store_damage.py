@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from stored_runs import make_contents, same
 
+from storage_schema.errors import RunMissing, StoreChanged, StoreDamaged
 from storage_schema.format import arrays
 from storage_schema.format.manifest import FileEntry
-from storage_schema.problems import RunMissing, StoreChanged, StoreDamaged
 from storage_schema.runs.snapshot import Snapshot
 from storage_schema.runs.store import RunStore, StoredRun
 

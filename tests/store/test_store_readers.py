@@ -11,8 +11,8 @@ import pytest
 from stored_runs import same
 from test_store_crash import check, drain, start
 
+from storage_schema.errors import StoreChanged
 from storage_schema.format import arrays
-from storage_schema.problems import StoreChanged
 from storage_schema.runs.store import RunStore
 
 SECONDS = 4.0

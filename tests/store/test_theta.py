@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from stored_runs import make_contents, same
 
+from storage_schema.errors import StoreDamaged, ThetaIncomplete, ThetaLost, ThetaTypes
 from storage_schema.format import arrays
 from storage_schema.format.dtypes import common_type, holds, widen
 from storage_schema.format.theta import ThetaLayout, shard_index, shard_offsets
-from storage_schema.problems import StoreDamaged, ThetaIncomplete, ThetaLost, ThetaTypes
 from storage_schema.runs.store import RunStore, RunWriter, StoredRun
 from storage_schema.runs.theta_staging import Spans
 

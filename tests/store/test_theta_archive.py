@@ -12,9 +12,9 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from stored_runs import make_contents, same
 
+from storage_schema.errors import StoreDamaged
 from storage_schema.format import arrays
 from storage_schema.format.delta_codec import decode, encode, fold, ordered, unfold, unordered
-from storage_schema.problems import StoreDamaged
 from storage_schema.runs import archive
 from storage_schema.runs.archive import archive_theta, restore_theta
 from storage_schema.runs.store import RunStore, StoredRun

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage_schema.problems import RunMissing, StoreProblem
+from storage_schema.errors import RunMissing, StoreError
 from storage_schema.runs.store import RunStore, StoredRun
 from trajsvc.analysis import assemble
 from trajsvc.analysis.options import Options
@@ -32,7 +32,7 @@ def may_show(store: Path, run: str) -> bool:
         return is_estimate(RunStore(store).open(run))
     except RunMissing:
         return True
-    except StoreProblem:
+    except StoreError:
         return False
 
 
@@ -57,5 +57,5 @@ def show(store: Path, run: str, trajectory: Trajectory, state: GramState, option
 
 def clear(store: Path, run: str) -> None:
     """Remove the estimate: the run is committed, or nobody wants it any more."""
-    with suppress(StoreProblem, OSError):
+    with suppress(StoreError, OSError):
         RunStore(store).live.remove(run)

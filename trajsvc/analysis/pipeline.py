@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from storage_schema.errors import RunMissing
 from storage_schema.models.results import Finding
-from storage_schema.problems import RunMissing
 from storage_schema.runs.archive import archive_theta, restore_theta
 from storage_schema.runs.contents import RunContents
 from storage_schema.runs.store import RunStore, RunWriter, StoredRun, run_name
@@ -27,7 +27,6 @@ from trajsvc.gram.plan import Plan, make_plan
 from trajsvc.gram.sums import GramState
 from trajsvc.sources.base import CheckpointSource, never
 from trajsvc.sources.resolve import open_named
-from trajsvc.store_errors import store_errors
 from trajsvc.trajectory import tables
 from trajsvc.trajectory.copy import ThetaSink
 from trajsvc.trajectory.matrix import Trajectory
@@ -52,14 +51,13 @@ def run_analysis(
     which is made once more from the start. Raises TrajsvcError; gram.slabs.Cancelled when ``stop`` is set."""
     observer = observer or Silent()
     pool.ready(options.device)
-    with store_errors():
-        for attempt in (1, 2):
-            try:
-                return _attempt(source, store, name, options, pool, observer, stop or threading.Event())
-            except TryAgain as error:
-                if error.kind not in ("file-changed", "hub-file-changed") or attempt == 2:
-                    raise
-                source.refresh()
+    for attempt in (1, 2):
+        try:
+            return _attempt(source, store, name, options, pool, observer, stop or threading.Event())
+        except TryAgain as error:
+            if error.kind not in ("file-changed", "hub-file-changed") or attempt == 2:
+                raise
+            source.refresh()
     raise AssertionError("not reached")
 
 

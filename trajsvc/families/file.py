@@ -30,13 +30,12 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from storage_schema.errors import BadRunName
 from storage_schema.files.durable import make_dir, replace_file, writing
 from storage_schema.format.names import check_name, run_name
 from storage_schema.models.families import Scalar
-from storage_schema.problems import BadRunName
 from trajsvc.analysis.options import RunOptions
 from trajsvc.errors import DamagedStore, NotFound, UsageError, printable
-from trajsvc.store_errors import store_errors
 
 FAMILIES: Final = "families"
 VERSION: Final = 1
@@ -81,7 +80,7 @@ def _checked(name: str) -> str:
     try:
         return check_name(name)
     except BadRunName as problem:
-        raise ValueError(f"{problem.path} is {problem.message}; {problem.hint}") from None
+        raise ValueError(f"{problem.file} is {problem.message}; {problem.hint}") from None
 
 
 Name = Annotated[str, Field(strict=True)]
@@ -298,8 +297,7 @@ def _known(place: Sequence[int | str]) -> list[str]:
 
 def family_path(store: str | os.PathLike[str], name: str) -> Path:
     """The file of a family in a store, whether it exists or not. Raises UsageError (``run-name``)."""
-    with store_errors():
-        return Path(store) / FAMILIES / f"{check_name(name)}.json"
+    return Path(store) / FAMILIES / f"{check_name(name)}.json"
 
 
 def save_family(store: str | os.PathLike[str], family: Family) -> Path:
@@ -307,7 +305,7 @@ def save_family(store: str | os.PathLike[str], family: Family) -> Path:
     path = family_path(store, family.name)
     kept = {"version": VERSION, "family": family.model_dump(mode="json", by_alias=True, exclude_unset=True)}
     data = json.dumps(kept, ensure_ascii=False, allow_nan=False, indent=2).encode() + b"\n"
-    with store_errors(), writing(path):
+    with writing(path):
         if not path.is_file() or path.read_bytes() != data:
             make_dir(path.parent)
             replace_file(path, data)

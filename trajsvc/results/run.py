@@ -37,7 +37,6 @@ from trajsvc.results import tables
 from trajsvc.results.labels import label
 from trajsvc.results.measure_methods import MeasureMethods, Steps
 from trajsvc.steps import select_steps
-from trajsvc.store_errors import store_errors
 
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
@@ -56,11 +55,10 @@ def open(path: str | os.PathLike[str], name: str | None = None) -> Run:
     Raises NotFound (``run-not-found``) and what reading a damaged store raises.
     """
     root, run = _locate(path, name)
-    with store_errors():
-        try:
-            stored = RunStore(root).open(run)
-        except LookupError as error:
-            raise run_not_found(root, run) from error
+    try:
+        stored = RunStore(root).open(run)
+    except LookupError as error:
+        raise run_not_found(root, run) from error
     return Run(run, stored)
 
 
@@ -74,8 +72,7 @@ def default_store() -> Path:
 def names(store: str | os.PathLike[str]) -> list[str]:
     """The runs of a store; none where there is no store yet."""
     root = Path(store)
-    with store_errors():
-        return list(RunStore(root).names()) if root.is_dir() else []
+    return list(RunStore(root).names()) if root.is_dir() else []
 
 
 def run_not_found(root: Path, run: str) -> NotFound:
@@ -137,8 +134,7 @@ class Run(MeasureMethods):
 
     @cached_property
     def _usable(self) -> NDArray[np.int64]:
-        with store_errors():
-            return np.flatnonzero(self.stored.nonfinite().sum(axis=0) == 0)
+        return np.flatnonzero(self.stored.nonfinite().sum(axis=0) == 0)
 
     @property
     def steps(self) -> NDArray[np.int64]:
@@ -244,8 +240,7 @@ class Run(MeasureMethods):
         return found
 
     def _sum(self, group: Group) -> GroupGram:
-        with store_errors():
-            gram, rounding = self.stored.group_gram(group.id, group.blocks)
+        gram, rounding = self.stored.group_gram(group.id, group.blocks)
         return GroupGram(group.id, self.stored.checkpoints.step, gram, group.parameters, rounding)
 
     def standard_error(
@@ -271,8 +266,7 @@ class Run(MeasureMethods):
             return None
         found = self._left_out.get(group)
         if found is None:
-            with store_errors():
-                found = self.stored.group_left_out(group, find_group(self._groups, group).blocks)
+            found = self.stored.group_left_out(group, find_group(self._groups, group).blocks)
             self._left_out.put(group, found)
         return found
 

@@ -1,0 +1,86 @@
+"""Every kind of error, and what it means at the doors: the one table kind → exit code → HTTP status.
+
+Kinds are append-only: machines match them. ``docs/errors.md`` says when each is raised; a test compares the table with the code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a kind of error means at the doors: the process's exit code and the HTTP status."""
+
+    exit_code: int
+    status: int
+
+
+_GROUPS: Final = {
+    # Bytes of a checkpoint that are not what they say.
+    Outcome(1, 422): (
+        "bad-index bad-name bad-shape checksum-mismatch empty-file html-instead-of-file lfs-pointer "
+        "malformed-dcp malformed-pickle malformed-safetensors malformed-torch malformed-zip missing-shard "
+        "name-conflict no-tensors tensor-in-two-shards tensor-missing truncated-file wrong-bytes"
+    ),
+    # Bytes of a store, or the program itself, at fault.
+    Outcome(1, 500): ("bad-answer cannot-write family-damaged internal job-damaged store-damaged"),
+    # No such method.
+    Outcome(2, 405): ("method-not-allowed"),
+    # No such format.
+    Outcome(2, 406): ("not-acceptable"),
+    # In conflict with what was asked.
+    Outcome(2, 409): ("idempotency-conflict"),
+    # Too much in one request.
+    Outcome(2, 413): ("body-too-large"),
+    # Too long an address.
+    Outcome(2, 414): ("address-too-long"),
+    # No such range.
+    Outcome(2, 416): ("range-not-satisfiable"),
+    # The request is wrong.
+    Outcome(2, 422): (
+        "bad-by bad-cursor bad-database bad-dtype bad-endpoint bad-family bad-format bad-hub-address "
+        "bad-option bad-path bad-pattern bad-precision bad-request bad-root bad-rules bad-run bad-scope "
+        "bad-server bad-share bad-size bad-source bad-steps bad-suffix bad-token cancelled cannot-listen "
+        "device-unavailable different-steps family-and-runs family-name family-option format-conflict "
+        "heads-conflict hub-option needs-figure no-members no-server no-token open-server preview-copy "
+        "preview-over-run run-name run-needed runs-needed weak-token"
+    ),
+    # Who asks is not known.
+    Outcome(4, 401): ("unauthorised"),
+    # Who asks may not.
+    Outcome(4, 403): ("bad-origin forbidden"),
+    # There is no such thing.
+    Outcome(4, 404): (
+        "family-not-found file-missing file-not-found group-not-found hub-no-file hub-no-folder "
+        "hub-no-repository hub-no-revision job-not-found measure-not-found member-not-found no-attention "
+        "no-checkpoints no-layers no-revisions no-such-address root-missing root-not-found "
+        "rules-not-found run-not-found source-not-found step-not-found token-not-found"
+    ),
+    # In conflict with what is there.
+    Outcome(4, 409): ("run-estimate"),
+    # Another server's name.
+    Outcome(4, 421): ("bad-host"),
+    # Recognised, and not done.
+    Outcome(4, 422): (
+        "ambiguous-checkpoint ambiguous-state-dict big-endian checkpoints-gone disk-space heads-unknown "
+        "hub-disabled hub-encoded hub-forbidden hub-gated hub-insecure hub-offline hub-refused "
+        "hub-unauthorized job-bytes job-checkpoints job-seconds journal-mismatch layout-mismatch "
+        "legacy-torch limit-exceeded link-loop link-outside memory-budget memory-quota network-database "
+        "no-data-roots no-source not-a-file permission-denied pickled-module range-ignored step-conflict "
+        "store-unwritable store-version theta-lost theta-types too-many-files torchscript unsafe-member "
+        "unsafe-path unsafe-pickle unsafe-shard-path unsupported-deepspeed unsupported-fsdp "
+        "unsupported-megatron unsupported-orbax unsupported-sharding unsupported-source "
+        "unsupported-tensor"
+    ),
+    # Too much at once.
+    Outcome(75, 429): ("quota-queued quota-rate too-many-streams"),
+    # May pass.
+    Outcome(75, 503): (
+        "busy database-unreachable disk-full file-changed hub-file-changed hub-rate-limited hub-slow "
+        "hub-unavailable hub-unreachable no-scheduler read-failed server-unreachable slab-lost store-busy "
+        "store-changed store-not-shared theta-incomplete workers-die workers-stop"
+    ),
+}
+KINDS: Final[dict[str, Outcome]] = {kind: outcome for outcome, kinds in _GROUPS.items() for kind in kinds.split()}
