@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from trajsvc.errors import TrajsvcError, printable
+from trajsvc.errors import RunExists, TrajsvcError, printable
 from trajsvc.jobs.records import QuotaExceeded
 
 MEDIA: Final = "application/problem+json"
@@ -77,6 +77,8 @@ async def _own(request: Request, error: Exception) -> JSONResponse:
         headers["www-authenticate"] = "Bearer"
     places = {"file": error.file, "tensor": error.tensor, "step": error.step}
     more = {k: printable(v) if isinstance(v, str) else v for k, v in places.items() if v is not None}
+    if isinstance(error, RunExists):
+        more["run"] = f"/v1/runs/{error.run}"
     return problem(request, error.kind, status, error.message, hint=error.hint, headers=headers, **more)
 
 

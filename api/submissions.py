@@ -7,19 +7,25 @@ from typing import Any, Final
 
 from api.dependencies import Service
 from api.requests import Choices, Recomputation, Submission
+from storage_schema.errors import RunMissing
 from storage_schema.format.names import run_name
+from storage_schema.runs.store import RunStore, StoredRun
+from trajsvc.analysis import identity
 from trajsvc.analysis.options import RunOptions
-from trajsvc.errors import Cancelled, LimitExceeded, NotFound, Refused, UsageError
+from trajsvc.errors import Cancelled, LimitExceeded, NotFound, Refused, RunExists, TrajsvcError, UsageError
 from trajsvc.jobs.records import Job
 from trajsvc.jobs.sources import Deadline, open_job_source, pins_of
 from trajsvc.jobs.spec import JobSpec
 from trajsvc.jobs.states import Kind, State
 from trajsvc.results.run import Run
 from trajsvc.sources.resolve import is_remote
+from trajsvc.sources.run_names import default_name
 from trajsvc.steps import check_spec
 
 PLANNING: Final = 60.0
 """seconds that a plan may take: it reads every checkpoint's headers"""
+COMPARING: Final = 10.0
+"""seconds that a submission may take to tell whether it is the run that is stored under its name"""
 
 
 def submission(service: Service, body: Submission) -> JobSpec:
@@ -33,7 +39,8 @@ def submission(service: Service, body: Submission) -> JobSpec:
         if body.revisions or body.commits:
             raise UsageError("hub-option", "revisions and commits are chosen on the Hub", hint="Choose with steps.")
         path = service.roots.resolve(source)
-        name = path.stem if path.is_file() else path.name
+        place = source.replace(":", "/", 1)
+        name = default_name(str(Path(place).with_suffix("")) if path.is_file() else place)
     spec = JobSpec(
         kind=Kind(body.kind),
         run=body.name or run_name(name),
@@ -43,7 +50,9 @@ def submission(service: Service, body: Submission) -> JobSpec:
     )
     if body.preview is not None and (body.kind == "ingest" or body.copy_parameters):
         raise UsageError("preview-copy", "a preview reads too little for a copy", hint="Leave out preview or copy.")
-    return spec.model_copy(update={"pins": pins_of(spec, service.roots, service.settings.store)})
+    spec = spec.model_copy(update={"pins": pins_of(spec, service.roots, service.settings.store)})
+    check_name_free(service, spec)
+    return spec
 
 
 def recomputation(service: Service, run: str, body: Recomputation) -> JobSpec:
@@ -61,7 +70,49 @@ def recomputation(service: Service, run: str, body: Recomputation) -> JobSpec:
     spec = base.model_copy(update=changed)
     if not is_remote(spec.source) or not spec.pins:
         spec = spec.model_copy(update={"pins": pins_of(spec, service.roots, service.settings.store)})
+    check_name_free(service, spec)
     return spec
+
+
+def check_name_free(service: Service, spec: JobSpec) -> None:
+    """Raise RunExists where the run's name is that of another run, stored or being made, that the job may not replace.
+
+    A folder's headers and a sample of its values are compared with the stored run's within ``COMPARING`` seconds; what cannot be told
+    by then, or cannot be read, the job tells.
+    """
+    if spec.replace:
+        return
+    making = service.queue.jobs(states=[s for s in State if not s.final], run=spec.run, limit=20)
+    other = next((job for job in making if job.spec.source != spec.source), None)
+    if other is not None:
+        raise RunExists(spec.run, f"the run {spec.run} is being made from {other.spec.source} by the job {other.id}")
+    try:
+        stored = RunStore(service.settings.store).open(spec.run)
+    except RunMissing:
+        return
+    if is_remote(spec.source):
+        if identity.stored_source(stored) == spec.source:
+            return
+        raise RunExists(spec.run, f"the server has a run {spec.run} already, and {spec.source} is another source")
+    _compare(service, spec, stored)
+
+
+def _compare(service: Service, spec: JobSpec, stored: StoredRun) -> None:
+    from trajsvc.analysis.pipeline import trajectory_of
+    from trajsvc.jobs.options import options_of
+
+    options, source = options_of(spec).with_(skip_damaged=True), None
+    try:
+        source = open_job_source(spec, service.roots, service.settings.store, Deadline(COMPARING))
+        identity.check(stored, trajectory_of(source, options))
+    except RunExists as error:
+        message = f"the server has a run {spec.run} already, and {spec.source} is another one: {error.why}"
+        raise RunExists(spec.run, message, error.why) from None
+    except (TrajsvcError, Cancelled):
+        return
+    finally:
+        if source is not None:
+            source.close()
 
 
 def repetition(service: Service, job: Job) -> JobSpec:

@@ -59,7 +59,7 @@ _GROUPS: Final = {
         "rules-not-found run-not-found source-not-found step-not-found token-not-found"
     ),
     # In conflict with what is there.
-    Outcome(4, 409): ("run-estimate"),
+    Outcome(4, 409): ("run-estimate run-exists"),
     # Another server's name.
     Outcome(4, 421): ("bad-host"),
     # Recognised, and not done.

@@ -5,6 +5,7 @@
     Refused
       UnsupportedFormat
       UnsafeFile                       a pickle that would run code, a path out of its root, a device
+      RunExists                        a run of that name is another one's
       LimitExceeded                    too many tensors, too large a header, more memory than the budget
     Damaged
       DamagedCheckpoint
@@ -33,7 +34,7 @@ from storage_schema.errors import (
 
 __all__ = [
     "EXIT_FAILED", "EXIT_INTERRUPTED", "EXIT_OK", "EXIT_PARTLY", "EXIT_REFUSED", "EXIT_TRY_AGAIN", "EXIT_USAGE", "KINDS",
-    "Cancelled", "Damaged", "DamagedCheckpoint", "DamagedStore", "LimitExceeded", "NotFound", "Outcome", "Refused",
+    "Cancelled", "Damaged", "DamagedCheckpoint", "DamagedStore", "LimitExceeded", "NotFound", "Outcome", "Refused", "RunExists",
     "TrajsvcError", "TryAgain", "UnsafeFile", "UnsupportedFormat", "UsageError", "printable",
 ]  # fmt: skip
 
@@ -48,6 +49,16 @@ class UnsafeFile(Refused):
 
 class LimitExceeded(Refused):
     pass
+
+
+class RunExists(Refused):
+    """The store has a run of that name which is not this one: ``run`` is its name, ``why`` what tells the two apart."""
+
+    def __init__(self, run: str, message: str, why: str = "") -> None:
+        hint = "Give this one another name with --name NAME, or put it in the stored run's place with --replace."
+        super().__init__("run-exists", message, hint=hint)
+        self.run = run
+        self.why = why
 
 
 class DamagedCheckpoint(Damaged):

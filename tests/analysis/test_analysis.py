@@ -16,7 +16,16 @@ from small_runs import HIDDEN, attention_part, cosines, flat, shapes, trajectory
 
 import trajsvc
 from storage_schema.runs.store import RunStore
-from trajsvc.errors import DamagedCheckpoint, LimitExceeded, NotFound, Refused, TrajsvcError, TryAgain, UsageError
+from trajsvc.errors import (
+    DamagedCheckpoint,
+    LimitExceeded,
+    NotFound,
+    Refused,
+    RunExists,
+    TrajsvcError,
+    TryAgain,
+    UsageError,
+)
 from trajsvc.results.run import Run
 from trajsvc.sources.base import CheckpointRef
 from trajsvc.sources.local.source import LocalSource
@@ -95,7 +104,9 @@ def test_a_checkpoint_that_changed_is_not_mistaken_for_the_old_one(tmp_path: Pat
     folder, store = write_run(tmp_path / "run", states[:5]), tmp_path / "store"
     trajsvc.analyze(folder, store=store)
     write_step(folder, 200, states[5])
-    run = trajsvc.analyze(folder, store=store)
+    with pytest.raises(RunExists, match="step 200"):
+        trajsvc.analyze(folder, store=store)
+    run = trajsvc.analyze(folder, store=store, replace=True)
     expected = [*states[:2], states[5], *states[3:5]]
     np.testing.assert_allclose(run.trajectory_map().values, cosines(flat(expected, NAMES)), atol=1e-6)
 
@@ -113,7 +124,8 @@ def test_checkpoints_that_are_gone_are_not_lost(tmp_path: Path) -> None:
     assert caught.value.kind == "checkpoints-gone"
     assert trajsvc.open(store, "run").steps.tolist() == [0, 100, 200, 300, 400]
     assert trajsvc.analyze(folder, store=store, steps="100,300").steps.tolist() == [0, 100, 200, 300, 400]
-    assert trajsvc.analyze(folder, store=store, recompute=True).steps.tolist() == [100, 200, 300, 400, 500]
+    assert "--replace" in caught.value.hint
+    assert trajsvc.analyze(folder, store=store, replace=True).steps.tolist() == [100, 200, 300, 400, 500]
 
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])

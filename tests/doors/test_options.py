@@ -37,6 +37,7 @@ GIVEN = {
     "copy_parameters": True,
     "archive": True,
     "recompute": True,
+    "replace": True,
     "memory": 2**28,
     "device": "cpu",
 }

@@ -91,7 +91,7 @@ def test_folders_are_relative_to_the_file_and_not_to_where_one_stands(
     ("source", "name"),
     [
         ("/data/my run", "my-run"),
-        ("/data/ckpts/epoch_*.pt", "ckpts"),
+        ("/data/ckpts/epoch_*.pt", "data-ckpts"),
         ("/data/runs-[ab]/x", "data"),
         ("hf://EleutherAI/pythia-70m", "pythia-70m"),
         ("hf://EleutherAI/pythia-70m@step1000", "pythia-70m"),

@@ -250,3 +250,55 @@ def test_a_run_is_recomputed_as_another_type(server: Server, data: Path) -> None
     one, other = (RunStore(server.store).open(name).block_grams() for name in ("typed", "typed-bf16"))
     assert not np.array_equal(one, other)
     assert server.ask("/v1/runs/typed/recompute", method="POST", body={"dtype": "int8"})[0] == 422
+
+
+def two_runs(data: Path, place: str) -> None:
+    """Two trainings whose checkpoints lie in folders of the same name, with the same steps."""
+    for seed, name in enumerate(("ra", "rb")):
+        make_run(data / place / name / "checkpoints", steps=3, tensors=2, size=2**10, seed=seed)
+
+
+def test_folders_of_the_same_name_are_two_runs(server: Server, data: Path) -> None:
+    two_runs(data, "named")
+    jobs = [server.submit(f"runs:named/{name}/checkpoints") for name in ("ra", "rb")]
+    assert [job["run"] for job in jobs] == ["ra-checkpoints", "rb-checkpoints"]
+    assert all(server.wait(job["id"])["state"] == "succeeded" for job in jobs)
+
+
+def test_a_name_that_another_run_has_is_a_conflict(server: Server, data: Path) -> None:
+    two_runs(data, "taken")
+    assert server.wait(server.submit("runs:taken/ra/checkpoints", name="taken")["id"])["state"] == "succeeded"
+    before = server.ask("/v1/runs/taken/measures?names=mds,path_length")[2]
+    body = {"source": "runs:taken/rb/checkpoints", "name": "taken"}
+    status, headers, problem = server.ask("/v1/runs", method="POST", body=body)
+    assert status == 409
+    assert headers["content-type"] == "application/problem+json"
+    assert (problem["type"], problem["run"]) == ("urn:trajsvc:problem:run-exists", "/v1/runs/taken")
+    assert str(data) not in json.dumps(problem)
+    assert "--replace" in problem["hint"]
+    assert server.ask("/v1/runs/taken/measures?names=mds,path_length")[2] == before
+    again = server.submit("runs:taken/ra/checkpoints", name="taken")
+    assert server.wait(again["id"])["state"] == "succeeded"
+    status, _, job = server.ask("/v1/runs", method="POST", body={**body, "replace": True})
+    assert status == 202
+    assert server.wait(job["id"])["state"] == "succeeded"
+    assert server.ask("/v1/runs/taken/measures?names=mds,path_length")[2]["measures"] != before["measures"]
+
+
+def test_training_anew_in_a_stored_runs_folder_is_a_conflict(server: Server, data: Path) -> None:
+    two_runs(data, "renewed")
+    source = "runs:renewed/ra/checkpoints"
+    assert server.wait(server.submit(source, name="renewed")["id"])["state"] == "succeeded"
+    for step in (10, 20):
+        there = data / "renewed" / "ra" / "checkpoints" / f"step{step}" / "model.safetensors"
+        there.write_bytes((data / "renewed" / "rb" / "checkpoints" / f"step{step}" / "model.safetensors").read_bytes())
+    status, _, problem = server.ask("/v1/runs", method="POST", body={"source": source, "name": "renewed"})
+    assert (status, problem["run"]) == (409, "/v1/runs/renewed")
+    assert "step 10" in problem["detail"]
+
+
+def test_a_run_cannot_be_recomputed_under_the_name_of_another(server: Server, data: Path, stored: str) -> None:
+    two_runs(data, "beside")
+    assert server.wait(server.submit("runs:beside/ra/checkpoints", name="beside")["id"])["state"] == "succeeded"
+    status, _, problem = server.ask(f"/v1/runs/{stored}/recompute", method="POST", body={"name": "beside"})
+    assert (status, problem["run"]) == (409, "/v1/runs/beside")

@@ -36,6 +36,7 @@ def analyze(
     archive: bool = False,
     preview: str | float | None = None,
     recompute: bool = False,
+    replace: bool = False,
     skip_damaged: bool = False,
     revisions: str | Sequence[str] = (),
     commits: str | None = None,
@@ -47,6 +48,7 @@ def analyze(
     Args:
         source: a folder, a glob, ``hf://org/name``, or a CheckpointSource.
         store, name: where the result is kept; by default ``TRAJSVC_STORE`` or ``./trajsvc-store``, and the folder's name.
+            Another run that is stored under the name is an error (``run-exists``) unless ``replace`` is set.
         rules: a rules file, or rules that ``load_rules`` has read.
         others: the fields of ``trajsvc.analysis.options.Options``, which describe themselves. Sizes may be written ``"512MiB"``,
             shares ``"1%"``; None is the default.
@@ -59,8 +61,8 @@ def analyze(
     """
     options = Options.of(
         steps=steps, memory=memory, threads=threads, device=device, precision=precision, dtype=dtype, rules=_text(rules),
-        heads=heads, copy_parameters=copy, archive=archive, preview=preview, recompute=recompute, skip_damaged=skip_damaged,
-        revisions=revisions, commits=commits, cache=cache, connections=connections,
+        heads=heads, copy_parameters=copy, archive=archive, preview=preview, recompute=recompute, replace=replace,
+        skip_damaged=skip_damaged, revisions=revisions, commits=commits, cache=cache, connections=connections,
     )  # fmt: skip
     place = Path(store or Settings().store)
     opened = source_of(source, options, place) if isinstance(source, str | Path) else source

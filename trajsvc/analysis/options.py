@@ -93,6 +93,9 @@ class RunOptions(BaseModel):
     )
     archive: bool = Field(default=False, description="keep the parameters in less space: slower to read, losslessly")
     recompute: bool = Field(default=False, description="compute anew what is stored")
+    replace: bool = Field(
+        default=False, description="put the run in the place of another one that is stored under its name"
+    )
     memory: Size = Field(
         default_factory=lambda: Settings().memory, description="bytes the engine may hold in one process"
     )

@@ -15,7 +15,7 @@ from storage_schema.models.results import Finding
 from storage_schema.runs.archive import archive_theta, restore_theta
 from storage_schema.runs.contents import RunContents
 from storage_schema.runs.store import RunStore, RunWriter, StoredRun, run_name
-from trajsvc.analysis import assemble
+from trajsvc.analysis import assemble, identity
 from trajsvc.analysis.observer import Observer, Outcome, Silent
 from trajsvc.analysis.options import DEFAULT_SAMPLE, Options, RunOptions
 from trajsvc.analysis.resume import Continuation, continue_from
@@ -72,15 +72,17 @@ def _attempt(
 ) -> Outcome:
     trajectory = trajectory_of(source, options)
     observer.opened(trajectory)
-    run = run_name(name or source.name)
-    left_out = tuple(e.step for e in trajectory.excluded)
     runs = RunStore(store)
-    old = None if options.recompute else _stored(runs, run)
+    run = identity.name_in(runs, source) if name is None else run_name(name)
+    left_out = tuple(e.step for e in trajectory.excluded)
+    stored = _stored(runs, run)
+    known = identity.check(stored, trajectory, replace=options.replace) if stored is not None else None
+    old = None if options.recompute or known is None else stored
     options = _copying(options, old, source)
     if options.preview and options.copy_parameters:
         raise UsageError("preview-copy", "a preview reads too little for a copy", hint="Leave out --preview or --copy.")
     ahead = Continuation()
-    if old is not None:
+    if old is not None and known is not None:
         ahead = continue_from(
             old,
             trajectory,
@@ -89,8 +91,14 @@ def _attempt(
             copying=options.keeps_copy,
             preview=options.preview is not None,
             selected=options.steps is not None,
+            moved=known.moved,
+            replacing=options.replace,
         )
-    if ahead.complete:
+    if ahead.complete and old is not None:
+        if known is not None and known.moved:
+            with runs.writer(run) as writer:
+                _check_current(writer, stored)
+                writer.commit(identity.relocated(old, trajectory, known.moved))
         return Outcome(run, store, "unchanged", (), left_out)
     contents = old.contents() if old is not None and ahead.kept else None
     new = len(trajectory.rows) - ahead.kept
@@ -99,13 +107,20 @@ def _attempt(
         trajectory = replace(trajectory, findings=(*trajectory.findings, *_unproved(trajectory)))
     observer.planned(trajectory, plan, appended=new if contents is not None else 0)
     with runs.writer(run) as writer:
-        if contents is not None and (
-            old is None or writer.current is None or writer.current.generation != old.generation
-        ):
-            raise TryAgain("store-changed", f"another process wrote the run {run}", hint="Run the same command again.")
-        _compute_and_commit(writer, trajectory, plan, options, contents, pool, observer, stop)
+        _check_current(writer, stored)
+        kept_identity = old if contents is not None else None
+        _compute_and_commit(writer, trajectory, plan, options, contents, kept_identity, pool, observer, stop)
     action = "estimated" if options.preview else "appended" if contents is not None else "computed"
     return Outcome(run, store, action, tuple(r.step for r in trajectory.rows[len(trajectory.rows) - new :]), left_out)
+
+
+def _check_current(writer: RunWriter, seen: StoredRun | None) -> None:
+    """Raise TryAgain (``store-changed``) where the run was written since it was looked at."""
+    now = None if writer.current is None else writer.current.generation
+    if now != (None if seen is None else seen.generation):
+        raise TryAgain(
+            "store-changed", f"another process wrote the run {writer.name}", hint="Run the same command again."
+        )
 
 
 def source_of(
@@ -219,6 +234,7 @@ def _compute_and_commit(
     plan: Plan,
     options: Options,
     old: RunContents | None,
+    before: StoredRun | None,
     pool: SlabPool,
     observer: Observer,
     stop: threading.Event,
@@ -260,9 +276,8 @@ def _compute_and_commit(
         raise
     finally:
         reading.close()
-    contents = assemble.run_contents(
-        writer.name, trajectory, state, old=old, facts=facts_of(trajectory, plan, state, options)
-    )
+    facts = facts_of(trajectory, plan, state, options) | {identity.ATTRIBUTE: identity.recorded(trajectory, before)}
+    contents = assemble.run_contents(writer.name, trajectory, state, old=old, facts=facts)
     observer.committing()
     writer.commit(contents, theta="auto" if copying and state.exact else "drop")
     if state.exact:

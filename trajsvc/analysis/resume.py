@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from storage_schema.runs.store import StoredRun
@@ -27,8 +28,11 @@ def continue_from(
     copying: bool,
     preview: bool,
     selected: bool,
+    moved: Collection[int] = (),
+    replacing: bool = False,
 ) -> Continuation:
-    """What ``old`` spares. ``selected``: the user chose steps, so that fewer of them than are stored is no loss.
+    """What ``old`` spares. ``selected``: the user chose steps, so that fewer of them than are stored is no loss. ``moved``: steps whose
+    files are the stored ones in another place.
 
     Raises Refused (``checkpoints-gone``) where computing anew would lose stored checkpoints whose files are no longer there, and
     UsageError (``preview-over-run``) where an estimate would replace a run computed from all its bytes.
@@ -36,7 +40,9 @@ def continue_from(
     if old.attributes.get("estimate") is not None:
         return Continuation()
     mine = [(r.step, files_json(r)) for r in trajectory.rows]
-    theirs = list(zip(old.checkpoints.step.tolist(), old.checkpoints.files, strict=True))
+    now = dict(mine)
+    stored = zip(old.checkpoints.step.tolist(), old.checkpoints.files, strict=True)
+    theirs = [(step, now[step] if step in moved else files) for step, files in stored]
     fits = (
         old.attributes.get("precision") == precision
         and old.attributes.get("dtype") == dtype
@@ -53,12 +59,12 @@ def continue_from(
             f"the store has the run {old.name} already, computed from all its bytes; an estimate would replace it",
             hint="Leave out --preview to add what is new, or give the estimate another --name.",
         )
-    if gone and not selected:
+    if gone and not selected and not replacing:
         raise Refused(
             "checkpoints-gone",
             f"the stored run {old.name} has {len(gone)} checkpoints (steps {', '.join(map(str, gone[:6]))}"
             f"{' …' if len(gone) > 6 else ''}) that {trajectory.source.uri} no longer has; computing anew would lose them",
-            hint="Give the new run another --name, or --recompute to replace the stored one.",
+            hint="Give the new run another name with --name NAME, or let it replace the stored one with --replace.",
         )
     if not fits or mine[: len(theirs)] != theirs or 2 * len(theirs) < len(mine):
         return Continuation()

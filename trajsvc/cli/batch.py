@@ -42,7 +42,7 @@ A family's file, folders relative to it:
 
   \\[defaults]                                 options of every member: steps, copy, preview, precision, memory,
 
-  steps = "every:8"                          skip_damaged, revisions, commits; a member may set its own
+  steps = "every:8"                          skip_damaged, replace, revisions, commits; a member may set its own
 
   \\[\\[runs]]                                   one for every member
 

@@ -83,6 +83,10 @@ ANALYSIS: Final[dict[str, tuple[Any, Any]]] = {
     ),
     "heads": (int | None, typer.Option("--heads", min=1, help="Attention heads, where no config.json says them.")),
     "recompute": (bool, typer.Option("--recompute", help="Compute anew what is stored.")),
+    "replace": (
+        bool,
+        typer.Option("--replace", help="Put the run in the place of another one that is stored under its name."),
+    ),
     "skip_damaged": (bool, typer.Option("--skip-damaged", help="Leave unreadable checkpoints out; exit code 3.")),
     "revisions": (
         list[str] | None,

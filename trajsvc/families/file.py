@@ -36,6 +36,7 @@ from storage_schema.format.names import check_name, run_name
 from storage_schema.models.families import Scalar
 from trajsvc.analysis.options import RunOptions
 from trajsvc.errors import DamagedStore, NotFound, UsageError, printable
+from trajsvc.sources.run_names import default_name as local_name
 
 FAMILIES: Final = "families"
 VERSION: Final = 1
@@ -180,7 +181,7 @@ def default_name(source: str) -> str:
         source = source.partition(":")[2]
     parts = list(Path(source).parts)
     plain = [part for k, part in enumerate(parts) if not any(set("*?[") & set(p) for p in parts[: k + 1])]
-    return run_name(plain[-1] if plain else "run")
+    return run_name(local_name("/".join(plain)) if plain else "run")
 
 
 def load_family(path: str | os.PathLike[str]) -> Family:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, Final
 
 from pydantic import Field
 
 from trajsvc.analysis.options import RunOptions, Size
 from trajsvc.jobs.states import Kind
+
+_LATER: Final = ("replace",)
 
 
 class JobSpec(RunOptions):
@@ -32,6 +34,8 @@ class JobSpec(RunOptions):
     def digest(self) -> str:
         """The job's identity."""
         facts = self.model_dump(mode="json")
+        # Choices that came later count where they are made: the digests of earlier jobs stay what they were.
+        facts = {k: v for k, v in facts.items() if k not in _LATER or v != JobSpec.model_fields[k].default}
         return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     @classmethod

@@ -12,6 +12,7 @@ export const MORE = [
     { name: "kind", label: "Kind", options: [["", "trajectory: compute maps"], ["ingest", "ingest: compute, and keep the parameters"]], hint: "Kept parameters can be computed anew without the source." },
     { name: "preview", label: "Preview", placeholder: "exact", hint: "Stop at an estimate from this share of the bytes, such as 1 % or 0.01: every map with error bars." },
     { name: "recompute", label: "Stored results", check: "Compute anew what is stored", hint: "Else a stored run is gone on with." },
+    { name: "replace", label: "A run of that name", check: "Replace it", hint: "Else another run that is stored under the name is kept, and this one refused." },
     { name: "family", label: "Family", placeholder: "none", hint: "A family of runs that it is submitted for." },
     { name: "priority", label: "Priority", placeholder: "0", hint: "−100 to 100; the highest is taken first." },
   ]],
@@ -70,7 +71,7 @@ export function bodyOf(values) {
 const ABOUT = {
   "rules-not-found": "rules", "bad-rules": "rules", "memory-quota": "memory", "memory-budget": "memory", "preview-copy": "preview", "hub-option": "revisions", "bad-steps": "steps",
   "step-not-found": "steps", "bad-source": "source", "no-data-roots": "source", "root-not-found": "source", "source-not-found": "source", "bad-path": "source", "unsafe-path": "source",
-  "bad-hub-address": "source", "hub-not-found": "source", "bad-run-name": "name", "run-name": "name",
+  "bad-hub-address": "source", "hub-not-found": "source", "bad-run-name": "name", "run-name": "name", "run-exists": "name",
 };
 
 // {field: message} of what a problem says of fields; `known` tells the fields that there are.

@@ -23,6 +23,7 @@ from trajsvc.sources.formats.torch_dcp import METADATA
 from trajsvc.sources.formats.torch_state import TorchHeader, read_torch
 from trajsvc.sources.learning_rate import learning_rate
 from trajsvc.sources.local.listing import Listing, list_file, list_folder, list_glob
+from trajsvc.sources.run_names import default_name
 from trajsvc.steps import select_steps
 
 _MARKERS: Final = ("trainer_state.json", METADATA)
@@ -56,7 +57,7 @@ class LocalSource:
     @property
     def name(self) -> str:
         base = Path(self._root if _is_glob(self._spec) else self._spec)
-        return (base.stem if base.is_file() else base.name) or "run"
+        return default_name(str(base.with_suffix("") if base.is_file() else base))
 
     def exists(self) -> bool:
         """Whether there is anything where ``spec`` points; a pattern may meet nothing yet."""
