@@ -1,7 +1,11 @@
 """Tables of the service's database: jobs and what belongs to them. Runs are in the store; nothing is kept in both.
 
-Times are seconds since 1970 by the database's own clock. ``active`` holds a job's digest while the job is wanted (not failed, not
-cancelled), so that its unique index makes the same work asked twice one job.
+Times are seconds since 1970 by the database's own clock; they say when, and never what came first: a clock has a resolution, and may be
+set back. The order of jobs, and of tokens, is ``sequence``, which the database assigns at the insertion and never twice; the order of a
+job's events is ``seq``, counted from 1 under the lock of the job's row.
+
+``active`` holds a job's digest while the job is wanted (not failed, not cancelled), so that its unique index makes the same work asked
+twice one job.
 """
 
 from __future__ import annotations
@@ -32,21 +36,30 @@ metadata: Final = MetaData(
     }
 )
 
+
+def _sequence() -> Column[int]:
+    """The order in which a table's rows were made: assigned by the database, greater than any before."""
+    return Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+
+
 tokens: Final = Table(
     "tokens",
     metadata,
-    Column("id", String(32), primary_key=True),
+    _sequence(),
+    Column("id", String(32), nullable=False, unique=True),
     Column("name", String(200), nullable=False),
     Column("hash", String(64), nullable=False, unique=True),
     Column("scopes", String(100), nullable=False),
     Column("created", Float, nullable=False),
     Column("revoked", Float),
+    sqlite_autoincrement=True,
 )
 
 jobs: Final = Table(
     "jobs",
     metadata,
-    Column("id", String(32), primary_key=True),
+    _sequence(),
+    Column("id", String(32), nullable=False, unique=True),
     Column("kind", String(16), nullable=False),
     Column("state", String(12), nullable=False),
     Column("run", String(200), nullable=False),
@@ -73,10 +86,11 @@ jobs: Final = Table(
     Column("result", JSON),
     Column("cause", JSON),
     Column("events", Integer, nullable=False, default=0),
-    Index("ix_jobs_queue", "state", "priority", "created"),
+    Index("ix_jobs_queue", "state", "priority", "sequence"),
     Index("ix_jobs_created", "created"),
     Index("ix_jobs_run", "run"),
     Index("ix_jobs_token", "token", "state"),
+    sqlite_autoincrement=True,
 )
 
 events: Final = Table(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -116,7 +117,7 @@ class _Session:
         self.pool, self.job, self.files, self.digest, self.order = pool, job, files, digest, order
         self.done = {i for i in order if files.get(i) is not None}
         self.todo = [i for i in order if i not in self.done]
-        self.stop_name = f"trajsvc-stop-{job.key[:16]}-{time.time_ns()}"
+        self.stop_name = f"trajsvc-stop-{job.key[:16]}-{secrets.token_hex(8)}"
         self.rate = 0.0
         """bytes a second of one task, as measured"""
         self._finished: SimpleQueue[Future] = SimpleQueue()
@@ -175,7 +176,7 @@ class _Session:
             batch = self._batch()
             future = client.submit(
                 run_slabs, str(self.job.folder), self.job.key, self.digest, batch, self.stop_name,
-                pure=False, resources=resources, retries=0, key=f"slabs-{self.job.key[:8]}-{batch[0]}-{time.time_ns()}",
+                pure=False, resources=resources, retries=0, key=f"slabs-{self.job.key[:8]}-{batch[0]}-{secrets.token_hex(8)}",
             )  # fmt: skip
             out.tasks[future] = batch
             future.add_done_callback(self._finished.put)

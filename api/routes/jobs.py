@@ -237,14 +237,18 @@ def job_answer(job: Job) -> JobAnswer:
 
 
 def _cursor_of(job: Job) -> str:
-    return base64.urlsafe_b64encode(json.dumps([job.created, job.id]).encode()).decode().rstrip("=")
+    return base64.urlsafe_b64encode(json.dumps({"before": job.sequence}).encode()).decode().rstrip("=")
 
 
-def _cursor(text: str | None) -> tuple[float, str] | None:
+def _cursor(text: str | None) -> int | None:
+    """The sequence number in a cursor. One of an older server names a time and an id, which is no place in the order: it is refused."""
     if text is None:
         return None
     try:
-        created, identity = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        return float(created), str(identity)
-    except (binascii.Error, ValueError, TypeError, UnicodeError):
-        raise UsageError("bad-cursor", "the cursor is not one of ours", hint="Begin without one.") from None
+        found = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        before = found["before"]
+    except (binascii.Error, ValueError, TypeError, LookupError):
+        before = None
+    if type(before) is not int or not 0 < before < 2**63:
+        raise UsageError("bad-cursor", "the cursor is not one of this server's", hint="Begin without one.")
+    return before

@@ -6,7 +6,13 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
+
+
+class UnknownRevision(Exception):
+    """The database was made by a newer version."""
 
 
 def config() -> Config:
@@ -17,8 +23,14 @@ def config() -> Config:
     return made
 
 
-def upgrade(connection: Connection) -> None:
-    """Bring the database of ``connection`` to the present schema, in its transaction."""
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Bring the database of ``connection`` to the schema of ``revision``, in its transaction.
+
+    Raises UnknownRevision where the database is at a revision that this version does not have.
+    """
     made = config()
     made.attributes["connection"] = connection
-    command.upgrade(made, "head")
+    present = MigrationContext.configure(connection).get_current_revision()
+    if present is not None and present not in {r.revision for r in ScriptDirectory.from_config(made).walk_revisions()}:
+        raise UnknownRevision(present)
+    command.upgrade(made, revision)

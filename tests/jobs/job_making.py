@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
-from sqlalchemy import Connection, Engine, make_url, text, update
+from sqlalchemy import Connection, Engine, Float, bindparam, make_url, text, update
+from sqlalchemy.sql.elements import ColumnElement
 
 from storage_schema.files.slab_results import SlabFiles
 from storage_schema.tables import jobs as jobs_table
@@ -22,7 +23,7 @@ from trajsvc.jobs.database import connect
 from trajsvc.jobs.queue import JobQueue
 from trajsvc.jobs.records import Job, Lease
 from trajsvc.jobs.spec import JobSpec
-from trajsvc.jobs.states import Kind
+from trajsvc.jobs.states import Kind, State
 
 SERVER = os.environ.get("TRAJSVC_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres")
 KINDS = ("sqlite", "postgresql")
@@ -54,6 +55,16 @@ def clear(engine: Engine) -> None:
     with engine.begin() as connection:
         for name in ("idempotency", "events", "jobs", "tokens"):
             connection.execute(text(f"DELETE FROM {name}"))
+
+
+class Clock:
+    """A clock for a ``JobQueue`` that stands at ``time`` until it is set."""
+
+    def __init__(self, time: float = 1e9) -> None:
+        self.time = time
+
+    def __call__(self, dialect: str) -> ColumnElement[float]:
+        return bindparam("clock", callable_=lambda: self.time, type_=Float, unique=True)
 
 
 def make_spec(run: str = "run", **choices: Any) -> JobSpec:
@@ -156,12 +167,28 @@ def submit_many(engine: Engine, number: int, count: int, different: int) -> list
     return out
 
 
+def submit_in_turn(engine: Engine, number: int, count: int) -> list[str]:
+    """The ids of ``count`` jobs of this process alone, in the order in which it submitted them."""
+    queue = JobQueue(engine)
+    return [put(queue, f"run-{number}-{k}").id for k in range(count)]
+
+
 def claim_all(engine: Engine, number: int) -> list[tuple[str, int]]:
     """(job, fence) of every job that there was to claim; each is held."""
     queue = JobQueue(engine)
     out = []
     while (lease := queue.claim(f"process-{number}")) is not None:
         out.append((lease.job.id, lease.fence))
+    return out
+
+
+def claim_in_order(engine: Engine, number: int) -> list[tuple[int, int]]:
+    """(sequence, how many submitted before it still waited) of every job that there was to claim."""
+    queue = JobQueue(engine)
+    out = []
+    while (lease := queue.claim(f"process-{number}")) is not None:
+        place = lease.job.sequence
+        out.append((place, sum(job.sequence < place for job in queue.jobs(states=[State.ACCEPTED], limit=1000))))
     return out
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,17 @@ def test_processes_that_migrate_at_once_all_find_the_tables(new_database: Callab
     assert len(together(only_connect, url, 3)) == 3
     with connected(url) as engine:
         assert differences(engine) == []
+
+
+def test_a_new_file_that_another_writes_to_is_waited_for(tmp_path: Path) -> None:
+    # Before it is in WAL, SQLite refuses the switch at once where another connection is about to write.
+    with closing(sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(1) as pool:
+            opening = pool.submit(connect, f"sqlite:///{tmp_path / 'jobs.db'}")
+            assert wait([opening], timeout=0.5).not_done == {opening}
+            other.execute("ROLLBACK")
+            opening.result(60).dispose()
 
 
 def add(engine: Engine, error: Exception | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from service_process import EXAMPLES, Server, make_run
 
 import trajsvc
@@ -204,7 +206,32 @@ def test_jobs_are_listed_page_by_page(server: Server, stored: str) -> None:
     assert len(seen) == len(set(seen)) >= 3
     _, _, failed = server.ask("/v1/jobs?state=failed")
     assert all(j["state"] == "failed" for j in failed["items"])
-    assert server.ask("/v1/jobs?cursor=nonsense")[0] == 422
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        [1764200000.25, "0" * 32],
+        {"before": "7"},
+        {"before": 0},
+        {"before": 2**63},
+        {"before": True},
+        {"before": 1.5},
+        {},
+        None,
+    ],
+    ids=["of an older server", "text", "zero", "too large", "a truth value", "a fraction", "empty", "null"],
+)
+def test_a_cursor_of_another_kind_is_refused(server: Server, inside: object) -> None:
+    cursor = base64.urlsafe_b64encode(json.dumps(inside).encode()).decode().rstrip("=")
+    status, _, problem = server.ask(f"/v1/jobs?cursor={cursor}")
+    assert (status, problem["type"]) == (422, "urn:trajsvc:problem:bad-cursor")
+
+
+@pytest.mark.parametrize("cursor", ["nonsense", "%C3%A9", "e", "bnVsbA", "W1tbW1tb"])
+def test_a_cursor_that_is_none_is_refused(server: Server, cursor: str) -> None:
+    status, _, problem = server.ask(f"/v1/jobs?cursor={cursor}")
+    assert (status, problem["type"]) == (422, "urn:trajsvc:problem:bad-cursor")
 
 
 def test_many_submit_the_same_at_once_and_there_is_one_job(server: Server, data: Path) -> None:

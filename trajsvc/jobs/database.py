@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.expression import literal_column
 
 from trajsvc.errors import Refused, TryAgain, UsageError
 
-BUSY_MS: Final = 5000
+BUSY_MS: Final = 30_000
+"""how long a connection waits for another process's write, which takes milliseconds: SQLite wakes the waiting in no order, and on a busy
+machine one of many may be unlucky for seconds"""
 _NETWORK: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "afs", "9p", "ceph", "glusterfs", "lustre"}
 )
@@ -30,9 +33,38 @@ _MIGRATION_LOCK: Final = 7_426_353
 def connect(url: str) -> Engine:
     """An engine for ``sqlite:///FILE`` or ``postgresql+psycopg://…``, its tables at the present schema.
 
-    Raises UsageError (``bad-database``), Refused (``network-database``: SQLite's locks do not hold on a network file system), TryAgain
-    (``database-unreachable``).
+    Raises UsageError (``bad-database``), Refused (``network-database``: SQLite's locks do not hold on a network file system;
+    ``newer-database``), TryAgain (``database-unreachable``).
     """
+    engine = _made(url)
+    try:
+        _migrate(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _migrate(engine: Engine) -> None:
+    from storage_schema.migrations import UnknownRevision, upgrade
+
+    try:
+        with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+            upgrade(connection)
+    except UnknownRevision as revision:
+        raise Refused(
+            "newer-database",
+            f"the database is of a newer version of trajsvc (its schema is {revision})",
+            hint="Run that version, or name another database.",
+        ) from None
+    except OperationalError as error:
+        raise unreachable(error) from error
+
+
+def _made(url: str) -> Engine:
+    """An engine for a database whose tables are as they are."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
@@ -44,26 +76,11 @@ def connect(url: str) -> Engine:
     name = parsed.get_backend_name()
     if name not in ("sqlite", "postgresql"):
         raise UsageError("bad-database", f"no support for {name}", hint="Use sqlite:///FILE or postgresql://…")
-    engine = _made(parsed)
     try:
-        with engine.begin() as connection:
-            if name == "postgresql":
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
-            from storage_schema.migrations import upgrade
-
-            upgrade(connection)
-    except OperationalError as error:
-        raise unreachable(error) from error
-    return engine
-
-
-def _made(url: URL) -> Engine:
-    try:
-        sqlite = url.get_backend_name() == "sqlite"
-        return _sqlite(url) if sqlite else create_engine(url, pool_pre_ping=True, pool_size=8)
+        return _sqlite(parsed) if name == "sqlite" else create_engine(parsed, pool_pre_ping=True, pool_size=8)
     except (ArgumentError, ImportError):
         raise UsageError(
-            "bad-database", f"no support for {url.drivername}", hint="Use sqlite:///FILE or postgresql://…"
+            "bad-database", f"no support for {parsed.drivername}", hint="Use sqlite:///FILE or postgresql://…"
         ) from None
 
 
@@ -85,11 +102,14 @@ def _sqlite(url: Any) -> Engine:
             hint="Put the database on a local disk, or use PostgreSQL.",
         )
     engine = create_engine(url, pool_size=8, max_overflow=56, connect_args={"timeout": BUSY_MS / 1000})
+    engine.update_execution_options(turn=threading.Lock())
 
     @event.listens_for(engine, "connect")
     def _connected(raw: sqlite3.Connection, _: object) -> None:
         raw.isolation_level = None  # the driver begins nothing by itself
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_MS}", "foreign_keys=ON"):
+        raw.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+        _use_wal(raw)
+        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             raw.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -100,13 +120,27 @@ def _sqlite(url: Any) -> Engine:
     return engine
 
 
+def _use_wal(raw: sqlite3.Connection) -> None:
+    """Switch to WAL. Where several processes open a new database at once, all but one are refused at once: SQLite's own wait for a lock
+    does not cover the switch."""
+    give_up = time.monotonic() + BUSY_MS / 1000
+    while True:
+        try:
+            raw.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
+
+
 class Turns:
-    """Write transactions of one process, one after the other where the database lets only one write at a time: who waits for SQLite's
+    """Write transactions through one engine, one after the other where the database lets only one write at a time: who waits for SQLite's
     lock sleeps and asks again, and under many writers the unlucky one gives up; who waits for a turn gets it."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._turn: threading.Lock | None = threading.Lock() if engine.dialect.name == "sqlite" else None
+        self._turn: threading.Lock | None = engine.get_execution_options().get("turn")
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:

@@ -2,22 +2,24 @@
 
 A runner holds a job by a lease that its heartbeat renews, and by a fencing number that every claim raises. What a runner writes names its
 number; a number that is no longer the job's is refused (``LeaseLost``), so that a runner that slept past its lease changes nothing.
+
+The order of jobs is the ``sequence`` that the database gave them. The clock, the database's own, only says how long a lease or a pause
+lasts.
 """
 
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Insert, RowMapping, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, RowMapping, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.sql.elements import ColumnElement
 
 from storage_schema.tables import events, idempotency, jobs
 from trajsvc.errors import NotFound, TryAgain, UsageError
-from trajsvc.jobs.database import Turns, alone, now, now_of, reading
+from trajsvc.jobs.database import Turns, alone, now_of, reading
 from trajsvc.jobs.failures import cause
 from trajsvc.jobs.records import Event, Job, Lease, LeaseLost, Quota, QuotaExceeded
 from trajsvc.jobs.spec import JobSpec
@@ -29,6 +31,8 @@ ATTEMPTS: Final = 3
 """attempts in a row that finish no slab, after which a job has failed"""
 BACKOFF: Final = 2.0
 RATE_WINDOW: Final = 60.0
+AT_ONCE: Final = 0.0
+"""``not_before`` of a job that need not wait: ready whatever the clock says"""
 OPEN_STATES: Final = tuple(str(s) for s in OPEN)
 
 
@@ -43,21 +47,22 @@ _ACCEPTED: Final = {
 }  # fmt: skip
 
 
-@cache
-def _insertion(dialect: str) -> tuple[Insert, Insert]:
-    """The statements that put in a job and its first event, made once: making them takes longer than running them."""
-    at = now_of(dialect)
-    job = insert(jobs).values(created=at, updated=at, not_before=at).returning(jobs)
-    return job, insert(events).values(at=at)
-
-
 class JobQueue:
-    """The jobs of one service. Every method is one transaction and safe from any thread or process."""
+    """The jobs of one service. Every method is one transaction and safe from any thread or process.
 
-    def __init__(self, engine: Engine) -> None:
+    Args:
+        engine: where the tables are.
+        clock: SQL for the seconds since 1970, by the name of the database's dialect.
+    """
+
+    def __init__(self, engine: Engine, clock: Callable[[str], ColumnElement[float]] = now_of) -> None:
         self.engine = engine
+        self._now = clock(engine.dialect.name)
         self._reading = reading(engine)
         self._writing = Turns(engine)
+        # Made once: making these statements takes longer than running them.
+        self._new_job = insert(jobs).values(created=self._now, updated=self._now, not_before=AT_ONCE).returning(jobs)
+        self._new_event = insert(events).values(at=self._now)
 
     # -- submitting -------------------------------------------------------------------------------------------------
 
@@ -114,22 +119,19 @@ class JobQueue:
             self._check_quota(connection, token, quota)
             found, new = self._insert(connection, spec, digest, token, priority), True
         if key is not None:
-            at = connection.execute(select(now(connection))).scalar_one()
-            values = {"token": who, "key": key, "request": request, "job": found.id, "created": at}
+            values = {"token": who, "key": key, "request": request, "job": found.id, "created": self._now}
             connection.execute(insert(idempotency).values(values))
         return found, new
 
     def _insert(self, connection: Connection, spec: JobSpec, digest: str, token: str | None, priority: int) -> Job:
-        identity = f"{int(time.time() * 1000):012x}{secrets.token_hex(10)}"
-        new_job, first_event = _insertion(connection.dialect.name)
+        identity = secrets.token_hex(16)
         values = {
             "id": identity, "kind": str(spec.kind), "run": spec.run, "spec": spec.model_dump(mode="json"), "digest": digest,
             "active": digest, "token": token, "priority": priority, "memory": spec.memory, **_ACCEPTED,
         }  # fmt: skip
-        made = Job.of(connection.execute(new_job, values).mappings().one())
-        connection.execute(
-            first_event, {"job": identity, "seq": 1, "kind": "state", "data": {"state": str(State.ACCEPTED)}}
-        )
+        made = Job.of(connection.execute(self._new_job, values).mappings().one())
+        first = {"job": identity, "seq": 1, "kind": "state", "data": {"state": str(State.ACCEPTED)}}
+        connection.execute(self._new_event, first)
         return made
 
     def _check_quota(self, connection: Connection, token: str | None, quota: Quota) -> None:
@@ -142,12 +144,12 @@ class JobQueue:
             if queued >= quota.queued:
                 raise QuotaExceeded("quota-queued", f"{queued} jobs of yours wait already", 30)
         if quota.per_minute:
-            at = now(connection)
-            recent = connection.execute(count.where(mine, jobs.c.created > at - RATE_WINDOW)).scalar_one()
+            at = self._now
+            # A job made after now was made before the clock was set back: it is no longer known how long ago.
+            lately = and_(mine, jobs.c.created > at - RATE_WINDOW, jobs.c.created <= at)
+            recent = connection.execute(count.where(lately)).scalar_one()
             if recent >= quota.per_minute:
-                oldest = select(func.min(jobs.c.created) + RATE_WINDOW - at).where(
-                    mine, jobs.c.created > at - RATE_WINDOW
-                )
+                oldest = select(func.min(jobs.c.created) + RATE_WINDOW - at).where(lately)
                 after = float(connection.execute(oldest).scalar_one() or 1)
                 raise QuotaExceeded("quota-rate", f"{recent} submissions within a minute", after)
 
@@ -156,8 +158,8 @@ class JobQueue:
     def claim(
         self, owner: str, *, memory: int | None = None, quota: Quota | None = None, lease: float = LEASE
     ) -> Lease | None:
-        """The next job for ``owner``, or None: of the highest priority, then the oldest, that fits ``memory`` bytes. A job whose lease has
-        run out is taken over; one that has used up its attempts without finishing a slab fails here."""
+        """The next job for ``owner``, or None: of the highest priority, then the first submitted, that fits ``memory`` bytes. A job whose
+        lease has run out is taken over; one that has used up its attempts without finishing a slab fails here."""
         with self._writing.begin() as connection:
             alone(connection, "claim")
             while True:
@@ -171,7 +173,7 @@ class JobQueue:
                 if job.state == State.RUNNING and job.attempts >= ATTEMPTS:
                     self._end(connection, job, State.FAILED, cause=LOST)
                     continue
-                at = now(connection)
+                at = self._now
                 connection.execute(
                     update(jobs)
                     .where(jobs.c.id == job.id)
@@ -190,8 +192,9 @@ class JobQueue:
                 return Lease(taken, owner, taken.fence)
 
     def _next(self, connection: Connection, memory: int | None, quota: Quota) -> RowMapping | None:
-        at = now(connection)
-        ready = and_(jobs.c.state == str(State.ACCEPTED), jobs.c.not_before <= at)
+        at = self._now
+        # A pause that began after now began before the clock was set back: it is over rather than of unknown length.
+        ready = and_(jobs.c.state == str(State.ACCEPTED), or_(jobs.c.not_before <= at, jobs.c.updated > at))
         held = (str(State.RUNNING), str(State.CANCELLING))
         lost = and_(jobs.c.state.in_(held), jobs.c.lease_until < at)
         query = select(jobs).where(or_(ready, lost))
@@ -211,7 +214,7 @@ class JobQueue:
             beside.c.run == jobs.c.run, beside.c.id != jobs.c.id, beside.c.state.in_(held), beside.c.lease_until >= at
         )
         query = query.where(~same_run.exists())
-        query = query.order_by(jobs.c.priority.desc(), jobs.c.created, jobs.c.id).limit(1)
+        query = query.order_by(jobs.c.priority.desc(), jobs.c.sequence).limit(1)
         if connection.dialect.name == "postgresql":
             query = query.with_for_update(skip_locked=True, of=jobs)
         return connection.execute(query).mappings().first()
@@ -227,7 +230,7 @@ class JobQueue:
     ) -> bool:
         """Renew the lease and note the progress; True when the job is to be cancelled. Raises LeaseLost."""
         with self._writing.begin() as connection:
-            at = now(connection)
+            at = self._now
             values: dict[str, Any] = {"lease_until": at + length, "updated": at, "waiting": waiting}
             if progress is not None:
                 values["progress"] = dict(progress)
@@ -253,9 +256,7 @@ class JobQueue:
         with self._writing.begin() as connection:
             job = self._held(connection, lease)
             connection.execute(update(jobs).where(jobs.c.id == job.id).values(disk=disk))
-            others = and_(
-                jobs.c.id != job.id, jobs.c.state == str(State.RUNNING), jobs.c.lease_until >= now(connection)
-            )
+            others = and_(jobs.c.id != job.id, jobs.c.state == str(State.RUNNING), jobs.c.lease_until >= self._now)
             return int(connection.execute(select(func.coalesce(func.sum(jobs.c.disk), 0)).where(others)).scalar_one())
 
     def succeed(self, lease: Lease, result: Mapping[str, Any]) -> None:
@@ -292,19 +293,20 @@ class JobQueue:
             self._end(connection, self._held(connection, lease), State.CANCELLED)
 
     def _queue_again(self, connection: Connection, job: Job, pause: float, **values: Any) -> None:
-        at = now(connection)
+        at = self._now
         connection.execute(
             update(jobs)
             .where(jobs.c.id == job.id)
             .values(
-                state=str(State.ACCEPTED), owner=None, lease_until=None, not_before=at + pause, updated=at, **values
+                state=str(State.ACCEPTED), owner=None, lease_until=None, not_before=at + pause if pause else AT_ONCE,
+                updated=at, **values,
             )
-        )
+        )  # fmt: skip
         facts = {k: v for k, v in values.items() if k in ("cause", "waiting") and v}
         self._event(connection, job.id, "state", {"state": str(State.ACCEPTED), **facts})
 
     def _end(self, connection: Connection, job: Job, state: State, **values: Any) -> None:
-        at = now(connection)
+        at = self._now
         active = job.digest if state == State.SUCCEEDED else None
         facts = {name: dict(value) for name, value in values.items()}
         connection.execute(
@@ -335,7 +337,7 @@ class JobQueue:
             if found.state == State.ACCEPTED:
                 self._end(connection, found, State.CANCELLED)
             elif found.state == State.RUNNING:
-                at = now(connection)
+                at = self._now
                 values = {"state": str(State.CANCELLING), "cancel": True, "updated": at}
                 connection.execute(update(jobs).where(jobs.c.id == job).values(values))
                 self._event(connection, job, "state", {"state": str(State.CANCELLING)})
@@ -352,11 +354,11 @@ class JobQueue:
         states: Sequence[State] = (),
         run: str | None = None,
         family: str | None = None,
-        before: tuple[float, str] | None = None,
+        before: int | None = None,
         limit: int = 50,
     ) -> list[Job]:
-        """Jobs, the newest first; those after the cursor ``before`` (created, id)."""
-        query = select(jobs).order_by(jobs.c.created.desc(), jobs.c.id.desc()).limit(limit)
+        """Jobs, the last submitted first; only those whose ``sequence`` is less than ``before``."""
+        query = select(jobs).order_by(jobs.c.sequence.desc()).limit(limit)
         if states:
             query = query.where(jobs.c.state.in_([str(s) for s in states]))
         if run is not None:
@@ -364,8 +366,7 @@ class JobQueue:
         if family is not None:
             query = query.where(jobs.c.spec["family"].as_string() == family)
         if before is not None:
-            older = and_(jobs.c.created == before[0], jobs.c.id < before[1])
-            query = query.where(or_(jobs.c.created < before[0], older))
+            query = query.where(jobs.c.sequence < before)
         with self._reading.begin() as connection:
             return [Job.of(row) for row in connection.execute(query).mappings()]
 
@@ -385,7 +386,7 @@ class JobQueue:
     def alive(self) -> None:
         """Ask the database something; raises what it raises."""
         with self._reading.begin() as connection:
-            connection.execute(select(now(connection))).scalar_one()
+            connection.execute(select(self._now)).scalar_one()
 
     def _get(self, connection: Connection, job: str, *, lock: bool = False) -> Job:
         query = select(jobs).where(jobs.c.id == job)
@@ -399,8 +400,7 @@ class JobQueue:
     def _event(self, connection: Connection, job: str, kind: str, data: Mapping[str, Any]) -> None:
         count = update(jobs).where(jobs.c.id == job).values(events=jobs.c.events + 1).returning(jobs.c.events)
         seq = connection.execute(count).scalar_one()
-        at = now(connection)
-        connection.execute(insert(events).values(job=job, seq=seq, at=at, kind=kind, data=dict(data)))
+        connection.execute(self._new_event, {"job": job, "seq": seq, "kind": kind, "data": dict(data)})
 
 
 def _holds(row: RowMapping, lease: Lease) -> bool:

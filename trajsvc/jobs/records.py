@@ -19,8 +19,9 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """One job as the database has it."""
+    """One job as the database has it. ``sequence`` is its place in the order of submission."""
 
+    sequence: int
     id: str
     kind: Kind
     state: State

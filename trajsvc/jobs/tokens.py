@@ -12,7 +12,7 @@ from sqlalchemy import Engine, insert, select, update
 
 from storage_schema.tables import tokens
 from trajsvc.errors import NotFound, UsageError
-from trajsvc.jobs.database import now, reading
+from trajsvc.jobs.database import Turns, now, reading
 
 SCOPES: Final = ("read", "submit", "admin")
 PREFIX: Final = "tsv_"
@@ -42,6 +42,7 @@ class TokenBook:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._reading = reading(engine)
+        self._writing = Turns(engine)
 
     def create(self, name: str, scopes: Sequence[str], secret: str | None = None) -> str:
         """A new token, whose secret is returned once. Raises UsageError (``bad-scope``)."""
@@ -51,7 +52,7 @@ class TokenBook:
                 "bad-scope", f"no scope {', '.join(unknown) or 'is given'}", hint=f"Use {', '.join(SCOPES)}."
             )
         secret = secret or PREFIX + secrets.token_urlsafe(32)
-        with self.engine.begin() as connection:
+        with self._writing.begin() as connection:
             same = connection.execute(select(tokens.c.id).where(tokens.c.hash == digest(secret))).first()
             if same is None:
                 values = {"id": secrets.token_hex(8), "name": name, "hash": digest(secret), "scopes": " ".join(scopes)}
@@ -66,13 +67,14 @@ class TokenBook:
         return None if row is None else Token(row["id"], row["name"], frozenset(row["scopes"].split()))
 
     def all(self) -> list[Token]:
+        """The tokens in the order in which they were made, the revoked ones too."""
         with self._reading.begin() as connection:
-            rows = connection.execute(select(tokens).order_by(tokens.c.created)).mappings().all()
+            rows = connection.execute(select(tokens).order_by(tokens.c.sequence)).mappings().all()
         return [Token(r["id"], r["name"], frozenset(r["scopes"].split()), r["created"], r["revoked"]) for r in rows]
 
     def revoke(self, identity: str) -> None:
         """Raises NotFound (``token-not-found``)."""
-        with self.engine.begin() as connection:
+        with self._writing.begin() as connection:
             done = connection.execute(update(tokens).where(tokens.c.id == identity).values(revoked=now(connection)))
         if done.rowcount == 0:
             raise NotFound("token-not-found", f"no token {identity!r}", hint="`trajsvc tokens ls` lists them.")
