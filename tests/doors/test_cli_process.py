@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from made_runs import Cli
 
 COMMAND = [sys.executable, "-c", "from trajsvc.cli.main import run; run()"]
 HEAVY = ("dask", "distributed", "fastapi", "torch", "xarray", "zarr", "matplotlib", "pandas", "ruptures")
@@ -150,9 +151,9 @@ def test_an_interrupt_exits_130_without_a_traceback(store: Path) -> None:
     assert "Traceback" not in errors
 
 
-def test_help_is_worth_reading(store: Path) -> None:
-    text = trajsvc(store, "--help").stdout
+def test_help_is_worth_reading(cli: Cli) -> None:
+    text = cli("--help", store=False).stdout
     for word in ("ls", "show", "groups", "map", "measures", "qkv", "layers", "compare", "Examples", "Exit codes"):
         assert word in text
     for command in ("ls", "show", "groups", "map", "measures", "qkv", "layers", "compare"):
-        assert "Example" in trajsvc(store, command, "--help").stdout
+        assert "Example" in cli(command, "--help", store=False).stdout

@@ -1,4 +1,7 @@
-"""One server for the tests of a file: ``trajsvc serve`` with the example as a data root and a Hub of its own."""
+"""One server for the tests of several files: ``trajsvc serve`` with the example in a data root, and a Hub of its own.
+
+What one test stores another sees: each gives its runs names of their own.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ import pytest
 from service_process import EXAMPLES, Server, make_run, start_hub, start_server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("service")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def data(place: Path) -> Path:
-    """The data root ``runs``: the example, and a run whose names are unpleasant."""
+    """The data root ``runs``: the example, and a run that cannot be read."""
     folder = place / "data"
     shutil.copytree(EXAMPLES / "pythia-nano", folder / "pythia-nano")
     make_run(folder / "plain", steps=6)
@@ -26,7 +29,7 @@ def data(place: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def hub(place: Path, data: Path) -> Iterator[str]:
     root = place / "hub"
     shutil.copytree(EXAMPLES / "pythia-nano", root / "pythia-nano")
@@ -36,14 +39,14 @@ def hub(place: Path, data: Path) -> Iterator[str]:
     process.wait()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(place: Path, data: Path, hub: str) -> Iterator[Server]:
     found = start_server(place, "--root", f"runs={data}", HF_ENDPOINT=hub)
     yield found
     found.process.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stored(server: Server) -> str:
     """A run that the server has analysed."""
     job = server.submit("runs:pythia-nano")

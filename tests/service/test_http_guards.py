@@ -26,7 +26,14 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (folder / "data" / "out").symlink_to("/etc")
     os.mkfifo(folder / "data" / "pipe")
     server = start_server(
-        folder, "--root", f"runs={folder / 'data'}", TRAJSVC_TOKEN=SECRET, HF_TOKEN=HF, HF_ENDPOINT="http://127.0.0.1:9"
+        folder,
+        "--workers",
+        "1",
+        "--root",
+        f"runs={folder / 'data'}",
+        TRAJSVC_TOKEN=SECRET,
+        HF_TOKEN=HF,
+        HF_ENDPOINT="http://127.0.0.1:9",
     )
     yield server
     server.process.stop()
@@ -179,7 +186,7 @@ def test_a_port_in_use_is_said(guarded: Server, tmp_path: Path) -> None:
 def test_a_job_keeps_to_the_servers_limits(tmp_path: Path) -> None:
     make_run(tmp_path / "data" / "run", steps=6)
     server = start_server(
-        tmp_path, "--root", f"runs={tmp_path / 'data'}", TRAJSVC_JOB_CHECKPOINTS="4", TRAJSVC_JOB_MEMORY="128MiB",
+        tmp_path, "--workers", "1", "--root", f"runs={tmp_path / 'data'}", TRAJSVC_JOB_CHECKPOINTS="4", TRAJSVC_JOB_MEMORY="128MiB",
         TRAJSVC_MEMORY="64MiB", TRAJSVC_QUOTA_PER_MINUTE="3",
     )  # fmt: skip
     try:

@@ -37,7 +37,7 @@ def events(server: Server, job: str, after: int = 0) -> list[dict[str, Any]]:
 
 
 def test_a_folder_is_analysed_and_equals_the_local_analysis(server: Server, tmp_path: Path) -> None:
-    status, headers, job = server.ask("/v1/runs", method="POST", body={"source": "runs:pythia-nano"})
+    status, headers, job = server.ask("/v1/runs", method="POST", body={"source": "runs:pythia-nano", "name": "by-http"})
     assert status == 202
     assert headers["location"] == f"/v1/jobs/{job['id']}"
     assert "retry-after" in headers
@@ -51,7 +51,7 @@ def test_a_folder_is_analysed_and_equals_the_local_analysis(server: Server, tmp_
     assert last["mds_error"] == 0.0 or last["mds_error"] < 1e-9
 
     local = trajsvc.analyze(EXAMPLES / "pythia-nano", store=tmp_path, threads=2)
-    remote = RunStore(server.store).open("pythia-nano")
+    remote = RunStore(server.store).open("by-http")
     assert np.array_equal(remote.block_grams(), local.stored.block_grams())
     assert last["mds"] == local.mds()
 

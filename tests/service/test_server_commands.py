@@ -1,26 +1,33 @@
-"""The commands that speak to a server, as processes: submit, jobs, wait, show, cancel, batch, compare."""
+"""The commands that speak to a server: submit, jobs, wait, show, cancel, batch, compare."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from service_process import Server, environment, make_run
+from typer.testing import CliRunner, Result
+
+from trajsvc.cli.main import make_app
 
 
-def trajsvc(server: Server | None, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """One command; the server is named in the environment where it can be."""
-    given = environment() if server is None else environment(TRAJSVC_SERVER=server.address)
-    return subprocess.run(
-        [sys.executable, "-m", "trajsvc", *words], env=given, cwd=cwd, capture_output=True, text=True, timeout=120
-    )
+def trajsvc(server: Server | None, *words: str, **settings: str) -> Result:
+    """One command, in this process; the server is named in the environment where it can be."""
+    given = environment(**settings) if server is None else environment(TRAJSVC_SERVER=server.address, **settings)
+    nothing_else: dict[str, str | None] = dict.fromkeys(os.environ)
+    return CliRunner(env={**nothing_else, **given}).invoke(make_app(), words, prog_name="trajsvc")
 
 
 def test_a_submission_is_followed_to_its_end(server: Server) -> None:
-    done = trajsvc(server, "submit", "runs:pythia-nano", "--name", "by-command", "--wait", "--format", "json")
+    words = ["submit", "runs:pythia-nano", "--name", "by-command", "--wait", "--format", "json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "trajsvc", *words], env=environment(TRAJSVC_SERVER=server.address), capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     job = json.loads(done.stdout)
     assert (job["state"], job["run"]) == ("succeeded", "by-command")
@@ -33,23 +40,23 @@ def test_a_submission_is_followed_to_its_end(server: Server) -> None:
 
 def test_a_failure_is_said_with_its_cause_and_exit_code(server: Server) -> None:
     done = trajsvc(server, "submit", "runs:damaged", "--wait")
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert "model.safetensors" in done.stderr
     job = json.loads(trajsvc(server, "jobs", "--run", "damaged", "--format", "json").stdout)[0]
-    assert trajsvc(server, "wait", job["id"]).returncode == 1
+    assert trajsvc(server, "wait", job["id"]).exit_code == 1
     again = trajsvc(server, "retry", job["id"], "--format", "json")
-    assert again.returncode == 0, again.stderr
+    assert again.exit_code == 0, again.stderr
     assert json.loads(again.stdout)["id"] != job["id"]
-    assert trajsvc(server, "wait", json.loads(again.stdout)["id"]).returncode == 1, "it is as damaged as before"
+    assert trajsvc(server, "wait", json.loads(again.stdout)["id"]).exit_code == 1, "it is as damaged as before"
     refused = trajsvc(server, "submit", "runs:nothing")
-    assert refused.returncode == 4
+    assert refused.exit_code == 4
     assert "runs:nothing" in refused.stderr
 
 
 def test_a_run_of_the_server_is_shown_as_one_of_a_store(server: Server, stored: str) -> None:
     there = trajsvc(None, "show", stored, "--server", server.address)
     here = trajsvc(None, "show", stored, "--store", str(server.store))
-    assert there.returncode == 0, there.stderr
+    assert there.exit_code == 0, there.stderr
     assert there.stdout == here.stdout
     numbers = trajsvc(None, "measures", f"{server.address}/{stored}", "--names", "mds", "--format", "json")
     assert json.loads(numbers.stdout)["measures"]["mds"] > 0
@@ -59,7 +66,7 @@ def test_a_job_is_cancelled_by_its_id(server: Server, data: Path) -> None:
     make_run(data / "slow", steps=20, tensors=12, size=2**18)
     job = server.submit("runs:slow", memory=2**26)
     done = trajsvc(server, "cancel", job["id"], "--format", "json")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert server.wait(job["id"])["state"] in ("cancelled", "succeeded")
 
 
@@ -71,12 +78,12 @@ def test_a_family_is_submitted_as_a_whole_and_compared(server: Server, tmp_path:
         '[[runs]]\nname = "none"\nsource = "runs:nothing"\n'
     )
     done = trajsvc(server, "batch", str(family), "--server", server.address, "--format", "json")
-    assert done.returncode == 3, done.stderr
+    assert done.exit_code == 3, done.stderr
     rows = {r["member"]: r for r in json.loads(done.stdout)["members"]}
     assert [rows[n]["state"] for n in ("all", "some", "none")] == ["done", "done", "failed"]
     assert rows["none"]["kind"] == "source-not-found"
     again = trajsvc(server, "batch", str(family), "--server", server.address, "--only", "all,some", "--format", "json")
-    assert again.returncode == 0
+    assert again.exit_code == 0
     assert [r["state"] for r in json.loads(again.stdout)["members"]] == ["unchanged", "unchanged"]
     compared = trajsvc(None, "compare", "--family", "pair", "--server", server.address, "--format", "json")
     found = json.loads(compared.stdout)
@@ -86,9 +93,9 @@ def test_a_family_is_submitted_as_a_whole_and_compared(server: Server, tmp_path:
 
 
 def test_a_server_that_is_not_there_or_not_named(tmp_path: Path) -> None:
-    assert trajsvc(None, "jobs").returncode == 2
+    assert trajsvc(None, "jobs").exit_code == 2
     gone = trajsvc(None, "jobs", "--server", "http://127.0.0.1:9")
-    assert gone.returncode == 75
+    assert gone.exit_code == 75
     assert "does not answer" in gone.stderr
 
 
@@ -97,7 +104,7 @@ def test_a_server_that_is_not_there_or_not_named(tmp_path: Path) -> None:
 )
 def test_every_command_has_help_worth_reading(command: str) -> None:
     done = trajsvc(None, command, "--help")
-    assert done.returncode == 0
+    assert done.exit_code == 0
     assert len(done.stdout) > 300
 
 
@@ -109,5 +116,5 @@ def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
     assert "me" in listed
     assert secret not in listed
     identity = next(line.split()[0] for line in listed.splitlines() if " me " in line)
-    assert trajsvc(None, "tokens", "revoke", identity, *store).returncode == 0
-    assert trajsvc(None, "tokens", "revoke", "nobody", *store).returncode == 4
+    assert trajsvc(None, "tokens", "revoke", identity, *store).exit_code == 0
+    assert trajsvc(None, "tokens", "revoke", "nobody", *store).exit_code == 4

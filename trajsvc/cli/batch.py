@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajsvc.cli.jobs import connect
 from trajsvc.cli.options import FormatOption, QuietOption, StoreOption, takes_options
 from trajsvc.cli.output import choose, csv_rows, emit, errors_console, json_text, results_console, safe
 from trajsvc.cli.running import stop_on_interrupt
@@ -108,9 +109,8 @@ def batch(
         runner: MemberRunner
         if server is not None:
             from trajsvc.cli.batch_members import ServerRunner
-            from trajsvc.client import Client
 
-            runner = ServerRunner(family, Client(server), stop, chosen, members)
+            runner = ServerRunner(family, connect(server), stop, chosen, members)
         else:
             save_family(root, family)
             runner = EmbeddedRunner(family, root, stop, chosen, quiet=quiet or kind != "human")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajsvc.cli.jobs import connect
 from trajsvc.cli.open_run import open_run
 from trajsvc.cli.options import (
     FormatOption,
@@ -190,11 +191,10 @@ def _family(
 
 def _of_server(server: str, name: str) -> tuple[Family, dict[str, Run]]:
     """A family of a server, and those of its runs that are there."""
-    from trajsvc.client import Client
     from trajsvc.families.file import Family
     from trajsvc.results.remote_run import RemoteRun
 
-    client = Client(server)
+    client = connect(server)
     found = Family.model_validate(client.get(f"families/{name}"))
     there = {run["run"] for run in client.runs()}
     return found, {m.name: RemoteRun(client, m.name) for m in found.runs if m.name in there}

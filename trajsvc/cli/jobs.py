@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trajsvc.cli.options import SERVED, FormatOption, QuietOption, takes_options
-from trajsvc.cli.output import choose, emit, errors_console, json_text, results_console, safe
+from trajsvc.cli.output import choose, close_at_end, emit, errors_console, json_text, results_console, safe
 from trajsvc.errors import EXIT_FAILED, EXIT_PARTLY, UsageError
 
 if TYPE_CHECKING:
@@ -38,14 +38,16 @@ def register(app: typer.Typer) -> None:
 
 
 def connect(server: str | None) -> Client:
-    """The server that was named. Raises UsageError (``no-server``)."""
+    """The server that was named; the connection is closed when the command ends. Raises UsageError (``no-server``)."""
     from trajsvc.client import Client
 
     if not server:
         raise UsageError(
             "no-server", "no server is named", hint="Give --server http://127.0.0.1:8000 or set TRAJSVC_SERVER."
         )
-    return Client(server)
+    client = Client(server)
+    close_at_end(client.close)
+    return client
 
 
 @takes_options(*SERVED, rules="Id of a rules file that the server has.", device="cpu or cuda.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trajsvc.cli.output import errors_console
+from trajsvc.cli.output import close_at_end, errors_console
 
 if TYPE_CHECKING:
     from trajsvc.results.run import Run
@@ -20,7 +20,9 @@ def open_run(store: Path | None, name: str) -> Run:
         from trajsvc.results.remote_run import open_remote
 
         address, _, run_name = name.rstrip("/").rpartition("/")
-        return open_remote(address, run_name)
+        remote = open_remote(address, run_name)
+        close_at_end(remote.client.close)
+        return remote
     if name.rstrip("/").endswith(".zarr"):
         return open_stored(name)
     run = open_stored(store or default_store(), name)

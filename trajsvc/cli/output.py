@@ -8,8 +8,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from typer.core import TyperGroup
 
@@ -27,9 +29,11 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-            return result
+            with ExitStack() as opened:
+                _opened.set(opened)
+                result = super().invoke(ctx)
+                sys.stdout.flush()
+                return result
         except TrajsvcError as error:
             report(error)
             ctx.exit(error.outcome.exit_code)
@@ -40,6 +44,14 @@ class Commands(TyperGroup):
             # The reader has gone: say nothing, and give the interpreter's last flush somewhere to go.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(EXIT_FAILED)
+
+
+_opened: Final[ContextVar[ExitStack]] = ContextVar("opened")
+
+
+def close_at_end(close: Callable[[], None]) -> None:
+    """Call ``close`` when the command that is running ends, however it ends."""
+    _opened.get().callback(close)
 
 
 def report(error: TrajsvcError) -> None:
