@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hub_runs import grams, steps_repo
 from hub_server import Fault, HubServer
+from quick_clock import quick_clock
 
 import trajsvc
 from storage_schema.runs.store import RunStore
@@ -53,9 +54,9 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def source(hub: HubServer, **more: Any) -> HubSource:
-    return HubSource(
-        parse_address("hf://local/run"), HubOptions(endpoint=hub.endpoint, timeout=1.5, connections=4, **more)
-    )
+    """The run on the Hub; pauses between requests pass at once."""
+    options = HubOptions(endpoint=hub.endpoint, timeout=1.5, connections=4, clock=quick_clock(), **more)
+    return HubSource(parse_address("hf://local/run"), options)
 
 
 @pytest.mark.parametrize("copy", [True, False], ids=["copied", "streamed"])

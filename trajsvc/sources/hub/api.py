@@ -25,7 +25,7 @@ from trajsvc.errors import TrajsvcError, UsageError
 from trajsvc.sources.base import never
 from trajsvc.sources.hub import errors
 from trajsvc.sources.hub.selection import CommitInfo, RefInfo
-from trajsvc.sources.transport.cancel import Interrupted, Stop, check, pause
+from trajsvc.sources.transport.cancel import SYSTEM_CLOCK, Clock, Interrupted, Stop, check, pause
 from trajsvc.sources.transport.rate_limit import RateLimiter, shared_limiter
 from trajsvc.version import __version__
 
@@ -75,11 +75,11 @@ class ApiClient:
     """Requests to one endpoint's ``/api/models``. Thread-safe."""
 
     def __init__(
-        self, endpoint: str, token: str | None, limiter: RateLimiter, *, attempts: int, backoff: float
+        self, endpoint: str, token: str | None, limiter: RateLimiter, *, attempts: int, backoff: float, clock: Clock
     ) -> None:
         self._address = f"{endpoint}/api/models"
         self._signed_in, self._limiter = token is not None, limiter
-        self._attempts, self._backoff = attempts, backoff
+        self._attempts, self._backoff, self._clock = attempts, backoff, clock
         self._headers = {"User-Agent": f"trajsvc/{__version__}", "Accept": "application/json"}
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
@@ -147,7 +147,7 @@ class ApiClient:
                 raise error
             if error.kind != "hub-rate-limited":
                 longest = min(_SLOWEST, self._backoff * 2 ** (failures - 1))
-                pause(random.uniform(0.5, 1) * longest, stop)
+                pause(random.uniform(0.5, 1) * longest, stop, self._clock)
 
 
 class HubApi:
@@ -155,12 +155,13 @@ class HubApi:
 
     Every listing raises the errors of ``hub.errors`` (``hub-no-repository``, ``hub-no-revision``, ``hub-gated``, ``hub-unauthorized``,
     ``hub-offline``; after ``attempts`` that failed ``hub-unreachable``, ``hub-unavailable``, ``hub-rate-limited``), and Interrupted
-    when ``stop`` says so between two requests. ``backoff`` is the first pause between attempts, in seconds.
+    when ``stop`` says so between two requests. ``backoff`` is the first pause between attempts, in seconds
+    of ``clock``.
     """
 
     def __init__(
         self, endpoint: str | None = None, token: str | bool | None = None, *, limiter: RateLimiter | None = None, attempts: int = 6,
-        backoff: float = 0.5, stop: Stop = never,
+        backoff: float = 0.5, stop: Stop = never, clock: Clock = SYSTEM_CLOCK,
     ) -> None:  # fmt: skip
         self.endpoint: str = (endpoint or _endpoint()).rstrip("/")
         if urlsplit(self.endpoint).scheme not in ("http", "https") or not urlsplit(self.endpoint).hostname:
@@ -169,8 +170,8 @@ class HubApi:
                 hint="Set HF_ENDPOINT to an address such as https://huggingface.co, or unset it.",
             )  # fmt: skip
         self._given = token
-        self._limiter = limiter or shared_limiter(self.endpoint)
-        self._attempts, self._backoff, self.stop = attempts, backoff, stop
+        self._limiter = limiter or shared_limiter(self.endpoint, clock)
+        self._attempts, self._backoff, self._clock, self.stop = attempts, backoff, clock, stop
 
     @cached_property
     def token(self) -> str | None:
@@ -193,7 +194,9 @@ class HubApi:
 
     @cached_property
     def _client(self) -> ApiClient:
-        return ApiClient(self.endpoint, self.token, self._limiter, attempts=self._attempts, backoff=self._backoff)
+        return ApiClient(
+            self.endpoint, self.token, self._limiter, attempts=self._attempts, backoff=self._backoff, clock=self._clock
+        )
 
     def refs(self, repo: str) -> list[RefInfo]:
         """Branches and tags, each with its commit."""

@@ -28,7 +28,7 @@ from trajsvc.sources.hub.revisions import Revision, Revisions, list_revisions
 from trajsvc.sources.learning_rate import learning_rate, places
 from trajsvc.sources.local.listing import Listing, found_in, list_in, nothing
 from trajsvc.sources.steps import StepName
-from trajsvc.sources.transport.cancel import Interrupted
+from trajsvc.sources.transport.cancel import SYSTEM_CLOCK, Clock, Interrupted
 from trajsvc.sources.transport.scatter import Scatter
 from trajsvc.steps import select_steps
 
@@ -72,6 +72,8 @@ class HubOptions:
     """asked while the source waits; when it says so, Cancelled is raised"""
     pins: Mapping[str, str] = field(default_factory=dict)
     """label → commit: only these revisions, at these commits, wherever their branches are now"""
+    clock: Clock = SYSTEM_CLOCK
+    """what pauses between requests are measured by"""
 
 
 class HubSource:
@@ -80,7 +82,11 @@ class HubSource:
     def __init__(self, address: HubAddress, options: HubOptions | None = None) -> None:
         self.address, self.options = address, options or HubOptions()
         self.api = HubApi(
-            self.options.endpoint, self.options.token, attempts=self.options.attempts, stop=self.options.stop
+            self.options.endpoint,
+            self.options.token,
+            attempts=self.options.attempts,
+            stop=self.options.stop,
+            clock=self.options.clock,
         )
         self.fetcher = HubFetcher(
             self.api.endpoint,
@@ -88,6 +94,7 @@ class HubSource:
             connections=self.options.connections,
             attempts=self.options.attempts,
             stall_seconds=self.options.timeout,
+            clock=self.options.clock,
         )
         self.folder = None if self.options.cache is None else self.options.cache.folder
         self.headers = Headers(self._bytes, self.folder)

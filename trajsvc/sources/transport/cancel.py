@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from trajsvc.errors import Cancelled
@@ -13,6 +14,19 @@ SLICE: Final = 0.1
 
 Stop = Callable[[], bool]
 """Whether the caller wants the work to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What pauses are measured by, in seconds: ``monotonic`` never steps back, ``wall`` is the time of day."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    wall: Callable[[], float] = time.time
+
+
+SYSTEM_CLOCK: Final = Clock()
+"""The machine's."""
 
 
 class Interrupted(Cancelled):
@@ -25,12 +39,10 @@ def check(stop: Stop) -> None:
         raise Interrupted("stopped")
 
 
-def pause(
-    seconds: float, stop: Stop, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
-) -> None:
+def pause(seconds: float, stop: Stop, clock: Clock = SYSTEM_CLOCK) -> None:
     """Wait ``seconds``. Raises Interrupted within ``SLICE`` seconds after ``stop`` returns true."""
-    end = clock() + seconds
+    end = clock.monotonic() + seconds
     check(stop)
-    while (left := end - clock()) > 0:
-        sleep(min(left, SLICE))
+    while (left := end - clock.monotonic()) > 0:
+        clock.sleep(min(left, SLICE))
         check(stop)

@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 from trajsvc.errors import UsageError
 from trajsvc.sources.base import Sink, never
-from trajsvc.sources.transport.cancel import Interrupted, Stop, check, pause
+from trajsvc.sources.transport.cancel import SYSTEM_CLOCK, Clock, Interrupted, Stop, check, pause
 from trajsvc.sources.transport.pool import ConnectionPool, Response
 from trajsvc.sources.transport.rate_limit import RateLimiter, shared_limiter
 from trajsvc.sources.transport.retry import RETRIED, FailedAttempt, RetryPolicy, TransferCounter, TransferCounts
@@ -56,19 +56,20 @@ class Fetcher:
 
     ``errors`` are the service's. ``resource`` is what its rate limit calls requests for files. A request ends in an error after
     ``attempts`` in a row that brought nothing, each later than the one before by a random time that doubles from ``backoff`` on; an
-    attempt is given up when less than 1 KiB/s has come for ``stall_seconds``.
+    attempt is given up when less than 1 KiB/s has come for ``stall_seconds``. ``clock`` is that of the pauses between attempts.
     """
 
     def __init__(
         self, endpoint: str, token: str | None, errors: ServiceErrors, *, resource: str = "files", connections: int = 16,
         attempts: int = 8, stall_seconds: float = 20.0, backoff: float = 0.5, limiter: RateLimiter | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:  # fmt: skip
         self.endpoint = endpoint.rstrip("/")
         self._token, self._errors, self._resource = token, errors, resource
-        self._attempts, self._backoff = attempts, backoff
+        self._attempts, self._backoff, self._clock = attempts, backoff, clock
         self._connections = ConnectionPool(connections, read_timeout=stall_seconds)
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="trajsvc-fetch")
-        self._limiter = limiter or shared_limiter(self.endpoint)
+        self._limiter = limiter or shared_limiter(self.endpoint, clock)
         self._urls = FileUrls(self._home_of)
         self._counter = TransferCounter()
 
@@ -133,7 +134,7 @@ class Fetcher:
             self._counter.add(retries=1)
             if policy.failures > 1 and task.asked is not None:
                 task.known.forget(task.asked)  # another URL may be better
-            pause(policy.delay(failure), stop)
+            pause(policy.delay(failure), stop, self._clock)
 
     def close(self) -> None:
         """Close connections and threads. Requests under way are finished first."""

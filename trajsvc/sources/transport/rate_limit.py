@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 from trajsvc.sources.base import never
-from trajsvc.sources.transport.cancel import SLICE, Stop, check
+from trajsvc.sources.transport.cancel import SLICE, SYSTEM_CLOCK, Clock, Stop, check
 
 NEAR: Final = 16
 """Requests left from which on they are spread over the rest of the window; or a tenth of the window's, if that is more."""
@@ -174,11 +174,12 @@ def _timestamp(date: str) -> float | None:
         return None
 
 
-_shared: Final[dict[str, RateLimiter]] = {}
+_shared: Final[dict[tuple[str, Clock], RateLimiter]] = {}
 _shared_lock: Final = threading.Lock()
 
 
-def shared_limiter(endpoint: str) -> RateLimiter:
-    """The process's limiter of an endpoint."""
+def shared_limiter(endpoint: str, clock: Clock = SYSTEM_CLOCK) -> RateLimiter:
+    """The process's limiter of an endpoint, by one clock."""
     with _shared_lock:
-        return _shared.setdefault(endpoint.rstrip("/"), RateLimiter())
+        made = RateLimiter(clock=clock.monotonic, sleep=clock.sleep, wall=clock.wall)
+        return _shared.setdefault((endpoint.rstrip("/"), clock), made)
