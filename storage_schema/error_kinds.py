@@ -44,7 +44,7 @@ _GROUPS: Final = {
         "bad-option bad-path bad-pattern bad-precision bad-request bad-root bad-rules bad-run bad-scope "
         "bad-server bad-share bad-size bad-source bad-steps bad-suffix bad-token cancelled cannot-listen "
         "device-unavailable different-steps family-and-runs family-name family-option format-conflict "
-        "heads-conflict hub-option needs-figure no-members no-server no-token open-server preview-copy "
+        "heads-conflict hub-option needs-figure no-curve no-members no-server no-token open-server preview-copy "
         "preview-over-run run-name run-needed runs-needed weak-token"
     ),
     # Who asks is not known.
@@ -56,7 +56,7 @@ _GROUPS: Final = {
         "family-not-found file-missing file-not-found group-not-found hub-no-file hub-no-folder "
         "hub-no-repository hub-no-revision job-not-found measure-not-found member-not-found no-attention "
         "no-checkpoints no-layers no-revisions no-such-address root-missing root-not-found "
-        "rules-not-found run-not-found source-not-found step-not-found token-not-found"
+        "rules-not-found run-not-found store-not-found source-not-found step-not-found token-not-found"
     ),
     # In conflict with what is there.
     Outcome(4, 409): ("run-estimate run-exists"),

@@ -167,6 +167,9 @@ def get_map(
     origin: Origin = None,
     steps: Steps = None,
     by_layer: ByLayer = False,
+    null: Annotated[
+        bool, Query(description="As a picture: beside it the map of a random walk with the same update norms")
+    ] = False,
     form: Format = None,
 ) -> Response:
     """The trajectory map of a group: cosines between its checkpoints, or relative to an origin."""
@@ -175,7 +178,7 @@ def get_map(
     def draw() -> Any:
         if by_layer:
             return of_run.layers_of(opened, origin, steps)
-        return of_run.map_of(opened, group, origin, steps)
+        return of_run.map_of(opened, group, origin, steps, null=null)
 
     def table() -> bytes:
         found = answers.trajectory_map(opened, group, origin, steps)
@@ -218,7 +221,7 @@ def get_measures(
     makers = {
         "json": lambda: json_bytes(tables.measures(opened, group, chosen, steps)),
         "csv": table,
-        **figure_makers(lambda: of_run.curves_of(opened, group, steps)),
+        **figure_makers(lambda: of_run.curves_of(opened, group, steps, chosen)),
     }
     return answer(request, service, opened, makers)
 
@@ -255,14 +258,24 @@ def get_layers(
     response_class=Response,
 )
 def get_qkv(
-    request: Request, service: ServiceOf, who: Reader, run: RunName, steps: Steps = None, form: Format = None
+    request: Request,
+    service: ServiceOf,
+    who: Reader,
+    run: RunName,
+    origin: Origin = None,
+    steps: Steps = None,
+    form: Format = None,
 ) -> Response:
-    """How differently Q, K and V move, layer by layer."""
+    """How differently Q, K and V move, layer by layer, by two distances between their maps."""
     opened = service.runs.open(run)
+
+    def found() -> QkvAnswer:
+        return tables.qkv(opened, steps, origin)
+
     makers = {
-        "json": lambda: json_bytes(tables.qkv(opened, steps)),
-        "csv": lambda: csv_models(tables.qkv(opened, steps).layers, QkvRow),
-        **figure_makers(lambda: of_run.qkv_of(opened, tables.qkv(opened, steps), steps)),
+        "json": lambda: json_bytes(found()),
+        "csv": lambda: csv_models(found().layers, QkvRow),
+        **figure_makers(lambda: of_run.qkv_of(opened, found(), steps)),
     }
     return answer(request, service, opened, makers)
 
@@ -344,11 +357,15 @@ def compare_runs(
     run: Annotated[list[str], Query(min_length=1, max_length=MOST_RUNS, description="Names of runs, one each")],
     group: Group = "network",
     by_layer: Annotated[bool, Query(description="A row for every layer of every run")] = False,
+    curves: Annotated[
+        str | None, Query(max_length=4096, description="As a picture: these measures over training, a line a run")
+    ] = None,
     steps: Steps = None,
     form: Format = None,
 ) -> Response:
     """Runs side by side."""
     opened = [service.runs.open(name) for name in run]
+    names = [n.strip() for n in (curves or "").split(",") if n.strip()]
     layers = list(dict.fromkeys(layer for one in opened for layer in one.layer_ids()))
 
     def found() -> CompareAnswer:
@@ -357,7 +374,7 @@ def compare_runs(
     makers = {
         "json": lambda: json_bytes(found()),
         "csv": lambda: csv_models(found().rows, CompareRow),
-        **figure_makers(lambda: of_run.comparison(found())),
+        **figure_makers(lambda: of_run.overlaid(opened, group, names, steps) if names else of_run.comparison(found())),
     }
     return answer(request, service, opened[0], makers, also=[one.stored.digest for one in opened[1:]])
 

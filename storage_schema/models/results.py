@@ -117,6 +117,9 @@ class LayerRow(Answer):
     path_length: float | None
     tortuosity: float | None
     largest_update_angle: float | None
+    mean_update_cosine: float | None
+    nonrandom_fraction: float | None
+    """share of successive updates whose cosine is above what chance gives"""
     settling_step: float | None
     below_noise_floor: int
     """number of updates that rounding of the stored type could explain"""
@@ -134,7 +137,12 @@ class QkvRow(Answer):
     distance_qv: float | None
     distance_kv: float | None
     heterogeneity: float | None
-    """mean of the three distances"""
+    """mean of the three distances, which compare the shape of the maps"""
+    rms_qk: float | None
+    rms_qv: float | None
+    rms_kv: float | None
+    rms: float | None
+    """mean of the three root mean square differences of the maps, in units of cosine"""
     settling_step_q: float | None
     settling_step_k: float | None
     settling_step_v: float | None
@@ -142,6 +150,8 @@ class QkvRow(Answer):
 
 class QkvAnswer(Answer):
     run: str
+    origin: int | None = None
+    """of relative maps, the step that they are relative to"""
     steps: list[int]
     layers: list[QkvRow]
 
@@ -154,7 +164,10 @@ class CompareRow(Answer):
     parameters: int
     checkpoints: int
     mds: float | None
+    mds_by_length: float | None
     relative_mds: float | None
+    random_walk_mds: float | None
+    """what ``relative_mds`` is of a random walk with the same update norms"""
     path_length: float | None
     tortuosity: float | None
     mean_update_angle: float | None
@@ -165,6 +178,8 @@ class CompareRow(Answer):
 
 class CompareAnswer(Answer):
     runs: list[str]
+    findings: list[Finding] = []
+    """why the runs are not alike in what they were measured at"""
     rows: list[CompareRow]
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import made_runs
 import numpy as np
 import pytest
-from made_runs import STEPS, Cli, Made, cosines
+from made_runs import STEPS, Cli, Made, commit, cosines, make, transformer_blocks
 from pydantic import TypeAdapter
 
 from storage_schema.models.results import (
@@ -92,6 +93,7 @@ def test_map_files_hold_the_same_numbers(cli: Cli, made: Made, tmp_path: Path, o
         result = cli("map", "nano", *extra, "-o", tmp_path / f"m.{suffix}")
         assert result.exit_code == 0, result.stderr
         assert result.stdout == ""
+        assert not (tmp_path / "none").exists(), "reading makes no store"
         assert f"m.{suffix}" in result.stderr
     np.testing.assert_allclose(np.load(tmp_path / "m.npy"), expected, rtol=1e-9)
     with np.load(tmp_path / "m.npz") as arrays:
@@ -176,12 +178,12 @@ def test_an_estimate_is_called_one(tmp_path: Path) -> None:
 
 
 def test_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
-    cli = Cli(tmp_path / "none")
+    cli = Cli(tmp_path)
     result = cli("ls")
     assert (result.exit_code, result.stdout) == (0, "")
     assert "trajsvc analyze" in result.stderr
     assert cli.json("ls") == []
-    assert not (tmp_path / "none").exists(), "reading makes no store"
+    assert list(tmp_path.iterdir()) == [], "reading makes nothing"
 
 
 def test_comparison_by_layer_has_a_row_for_every_layer_of_every_run(cli: Cli, made: Made) -> None:
@@ -300,3 +302,69 @@ def test_short_runs_are_shown_by_every_command(tmp_path: Path, steps: list[int])
     for command in ("map", "measures", "layers", "qkv", "compare"):
         result = cli(command, "short", "-o", tmp_path / f"{command}.pdf")
         assert result.exit_code == 0, result.stderr
+
+
+@pytest.mark.parametrize("columns", ["80", "60"])
+@pytest.mark.parametrize("command", [["layers"], ["show"], ["qkv"], ["measures"], ["compare"]])
+def test_a_narrow_terminal_loses_no_number(cli: Cli, made: Made, command: list[str], columns: str) -> None:
+    from typer.testing import CliRunner
+
+    from trajsvc.cli.main import make_app
+
+    runs = [made.name, made.name] if command == ["compare"] else [made.name]
+    given = [*command, *runs, "--store", str(cli.store)]
+    wide = CliRunner(env={"COLUMNS": "400", "NO_COLOR": "1"}).invoke(make_app(), given)
+    narrow = CliRunner(env={"COLUMNS": columns, "NO_COLOR": "1"}).invoke(make_app(), given)
+    assert wide.exit_code == narrow.exit_code == 0
+    assert set(re.findall(r"\d+\.\d+", wide.stdout)) <= set(re.findall(r"\d+\.\d+", narrow.stdout))
+    assert max(map(len, narrow.stdout.splitlines())) <= int(columns)
+
+
+def test_a_store_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    missing = Cli(tmp_path / "none")
+    for form in ([], ["--format", "json"]):
+        result = missing("ls", *form)
+        assert result.exit_code == 4
+        assert "there is no store" in result.stderr
+        assert "--store" in result.stderr
+        assert result.stdout == ""
+        assert not (tmp_path / "none").exists(), "reading makes no store"
+
+
+def test_measures_draw_what_is_named_or_say_why_not(cli: Cli, made: Made, tmp_path: Path) -> None:
+    figure = tmp_path / "curves.svg"
+    assert cli("measures", made.name, "--names", "update_ratio,mu_lag", "-o", figure).exit_code == 0
+    assert figure.stat().st_size > 1000
+    for name in ("mds", "trajectory_map"):
+        refused = cli("measures", made.name, "--names", name, "-o", tmp_path / "no.svg")
+        assert refused.exit_code == 2
+        assert name in refused.stderr
+        assert not (tmp_path / "no.svg").exists()
+
+
+def test_heterogeneity_has_two_distances_and_any_origin(cli: Cli, made: Made) -> None:
+    plain, moved = cli.json("qkv", made.name), cli.json("qkv", made.name, "--origin", made.steps[0])
+    assert (plain["origin"], moved["origin"]) == (None, made.steps[0])
+    for answer in (plain, moved):
+        for row in answer["layers"]:
+            assert row["rms"] == pytest.approx((row["rms_qk"] + row["rms_qv"] + row["rms_kv"]) / 3)
+    assert plain["layers"][0]["rms"] != moved["layers"][0]["rms"]
+    assert cli("qkv", made.name, "--origin", "987654321").exit_code == 4
+
+
+def test_runs_at_other_steps_are_compared_with_a_warning(cli: Cli, made: Made, tmp_path: Path) -> None:
+    commit(tmp_path, make("long", transformer_blocks(1), list(range(0, 90, 10)), seed=1))
+    commit(tmp_path, make("short", transformer_blocks(1), list(range(0, 90, 20)), seed=1))
+    both = Cli(tmp_path)
+    answer = both.json("compare", "long", "short")
+    assert [f["kind"] for f in answer["findings"]] == ["different-steps"]
+    assert "mds_by_length" in answer["rows"][0]
+    assert "different-steps" in both("compare", "long", "short").stderr
+    assert both.json("compare", "long", "long")["findings"] == []
+    figure = tmp_path / "over.svg"
+    assert both("compare", "long", "short", "--curves", "update_angle,norm", "-o", figure).exit_code == 0
+    text = figure.read_text("utf-8")
+    assert text.startswith("<?xml")
+    assert both("compare", "long", "short", "--curves", "update_angle").exit_code == 2
+    assert both("map", "long", "--null", "-o", tmp_path / "null.png").exit_code == 0
+    assert both("map", "long", "--null").exit_code == 2

@@ -13,13 +13,14 @@ import pytest
 
 from trajsvc.errors import UsageError
 from trajsvc.figures import (
+    Curve,
     Curves,
     Panel,
-    compare_curves_figure,
     compare_figure,
     curves_figure,
     layer_grid,
     map_figure,
+    overlay_figure,
     qkv_figure,
     save,
 )
@@ -125,15 +126,17 @@ def test_a_layer_grid_has_a_panel_for_every_layer_on_one_scale(count: int) -> No
 def test_attention_has_three_maps_a_layer_and_two_curves_by_depth(layers: int) -> None:
     rng = np.random.default_rng(0)
     maps = np.array([[a_map(seed=3 * i + j) for j in range(3)] for i in range(layers)])
-    distances, settling = rng.random((layers, 3)), 1000 * rng.random((layers, 3))
-    figure = qkv_figure([f"layer/{i}" for i in range(layers)], maps, STEPS, distances, settling, title="attention")
+    distances, rms, settling = rng.random((layers, 3)), rng.random((layers, 3)), 1000 * rng.random((layers, 3))
+    names = [f"layer/{i}" for i in range(layers)]
+    figure = qkv_figure(names, maps, STEPS, distances, rms, settling, title="attention")
     images = [
         a.images[0].get_array() for a in _all_axes(figure) if a.images and a.get_visible() and a.get_xlabel() == ""
     ]
     wanted = {m.tobytes() for row in maps for m in row}
     assert wanted == {np.asarray(i).tobytes() for i in images if i.shape == (len(STEPS), len(STEPS))}
-    lines = next(a for a in _all_axes(figure) if a.get_ylabel() == "distance of maps").lines
-    np.testing.assert_array_equal(np.array([line.get_ydata() for line in lines]).T, distances)
+    for label, values in (("distance in shape", distances), ("rms difference (cosine)", rms)):
+        lines = next(a for a in _all_axes(figure) if a.get_ylabel() == label).lines
+        np.testing.assert_array_equal(np.array([line.get_ydata() for line in lines]).T, values)
 
 
 def _all_axes(figure: Any) -> list[Any]:
@@ -198,8 +201,18 @@ def test_comparisons_draw_every_value_and_leave_gaps_for_undefined_ones() -> Non
     widths = [p.get_width() for p in figure.axes[0].patches]
     assert widths == [0.5, 0.0, 0.9]
     assert [p.get_width() for p in figure.axes[1].patches] == [0.1, -0.2, 0.3]
-    lines = compare_curves_figure([("a", STEPS, np.arange(11.0)), ("b", STEPS[:3], np.ones(3))], "angle").axes[0].lines
-    assert [len(line.get_xdata()) for line in lines] == [11, 3]
+
+
+def test_curves_of_several_runs_lie_over_each_other_with_one_legend() -> None:
+    first, second = Curve("a", STEPS, np.arange(11.0)), Curve("b", STEPS[:3], np.ones(3))
+    lag = [Curve("a", [0, 1, 2], np.zeros(3))]
+    figure = overlay_figure([("angle (°)", "epoch", [first, second]), ("mu lag", "lag", lag)], marks=[STEPS[4]])
+    angle, other = figure.axes[:2]
+    assert [len(line.get_xdata()) for line in angle.lines if line.get_label() in ("a", "b")] == [11, 3]
+    assert (angle.get_xlabel(), angle.get_ylabel(), other.get_xlabel()) == ("epoch", "angle (°)", "lag")
+    assert len({line.get_color() for line in angle.lines if line.get_label() in ("a", "b")}) == 2
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["a", "b"]
+    assert len(other.lines) == 1, "a step's mark is none of a lag's"
 
 
 def test_saved_files_are_what_their_suffix_says(tmp_path: Path) -> None:
@@ -265,7 +278,7 @@ def test_few_or_undefined_points_still_make_figures(tmp_path: Path, count: int) 
         curves_figure(Curves(steps, *nothing, np.zeros(max(0, count - 1), bool))),
         map_figure([Panel(empty, steps), Panel(empty[1:, 1:], steps[1:])], marks=[1]),
         layer_grid([Panel(empty, steps)] * 3),
-        qkv_figure(["layer/0"], np.array([[empty] * 3]), steps, np.full((1, 3), np.nan), np.full((1, 3), np.nan)),
+        qkv_figure(["layer/0"], np.array([[empty] * 3]), steps, *(np.full((1, 3), np.nan) for _ in range(3))),
         compare_figure(["a"], {"mds": [None]}),
     ]
     for number, figure in enumerate(figures):

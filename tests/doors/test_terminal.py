@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 
-from trajsvc.cli.terminal import bar, colour, heat, number, shrink, sparkline, step_number
+from trajsvc.cli.terminal import bar, colour, heat, new_table, number, shrink, sparkline, step_number
 
 
 def test_a_map_in_colour_has_half_a_line_for_every_row() -> None:
@@ -69,3 +69,55 @@ def test_bars_and_lines() -> None:
     assert sparkline([2, 2]) == "▁▁"
     assert sparkline([None]) == ""
     assert len(sparkline(list(range(1000)), 24)) == 24
+
+
+WIDE = ["run", ">MDS", "", ">relative MDS", "~source", ">path length", ">tortuosity", ">settles at"]
+ROWS = [
+    (
+        "pythia-70m-deduped",
+        "0.8104",
+        "████████",
+        "0.5681",
+        "hf://EleutherAI/pythia-70m-deduped",
+        "39.13",
+        "1.841",
+        "940",
+    ),
+    ("b", "0.7902", "███", "[bold]0.4721[/bold]", "/data/b", "40.88", "2.086", "1477"),
+]
+
+
+@pytest.mark.parametrize("width", [200, 100, 80, 60, 40])
+def test_no_cell_of_a_table_is_cut_at_any_width(width: int) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    table = new_table(WIDE)
+    for row in ROWS:
+        table.add_row(*row)
+    out = io.StringIO()
+    Console(file=out, width=width, highlight=False).print(table)
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert "…" not in out.getvalue()
+    words = " ".join(lines).split()
+    for k, title in enumerate(WIDE):
+        for row in ROWS:
+            cell = Text.from_markup(row[k]).plain
+            if title.startswith(">"):
+                assert cell in words, "a number is whole"
+            elif title:
+                letters = "".join(out.getvalue().split())
+                assert all(letter in letters for letter in cell)
+    for title in WIDE:
+        assert all(word in words for word in title.lstrip(">~").split())
+
+
+def test_an_id_is_never_folded() -> None:
+    from rich.console import Console
+
+    table = new_table(["=job", "state", "~why"])
+    table.add_row("0" * 32, "failed", "the disk is full " * 8)
+    out = io.StringIO()
+    Console(file=out, width=60, highlight=False).print(table)
+    assert "0" * 32 in out.getvalue().split()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from family_runs import family_text, trajectory, trajsvc, write_run
 
+from storage_schema.models.families import FamilyRow
 from trajsvc.figures import Panel
 from trajsvc.figures.family import (
     family_maps_figure,
@@ -20,6 +21,7 @@ from trajsvc.figures.family import (
     size_label,
     spread,
 )
+from trajsvc.figures.of_family import lines_of
 from trajsvc.figures.style import write
 
 SIZES = (70_000_000, 160_000_000, 410_000_000, 1_000_000_000, 6_900_000_000)
@@ -90,11 +92,50 @@ def test_words_and_truth_values_stand_side_by_side_without_a_line() -> None:
 
 def test_the_line_joins_the_means_at_each_place() -> None:
     at, values = (1, 1, 2, 4), (1.0, 3.0, 5.0, 7.0)
-    axes = family_measures_figure("abcd", at, {"m": values}, "size").axes[0]
+    axes = family_measures_figure("abcd", at, {"m": values}, "size", joined=["all"] * 4).axes[0]
     line = next(line for line in axes.get_lines() if line.get_linestyle() == "-")
     assert line.get_xydata().tolist() == [[1, 2], [2, 5], [4, 7]]
-    plain = family_measures_figure("abcd", at, {"m": values}, "seed", line=False).axes[0]
-    assert len(plain.get_lines()) == 1
+    plain = family_measures_figure("abcd", at, {"m": values}, "seed").axes[0]
+    assert [line.get_marker() for line in plain.get_lines()] == ["o"], "points, and no line"
+
+
+def member(name: str, size: int | None = 100, seed: int | None = None, **hyperparameters: Any) -> FamilyRow:
+    nothing = dict.fromkeys(
+        ("parameters", "checkpoints", "estimate", "relative_mds", "heterogeneity", "settling_depth_slope")
+    )
+    return FamilyRow(
+        member=name, run=name, state="present", size=size, seed=seed, hyperparameters=hyperparameters, mds=0.5, **nothing,
+        heterogeneity_by_depth=[], settling_depth=[],
+    )  # fmt: skip
+
+
+def test_only_members_that_are_equal_in_all_else_are_joined() -> None:
+    rows = [
+        member("a", weight_decay=0.0, momentum=0.9), member("b", weight_decay=1e-3, momentum=0.9),
+        member("c", weight_decay=0.0, momentum=0.0), member("d", weight_decay=1e-2, momentum=0.0),
+    ]  # fmt: skip
+    assert lines_of(rows, "weight_decay") == ["momentum=0.9"] * 2 + ["momentum=0.0"] * 2
+    assert lines_of(rows, "seed") == [None] * 4
+    one_to_one = [member("a", weight_decay=0.0, momentum=0.9), member("b", weight_decay=1e-3, momentum=0.0)]
+    assert len(set(lines_of(one_to_one, "weight_decay"))) == 2, "a trend would be another hyperparameter's"
+    seeds = [member("a", seed=0, lr=0.1), member("b", seed=1, lr=0.1), member("c", seed=0, lr=0.2)]
+    assert lines_of(seeds, "lr") == ["all"] * 3
+    sizes = [member("a", size=10, width=1), member("b", size=40, width=2)]
+    assert lines_of(sizes, "width") == ["all"] * 2, "a size follows from a width"
+    assert lines_of([member("a", size=10, lr=1.0), member("b", size=40, lr=2.0)], "lr") == ["size=10", "size=40"]
+
+
+def test_lines_have_colours_and_a_legend_and_their_own_members() -> None:
+    at, values = (0.0, 1.0, 0.0, 2.0), (1.0, 0.8, 0.2, 0.1)
+    joined = ["momentum=0.9", "momentum=0.9", "momentum=0", "momentum=0"]
+    figure = family_measures_figure("abcd", at, {"m": values}, "weight decay", joined=joined)
+    lines = {
+        line.get_label(): line.get_xydata().tolist()
+        for line in figure.axes[0].get_lines()
+        if line.get_linestyle() == "-"
+    }
+    assert lines == {"momentum=0.9": [[0, 1], [1, 0.8]], "momentum=0": [[0, 0.2], [2, 0.1]]}
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["momentum=0.9", "momentum=0"]
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,11 @@ def test_distances_are_their_definition(origin: int | None) -> None:
     assert_allclose(found.distance_qk, distance(m[0], m[1]), rtol=1e-9)
     assert_allclose(found.distance_qv, distance(m[0], m[2]), rtol=1e-9)
     assert_allclose(found.distance_kv, distance(m[1], m[2]), rtol=1e-9)
+    off = ~np.eye(len(m[0]), dtype=bool)
+    for name, (a, b) in {"qk": (0, 1), "qv": (0, 2), "kv": (1, 2)}.items():
+        expected = np.sqrt(np.mean(np.square(m[a] - m[b])[off].astype(np.longdouble)))
+        assert_allclose(getattr(found, f"rms_{name}"), float(expected), rtol=1e-9)
+    assert_allclose(found.rms_mean, (found.rms_qk + found.rms_qv + found.rms_kv) / 3)
     assert_allclose(found.mean, (found.distance_qk + found.distance_qv + found.distance_kv) / 3)
     assert found.points == len(m[0])
     for name, part in zip("qkv", (q, k, v), strict=True):
@@ -55,6 +60,7 @@ def test_parts_that_move_alike_are_at_distance_zero() -> None:
     q, _, _ = parts()
     found = qkv_heterogeneity(q.gram, q.gram, q.gram)
     assert max(found.distance_qk, found.distance_qv, found.distance_kv) < 1e-12
+    assert found.rms_qk == found.rms_qv == found.rms_kv == 0.0
 
 
 def test_level_and_scale_of_a_map_do_not_matter_but_its_pattern_does() -> None:

@@ -15,6 +15,7 @@ from made_trajectories import (
     cosine,
     curve,
     length,
+    made,
     mean,
     one_minus_cosine,
     table,
@@ -197,3 +198,46 @@ def test_an_origin_that_is_no_checkpoint() -> None:
         maps.trajectory_map(CASES["walk"].gram, 45)
     assert caught.value.kind == "step-not-found"
     assert "40, 50" in caught.value.hint
+
+
+def test_update_location_angle(case: Trajectory) -> None:
+    pairs = list(zip(case.updates, case.points[:-1], strict=True))
+    assert_allclose(angles.update_location_angle(case.gram), curve(angle, pairs), **ANGLE)
+
+
+def test_update_ratio_and_rms(case: Trajectory) -> None:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = [
+            float(length(u) / length(p)) if p.any() else math.nan
+            for u, p in zip(case.updates, case.points[:-1], strict=True)
+        ]
+    assert_allclose(norms.update_ratio(case.gram), ratio, rtol=1e-12)
+    between = np.diff(case.steps)
+    rms = [float(np.sqrt((u * u).mean())) / n for u, n in zip(case.updates, between, strict=True)]
+    assert_allclose(norms.update_rms(case.gram), rms, rtol=1e-12)
+
+
+def test_mds_by_length_weights_points_by_the_path_beside_them(case: Trajectory) -> None:
+    lengths = [float(length(u)) for u in case.updates]
+    weights = (np.array([*lengths, 0.0]) + np.array([0.0, *lengths])) / 2
+    for relative in (False, True):
+        points = case.about(0) if relative else case.points
+        w = weights[1:] if relative else weights
+        kept = [i for i, p in enumerate(points) if p.any()]
+        total = sum(w[i] for i in kept)
+        mean_unit = (
+            sum((w[i] * points[i] / length(points[i]) for i in kept), np.zeros(1)) / total if total > 0 else None
+        )
+        expected = math.nan if mean_unit is None else float((mean_unit * mean_unit).sum())
+        found = maps.relative_mds_by_length(case.gram) if relative else maps.mds_by_length(case.gram)
+        assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_mds_by_length_hardly_depends_on_which_checkpoints_were_kept() -> None:
+    g = np.random.default_rng(5)
+    updates = g.normal(size=(120, 40)) * np.linspace(1.0, 0.05, 120)[:, None]
+    whole = made(g.normal(size=40), updates)
+    dense_end = whole.subset([0, *range(60, 121)])
+    apart = abs(maps.mds(whole.gram) - maps.mds(dense_end.gram))
+    by_length = abs(maps.mds_by_length(whole.gram) - maps.mds_by_length(dense_end.gram))
+    assert by_length < apart / 2

@@ -16,6 +16,11 @@ SHAPES = {
     "trajectory_map": (0, 0),
     "mds": (),
     "relative_mds": (),
+    "mds_by_length": (),
+    "relative_mds_by_length": (),
+    "update_location_angle": (-1,),
+    "update_ratio": (-1,),
+    "update_rms": (-1,),
     "update_angle": (-2,),
     "apex_angle_init": (-1,),
     "sweep_angle_init": (-2,),
@@ -85,11 +90,12 @@ def test_a_group_of_zeros_is_undefined_but_for_its_lengths() -> None:
         "norm",
         "distance_from_init",
         "update_norm",
+        "update_rms",
         "path_length",
         "inv_sqrt_parameters",
         "random_bound",
     }
-    for name in ("norm", "distance_from_init", "update_norm", "path_length"):
+    for name in ("norm", "distance_from_init", "update_norm", "update_rms", "path_length"):
         assert not np.any(found[name])
 
 

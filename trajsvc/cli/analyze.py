@@ -83,9 +83,9 @@ def analyze(
         write_report(run, report, quiet=quiet)
     if kind == "json":
         emit(json_text(machine_summary(run, outcome, drawn)), None)
-    elif not quiet:
+    else:
         said = {"unchanged": "nothing new", "appended": f"{len(outcome.new_steps)} checkpoints added"}
-        if outcome.action in said:
+        if outcome.action in said and not quiet:
             errors_console().print(said[outcome.action], highlight=False)
         console = results_console()
         from trajsvc.cli.show import summary_of

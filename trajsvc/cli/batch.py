@@ -237,7 +237,7 @@ def _show_plan(family: Family, members: Sequence[Member], store: Path, kind: str
     if kind == "csv":
         flat = [{**r, "hyperparameters": _pairs(r["hyperparameters"]), "options": _pairs(r["options"])} for r in rows]
         return emit(csv_rows(flat, list(rows[0])), None)
-    table = new_table(["member", "source", ">size", ">seed", "hyperparameters", "options", "stored"])
+    table = new_table(["member", "~source", ">size", ">seed", "~hyperparameters", "~options", "stored"])
     for row in rows:
         told = ["" if row[n] is None else f"{row[n]:,}" for n in ("size", "seed")]
         table.add_row(

@@ -39,7 +39,17 @@ if TYPE_CHECKING:
     from trajsvc.families.file import Family
     from trajsvc.results.run import Run
 
-SHOWN = ("mds", "relative_mds", "path_length", "tortuosity", "mean_update_angle", "mu", "alpha")
+SHOWN = (
+    "mds",
+    "mds_by_length",
+    "relative_mds",
+    "random_walk_mds",
+    "path_length",
+    "tortuosity",
+    "mean_update_angle",
+    "mu",
+    "alpha",
+)
 FAMILY_SHOWN = ("mds", "relative_mds", "heterogeneity", "settling_depth_slope")
 FAMILY_COLUMNS = ("member", "run", "state", "size", "seed", "parameters", "checkpoints", "estimate", *FAMILY_SHOWN)
 DEPTH_COLUMNS = ("distance_qk", "distance_qv", "distance_kv", "heterogeneity")
@@ -47,6 +57,8 @@ DEPTH_COLUMNS = ("distance_qk", "distance_qv", "distance_kv", "heterogeneity")
 EPILOG = """Examples:
 
   trajsvc compare baseline no-decay no-momentum -o compare.pdf
+
+  trajsvc compare baseline no-decay --curves update_angle,apex_angle_init -o angles.pdf
 
   trajsvc compare --family pythia -o pythia.pdf           measures against size
 
@@ -79,6 +91,12 @@ def compare(
         ),
     ] = None,
     maps: Annotated[bool, typer.Option("--maps", help="With -o FILE.png|svg|pdf: the maps, on one scale.")] = False,
+    curves: Annotated[
+        str | None,
+        typer.Option(
+            "--curves", metavar="A,B", help="With -o FILE.png|svg|pdf: these measures over training, a line a run."
+        ),
+    ] = None,
     qkv: Annotated[bool, typer.Option("--qkv", help="Of a family: Q, K and V against relative depth.")] = False,
     origin: OriginOption = None,
     steps: StepsOption = None,
@@ -94,9 +112,14 @@ def compare(
     from trajsvc.results import answers
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
-    if maps and kind not in FIGURES:
-        raise UsageError("needs-figure", "--maps makes a figure", hint="add -o maps.png")
+    for wanted, flag in ((maps, "--maps"), (curves is not None, "--curves")):
+        if wanted and kind not in FIGURES:
+            raise UsageError("needs-figure", f"{flag} makes a figure", hint="add -o compare.png")
+    if maps and curves is not None:
+        raise UsageError("needs-figure", "--maps and --curves are two figures", hint="Leave one of the two out.")
     if family is not None:
+        if curves is not None:
+            raise UsageError("family-option", "--curves compares runs", hint="Name the runs instead of the family.")
         if runs:
             hint = "Leave out the names of the runs, or --family."
             raise UsageError("family-and-runs", "either runs or a family are compared", hint=hint)
@@ -109,9 +132,14 @@ def compare(
     if by not in (None, "layer"):
         raise UsageError("bad-by", f"cannot compare by {by!r}", hint="`--by layer` is what there is")
     opened = [open_run(store, name) for name in runs]
+    if curves is not None and output is not None:
+        names = [name.strip() for name in curves.split(",") if name.strip()]
+        return save_figure(figures.overlaid(opened, group, names, steps), output, quiet)
     if maps and output is not None:
         return save_figure(figures.maps_beside(opened, group, origin, steps), output, quiet)
     answer = answers.compare(opened, _groups(opened, group, by), steps)
+    for finding in answer.findings if not quiet else ():
+        errors_console().print(f"[yellow]{finding.kind}[/yellow]: {safe(finding.message)}", highlight=False)
     if kind in FIGURES and output is not None:
         return save_figure(figures.comparison(answer), output, quiet)
     if kind == "json":
@@ -230,7 +258,6 @@ def _family_table(rows: Sequence[FamilyRow], hyperparameters: Sequence[str]) -> 
     for name, title in zip(FAMILY_SHOWN, ("MDS", "relative\nMDS", "Q/K/V\nheterog.", "settling\nslope"), strict=True):
         columns[f">{title}"] = [number(getattr(row, name)) for row in rows]
     table = new_table(list(columns))
-    table.padding = (0, 1, 0, 0)  # many columns: half the room between them
     for cells in zip(*columns.values(), strict=True):
         table.add_row(*cells)
     return table

@@ -54,7 +54,7 @@ def ls(
         said = f"no families in {root}; `trajsvc batch FAMILY.toml` makes one"
         errors_console().print(said, markup=False, highlight=False)
         return None
-    table = new_table(["family", ">members", ">analysed", "title"])
+    table = new_table(["family", ">members", ">analysed", "~title"])
     for row in rows:
         table.add_row(safe(row.family), str(row.members), str(row.present), safe(row.title))
     results_console().print(table)

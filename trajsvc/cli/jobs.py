@@ -98,8 +98,7 @@ def jobs(
     found = list(islice(connect(server).jobs(**filters, limit=min(limit, 200)), limit))
     if kind == "json":
         return emit(json_text(found), None)
-    table = new_table(["job", "run", "state", "progress", "source", "why"])
-    table.columns[0].min_width, table.columns[2].min_width = 32, 9  # an id is there to be copied
+    table = new_table(["=job", "run", "state", "progress", "~source", "~why"])
     for job in found:
         colour = COLOURS.get(job["state"], "white")
         why = job["waiting"] or (job["cause"] or {}).get("message", "")

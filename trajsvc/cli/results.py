@@ -40,6 +40,12 @@ if TYPE_CHECKING:
 ByLayer = Annotated[
     bool, typer.Option("--layers", help="With -o FILE.png|svg|pdf: a map for every layer, on one scale.")
 ]
+Null = Annotated[
+    bool,
+    typer.Option(
+        "--null", help="With -o FILE.png|svg|pdf: beside it the map of a random walk with the same updates' norms."
+    ),
+]
 NamesOption = Annotated[
     str | None, typer.Option("--names", metavar="A,B", help="Only these measures, separated by commas.")
 ]
@@ -61,6 +67,7 @@ def map_(
     origin: OriginOption = None,
     steps: StepsOption = None,
     by_layer: ByLayer = False,
+    null: Null = False,
     store: StoreOption = None,
     form: FormatOption = None,
     output: OutputOption = None,
@@ -74,9 +81,13 @@ def map_(
     opened = open_run(store, run)
     if by_layer and kind not in FIGURES:
         raise UsageError("needs-figure", "--layers makes a figure", hint=f"trajsvc map {run} --layers -o layers.png")
+    if null and (by_layer or kind not in FIGURES):
+        hint = f"trajsvc map {run} --null -o map.png; `trajsvc measures {run} --names random_walk --format json` has numbers."
+        raise UsageError("needs-figure", "--null draws one group's map beside a random walk's", hint=hint)
     if kind in FIGURES and output is not None:
-        figure = figures.layers_of(opened, origin, steps) if by_layer else figures.map_of(opened, group, origin, steps)
-        return save_figure(figure, output, quiet)
+        if by_layer:
+            return save_figure(figures.layers_of(opened, origin, steps), output, quiet)
+        return save_figure(figures.map_of(opened, group, origin, steps, null=null), output, quiet)
     answer = answers.trajectory_map(opened, group, origin, steps)
     if kind == "json":
         return emit(json_text(answer.model_dump()), output, quiet)
@@ -138,9 +149,9 @@ def measures(
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     opened = open_run(store, run)
-    if kind in FIGURES and output is not None:
-        return save_figure(figures.curves_of(opened, group, steps), output, quiet)
     chosen = [name.strip() for name in names.split(",") if name.strip()] if names else None
+    if kind in FIGURES and output is not None:
+        return save_figure(figures.curves_of(opened, group, steps, chosen), output, quiet)
     answer = tables.measures(opened, group, chosen, steps)
     if kind == "json":
         return emit(json_text(answer.model_dump()), output, quiet)
@@ -156,7 +167,7 @@ def _print_measures(answer: MeasuresAnswer) -> None:
 
     console = results_console()
     console.print(f"[bold]{safe(answer.run)}[/bold]  {safe(answer.group)}  {answer.parameters:,} parameters")
-    scalars = new_table(["measure", ">value", "unit", "definition"])
+    scalars = new_table(["measure", ">value", "unit", "~definition"])
     curves: dict[str, list[tuple[str, list[Any]]]] = {}
     for name, value in answer.measures.items():
         about = MEASURES[name]
@@ -220,13 +231,14 @@ def layers(
 
 def qkv(
     run: RunArgument,
+    origin: OriginOption = None,
     steps: StepsOption = None,
     store: StoreOption = None,
     form: FormatOption = None,
     output: OutputOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Show how differently Q, K and V move, layer by layer."""
+    """Show how differently Q, K and V move, layer by layer, by two distances between their maps."""
     from storage_schema.models.results import QkvRow
     from trajsvc.cli.summary import qkv_table
     from trajsvc.figures import of_run as figures
@@ -234,7 +246,7 @@ def qkv(
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     opened = open_run(store, run)
-    answer = tables.qkv(opened, steps)
+    answer = tables.qkv(opened, steps, origin)
     if kind in FIGURES and output is not None:
         return save_figure(figures.qkv_of(opened, answer, steps), output, quiet)
     if kind == "json":

@@ -380,7 +380,7 @@ def list_tokens(store: StoreOption = None, database: DatabaseOption = None) -> N
 
     from trajsvc.cli.terminal import new_table
 
-    table = new_table(["id", "name", "scopes", "created", "revoked"])
+    table = new_table(["=id", "name", "scopes", "created", "revoked"])
     for token in _book(store, database).all():
         times = [
             datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%d %H:%M") if t else ""

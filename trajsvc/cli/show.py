@@ -8,7 +8,7 @@ import typer
 
 from trajsvc.cli.options import FormatOption, OutputOption, QuietOption, RunArgument, StoreOption
 from trajsvc.cli.output import choose, csv_rows, emit, errors_console, json_text, results_console, safe
-from trajsvc.errors import UsageError
+from trajsvc.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,6 +38,9 @@ def ls(
 
     kind = choose(form, output, ("json", "csv"))
     root = store or default_store()
+    if not root.is_dir():
+        hint = f"`trajsvc analyze SOURCE --store {root}` makes one; --store or TRAJSVC_STORE names another."
+        raise NotFound("store-not-found", f"there is no store {root}", hint=hint, file=root)
     rows = [answers.run_row(open_stored(root, name)).model_dump() for name in names(root)]
     if kind == "json":
         return emit(json_text(rows), output, quiet)

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from trajsvc.results.run import Run
 
 FINDINGS_SHOWN = 8
+NETWORK = (
+    {"mds": "MDS", "mds_by_length": "by length"},
+    {"relative_mds": "relative MDS", "relative_mds_by_length": "by length", "random_walk_mds": "a random walk's"},
+    {"path_length": "path length", "tortuosity": "tortuosity", "mu": "μ", "alpha": "α"},
+)
+"""What is said of the network first, line by line."""
 SEVERITIES = {"error": "red", "warning": "yellow", "info": "blue"}
 
 
@@ -52,12 +58,13 @@ def _network(run: Run, facts: Summary, console: Console) -> None:
 
     network: dict[str, Any] = facts.network
     errors: dict[str, Any] = dict(facts.network_errors or {})
-    shown = {"mds": "MDS", "relative_mds": "relative MDS", "path_length": "path length", "tortuosity": "tortuosity"}
-    parts = [
-        f"{title} {number(network[name])}" + (f" ± {number(errors[name], 2)}" if errors.get(name) else "")
-        for name, title in (shown | {"mu": "μ", "alpha": "α"}).items()
-    ]
-    console.print("\n" + " · ".join(parts))
+
+    def said(name: str, title: str) -> str:
+        return f"{title} {number(network[name])}" + (f" ± {number(errors[name], 2)}" if errors.get(name) else "")
+
+    console.print()
+    for titles in NETWORK:
+        console.print(" · ".join(said(name, title) for name, title in titles.items()))
     for name, unit, line in (("update_angle", "°", lambda v: v), ("update_norm", "", _decades)):
         numbers = np.asarray(MEASURES[name].compute(run.gram()), dtype=np.float64)
         defined = numbers[np.isfinite(numbers)]
@@ -122,6 +129,8 @@ def layer_table(rows: Sequence[LayerRow]) -> Any:
         ">path length",
         ">tortuosity",
         ">max angle°",
+        ">cos(U, U')",
+        ">non-random",
         ">settles at",
     ]
     table = new_table([*columns, *([">in noise"] if noisy else [])])
@@ -135,6 +144,8 @@ def layer_table(rows: Sequence[LayerRow]) -> Any:
             number(row.path_length),
             number(row.tortuosity),
             number(row.largest_update_angle, 3),
+            number(row.mean_update_cosine, 3),
+            "–" if row.nonrandom_fraction is None else f"{row.nonrandom_fraction:.0%}",
             step_number(row.settling_step),
         ]
         table.add_row(*cells, *([str(row.below_noise_floor or "")] if noisy else []))
@@ -148,18 +159,20 @@ def _qkv(rows: Sequence[QkvRow], console: Console) -> None:
 
 
 def qkv_table(rows: Sequence[QkvRow]) -> Any:
-    """Q, K and V through the layers: distances of their maps, MDS and settling steps."""
-    most = max((row.heterogeneity or 0.0 for row in rows), default=0.0)
-    names = ["Q-K", "Q-V", "K-V", "mean"]
-    table = new_table(
-        ["layer", *(f">{n}" for n in names), "", *(f">MDS {p}" for p in "QKV"), *(f">{p} settles" for p in "QKV")]
-    )
+    """Q, K and V through the layers: both distances of their maps (in shape; rms, in cosines), MDS and settling steps."""
+    most = max((row.rms or 0.0 for row in rows), default=0.0)
+    pairs = ["Q-K", "Q-V", "K-V", "mean"]
+    table = new_table([
+        "layer", *(f">shape\n{n}" for n in pairs), *(f">rms\n{n}" for n in pairs), "",
+        *(f">MDS\n{p}" for p in "QKV"), *(f">settles\n{p}" for p in "QKV"),
+    ])  # fmt: skip
     for row in rows:
-        distances = (row.distance_qk, row.distance_qv, row.distance_kv, row.heterogeneity)
+        shapes = (row.distance_qk, row.distance_qv, row.distance_kv, row.heterogeneity)
+        rms = (row.rms_qk, row.rms_qv, row.rms_kv, row.rms)
         table.add_row(
             safe(row.layer),
-            *(number(d, 3) for d in distances),
-            f"[cyan]{bar(row.heterogeneity, most)}[/cyan]",
+            *(number(d, 3) for d in (*shapes, *rms)),
+            f"[cyan]{bar(row.rms, most)}[/cyan]",
             *(number(m) for m in (row.mds_q, row.mds_k, row.mds_v)),
             *(step_number(s) for s in (row.settling_step_q, row.settling_step_k, row.settling_step_v)),
         )

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.table import Table
     from rich.text import Text
-
-
-from typing import TYPE_CHECKING, Any
 
 VIRIDIS = ((68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141),
            (39, 173, 129), (92, 200, 99), (170, 220, 50), (253, 231, 37))  # fmt: skip
@@ -129,16 +128,89 @@ def sparkline(values: Sequence[float | None], width: int = 24) -> str:
     return "".join("·" if np.isnan(m) else BLOCKS[min(7, int((m - low) / span * 8))] for m in means)
 
 
-def new_table(columns: Sequence[str]) -> Any:
-    """A light table; a column whose name begins with ``>`` is set flush right."""
-    from rich import box
-    from rich.table import Table
+GAP = 3
+"""Characters between two columns of a table."""
+LEAST_TEXT = 16
+"""Characters to which a column of text is folded before columns are moved below."""
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
-        right = column.startswith(">")
-        table.add_column(column.removeprefix(">"), justify="right" if right else "left", no_wrap=True)
-    return table
+
+class Columns:
+    """A light table that is never cut: what does not fit side by side stands below, with the first column repeated.
+
+    A title that begins with ``>`` is set flush right; one that begins with ``~`` is text, which is folded where room is short, as the
+    first column is unless its title begins with ``=`` (an id, to be copied). A column without a title is decoration (a bar) and is left
+    out where room is short.
+    """
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self.columns = list(columns)
+        self._rows: list[tuple[str, ...]] = []
+
+    @property
+    def row_count(self) -> int:
+        return len(self._rows)
+
+    def add_row(self, *cells: str) -> None:
+        """One cell a column, as rich's markup."""
+        self._rows.append(cells)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for k, chosen in enumerate(self._parts(options.max_width)):
+            if k:
+                yield ""
+            yield self._table(chosen, options.max_width)
+
+    def _widths(self) -> list[int]:
+        from rich.cells import cell_len
+        from rich.text import Text
+
+        titles = [max(map(cell_len, title.lstrip(">~=").split("\n"))) for title in self.columns]
+        return [
+            max([titles[k], *(cell_len(Text.from_markup(row[k]).plain) for row in self._rows)])
+            for k in range(len(self.columns))
+        ]
+
+    def _folds(self, column: int) -> bool:
+        return self.columns[column][:1] == "~" or (column == 0 and self.columns[0][:1] != "=")
+
+    def _parts(self, room: int) -> list[list[int]]:
+        """The columns that stand side by side, part by part."""
+        widths = self._widths()
+        every = list(range(len(self.columns)))
+        if sum(widths) + GAP * (len(widths) - 1) <= room:
+            return [every]
+        least = [min(w, LEAST_TEXT) if self._folds(k) else w for k, w in enumerate(widths)]
+        titled = [k for k in every[1:] if self.columns[k]]
+        parts, here = [], [0]
+        for k in titled:
+            if len(here) > 1 and sum(least[i] for i in [*here, k]) + GAP * len(here) > room:
+                parts.append(here)
+                here = [0]
+            here.append(k)
+        return [*parts, here]
+
+    def _table(self, chosen: Sequence[int], room: int) -> Table:
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        widths = self._widths()
+        short = sum(widths[k] for k in chosen) + GAP * (len(chosen) - 1) > room
+        for k in chosen:
+            title = self.columns[k]
+            justify: Literal["left", "right"] = "right" if title[:1] == ">" else "left"
+            if short and self._folds(k):
+                table.add_column(title.lstrip(">~="), justify=justify, overflow="fold", min_width=min(8, widths[k]))
+            else:
+                table.add_column(title.lstrip(">~="), justify=justify, no_wrap=True, min_width=widths[k])
+        for row in self._rows:
+            table.add_row(*(row[k] for k in chosen))
+        return table
+
+
+def new_table(columns: Sequence[str]) -> Columns:
+    """A light table; see ``Columns`` for the titles."""
+    return Columns(columns)
 
 
 def estimate_mark(fraction: float | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,8 @@ from trajsvc.figures.style import LINES, PAGE, in_paper_style, new_figure, step_
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+MARKERS = "osD^vP"
 
 
 @in_paper_style
@@ -38,18 +41,48 @@ def compare_figure(names: Sequence[str], measures: Mapping[str, Sequence[float |
     return figure
 
 
+@dataclass(frozen=True)
+class Curve:
+    """One line: ``values`` (n,) at ``at`` (n,) on the axis of its panel."""
+
+    name: str
+    at: Sequence[int]
+    values: NDArray[np.float64]
+
+
 @in_paper_style
-def compare_curves_figure(
-    curves: Sequence[tuple[str, Sequence[int], NDArray[np.float64]]], label: str, *, title: str = ""
+def overlay_figure(
+    panels: Sequence[tuple[str, str, Sequence[Curve]]], *, title: str = "", marks: Sequence[int] = ()
 ) -> Figure:
-    """One line a run: ``(name, steps, values)``, on a common axis of steps."""
-    figure = new_figure(PAGE, 2.6)
-    axes = figure.subplots()
-    for k, (name, steps, values) in enumerate(curves):
-        axes.plot(steps, values, "o-", color=LINES[k % len(LINES)], label=name)
-    step_axis(axes, sorted({s for _, steps, _ in curves for s in steps}))
-    axes.set_ylabel(label)
-    axes.legend(frameon=False)
+    """A panel for every ``(label, axis, curves)``, one line a run with a colour and a marker of its own, the legend once.
+
+    ``marks`` are dotted lines at steps; lags and components have none.
+    """
+    columns = min(2, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    names = list(dict.fromkeys(curve.name for _, _, curves in panels for curve in curves))
+    legend = 0.2 * math.ceil(len(names) / 3) + 0.05 if len(names) > 1 else 0.0
+    figure = new_figure(PAGE, 2.2 * rows + legend + (0.25 if title else 0))
+    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    for place in places[len(panels) :]:
+        place.set_visible(False)
+    for axes, (label, axis, curves) in zip(places, panels, strict=False):
+        for curve in curves:
+            k = names.index(curve.name)
+            axes.plot(
+                curve.at, curve.values, marker=MARKERS[k % len(MARKERS)], color=LINES[k % len(LINES)], label=curve.name
+            )
+        if axis in ("lag", "component"):
+            axes.set_xlabel(axis)
+        else:
+            step_axis(axes, sorted({s for curve in curves for s in curve.at}), axis)
+            for mark in marks:
+                axes.axvline(mark, color="black", linewidth=0.6, linestyle=":")
+        axes.set_ylabel(label)
     if title:
         figure.suptitle(title)
+    if len(names) > 1:
+        handles = {line.get_label(): line for place in places for line in place.get_lines()}
+        shown = [handles[name] for name in names]
+        figure.legend(shown, names, loc="outside lower center", ncols=min(3, len(names)), frameon=False)
     return figure

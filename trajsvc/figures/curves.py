@@ -40,7 +40,7 @@ class Curves:
 
 
 @in_paper_style
-def curves_figure(curves: Curves, *, title: str = "", marks: Sequence[int] = ()) -> Figure:
+def curves_figure(curves: Curves, *, title: str = "", marks: Sequence[int] = (), axis: str = "step") -> Figure:
     """Four panels against the step: angles between updates, sizes of updates, distance travelled, angle of the cone.
 
     Grey dashed lines are a random walk with the same update norms: successive updates at 90°, and a distance of
@@ -54,7 +54,7 @@ def curves_figure(curves: Curves, *, title: str = "", marks: Sequence[int] = ())
     _distance(places[1, 0], steps, curves)
     _cone(places[1, 1], steps, curves)
     for axes in places.ravel():
-        step_axis(axes, curves.steps)
+        step_axis(axes, curves.steps, axis)
         _noise_bands(axes, steps, curves.below_floor)
         for mark in marks:
             axes.axvline(mark, color="black", linewidth=0.6, linestyle=":")

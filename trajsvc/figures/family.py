@@ -46,12 +46,14 @@ def family_measures_figure(
     label: str,
     *,
     title: str = "",
-    line: bool = True,
+    joined: Sequence[str | None] | None = None,
 ) -> Figure:
     """One panel a measure against size, seed or a hyperparameter (``at``, one value a member), a point a member with its name.
 
     Numbers that span more than ten times have a logarithmic axis; words stand side by side in the order in which they come. A
-    member whose place or value is undefined is left out. ``line`` joins the means of numbers' places.
+    member whose place or value is undefined is left out. ``joined`` says for every member which line it is on (None: on none): members
+    of one line are equal in all but their place and their seed, and the line joins the means of their places. Lines have colours of
+    their own where there are several, and a legend.
     """
     columns = min(2, len(measures))
     rows = math.ceil(len(measures) / columns)
@@ -62,14 +64,24 @@ def family_measures_figure(
     known = [k for k, value in enumerate(at) if value is not None]
     across = _places_of([at[k] for k in known])
     labels = short_names(names)
+    on = list(joined) if joined is not None else [None] * len(names)
+    lines = list(dict.fromkeys(name for name in on if name is not None))
     for axes, (measure, values) in zip(places, measures.items(), strict=False):
         found = [(x, values[k], labels[k]) for k, x in zip(known, across, strict=True) if values[k] is not None]
+        mine = [on[k] for k in known if values[k] is not None]
         x = np.array([f[0] for f in found], dtype=np.float64)
         y = np.array([f[1] for f in found], dtype=np.float64)
-        if line and _numeric([at[k] for k in known]) and len(set(x.tolist())) > 1:
-            middle = np.unique(x)
-            axes.plot(middle, [y[x == m].mean() for m in middle], "-", color="0.75", zorder=1)
-        axes.plot(x, y, "o", color=LINES[0], markersize=4, zorder=2)
+        for name in lines if _numeric([at[k] for k in known]) else []:
+            chosen = np.array([m == name for m in mine], dtype=np.bool_)
+            middle = np.unique(x[chosen])
+            if len(middle) > 1:
+                colour = "0.75" if len(lines) == 1 else LINES[lines.index(name) % len(LINES)]
+                means = [y[chosen & (x == m)].mean() for m in middle]
+                axes.plot(middle, means, "-", color=colour, zorder=1, label=name)
+        for k, part in enumerate(lines if len(lines) > 1 else [""]):
+            chosen = np.array([len(lines) < 2 or m == part for m in mine], dtype=np.bool_)
+            colour = LINES[k % len(LINES)]
+            axes.plot(x[chosen], y[chosen], "o", color=colour, markersize=4, zorder=2)
         _value_axis(axes, [at[k] for k in known], across, max(map(len, labels), default=0))
         axes.set_xlabel(label)
         axes.set_ylabel(measure)
@@ -79,6 +91,10 @@ def family_measures_figure(
             axes.set_yticks([])
     if title:
         figure.suptitle(title)
+    handles = {line.get_label(): line for place in places for line in place.get_lines()}
+    if len(lines) > 1 and handles:
+        shown = [name for name in lines if name in handles]
+        figure.legend([handles[n] for n in shown], shown, loc="outside lower center", ncols=3, frameon=False)
     figure.draw_without_rendering()  # the panels' final places, so that labels can keep clear of each other
     for axes, values in zip(places, measures.values(), strict=False):
         found = [(x, values[k], labels[k]) for k, x in zip(known, across, strict=True) if values[k] is not None]
@@ -257,7 +273,7 @@ def _shared(a: Bbox, b: Bbox) -> float:
 
 @in_paper_style
 def family_maps_figure(
-    panels: Sequence[Panel], *, title: str = "", limits: tuple[float, float] | None = None
+    panels: Sequence[Panel], *, title: str = "", limits: tuple[float, float] | None = None, axis: str = "step"
 ) -> Figure:
     """The maps of all members side by side in the order given, on one colour scale; up to six in a row."""
     rows = math.ceil(len(panels) / ACROSS)
@@ -273,8 +289,8 @@ def family_maps_figure(
         image = draw_map(axes, panel, scale, ticks=max(2, min(5, int(side / 0.42))))
         if k % columns and list(panel.steps) == list(panels[k - k % columns].steps):
             axes.tick_params(labelleft=False, left=False)
-    figure.supxlabel("step", fontsize=8)
-    figure.supylabel("step", fontsize=8)
+    figure.supxlabel(axis, fontsize=8)
+    figure.supylabel(axis, fontsize=8)
     figure.colorbar(image, ax=list(places), label="cosine", aspect=22, pad=0.02, shrink=0.9)
     if title:
         figure.suptitle(title)

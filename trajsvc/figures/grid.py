@@ -20,6 +20,7 @@ def layer_grid(
     title: str = "",
     marks: Sequence[int] = (),
     limits: tuple[float, float] | None = None,
+    axis: str = "step",
 ) -> Figure:
     """One small map a layer, left to right and down, across the page (6.8 in), on one scale so that colours compare.
 
@@ -38,6 +39,8 @@ def layer_grid(
         image = draw_map(axes, panel, scale, ticks=2, marks=marks)
         axes.tick_params(labelleft=k % columns == 0, labelbottom=k + columns >= len(panels))
         axes.title.set_fontsize(6 if columns > 6 else 7)
+    figure.supxlabel(axis, fontsize=7)
+    figure.supylabel(axis, fontsize=7)
     figure.colorbar(image, ax=list(places), label="cosine", aspect=40, shrink=min(1.0, 3 / rows), pad=0.02)
     if title:
         figure.suptitle(title)

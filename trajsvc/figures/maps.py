@@ -61,6 +61,7 @@ def map_figure(
     marks: Sequence[int] = (),
     limits: tuple[float, float] | None = None,
     width: float | None = None,
+    axis: str = "step",
 ) -> Figure:
     """Maps side by side on one scale with one colour bar; one map fills a column (3.3 in), more the page (6.8 in).
 
@@ -78,9 +79,9 @@ def map_figure(
     ticks = max(2, min(7, int(side / 0.38)))
     for k, (axes, panel) in enumerate(zip(places, panels, strict=False)):
         image = draw_map(axes, panel, scale, ticks=ticks, marks=marks)
-        axes.set_xlabel("step")
+        axes.set_xlabel(axis)
         if k % columns == 0:
-            axes.set_ylabel("step")
+            axes.set_ylabel(axis)
     figure.colorbar(image, ax=list(places), label="cosine", shrink=0.9, aspect=25, pad=0.02)
     if title:
         figure.suptitle(title)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from trajsvc.errors import NotFound
@@ -11,7 +12,7 @@ from trajsvc.families.compare import value_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from storage_schema.models.families import FamilyAnswer
+    from storage_schema.models.families import FamilyAnswer, FamilyRow
     from trajsvc.results.run import Run
 
 MEASURES: Final = {
@@ -31,7 +32,27 @@ def measures_of(answer: FamilyAnswer, by: str) -> Figure:
     label = {"size": "parameters", "seed": "seed"}.get(by, by.replace("_", " "))
     at = [value_of(row, by) for row in rows]
     names = [row.member for row in rows]
-    return family_measures_figure(names, at, measures, label, title=answer.title or answer.family, line=by != "seed")
+    title = answer.title or answer.family
+    return family_measures_figure(names, at, measures, label, title=title, joined=lines_of(rows, by))
+
+
+_SIZED: Final = re.compile(r"width|depth|layer|hidden|head|dim|d_model|channel|block|expert|param|size", re.IGNORECASE)
+"""Names of hyperparameters that a network's size follows from."""
+
+
+def lines_of(rows: Sequence[FamilyRow], by: str) -> list[str | None]:
+    """For every member the name of the line that joins it to others: what it shares with them in all but ``by`` and the seed.
+
+    Against the seed nothing is joined. The size parts members too, unless ``by`` is what a size follows from (a width, a depth).
+    """
+    if by == "seed":
+        return [None] * len(rows)
+    known = list(dict.fromkeys(name for row in rows for name in row.hyperparameters if name != by))
+    columns: dict[str, list[Any]] = {name: [row.hyperparameters.get(name) for row in rows] for name in known}
+    if by != "size" and not _SIZED.search(by):
+        columns["size"] = [row.size for row in rows]
+    parting = {name: values for name, values in columns.items() if len(set(map(repr, values))) > 1}
+    return [", ".join(f"{name}={values[k]}" for name, values in parting.items()) or "all" for k in range(len(rows))]
 
 
 def maps_of(answer: FamilyAnswer, runs: Mapping[str, Run], group: str, origin: int | None, steps: str | None) -> Figure:
@@ -49,7 +70,7 @@ def maps_of(answer: FamilyAnswer, runs: Mapping[str, Run], group: str, origin: i
         panels.append(Panel(_array(found.map), found.steps, label))
     what = "" if group == "network" else f": {group}"
     relative = "" if origin is None else f", relative to step {origin}"
-    return family_maps_figure(panels, title=f"{answer.title or answer.family}{what}{relative}")
+    return family_maps_figure(panels, title=f"{answer.title or answer.family}{what}{relative}", axis=having[0].axis)
 
 
 def qkv_of(answer: FamilyAnswer) -> Figure:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trajsvc.errors import NotFound
+from trajsvc.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from trajsvc.figures import Panel
     from trajsvc.results.run import Run
 
-COMPARED = ("mds", "relative_mds", "path_length", "tortuosity", "mean_update_angle", "mu", "alpha", "settling_step")
+COMPARED = (
+    "mds", "mds_by_length", "relative_mds", "random_walk_mds", "path_length", "tortuosity", "mean_update_angle", "mu", "alpha",
+    "settling_step",
+)  # fmt: skip
+UNITS = {"degree": " (°)"}
 LEAST_CHECKPOINTS = 3
 """below this there is no angle between updates, and a map says nothing"""
 
@@ -35,15 +39,22 @@ def run_figures(run: Run) -> Iterator[tuple[str, Figure]]:
         yield "qkv", qkv_of(run, tables.qkv(run))
 
 
-def map_of(run: Run, group: str, origin: int | None = None, steps: str | None = None) -> Figure:
-    """The map of a group and beside it the relative one at its first checkpoint; with an ``origin`` only the latter."""
-    from trajsvc.figures import map_figure
+def map_of(run: Run, group: str, origin: int | None = None, steps: str | None = None, *, null: bool = False) -> Figure:
+    """The map of a group and beside it the relative one at its first checkpoint; with an ``origin`` only the latter.
+
+    With ``null`` beside them the relative map that is expected of a random walk with the same update norms (Hallmarks, appendix C).
+    """
+    from trajsvc.figures import Panel, map_figure
+    from trajsvc.measures.nulls import random_walk
 
     chosen = run.gram(group, steps).steps
     origins = [origin] if origin is not None else [None, int(chosen[0])] if len(chosen) > 1 else [None]
     titles = ["trajectory map" if at is None else f"relative to step {at}" for at in origins]
     panels = [_panel(run, group, at, steps, title) for at, title in zip(origins, titles, strict=True)]
-    return map_figure(panels, title=f"{run.name}: {group}", marks=_marks(run, group, steps))
+    if null and len(chosen) > 1:
+        walk = random_walk(run.gram(group, steps))
+        panels.append(Panel(walk, chosen[1:].tolist(), f"random walk from step {chosen[0]}"))
+    return map_figure(panels, title=f"{run.name}: {group}", marks=_marks(run, group, steps), axis=run.axis)
 
 
 def layers_of(run: Run, origin: int | None = None, steps: str | None = None) -> Figure:
@@ -57,20 +68,57 @@ def layers_of(run: Run, origin: int | None = None, steps: str | None = None) -> 
         )
     panels = [_panel(run, group, origin, steps, group.removeprefix("layer/")) for group in layers]
     what = "trajectory maps" if origin is None else f"maps relative to step {origin}"
-    return layer_grid(panels, title=f"{run.name}: {what} by layer", marks=_marks(run, "network", steps))
+    marks = _marks(run, "network", steps)
+    return layer_grid(panels, title=f"{run.name}: {what} by layer", marks=marks, axis=run.axis)
 
 
-def curves_of(run: Run, group: str, steps: str | None = None) -> Figure:
-    """Angles and norms of a group against the step."""
+def curves_of(run: Run, group: str, steps: str | None = None, names: Sequence[str] | None = None) -> Figure:
+    """Angles and norms of a group against the step; with ``names``, those measures, a panel each.
+
+    Raises NotFound (``measure-not-found``) and UsageError (``no-curve``) for a measure that is not a curve.
+    """
     from trajsvc.figures import Curves, curves_figure
     from trajsvc.measures.nulls import below_floor
     from trajsvc.measures.registry import MEASURES
+
+    if names is not None:
+        return overlaid([run], group, names, steps, marks=_marks(run, group, steps))
 
     gram = run.gram(group, steps)
     names = ("update_angle", "apex_angle_init", "norm", "distance_from_init", "update_norm", "noise_floor")
     values = {name: np.asarray(MEASURES[name].compute(gram), dtype=np.float64) for name in names}
     curves = Curves(steps=gram.steps.tolist(), **values, below_floor=below_floor(gram))
-    return curves_figure(curves, title=f"{run.name}: {group}", marks=_marks(run, group, steps))
+    return curves_figure(curves, title=f"{run.name}: {group}", marks=_marks(run, group, steps), axis=run.axis)
+
+
+def overlaid(
+    runs: Sequence[Run], group: str, names: Sequence[str], steps: str | None = None, *, marks: Sequence[int] = ()
+) -> Figure:
+    """Measures over training, a panel each with a line for every run (Hallmarks, figure 4).
+
+    Raises NotFound (``measure-not-found``, ``group-not-found``) and UsageError (``no-curve``) for a measure that is not a curve.
+    """
+    from trajsvc.figures import Curve, overlay_figure
+    from trajsvc.measures.registry import MEASURES, measure_named
+    from trajsvc.results.labels import axis
+
+    for name in names:
+        if len(measure_named(name).dims) != 1:
+            what = "a number" if not MEASURES[name].dims else "a map"
+            hint = f"`trajsvc measures RUN --names {name} --format json` has it; a figure of measures is of curves."
+            raise UsageError("no-curve", f"{name} is {what}, not a curve", hint=hint)
+    panels = []
+    for name in names:
+        measure = MEASURES[name]
+        lines = []
+        for run in runs:
+            gram = run.gram(group, steps)
+            values = np.asarray(measure.compute(gram), dtype=np.float64)
+            lines.append(Curve(run.name, axis(measure.dims[0], len(values), gram.steps).tolist(), values))
+        along = measure.dims[0] if measure.dims[0] in ("lag", "component") else runs[0].axis
+        panels.append((name.replace("_", " ") + UNITS.get(measure.units, ""), along, lines))
+    title = f"{runs[0].name}: {group}" if len(runs) == 1 else group
+    return overlay_figure(panels, title=title, marks=marks)
 
 
 def qkv_of(run: Run, answer: QkvAnswer, steps: str | None = None) -> Figure:
@@ -78,16 +126,20 @@ def qkv_of(run: Run, answer: QkvAnswer, steps: str | None = None) -> Figure:
     from trajsvc.figures import qkv_figure
 
     rows = answer.layers
-    maps = [[_panel(run, f"{row.group}/attention.{part}", None, steps).values for part in "qkv"] for row in rows]
+    at = answer.origin
+    panels = [[_panel(run, f"{row.group}/attention.{part}", at, steps) for part in "qkv"] for row in rows]
     distances = [[row.distance_qk, row.distance_qv, row.distance_kv] for row in rows]
+    rms = [[row.rms_qk, row.rms_qv, row.rms_kv] for row in rows]
     settling = [[row.settling_step_q, row.settling_step_k, row.settling_step_v] for row in rows]
     return qkv_figure(
         [row.layer for row in rows],
-        np.array(maps),
-        answer.steps,
+        np.array([[panel.values for panel in layer] for layer in panels]),
+        panels[0][0].steps,
         np.array(distances, dtype=np.float64),
+        np.array(rms, dtype=np.float64),
         np.array(settling, dtype=np.float64),
-        title=f"{run.name}: Q, K and V",
+        title=f"{run.name}: Q, K and V" + ("" if at is None else f", relative to step {at}"),
+        axis=run.axis,
     )
 
 
@@ -97,7 +149,8 @@ def comparison(answer: CompareAnswer) -> Figure:
 
     one = len({row.group for row in answer.rows}) == 1
     names = [row.run if one else f"{row.run} {row.group.removeprefix('layer/')}" for row in answer.rows]
-    return compare_figure(names, {name: [getattr(row, name) for row in answer.rows] for name in COMPARED})
+    title = answer.rows[0].group if one else ""
+    return compare_figure(names, {name: [getattr(row, name) for row in answer.rows] for name in COMPARED}, title=title)
 
 
 def maps_beside(runs: Sequence[Run], group: str, origin: int | None = None, steps: str | None = None) -> Figure:
@@ -105,7 +158,8 @@ def maps_beside(runs: Sequence[Run], group: str, origin: int | None = None, step
     from trajsvc.figures import map_figure
 
     panels = [_panel(run, group, origin, steps, run.name) for run in runs]
-    return map_figure(panels, title=group if origin is None else f"{group}, relative to step {origin}")
+    title = group if origin is None else f"{group}, relative to step {origin}"
+    return map_figure(panels, title=title, axis=runs[0].axis)
 
 
 def _panel(run: Run, group: str, origin: int | None, steps: str | None, title: str = "") -> Panel:

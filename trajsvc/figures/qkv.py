@@ -29,15 +29,18 @@ def qkv_figure(
     maps: NDArray[np.float64],
     steps: Sequence[int],
     distances: NDArray[np.float64],
+    rms: NDArray[np.float64],
     settling: NDArray[np.float64],
     *,
     title: str = "",
     limits: tuple[float, float] | None = None,
+    axis: str = "step",
 ) -> Figure:
-    """Maps of Q, K and V through the layers, and two curves by depth.
+    """Maps of Q, K and V through the layers, and three curves by depth.
 
     Above: rows Q, K, V and a column a layer, ``maps`` (L, 3, n, n) on one scale. Below, against depth: the three
-    ``distances`` (L, 3) between the maps (1 − centred alignment), and the settling step of each, ``settling`` (L, 3).
+    ``distances`` (L, 3) between the maps (1 − centred alignment), the root mean square differences of the maps, ``rms`` (L, 3), and
+    the settling step of each, ``settling`` (L, 3).
     """
     across = min(len(layers), BAND)
     bands = math.ceil(len(layers) / across)
@@ -57,9 +60,10 @@ def qkv_figure(
             for axes in stack:
                 axes.set_visible(False)
     above.colorbar(image, ax=list(places.ravel()), label="cosine", aspect=25, pad=0.02)
-    left, right = below.subplots(1, 2)
-    _by_depth(left, layers, distances, PAIRS, "distance of maps")
-    _by_depth(right, layers, settling, PARTS, "settling step")
+    left, middle, right = below.subplots(1, 3)
+    _by_depth(left, layers, distances, PAIRS, "distance in shape")
+    _by_depth(middle, layers, rms, PAIRS, "rms difference (cosine)")
+    _by_depth(right, layers, settling, PARTS, f"settling {axis}")
     if title:
         figure.suptitle(title)
     return figure

@@ -147,12 +147,12 @@ def tick_places(count: int, most: int) -> list[int]:
     return sorted({int(i) for i in np.linspace(0, count - 1, max(1, min(most, count))).round()})
 
 
-def step_axis(axes: Axes, steps: Sequence[int]) -> None:
-    """The x axis of a curve: linear, or logarithmic from the first positive step when gaps grow (0, 1, 2, 4, …)."""
+def step_axis(axes: Axes, steps: Sequence[int], axis: str = "step") -> None:
+    """The x axis of a curve, called ``axis``: linear, or logarithmic from the first positive step when gaps grow (0, 1, 2, 4, …)."""
     values = np.asarray(steps, dtype=np.float64)
     gaps = np.diff(values)
     if len(gaps) > 2 and gaps.min() > 0 and gaps.max() / gaps.min() > 20:
         positive = values[values > 0]
         axes.set_xscale("symlog", linthresh=float(positive.min()), linscale=0.5)
         axes.set_xlim(values[0], values[-1])
-    axes.set_xlabel("step")
+    axes.set_xlabel(axis)

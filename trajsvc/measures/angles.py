@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from trajsvc.measures.base import Array, GroupGram
-from trajsvc.measures.geometry import degrees, one_minus_cosine_of_basis
+from trajsvc.measures.geometry import degrees, one_minus_cosine, one_minus_cosine_of_basis, squared_distances
 from trajsvc.measures.maps import dissimilarity_map
 
 
@@ -39,6 +39,18 @@ def apex_angle_origin(gram: GroupGram) -> Array:
 def sweep_angle_origin(gram: GroupGram) -> Array:
     """∠(θ_t, θ_{t+1}) for t = 0 … T − 2, (T − 1), degrees: the sweep seen from the zero vector."""
     return degrees(np.diagonal(dissimilarity_map(gram), 1))
+
+
+def update_location_angle(gram: GroupGram) -> Array:
+    """∠(θ_{t+1} − θ_t, θ_t) for t = 0 … T − 2, (T − 1), degrees: whether an update leads away from the zero vector or to it.
+
+    NaN where the update or θ_t is zero. Source: *Hallmarks* (arXiv 2403.07379), appendix E.
+    """
+    squares = squared_distances(gram.gram)
+    updates, points = np.diagonal(gram.gram)[1:], squares[0, 1:-1]
+    along = np.diagonal(np.cumsum(gram.gram, axis=0), 1)  # Σ_{k ≤ t} ⟨basis_k, U_{t+1}⟩ = ⟨θ_t, U_{t+1}⟩
+    apart = updates + points - 2.0 * along
+    return degrees(one_minus_cosine(updates, points, along, apart, updates - points))
 
 
 def _relative_to_first(gram: GroupGram) -> Array:

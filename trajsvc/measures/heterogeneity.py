@@ -16,13 +16,22 @@ from trajsvc.measures.norms import SETTLED, settling
 
 @dataclass(frozen=True)
 class QkvHeterogeneity:
-    """Q, K and V of one layer, compared. Distances are in [0, 2], 0 for maps of the same shape; NaN where undefined."""
+    """Q, K and V of one layer, compared by two distances between their maps; NaN where undefined.
+
+    ``distance_*`` compare the maps' *shape*, in [0, 2], 0 for maps of the same pattern (``map_distance``); ``rms_*`` their level too, in
+    units of cosine, 0 for equal maps (``map_rms``). The two may order layers differently: the first ignores level and scale.
+    """
 
     distance_qk: float
     distance_qv: float
     distance_kv: float
     mean: float
     """mean of the three distances; NaN when one is"""
+    rms_qk: float
+    rms_qv: float
+    rms_kv: float
+    rms_mean: float
+    """mean of the three root mean square differences; NaN when one is"""
     mds_q: float
     mds_k: float
     mds_v: float
@@ -38,8 +47,8 @@ def qkv_heterogeneity(
 ) -> QkvHeterogeneity:
     """Distances between the trajectory maps of Q, K and V (relative maps with an ``origin``), and their settling steps.
 
-    Distances are ``map_distance`` over the checkpoints at which all three maps are defined, so that the three compare the same
-    steps. Raises UsageError (``different-steps``) when the three are not at the same steps, NotFound (``step-not-found``).
+    Distances are ``map_distance`` and ``map_rms`` over the checkpoints at which all three maps are defined, so that the three compare
+    the same steps. Raises UsageError (``different-steps``) when the three are not at the same steps, NotFound (``step-not-found``).
     """
     if not (np.array_equal(q.steps, k.steps) and np.array_equal(q.steps, v.steps)):
         raise UsageError(
@@ -50,7 +59,9 @@ def qkv_heterogeneity(
     maps = [dissimilarity_map(part, origin) for part in (q, k, v)]
     defined = ~np.isnan(sum(np.diag(m) for m in maps))
     common = [m[np.ix_(defined, defined)] for m in maps]
-    qk, qv, kv = (map_distance(common[a], common[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
+    pairs = [(common[a], common[b]) for a, b in ((0, 1), (0, 2), (1, 2))]
+    qk, qv, kv = (map_distance(a, b) for a, b in pairs)
+    rms_qk, rms_qv, rms_kv = (map_rms(a, b) for a, b in pairs)
     mds_q, mds_k, mds_v = (1.0 - mean_defined(m) for m in maps)
     to_final = [
         1.0 - (m if origin is None else dissimilarity_map(p))[:, -1] for m, p in zip(maps, (q, k, v), strict=True)
@@ -61,6 +72,10 @@ def qkv_heterogeneity(
         distance_qv=qv,
         distance_kv=kv,
         mean=(qk + qv + kv) / 3.0,
+        rms_qk=rms_qk,
+        rms_qv=rms_qv,
+        rms_kv=rms_kv,
+        rms_mean=(rms_qk + rms_qv + rms_kv) / 3.0,
         mds_q=mds_q,
         mds_k=mds_k,
         mds_v=mds_v,
@@ -86,6 +101,18 @@ def map_distance(a: Array, b: Array) -> float:
     first, second = _centred(a), _centred(b)
     norms = math.sqrt(float((first**2).sum())) * math.sqrt(float((second**2).sum()))
     return float(np.clip(1.0 - float((first * second).sum()) / norms, 0.0, 2.0)) if norms > 0.0 else float("nan")
+
+
+def map_rms(a: Array, b: Array) -> float:
+    """sqrt(mean_{i ≠ j} (A_ij − B_ij)²): root mean square difference of the off-diagonal parts of two n × n maps.
+
+    In units of the maps' entries (cosines); 0 for equal maps. NaN with n < 2.
+    """
+    n = len(a)
+    if n < 2:
+        return float("nan")
+    apart = np.square(a - b)
+    return math.sqrt(float(apart.sum() - np.trace(apart)) / (n * (n - 1)))
 
 
 def _centred(a: Array) -> Array:

@@ -49,6 +49,28 @@ def relative_mds(gram: GroupGram, origin: int | None = None) -> float:
     return mds(gram, int(gram.steps[0]) if origin is None else origin)
 
 
+def mds_by_length(gram: GroupGram, origin: int | None = None) -> float:
+    """Length-weighted MDS, wᵀ C w / (Σ w)², with w_t half the length of the two updates beside point t (of the one at the ends).
+
+    The mean of the map along the path instead of over the checkpoints that were kept: it hardly depends on how densely which part of
+    training was saved, where ``mds`` does. In [0, 1]; unit: 1. Zero vectors are left out of both sums; NaN when the path has no
+    length or no point is defined. With ``origin``, the same of the relative map, whose point o is left out. Source: trajsvc.
+    """
+    lengths = np.sqrt(np.maximum(np.diagonal(gram.gram)[1:], 0.0))
+    weights = (np.append(lengths, 0.0) + np.insert(lengths, 0, 0.0)) / 2.0
+    apart = dissimilarity_map(gram, origin)
+    if origin is not None:
+        weights = np.delete(weights, point_of(gram, origin))
+    defined = ~np.isnan(np.diagonal(apart))
+    w, total = weights[defined], float(weights[defined].sum())
+    return 1.0 - float(w @ apart[np.ix_(defined, defined)] @ w) / total**2 if total > 0.0 else float("nan")
+
+
+def relative_mds_by_length(gram: GroupGram, origin: int | None = None) -> float:
+    """``mds_by_length`` of the relative trajectory map at ``origin``, by default the first step. In [0, 1]; unit: 1."""
+    return mds_by_length(gram, int(gram.steps[0]) if origin is None else origin)
+
+
 def point_of(gram: GroupGram, step: int) -> int:
     """Index of the checkpoint with the number ``step``. Raises NotFound (``step-not-found``)."""
     found = np.flatnonzero(gram.steps == step)

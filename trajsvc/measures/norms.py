@@ -31,6 +31,21 @@ def update_norm(gram: GroupGram) -> Array:
     return np.sqrt(np.maximum(np.diagonal(gram.gram)[1:], 0.0))
 
 
+def update_ratio(gram: GroupGram) -> Array:
+    """‖θ_{t+1} − θ_t‖ / ‖θ_t‖ for t = 0 … T − 2, (T − 1); unit: 1. NaN where θ_t is zero. Source: common usage."""
+    before = norm(gram)[:-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(before > 0.0, update_norm(gram) / before, np.nan)
+
+
+def update_rms(gram: GroupGram) -> Array:
+    """‖θ_{t+1} − θ_t‖ / √P per step of training between the two, (T − 1), for P parameters; unit: that of the parameters.
+
+    The root mean square change of a parameter in one step of training. Source: common usage.
+    """
+    return np.asarray(update_norm(gram) / (np.sqrt(float(gram.parameters)) * np.diff(gram.steps)))
+
+
 def path_length(gram: GroupGram) -> float:
     """Σ_t ‖θ_{t+1} − θ_t‖ over the checkpoints of the selection; 0 for a single checkpoint."""
     return float(update_norm(gram).sum())

@@ -13,6 +13,7 @@ from storage_schema.models.results import (
     CheckpointRow,
     CompareAnswer,
     CompareRow,
+    Finding,
     GroupRow,
     MapAnswer,
     MeasuresAnswer,
@@ -26,10 +27,12 @@ from trajsvc.results.measure_methods import Steps
 
 if TYPE_CHECKING:
     from trajsvc.results.run import Run
-from trajsvc.results.tables import LAYER_MEASURES, attention_layers, layer_row, layers, qkv_row, standard_errors
+from trajsvc.results.tables import attention_layers, layer_row, layers, qkv_row, standard_errors
 
-COMPARE_MEASURES = (*LAYER_MEASURES[:4], "mu", "alpha", "settling_step")
-NETWORK_MEASURES = (*COMPARE_MEASURES, "random_bound", "nonrandom_fraction")
+COMPARE_MEASURES = (
+    "mds", "mds_by_length", "relative_mds", "random_walk_mds", "path_length", "tortuosity", "mu", "alpha", "settling_step",
+)  # fmt: skip
+NETWORK_MEASURES = (*COMPARE_MEASURES, "relative_mds_by_length", "random_bound", "nonrandom_fraction")
 
 
 def run_row(run: Run) -> RunRow:
@@ -117,7 +120,20 @@ def compare(runs: Sequence[Run], groups: Sequence[str], steps: Steps = None) -> 
     for group in groups:
         having = [run for run in runs if group in run.groups()] or list(runs[:1])
         rows += [compare_row(run, group, steps) for run in having]
-    return CompareAnswer(runs=[run.name for run in runs], rows=rows)
+    return CompareAnswer(runs=[run.name for run in runs], findings=sampled_differently(runs, steps), rows=rows)
+
+
+def sampled_differently(runs: Sequence[Run], steps: Steps = None) -> list[Finding]:
+    """A finding where the runs are not compared at the same steps: means over a map depend on which checkpoints were kept."""
+    taken = {run.name: tuple(run.gram("network", steps).steps.tolist()) for run in runs}
+    if len(set(taken.values())) < 2:
+        return []
+    said = ", ".join(f"{name} at {len(s)} ({s[0]} … {s[-1]})" if s else f"{name} at none" for name, s in taken.items())
+    message = (
+        f"the runs were kept at different steps: {said}; MDS and angles depend on that. "
+        "Compare mds_by_length, which hardly does, or name common --steps"
+    )
+    return [Finding(kind="different-steps", message=message, details={name: len(s) for name, s in taken.items()})]
 
 
 def phases(run: Run, group: str = "network", steps: Steps = None) -> list[PhaseRow]:

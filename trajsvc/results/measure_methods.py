@@ -76,6 +76,26 @@ class MeasureMethods(ABC):
         """Mean of all entries of the relative trajectory map at ``origin``, by default the first point."""
         return self._scalar("relative_mds", group, steps, origin=origin)
 
+    def mds_by_length(self, group: str = "network", origin: int | None = None, steps: Steps = None) -> float:
+        """Length-weighted mean of the trajectory map, wᵀCw/(Σw)², w_t half the length of the updates beside t."""
+        return self._scalar("mds_by_length", group, steps, origin=origin)
+
+    def relative_mds_by_length(self, group: str = "network", origin: int | None = None, steps: Steps = None) -> float:
+        """The same of the relative trajectory map at ``origin``, by default the first point."""
+        return self._scalar("relative_mds_by_length", group, steps, origin=origin)
+
+    def update_location_angle(self, group: str = "network", steps: Steps = None) -> DataArray:
+        """∠(θ_{t+1} − θ_t, θ_t) in degrees, (T − 1)."""
+        return self._array("update_location_angle", group, steps)
+
+    def update_ratio(self, group: str = "network", steps: Steps = None) -> DataArray:
+        """‖θ_{t+1} − θ_t‖ / ‖θ_t‖, (T − 1)."""
+        return self._array("update_ratio", group, steps)
+
+    def update_rms(self, group: str = "network", steps: Steps = None) -> DataArray:
+        """‖θ_{t+1} − θ_t‖ / √P per step of training, (T − 1)."""
+        return self._array("update_rms", group, steps)
+
     def update_angle(self, group: str = "network", steps: Steps = None) -> DataArray:
         """Angle between successive updates in degrees, (T − 2)."""
         return self._array("update_angle", group, steps)

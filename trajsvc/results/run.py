@@ -166,6 +166,11 @@ class Run(MeasureMethods):
         return str(self.attributes.get("architecture", ""))
 
     @property
+    def axis(self) -> str:
+        """What the numbers of the checkpoints count: ``step``, ``epoch``, ``tokens``, or ``index`` where they are only in order."""
+        return str(self.attributes.get("axis", "step"))
+
+    @property
     def source(self) -> str:
         return str(self.attributes.get("source", ""))
 
@@ -291,9 +296,10 @@ class Run(MeasureMethods):
         below_noise_floor. Dimension ``layer``, its labels the group ids; ``to_dataframe()`` makes a table."""
         return tables.dataset([tables.layer_row(self, id, steps) for id in self.layer_ids()])
 
-    def qkv(self, steps: Steps = None) -> Dataset:
-        """One row a layer with attention: distances between the maps of Q, K and V, and the settling step of each."""
-        return tables.dataset(tables.qkv(self, steps).layers)
+    def qkv(self, steps: Steps = None, origin: int | None = None) -> Dataset:
+        """One row a layer with attention: both distances between the maps of Q, K and V (relative to ``origin`` where a step is named),
+        and the settling step of each."""
+        return tables.dataset(tables.qkv(self, steps, origin).layers)
 
     def phases(self, group: str = "network", steps: Steps = None) -> list[Any]:
         """Stretches of the trajectory between change points, each with its evidence."""

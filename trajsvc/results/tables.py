@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from xarray import Dataset
 
 
-LAYER_MEASURES = ("mds", "relative_mds", "path_length", "tortuosity", "settling_step")
+LAYER_MEASURES = ("mds", "relative_mds", "path_length", "tortuosity", "nonrandom_fraction", "settling_step")
 
 
 PARTS = ("q", "k", "v")
@@ -77,11 +77,14 @@ def layer_row(run: MeasureMethods, group: str, steps: Steps) -> LayerRow:
     gram = run.gram(group, steps)
     angles = np.asarray(MEASURES["update_angle"].compute(gram), dtype=np.float64)
     finite = angles[np.isfinite(angles)]
+    cosines = np.asarray(MEASURES["update_cosine"].compute(gram), dtype=np.float64)
+    cosines = cosines[np.isfinite(cosines)]
     return LayerRow(
         layer=group.removeprefix("layer/"),
         group=group,
         parameters=gram.parameters,
         largest_update_angle=float(finite.max()) if finite.size else None,
+        mean_update_cosine=float(cosines.mean()) if cosines.size else None,
         below_noise_floor=len(below_noise_floor(gram)),
         **plain(compute(LAYER_MEASURES, gram)),
     )
@@ -98,18 +101,20 @@ def attention_layers(run: MeasureMethods) -> list[str]:
     return [g for g in run.layer_ids() if all(f"{g}/attention.{part}" in known for part in PARTS)]
 
 
-def qkv_row(run: MeasureMethods, group: str, steps: Steps) -> QkvRow:
-    """Q, K and V of one layer."""
+def qkv_row(run: MeasureMethods, group: str, steps: Steps, origin: int | None = None) -> QkvRow:
+    """Q, K and V of one layer, by their maps relative to ``origin`` where one is named."""
     from trajsvc.measures.heterogeneity import qkv_heterogeneity
 
     q, k, v = (run.gram(f"{group}/attention.{part}", steps) for part in PARTS)
-    facts = plain(asdict(qkv_heterogeneity(q, k, v)))
+    facts = plain(asdict(qkv_heterogeneity(q, k, v, origin)))
     known = {name: value for name, value in facts.items() if name in QkvRow.model_fields}
-    return QkvRow(layer=group.removeprefix("layer/"), group=group, heterogeneity=facts["mean"], **known)
+    return QkvRow(
+        layer=group.removeprefix("layer/"), group=group, heterogeneity=facts["mean"], rms=facts["rms_mean"], **known
+    )
 
 
-def qkv(run: MeasureMethods, steps: Steps = None) -> QkvAnswer:
-    """Q, K and V through the layers. Raises NotFound (``no-attention``) where no layer has them."""
+def qkv(run: MeasureMethods, steps: Steps = None, origin: int | None = None) -> QkvAnswer:
+    """Q, K and V through the layers. Raises NotFound (``no-attention`` where no layer has them, ``step-not-found``)."""
     found = attention_layers(run)
     if not found:
         raise NotFound(
@@ -118,7 +123,8 @@ def qkv(run: MeasureMethods, steps: Steps = None) -> QkvAnswer:
             hint=f"`trajsvc layers {run.name}` shows its layers, `trajsvc groups {run.name}` what can be measured.",
         )
     chosen = run.stored.checkpoints.step[run.selection(steps)]
-    return QkvAnswer(run=run.name, steps=chosen.tolist(), layers=[qkv_row(run, g, steps) for g in found])
+    rows = [qkv_row(run, g, steps, origin) for g in found]
+    return QkvAnswer(run=run.name, origin=origin, steps=chosen.tolist(), layers=rows)
 
 
 def dataset(rows: Sequence[Answer]) -> Dataset:
