@@ -9,7 +9,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,7 +124,7 @@ def test_the_example_has_the_same_bits_on_workers_as_on_threads(cluster: Cluster
 def test_a_run_with_its_copy_has_the_same_bits_on_workers_as_on_threads(
     cluster: Cluster, tmp_path: Path, run: Path, source: str
 ) -> None:
-    options, folder = replace(OPTIONS, copy=True), run if source == "run" else NANO
+    options, folder = OPTIONS.with_(copy_parameters=True), run if source == "run" else NANO
     analyse(folder, tmp_path / "threads", ThreadPool(2), options)
     analyse(folder, tmp_path / "dask", DaskPool(cluster, threads=2), options)
     found = bits(tmp_path / "dask")
@@ -142,7 +141,7 @@ def test_a_run_with_its_copy_is_computed_again_from_the_files_of_that_time(
     try:
         for store in ("one", "two"):
             for recompute in (False, True):
-                options = replace(OPTIONS, copy=True, recompute=recompute)
+                options = OPTIONS.with_(copy_parameters=True, recompute=recompute)
                 assert analyse(run, tmp_path / store, pool, options, stop=stop).action == "computed"
     finally:
         guard.cancel()
