@@ -9,6 +9,7 @@ from api.dependencies import Service
 from api.requests import Choices, Recomputation, Submission
 from storage_schema.errors import RunMissing
 from storage_schema.format.names import run_name
+from storage_schema.models.audit import AuditAnswer
 from storage_schema.runs.store import RunStore, StoredRun
 from trajsvc.analysis import identity
 from trajsvc.analysis.options import RunOptions
@@ -136,6 +137,21 @@ def planned(service: Service, spec: JobSpec) -> dict[str, Any]:
         trajectory = trajectory_of(source, options)
         facts: dict[str, Any] = plain(describe(trajectory, plan_of(trajectory, options), options, spec.run))
         return {**facts, "source": spec.source}
+    except Cancelled:
+        raise until.missed() from None
+    finally:
+        source.close()
+
+
+def audited(service: Service, spec: JobSpec) -> AuditAnswer:
+    """What is wrong with the source of a job. Raises what listing it raises."""
+    from trajsvc.analysis.audit import audit
+    from trajsvc.jobs.options import options_of
+
+    until = Deadline(PLANNING)
+    source = open_job_source(spec, service.roots, service.settings.store, until)
+    try:
+        return audit(source, options_of(spec)).model_copy(update={"source": spec.source})
     except Cancelled:
         raise until.missed() from None
     finally:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from trajsvc.version import __version__
 
 if TYPE_CHECKING:
-    from trajsvc.analysis.analyze import analyze
+    from trajsvc.analysis.analyze import analyze, audit
     from trajsvc.errors import (
         Damaged,
         DamagedCheckpoint,
@@ -51,6 +51,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "analyze",
+    "audit",
     "open",
 ]
 
@@ -59,9 +60,12 @@ def __getattr__(name: str) -> Any:
     """Find a public name in its module on first use (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module 'trajsvc' has no attribute {name!r}")
-    module = {"Run": "trajsvc.results.run", "open": "trajsvc.results.open", "analyze": "trajsvc.analysis.analyze"}.get(
-        name, "trajsvc.errors"
-    )
+    module = {
+        "Run": "trajsvc.results.run",
+        "open": "trajsvc.results.open",
+        "analyze": "trajsvc.analysis.analyze",
+        "audit": "trajsvc.analysis.analyze",
+    }.get(name, "trajsvc.errors")
     return getattr(import_module(module), name)
 
 

@@ -21,7 +21,8 @@ from api.errors import Forbidden
 from api.formats import PROBLEMS
 from api.requests import Recomputation, Submission
 from api.routes.results import RunName
-from api.submissions import planned, recomputation, repetition, submission
+from api.submissions import audited, planned, recomputation, repetition, submission
+from storage_schema.models.audit import AuditAnswer
 from storage_schema.models.service import Cause, JobAnswer, JobProgress, JobsPage, JobState
 from trajsvc.errors import TryAgain, UsageError
 from trajsvc.jobs.records import Event, Job
@@ -60,6 +61,13 @@ def plan_run(service: ServiceOf, who: Submitter, body: Submission, response: Res
     """What a submission would read, cost and keep, from headers alone; nothing is started."""
     response.headers["cache-control"] = "no-store"
     return planned(service, submission(service, body))
+
+
+@router.post("/audit", operation_id="auditRun", response_model=AuditAnswer, responses=PROBLEMS)
+def audit_run(service: ServiceOf, who: Submitter, body: Submission, response: Response) -> AuditAnswer:
+    """What is wrong with a published run, from listings, digests and headers alone; nothing is started."""
+    response.headers["cache-control"] = "no-store"
+    return audited(service, submission(service, body))
 
 
 @router.post(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trajsvc.analysis.options import Options, rules_text
 from trajsvc.analysis.pipeline import run_analysis, source_of
@@ -16,6 +16,7 @@ from trajsvc.settings import Settings
 from trajsvc.sources.base import CheckpointSource
 
 if TYPE_CHECKING:
+    from storage_schema.models.audit import AuditAnswer
     from trajsvc.anatomy.architectures import Rules
 
 
@@ -71,6 +72,29 @@ def analyze(
     finally:
         opened.close()
     return open_run(outcome.store, outcome.name)
+
+
+def audit(
+    source: str | Path | CheckpointSource,
+    *,
+    store: str | Path | None = None,
+    **choices: Any,
+) -> AuditAnswer:
+    """What is wrong with a published run, from listings, digests and headers alone: copies, stray shards, missing, empty or unreadable
+    revisions, names, shapes and stored types that change.
+
+    ``choices`` are the fields of ``trajsvc.analysis.options.Options`` that say what the run is (``steps``, ``revisions``, ``commits``,
+    ``heads`` …). Raises TrajsvcError where the source cannot be listed.
+    """
+    from trajsvc.analysis.audit import audit as examine
+
+    options = Options.of({**choices, "rules": _text(choices.get("rules"))})
+    place = Path(store or Settings().store)
+    opened = source_of(source, options, place) if isinstance(source, str | Path) else source
+    try:
+        return examine(opened, options)
+    finally:
+        opened.close()
 
 
 def _text(rules: str | Path | Rules | None) -> str | None:

@@ -36,12 +36,7 @@ Stopped with ^C, the same command resumes; with new checkpoints in the folder it
 
 def register(app: typer.Typer) -> None:
     """Add the commands that read checkpoints to ``app``."""
-    from trajsvc.cli import doctor, plan, watch
-
     app.command("analyze", epilog=EPILOG)(analyze)
-    plan.register(app)
-    watch.register(app)
-    doctor.register(app)
 
 
 @takes_options()

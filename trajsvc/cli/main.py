@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from trajsvc.cli import analyze as analyze_commands
+from trajsvc.cli import audit, doctor, plan, watch
 from trajsvc.cli import batch as batch_commands
 from trajsvc.cli import compare as compare_commands
 from trajsvc.cli import families as family_commands
@@ -53,6 +54,10 @@ def make_app() -> typer.Typer:
     )
     app.callback()(_options)
     analyze_commands.register(app)
+    plan.register(app)
+    audit.register(app)
+    watch.register(app)
+    doctor.register(app)
     show_commands.register(app)
     result_commands.register(app)
     compare_commands.register(app)
