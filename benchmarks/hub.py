@@ -122,13 +122,13 @@ def table(results: dict[str, list[dict[str, Any]]], given: argparse.Namespace) -
     medians = {n: statistics.median(r["seconds"] for r in rs) for n, rs in results.items()}
     rates = {n: rs[0]["bytes"] / medians[n] for n, rs in results.items()}
     print(f"{given.connections} connections, {given.latency:g} ms before every answer; medians of {given.repeats}\n")
-    print("| contender | seconds (all) | MB/s | ÷ curl | requests | |\n|---|---|---|---|---|---|")
+    print("| contender | seconds (all) | CPU s | MB/s | ÷ curl | requests | |\n|---|---|---|---|---|---|---|")
     for name, rs in results.items():
         every = " ".join(f"{r['seconds']:.2f}" for r in rs)
         ratio = f"{rates[name] / rates['curl']:.2f}" if "curl" in rates else ""
-        print(
-            f"| {name} | {medians[name]:.2f} ({every}) | {rates[name] / 1e6:.0f} | {ratio} | {rs[0]['requests']:,} | {ABOUT[name]} |"
-        )
+        cpu = statistics.median(r["cpu"] for r in rs)
+        head = f"| {name} | {medians[name]:.2f} ({every}) | {cpu:.2f} | {rates[name] / 1e6:.0f} | {ratio}"
+        print(f"{head} | {rs[0]['requests']:,} | {ABOUT[name]} |")
 
 
 def contend(name: str, connections: int, place: Path) -> dict[str, Any]:
@@ -152,11 +152,18 @@ def contend(name: str, connections: int, place: Path) -> dict[str, Any]:
         "copy": analysis,
     }[name]
     before = _served()
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), _cpu()
     took = work(trajectory, plan, place, connections, name == "copy")
     took = time.perf_counter() - begun if took is None else took
+    cpu = _cpu() - cpu
     after = _served()
-    return {"seconds": took, "bytes": after[1] - before[1], "requests": after[0] - before[0]}
+    return {"seconds": took, "cpu": cpu, "bytes": after[1] - before[1], "requests": after[0] - before[0]}
+
+
+def _cpu() -> float:
+    """Seconds of processors that this process and those it waited for have had."""
+    t = os.times()
+    return t.user + t.system + t.children_user + t.children_system
 
 
 def _served() -> tuple[int, int]:

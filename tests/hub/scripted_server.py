@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,6 +72,15 @@ class ScriptedServer:
                     sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(5)
+
+    @staticmethod
+    def wait_until(true: Callable[[], bool], limit: float = 60.0) -> None:
+        """Wait for what another thread does. Raises TimeoutError after ``limit`` seconds."""
+        end = time.monotonic() + limit
+        while not true():
+            if time.monotonic() > end:
+                raise TimeoutError(f"nothing happened in {limit:g} s")
+            time.sleep(0.01)
 
     def _start(self, run: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=run, args=args, daemon=True)

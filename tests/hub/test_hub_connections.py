@@ -1,7 +1,8 @@
-"""Kept connections: their number, their ends, proxies, certificates, and bodies of all kinds. The servers are scripted."""
+"""Kept connections: their number, their ends, what is waited for and how long, and bodies of all kinds. The servers are scripted."""
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -11,9 +12,9 @@ from contextlib import ExitStack
 import pytest
 from scripted_server import Heard, ScriptedServer, answer
 
+from trajsvc.sources.transport import connection
 from trajsvc.sources.transport.cancel import Interrupted
-from trajsvc.sources.transport.pool import ConnectionPool
-from trajsvc.sources.transport.sockets import ConnectionFailed
+from trajsvc.sources.transport.pool import ConnectionFailed, ConnectionPool
 from trajsvc.sources.transport.url import Url
 
 BODY = bytes(range(256)) * 4096
@@ -248,3 +249,111 @@ def test_stop_is_heard_while_a_connection_is_made() -> None:
         for filler in fillers:
             filler.close()
         pool.close()
+
+
+def test_stop_is_heard_while_a_name_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver that does not answer is left behind."""
+    over, asked = threading.Event(), threading.Event()
+
+    def hanging(*_: object, **__: object) -> list[object]:
+        asked.set()
+        over.wait(60)
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hanging)
+    pool = ConnectionPool(1)
+    with pytest.raises(Interrupted):
+        pool.get(Url.parse("http://huggingface.invalid/"), {}, asked.is_set)
+    assert not over.is_set()
+    over.set()
+    pool.close()
+
+
+def drip(sock: socket.socket, piece: bytes, over: threading.Event) -> None:
+    """Send ``piece`` again and again, slowly, until the other side closes."""
+    while not over.wait(0.05):
+        sock.sendall(piece)
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX: ", b"y"),
+        (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n"),
+    ],
+    ids=["a line", "lines", "continue", "a chunk's size", "trailers"],
+)
+def test_an_answer_that_comes_in_drops_is_given_up(serve: Serve, begin: bytes, piece: bytes) -> None:
+    over, given_up = threading.Event(), []
+
+    def dripping(heard: Heard, sock: socket.socket) -> bool:
+        sock.sendall(begin)
+        try:
+            drip(sock, piece, over)
+        except OSError:
+            given_up.append(True)
+        return False
+
+    pool = ConnectionPool(1, read_timeout=0.4)
+    server = serve(dripping)
+    with pytest.raises(ConnectionFailed, match="came for"):
+        whole(pool, server.endpoint)
+    pool.close()
+    server.wait_until(lambda: bool(given_up))
+    over.set()
+
+
+def test_a_head_of_too_many_lines_is_refused(serve: Serve, pool: ConnectionPool) -> None:
+    def many(heard: Heard, sock: socket.socket) -> bool:
+        sock.sendall(answer(200, BODY, {f"X-{i}": i for i in range(int(heard.target[1:]))}))
+        return True
+
+    server = serve(many)
+    assert whole(pool, server.endpoint + "/90") == BODY
+    with pytest.raises(ConnectionFailed, match="no HTTP"):
+        whole(pool, server.endpoint + "/110")
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used_again(
+    serve: Serve, pool: ConnectionPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(ok)
+    assert whole(pool, server.endpoint) == BODY
+    monkeypatch.setattr(connection, "KEPT", 0.0)
+    assert whole(pool, server.endpoint) == BODY
+    assert server.accepted == 2
+
+
+def test_what_the_library_logs_does_not_show_signed_addresses(
+    serve: Serve, pool: ConnectionPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def odd(heard: Heard, sock: socket.socket) -> bool:
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\rbad: header\r\nno header\r\n\r\n")
+        return False
+
+    server = serve(odd)
+    with caplog.at_level(logging.DEBUG):
+        with pool.get(Url.parse(server.endpoint + "/x?Signature=secret"), {}) as got:
+            assert got.status == 200
+        logging.getLogger("urllib3.connectionpool").debug("of another user")
+    assert "secret" not in caplog.text
+    assert "of another user" in caplog.text
+
+
+def test_an_error_of_stop_itself_is_the_callers(serve: Serve, pool: ConnectionPool) -> None:
+    asked = []
+
+    def failing() -> bool:
+        asked.append(True)
+        if len(asked) > 1:
+            raise LookupError("of the caller's own")
+        return False
+
+    done = threading.Event()
+    server = serve(lambda heard, sock: done.wait(60) and False)
+    with pytest.raises(LookupError, match="own"):
+        pool.get(Url.parse(server.endpoint), {}, failing)
+    done.set()

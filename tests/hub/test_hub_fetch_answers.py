@@ -200,7 +200,7 @@ def test_chunks(serve: Serve, fetched: Fetch) -> None:
 
     server = serve(chunked)
     assert fetched(server) == DATA
-    assert [h.range[0] for h in server.heard] == [0, 70_000 // 65_536 * 65_536]
+    assert [h.range[0] for h in server.heard] == [0, 70_000]
 
 
 def test_one_byte_a_try_does_not_go_on_for_ever(serve: Serve, fetched: Fetch) -> None:

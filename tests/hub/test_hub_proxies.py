@@ -20,9 +20,8 @@ from scripted_server import Heard, ScriptedServer, answer, part
 from trajsvc.errors import TrajsvcError
 from trajsvc.sources.hub.remote_file import HubFetcher, HubFile
 from trajsvc.sources.transport.cancel import Interrupted
-from trajsvc.sources.transport.pool import ConnectionPool
+from trajsvc.sources.transport.pool import ConnectionFailed, ConnectionPool
 from trajsvc.sources.transport.scatter import Scatter
-from trajsvc.sources.transport.sockets import ConnectionFailed
 from trajsvc.sources.transport.url import Url
 
 BODY = bytes(range(256)) * 2000
@@ -178,6 +177,19 @@ def test_a_proxy_that_cannot_connect(serve: Serve, monkeypatch: pytest.MonkeyPat
     with pytest.raises(ConnectionFailed, match="503"):
         get(server.endpoint)
     assert not server.heard
+
+
+def test_stop_is_heard_while_a_proxy_is_asked(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, tls: ssl.SSLContext
+) -> None:
+    done = threading.Event()
+    proxy = serve(lambda heard, sock: done.wait(60) and False)
+    through(monkeypatch, proxy)
+    pool = ConnectionPool(1, connect_timeout=60.0)
+    with pytest.raises(Interrupted):
+        pool.get(Url.parse("https://huggingface.invalid/"), {}, lambda: len(proxy.heard) == 1)
+    done.set()
+    pool.close()
 
 
 @pytest.mark.parametrize("value", ["socks5://127.0.0.1:1", "https://127.0.0.1:1", "http://", "http://h:port"])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from email.message import Message
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -39,7 +39,7 @@ class HubFile:
         """Its place below the Hub's endpoint."""
         return f"{quote(self.repo)}/resolve/{quote(self.commit, safe='')}/{quote(self.path)}"
 
-    def check_answer(self, headers: Message) -> None:
+    def check_answer(self, headers: Mapping[str, str]) -> None:
         """Raise TryAgain (``hub-file-changed``) where the Hub's own answer is about another commit or other contents."""
         commit = (headers.get("X-Repo-Commit") or "").lower()
         if commit and _COMMIT.fullmatch(self.commit) and commit != self.commit:

@@ -18,12 +18,12 @@ from typing import Final, Literal
 from trajsvc.errors import UsageError
 from trajsvc.sources.base import Sink, never
 from trajsvc.sources.transport.cancel import SYSTEM_CLOCK, Clock, Interrupted, Stop, check, pause
+from trajsvc.sources.transport.errors import ConnectionFailed
 from trajsvc.sources.transport.pool import ConnectionPool, Response
 from trajsvc.sources.transport.rate_limit import RateLimiter, shared_limiter
 from trajsvc.sources.transport.retry import RETRIED, FailedAttempt, RetryPolicy, TransferCounter, TransferCounts
 from trajsvc.sources.transport.service import RemoteFile, ServiceErrors
 from trajsvc.sources.transport.signed_urls import FileUrl, FileUrls, SignedUrl
-from trajsvc.sources.transport.sockets import ConnectionFailed
 from trajsvc.sources.transport.url import Url
 from trajsvc.version import __version__
 
@@ -197,7 +197,7 @@ class Fetcher:
         self._limiter.wait(resource, task.stop)
         response = self._connections.get(url.url, headers, task.stop)
         self._counter.add(requests=1, resolves=url.trusted)
-        self._limiter.note(resource, response.status, dict(response.headers.items()))
+        self._limiter.note(resource, response.status, response.headers)
         return response
 
     def _redirected(self, task: _Task, url: SignedUrl, response: Response) -> SignedUrl:
@@ -226,7 +226,7 @@ class Fetcher:
                 "expired", partial(self._errors.unreachable, where, "its signed addresses are refused")
             )
         signed_in = self._token is not None
-        error = partial(self._errors.of_response, status, dict(response.headers.items()), where, signed_in=signed_in)
+        error = partial(self._errors.of_response, status, response.headers, where, signed_in=signed_in)
         if status == 429:
             return FailedAttempt("limited", error)
         if status in RETRIED or status >= 500:

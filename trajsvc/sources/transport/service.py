@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from email.message import Message
 from typing import Protocol
 
 from trajsvc.errors import TrajsvcError
@@ -27,7 +26,7 @@ class RemoteFile(Protocol):
         """Its place below the service's endpoint, quoted."""
         ...
 
-    def check_answer(self, headers: Message) -> None:
+    def check_answer(self, headers: Mapping[str, str]) -> None:
         """Raise a TrajsvcError where the service's own answer is about another file than the one that was listed."""
         ...
 

@@ -1,0 +1,202 @@
+"""urllib3's connections, whose waits can be ended: when the request is cancelled, or when nothing or too little comes.
+
+A thread that blocks in the operating system cannot look whether it is to stop. So answers are read in slices of time, below
+``http.client``'s own parser, and connections are made in a thread of their own, which is left behind.
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager, suppress
+from http import client
+from typing import TYPE_CHECKING, Any, Final
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from trajsvc.sources.transport.cancel import SLICE, Stop, check
+from trajsvc.sources.transport.errors import ConnectionFailed
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+KEPT: Final = 60.0
+"""Seconds after which an idle connection is not used again: what stands between may have forgotten it."""
+TRICKLE: Final = 1024
+"""Bytes a second below which a connection is given up."""
+
+
+class Watch:
+    """Judges one request by the time spent waiting for its bytes: not by what the receiver does with them.
+
+    ``patience`` is how many seconds a head or more of a body may take to come; over so many seconds at least 1 KiB/s is to come.
+    """
+
+    def __init__(self, stop: Stop, patience: float) -> None:
+        self._stop, self._patience = stop, patience
+        self._since = self._asked = time.monotonic()
+        self._spent, self._came = 0.0, 0
+        self.reused = False
+        """whether an idle connection is used; one that its server closed meanwhile is no failure"""
+
+    def waiting(self) -> None:
+        """The network is waited for from now on."""
+        self._since = time.monotonic()
+
+    def look(self) -> None:
+        """Called while the network is waited for, again and again. Raises Interrupted and ConnectionFailed."""
+        now = time.monotonic()
+        if now - self._asked > SLICE / 2:
+            self._asked = now
+            check(self._stop)
+        if now - self._since >= self._patience:
+            raise ConnectionFailed(f"nothing came for {self._patience:g} s")
+
+    def received(self, count: int) -> None:
+        """The wait is over, and brought ``count`` bytes of a body. Raises ConnectionFailed when they are too few."""
+        self._spent += time.monotonic() - self._since
+        self._came += count
+        if self._spent >= self._patience:
+            if self._came < TRICKLE * self._spent:
+                raise ConnectionFailed(f"less than {TRICKLE // 1024} KiB/s came for {self._patience:g} s")
+            self._spent, self._came = 0.0, 0
+
+    def call(self, work: Callable[[], None], undo: Callable[[], None]) -> None:
+        """Do ``work`` in a thread of its own; when ``stop`` returns true, leave it behind, to be undone as soon as it is done."""
+        done: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                work()
+                done.set_result(None)
+            except BaseException as error:
+                done.set_exception(error)
+
+        threading.Thread(target=run, name="trajsvc-connect", daemon=True).start()
+        try:
+            while not wait([done], SLICE / 2).done:
+                check(self._stop)
+        except BaseException:
+            done.add_done_callback(lambda _: undo())
+            raise
+        done.result()
+
+
+class _Current(threading.local):
+    """The request that a thread makes now."""
+
+    watch: Watch | None = None
+
+
+_current: Final = _Current()
+
+
+@contextmanager
+def watched_by(watch: Watch) -> Iterator[None]:
+    """Within this block requests of the calling thread are under ``watch``."""
+    _current.watch = watch
+    try:
+        yield
+    finally:
+        _current.watch = None
+
+
+def busy() -> bool:
+    """Whether the calling thread makes a request of ours."""
+    return _current.watch is not None
+
+
+class _Reader(io.RawIOBase):
+    """The bytes of a socket, waited for under a watch. Holds the socket open as the file it replaces did."""
+
+    def __init__(self, sock: socket.socket, held: io.RawIOBase, watch: Watch) -> None:
+        self._sock, self._held, self._watch = sock, held, watch
+        self._timeout = sock.gettimeout()
+        sock.settimeout(SLICE)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        while True:
+            self._watch.look()
+            with suppress(TimeoutError):
+                return self._sock.recv_into(buffer)
+
+    def close(self) -> None:
+        if not self.closed:
+            with suppress(OSError):  # closed already
+                self._sock.settimeout(self._timeout)
+            self._held.close()
+        super().close()
+
+
+class _Response(client.HTTPResponse):
+    """A response that is read under a watch."""
+
+    def __init__(self, watch: Watch, sock: socket.socket, **options: Any) -> None:
+        super().__init__(sock, **options)
+        self.fp = io.BufferedReader(_Reader(sock, self.fp.detach(), watch))
+
+
+class WatchedConnection(HTTPConnection):
+    """A connection that is used under ``watched_by`` only."""
+
+    body: client.HTTPResponse
+    """the reader of the last answer, which fills buffers without a copy"""
+    used_at = 0.0
+    """when the last answer came, by the monotonic clock"""
+    _watch: Watch
+    _served = False
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether an idle connection can be used: it is open, has nothing to say, and was used not long ago."""
+        return time.monotonic() - self.used_at < KEPT and super().is_connected
+
+    def connect(self) -> None:
+        self._adopt()
+        self._served = False
+        self._watch.call(super().connect, self.close)
+
+    def request(self, *args: Any, **options: Any) -> None:
+        self._adopt()
+        self._watch.reused = self._served and self.sock is not None
+        super().request(*args, **options)
+
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
+        response = super().getresponse()
+        self._watch.received(0)
+        self._served, self.used_at = True, time.monotonic()
+        return response
+
+    def response_class(self, *args: Any, **options: Any) -> client.HTTPResponse:  # type: ignore[override]
+        """Called by ``http.client`` to read the answer to a request, or a proxy's about a tunnel."""
+        self._watch.waiting()
+        self.body = _Response(self._watch, *args, **options)
+        return self.body
+
+    def _adopt(self) -> None:
+        assert _current.watch is not None
+        self._watch = _current.watch
+
+
+class WatchedTLSConnection(WatchedConnection, HTTPSConnection):
+    """The same, encrypted."""
+
+
+class WatchedPool(urllib3.HTTPConnectionPool):
+    """Its connections are watched."""
+
+    ConnectionCls = WatchedConnection
+
+
+class WatchedTLSPool(urllib3.HTTPSConnectionPool):
+    """Its connections are watched."""
+
+    ConnectionCls = WatchedTLSConnection
