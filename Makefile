@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test test-all check format benchmark clean
+.PHONY: help setup demo test test-all check docs format benchmark clean
 
 help:
 	@echo "make demo        set up and analyse the run under examples/"
 	@echo "make test        set up and run the tests, without the slow ones"
 	@echo "make test-all    set up and run all tests"
-	@echo "make check       format, lint, types, arrows between the rooms"
+	@echo "make check       format, lint, spelling, types, import contract"
+	@echo "make docs        build the documentation site into build/site; warnings are errors"
 	@echo "make benchmark   measure against reading, BLAS and what people write instead"
 
 setup: $(STAMP)
@@ -33,8 +34,13 @@ test-all: $(STAMP)
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(STAMP)
+	$(BIN)/python docs/generate build/docs
+	$(BIN)/zensical build --strict --clean
 
 format: $(STAMP)
 	$(BIN)/ruff format .
@@ -44,4 +50,4 @@ benchmark: $(STAMP)
 	$(BIN)/python benchmarks/run.py
 
 clean:
-	rm -rf $(VENV) trajsvc-store benchmarks/work
+	rm -rf $(VENV) trajsvc-store benchmarks/work build

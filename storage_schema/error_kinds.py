@@ -72,7 +72,7 @@ _GROUPS: Final = {
         "store-unwritable store-version theta-lost theta-types too-many-files torchscript unsafe-member "
         "unsafe-path unsafe-pickle unsafe-shard-path unsupported-deepspeed unsupported-fsdp "
         "unsupported-megatron unsupported-orbax unsupported-sharding unsupported-source "
-        "unsupported-tensor"
+        "unsupported-tensor unsupported-tensorflow"
     ),
     # Too much at once.
     Outcome(75, 429): ("quota-queued quota-rate too-many-streams"),

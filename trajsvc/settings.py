@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Final
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -14,20 +15,35 @@ from trajsvc.errors import UsageError
 _UNITS = {"": 1, "b": 1, "k": 2**10, "kib": 2**10, "kb": 10**3, "m": 2**20, "mib": 2**20, "mb": 10**6,
           "g": 2**30, "gib": 2**30, "gb": 10**9, "t": 2**40, "tib": 2**40, "tb": 10**12}  # fmt: skip
 
+VARIABLES: Final = {
+    "TRAJSVC_CONFIG": "the settings file; by default `trajsvc.toml` in the current folder, where there is one",
+    "TRAJSVC_DEBUG": "`1`: show tracebacks of expected errors too",
+    "TRAJSVC_SERVER": "address of the server that `submit`, `jobs`, `wait`, `cancel`, `retry` and `batch` speak to",
+    "TRAJSVC_PARENT": "set by `trajsvc serve` for the processes that it starts: they end when this process has",
+    "HF_TOKEN": "token for the Hugging Face Hub; else the one that `hf auth login` stored",
+    "HF_ENDPOINT": "address of the Hub; by default https://huggingface.co",
+    "HF_HUB_OFFLINE": "`1`: never ask the Hub",
+    "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY": "proxies for requests to the Hub",
+    "REQUESTS_CA_BUNDLE": "file of certificates to trust instead of the system's",
+    "NO_COLOR": "`1`: no colours in the terminal",
+}
+"""Environment variables that are no settings: what each does."""
+
 
 class Settings(BaseSettings):
     """What a run of trajsvc does unless told otherwise."""
 
     model_config = SettingsConfigDict(env_prefix="TRAJSVC_", extra="ignore")
 
-    store: Path = Path("trajsvc-store")
+    store: Path = Field(default=Path("trajsvc-store"), description="folder that runs are kept in")
     memory: int = Field(default=512 * 2**20, description="bytes the engine may hold, beside the interpreter")
     threads: int = Field(
         default_factory=lambda: (
             len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        )
+        ),
+        description="threads that multiply; by default one for each core that the process may use",
     )
-    device: str = "cpu"
+    device: str = Field(default="cpu", description="where Grams are computed: cpu, cuda, cuda:1")
     cache: int = Field(default=2**31, description="bytes of disk for what is read ahead over a network")
     connections: int = Field(default=16, ge=1, le=256, description="connections to the Hub at once")
     timeout: float = Field(
@@ -55,8 +71,9 @@ class Settings(BaseSettings):
 class ServiceSettings(Settings):
     """What the service's processes need to know, each of them the same."""
 
-    database: str = ""
-    """``sqlite:///FILE`` or ``postgresql://…``; by default ``jobs.db`` beside the runs"""
+    database: str = Field(
+        default="", description="`sqlite:///FILE` or `postgresql://…`; by default `jobs.db` in the store"
+    )
     roots: dict[str, Path] = Field(default={}, description="data roots: folders that submissions may name by an id")
     rules_files: dict[str, Path] = Field(default={}, description="rules files that submissions may name by an id")
     scheduler: str | None = Field(default=None, description="address of a dask scheduler; else one is started here")
@@ -68,9 +85,9 @@ class ServiceSettings(Settings):
     token: str | None = Field(default=None, description="a secret that has all scopes, for a start")
     auth: bool | None = Field(default=None, description="ask for tokens; by default when not on the loopback address")
     hosts: tuple[str, ...] = Field(default=(), description="names that the server is reached by, beside its address")
-    quota_running: int = Field(default=4, ge=0)
-    quota_queued: int = Field(default=1000, ge=0)
-    quota_per_minute: int = Field(default=600, ge=0)
+    quota_running: int = Field(default=4, ge=0, description="jobs of one token that run at once")
+    quota_queued: int = Field(default=1000, ge=0, description="jobs of one token that wait")
+    quota_per_minute: int = Field(default=600, ge=0, description="submissions of one token within a minute")
     patience: float = Field(default=600.0, gt=0, description="seconds that a job waits for a scheduler or for workers")
 
     @field_validator("job_memory", "job_bytes", mode="before")

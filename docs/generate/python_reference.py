@@ -1,0 +1,80 @@
+"""The Python page, from the public names of ``trajsvc`` and their docstrings."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from markdown_text import code, page, prose
+
+import trajsvc
+from storage_schema import errors as store_errors
+from trajsvc import client, errors
+from trajsvc.client import Client
+
+INTRO = """
+`import trajsvc` loads nothing else; each name is imported when it is first used. Measures answer as labelled `xarray` objects, or as floats
+where they are scalars; undefined values are NaN. [Measures](measures.md) has the definition of each.
+"""
+
+
+def text() -> str:
+    return page(
+        "Python API",
+        INTRO,
+        prose(inspect.getdoc(trajsvc)),
+        *(_function(f"trajsvc.{name}", getattr(trajsvc, name)) for name in ("analyze", "open")),
+        _class("trajsvc.Run", trajsvc.Run),
+        "# Client of a server\n\n" + prose(inspect.getdoc(client)),
+        _class("trajsvc.client.Client", Client),
+        "# Errors\n\n" + prose(inspect.getdoc(store_errors)),
+        prose(inspect.getdoc(errors)),
+    )
+
+
+def members(cls: type) -> Iterator[tuple[str, Any]]:
+    """The public methods and properties of a class, its own first, then those of its bases."""
+    seen = set()
+    for base in cls.__mro__[:-1]:
+        for name, member in vars(base).items():
+            documented = inspect.isfunction(member) or isinstance(member, property) or hasattr(member, "func")
+            if not name.startswith("_") and name not in seen and documented:
+                seen.add(name)
+                yield name, getattr(cls, name)
+
+
+def _function(name: str, function: Any, level: str = "##") -> str:
+    return "\n".join([f"{level} {name}\n", code(_signature(name, function), "python"), prose(inspect.getdoc(function))])
+
+
+def _class(name: str, cls: type) -> str:
+    parts = [f"## {name}\n", prose(inspect.getdoc(cls))]
+    for member_name, member in members(cls):
+        heading = f"{name.rsplit('.', 1)[-1]}.{member_name}"
+        if inspect.isfunction(member):
+            parts.append(_function(heading, member, "###"))
+        else:
+            parts.append(f"### {heading}\n\n{prose(inspect.getdoc(member))}")
+    return "\n".join(parts)
+
+
+def _signature(name: str, function: Any) -> str:
+    """The signature as a reader would write it: on one line where it fits, else a parameter a line."""
+    signature = inspect.signature(function)
+    shown = [p for p in signature.parameters.values() if p.name != "self"]
+    one = _plain(f"{name}{signature.replace(parameters=shown)}")
+    if len(one) <= 110:
+        return one
+    lines = [_plain(str(p)) for p in shown]
+    star = next((i for i, p in enumerate(shown) if p.kind is p.KEYWORD_ONLY), None)
+    if star is not None:
+        lines.insert(star, "*")
+    body = "".join(f"    {line},\n" for line in lines)
+    return _plain(f"{name}(\n{body}) -> {signature.return_annotation!r}")
+
+
+def _plain(text: str) -> str:
+    """``text`` with annotations that are kept as strings written without their quotes."""
+    return re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)
