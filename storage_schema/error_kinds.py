@@ -68,7 +68,7 @@ _GROUPS: Final = {
         "hub-disabled hub-encoded hub-forbidden hub-gated hub-insecure hub-offline hub-refused "
         "hub-unauthorized job-bytes job-checkpoints job-seconds journal-mismatch layout-mismatch "
         "legacy-torch limit-exceeded link-loop link-outside memory-budget memory-quota network-database "
-        "no-data-roots no-source not-a-file permission-denied pickled-module range-ignored step-conflict "
+        "newer-database no-data-roots no-source not-a-file permission-denied pickled-module range-ignored step-conflict "
         "store-unwritable store-version theta-lost theta-types too-many-files torchscript unsafe-member "
         "unsafe-path unsafe-pickle unsafe-shard-path unsupported-deepspeed unsupported-fsdp "
         "unsupported-megatron unsupported-orbax unsupported-sharding unsupported-source "

@@ -177,7 +177,11 @@ class ThetaLost(StoreError, Refused):
 
 
 def printable(text: str | None) -> str:
-    """``text`` with control characters escaped, so that a tensor's name cannot write to a terminal or a log."""
+    """``text`` with control characters escaped, so that a tensor's name cannot write to a terminal or a log.
+
+    >>> print(printable("layer\\x1b[31m.weight"))
+    layer\\x1b[31m.weight
+    """
     if text is None:
         return ""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

@@ -56,6 +56,7 @@ class Client:
         self._http = httpx2.Client(base_url=self.address, headers=headers, timeout=timeout, follow_redirects=False)
 
     def close(self) -> None:
+        """Close the connections."""
         self._http.close()
 
     def __enter__(self) -> Client:
@@ -81,6 +82,7 @@ class Client:
         return dict(self._json("POST", f"/v1/runs/{quote(run, safe='')}/recompute", json=body))
 
     def job(self, job: str) -> dict[str, Any]:
+        """One job as JSON. Raises NotFound (``job-not-found``)."""
         return dict(self._json("GET", f"/v1/jobs/{job}"))
 
     def jobs(self, **filters: Any) -> Iterator[dict[str, Any]]:
@@ -98,6 +100,7 @@ class Client:
         return dict(self._json("POST", f"/v1/jobs/{job}/retry"))
 
     def cancel(self, job: str) -> dict[str, Any]:
+        """Ask that a job stops, and return it. Raises NotFound (``job-not-found``)."""
         return dict(self._json("DELETE", f"/v1/jobs/{job}"))
 
     def events(self, job: str, after: int = 0) -> Iterator[dict[str, Any]]:
@@ -151,6 +154,7 @@ class Client:
     # -- results ----------------------------------------------------------------------------------------------------
 
     def runs(self) -> Iterator[dict[str, Any]]:
+        """The runs of the server's store, page after page."""
         cursor = None
         while True:
             page = self._json("GET", "/v1/runs", params={"cursor": cursor} if cursor else {})
@@ -164,6 +168,7 @@ class Client:
         return self._json("GET", f"/v1/{path}", params={k: v for k, v in params.items() if v is not None})
 
     def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        """PUT ``body`` as JSON below ``/v1``; the answer's JSON."""
         return self._json("PUT", f"/v1/{path}", json=dict(body))
 
     def arrays(self, path: str, **params: Any) -> dict[str, np.ndarray[Any, Any]]:

@@ -101,7 +101,11 @@ class ServiceSettings(Settings):
 
 
 def parse_bytes(text: str) -> int:
-    """``512MiB``, ``2 GB``, ``1e9`` → bytes. Raises UsageError (``bad-size``)."""
+    """Parse a size with an optional unit into bytes. Raises UsageError (``bad-size``).
+
+    >>> parse_bytes("512MiB"), parse_bytes("2 GB"), parse_bytes("1e9")
+    (536870912, 2000000000, 1000000000)
+    """
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*([a-zA-Z]*)\s*", text)
     unit = _UNITS.get(match.group(2).lower()) if match else None
     if match is None or unit is None:
@@ -110,7 +114,11 @@ def parse_bytes(text: str) -> int:
 
 
 def parse_share(text: str) -> float:
-    """``1%``, ``0.01`` → 0.01. Raises UsageError (``bad-share``)."""
+    """Parse a percentage or a fraction in (0, 1]. Raises UsageError (``bad-share``).
+
+    >>> parse_share("1%"), parse_share("0.05")
+    (0.01, 0.05)
+    """
     try:
         value = float(text.rstrip("% ")) / (100 if text.rstrip().endswith("%") else 1)
     except ValueError:

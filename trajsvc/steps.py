@@ -24,6 +24,12 @@ def select_steps(spec: str | Sequence[int] | None, steps: Sequence[int]) -> list
     ``spec`` is a sequence of steps or text: ``0,1,2``; ``1000..5000``, ``..5000``, ``1000..`` (both ends included); ``every:4`` (every
     fourth checkpoint, the first kept, the last not forced); ``first:10``; ``last:5``; a union of these by comma.
     Raises UsageError (``bad-steps``) for another spelling, NotFound (``step-not-found``) for a part that no checkpoint meets.
+
+    >>> steps = [0, 1, 4, 16, 64, 256, 512, 1000, 5000]
+    >>> [steps[i] for i in select_steps("16..512", steps)]
+    [16, 64, 256, 512]
+    >>> [steps[i] for i in select_steps("first:2,every:4,last:1", steps)]
+    [0, 1, 64, 5000]
     """
     if spec is None:
         return list(range(len(steps)))

@@ -7,7 +7,7 @@ from pathlib import Path
 from markdown_text import page, table
 
 FOLDER = Path(__file__).parents[1] / "decisions"
-INTRO = "Why things are as they are: one short note for each decision. Notes are numbered and not rewritten; a later note replaces an earlier one."
+INTRO = "Why things are as they are: one short note for each decision. A later note may replace an earlier one."
 
 
 def text() -> str:

@@ -24,7 +24,8 @@ def text() -> str:
         for method, operation in methods.items()
     ]
     overview = table(
-        ("method", "address", ""), ((m, f"[`{path}`](#{o['operationId'].lower()})", _first(o)) for m, path, o in operations)
+        ("method", "address", ""),
+        ((m, f"[`{path}`](#{o['operationId'].lower()})", _first(o)) for m, path, o in operations),
     )
     sections = [_operation(*operation) for operation in operations]
     schemas = description["components"]["schemas"]

@@ -11,9 +11,9 @@ from pydantic_core import PydanticUndefined
 from trajsvc.settings import VARIABLES, ServiceSettings, Settings
 
 INTRO = """
-A setting is an environment variable, or a key of a TOML file: `TRAJSVC_CONFIG`, else `trajsvc.toml` in the current folder. The environment
-comes before the file, and an option of the command line before both. Sizes may have a unit (`512MiB`, `2GB`). Tables and lists are JSON in the environment
-(`TRAJSVC_ROOTS='{"runs": "/data/checkpoints"}'`) and TOML in the file.
+A setting is an environment variable, or a key of a TOML file: `TRAJSVC_CONFIG`, else `trajsvc.toml` in the current folder. The
+environment comes before the file, and an option of the command line before both. Sizes may have a unit (`512MiB`, `2GB`). Tables and
+lists are JSON in the environment (`TRAJSVC_ROOTS='{"runs": "/data/checkpoints"}'`) and TOML in the file.
 """
 HEAD = ("environment", "key", "type", "default", "")
 
@@ -26,12 +26,19 @@ def text() -> str:
         INTRO,
         "## Of every command\n\n" + table(HEAD, (_row(name, field) for name, field in own.items())),
         "## Of the service\n\n" + table(HEAD, (_row(name, field) for name, field in service.items())),
-        "## Other environment variables\n\n" + table(("environment", ""), ((f"`{k}`", v) for k, v in VARIABLES.items())),
+        "## Other environment variables\n\n"
+        + table(("environment", ""), ((f"`{k}`", v) for k, v in VARIABLES.items())),
     )
 
 
 def _row(name: str, field: FieldInfo) -> tuple[str, ...]:
-    return (f"`TRAJSVC_{name.upper()}`", f"`{name}`", f"`{_type(field.annotation)}`", _default(field), field.description or "")
+    return (
+        f"`TRAJSVC_{name.upper()}`",
+        f"`{name}`",
+        f"`{_type(field.annotation)}`",
+        _default(field),
+        field.description or "",
+    )
 
 
 def _type(annotation: Any) -> str:

@@ -1,7 +1,7 @@
 """The pages of the site: which files of the repository they come from, and their links.
 
-Links in the sources are those that work in the repository. On the site they are rewritten to the page that the file became; a link to a file
-that is no page of the site is an error.
+Links in the sources are those that work in the repository. On the site they are rewritten to the page that the file became; a link to a
+file that is no page of the site is an error.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def write(target: Path, references: dict[str, str]) -> None:
     """
     shutil.rmtree(target, ignore_errors=True)
     known = pages()
-    places = {**known, **{f"docs/{name}": name for name in references}}
+    places = {**known, **{f"docs/{name}": name for name in references}, "docs/decisions": "decisions/index.md"}
     for source, place in known.items():
         goal = target / place
         goal.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,9 @@ def relinked(text: str, source: str, places: dict[str, str]) -> str:
             return match[0]
         full = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
         if full not in places:
-            raise SystemExit(f"{source}: the link {link} leads to {full}, which is no page of the site (docs/generate/site_pages.py)")
+            raise SystemExit(
+                f"{source}: the link {link} leads to {full}, which is no page of the site (docs/generate/site_pages.py)"
+            )
         here = posixpath.dirname(places[source])
         return f"{before}{posixpath.relpath(places[full], here or '.')}{mark}{anchor}{after}"
 

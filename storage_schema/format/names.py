@@ -24,7 +24,11 @@ def check_name(name: str) -> str:
 
 
 def run_name(text: str) -> str:
-    """A run name made from a folder's name or a repository's id: ``EleutherAI/pythia-70m`` gives ``EleutherAI-pythia-70m``."""
+    """Make a run name from a folder's name or a repository's id.
+
+    >>> run_name("EleutherAI/pythia-70m")
+    'EleutherAI-pythia-70m'
+    """
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     joined = re.sub(r"[^A-Za-z0-9._]+", "-", plain)
     return joined.lstrip(".-")[:MAX_NAME].rstrip(".-") or "run"

@@ -10,7 +10,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROOMS = ("trajsvc", "workers", "api", "storage_schema")
 NAMED = re.compile(r"`((?:trajsvc|workers|api|storage_schema|tests|docs|benchmarks|examples)/[\w./-]*)`")
-PAGES = (ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs" / "decisions").glob("*.md")))
+PAGES = (
+    ROOT / "docs" / "architecture.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs" / "decisions").glob("*.md")),
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -21,7 +25,9 @@ def test_paths_that_a_page_names_exist(page: Path) -> None:
 
 def test_every_package_is_in_the_architecture() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
-    rooms = {p.parent.relative_to(ROOT).as_posix() for room in ROOMS for p in (ROOT / room).glob("*/__init__.py")} | set(ROOMS)
+    rooms = {
+        p.parent.relative_to(ROOT).as_posix() for room in ROOMS for p in (ROOT / room).glob("*/__init__.py")
+    } | set(ROOMS)
     rooms -= {"storage_schema/migrations", "trajsvc"}
     missing = sorted(room for room in rooms if f"`{room}/`" not in text)
     assert not missing, f"say in docs/architecture.md what {missing} hold"

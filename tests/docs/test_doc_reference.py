@@ -13,8 +13,8 @@ import pytest
 import typer
 
 import trajsvc
-from trajsvc.client import Client
 from trajsvc.cli.main import make_app
+from trajsvc.client import Client
 from trajsvc.measures.registry import MEASURES
 from trajsvc.results.run import Run
 from trajsvc.settings import VARIABLES, ServiceSettings
@@ -56,7 +56,7 @@ def test_a_command_says_what_it_and_each_of_its_options_does(name: str, site: Pa
 @pytest.mark.parametrize("name", MEASURES)
 def test_a_measure_has_a_definition_a_unit_a_source_and_a_docstring(name: str, site: Path) -> None:
     measure = MEASURES[name]
-    assert measure.definition and measure.units and measure.source
+    assert all((measure.definition, measure.units, measure.source))
     assert inspect.getdoc(measure.compute), f"give {measure.compute.__module__}.{name} a docstring"
     assert f"\n## {name}\n" in text(site, "measures")
 
@@ -90,11 +90,17 @@ def test_every_http_operation_is_described(site: Path) -> None:
 
 def public(cls: type) -> list[str]:
     """Public methods and properties, those of its bases too; plain values have no docstrings of their own."""
-    return [n for n in dir(cls) if not n.startswith("_") and (callable(getattr(cls, n)) or isinstance(getattr(cls, n), property))]
+    return [
+        n
+        for n in dir(cls)
+        if not n.startswith("_") and (callable(getattr(cls, n)) or isinstance(getattr(cls, n), property))
+    ]
 
 
 @pytest.mark.parametrize(
-    ("cls", "name"), [(cls, name) for cls in (Run, Client) for name in public(cls)], ids=lambda v: getattr(v, "__name__", v)
+    ("cls", "name"),
+    [(cls, name) for cls in (Run, Client) for name in public(cls)],
+    ids=lambda v: getattr(v, "__name__", v),
 )
 def test_a_public_method_has_a_docstring(cls: type, name: str, site: Path) -> None:
     assert inspect.getdoc(getattr(cls, name)), f"give {cls.__name__}.{name} a docstring"

@@ -1,7 +1,8 @@
 """What the documentation shows works: consoles and Python are run on the example run, other commands at least parse.
 
-A block ``console`` has commands after ``$ `` and below each lines of its output; ``…`` stands for any text. A block ``python`` is run, all of a page in
-one namespace, and a block ``text`` right after it is what it prints. In a block without a language every line that begins with ``trajsvc`` is parsed.
+A block ``console`` has commands after ``$ `` and below each lines of its output; ``…`` stands for any text. A block ``python`` is run,
+all of a page in one namespace, and the blocks ``text`` are what they print. In a block without a language every line that begins with
+``trajsvc`` is parsed.
 """
 
 from __future__ import annotations
@@ -107,7 +108,9 @@ def command_lines(page: str) -> list[str]:
     text = (ROOT / page).read_text("utf-8")
     if page.endswith(".py"):
         return re.findall(r"^\s*(?:Example:\s+)?(trajsvc [a-z]+ .*)$", text, re.MULTILINE)
-    lines = [c.line for c in console(page)] + [line for body in blocks(page, "", "bash", "sh") for line in body.splitlines()]
+    lines = [c.line for c in console(page)] + [
+        line for body in blocks(page, "", "bash", "sh") for line in body.splitlines()
+    ]
     return [line.strip() for line in lines if line.strip().startswith("trajsvc ")]
 
 

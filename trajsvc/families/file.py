@@ -48,7 +48,11 @@ _POWERS: Final = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10
 
 
 def parse_size(text: str) -> int | float:
-    """``70M``, ``1.4B``, ``160_000`` → 70000000, 1400000000, 160000. Raises ValueError."""
+    """Parse a number of parameters. Raises ValueError.
+
+    >>> parse_size("70M"), parse_size("1.4B"), parse_size("160_000")
+    (70000000, 1400000000, 160000)
+    """
     match = _SIZE.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a size: write a number, or 70M, 1.4B")

@@ -14,7 +14,11 @@ from trajsvc.measures.maps import dissimilarity_map
 
 
 def update_angle(gram: GroupGram) -> Array:
-    """∠(θ_{t+1} − θ_t, θ_t − θ_{t−1}) for t = 1 … T − 2, (T − 2), degrees. NaN where either update is zero."""
+    """∠(θ_{t+1} − θ_t, θ_t − θ_{t−1}) for t = 1 … T − 2, (T − 2), degrees. NaN where either update is zero.
+
+    >>> update_angle(GroupGram.of_points([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]))
+    array([90.])
+    """
     return degrees(np.diagonal(one_minus_cosine_of_basis(gram.gram[1:, 1:]), 1))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -32,6 +33,21 @@ class GroupGram:
     gram: Array
     parameters: int
     rounding: Array
+
+    @classmethod
+    def of_points(cls, points: NDArray[Any], steps: Sequence[int] | None = None, group: str = "network") -> GroupGram:
+        """The Gram of points in memory, (T, P), at ``steps`` (by default 0 … T − 1): for small studies and examples.
+
+        >>> gram = GroupGram.of_points([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+        >>> gram.gram
+        array([[ 1.,  0., -1.],
+               [ 0.,  1.,  0.],
+               [-1.,  0.,  1.]])
+        """
+        theta = np.asarray(points, dtype=np.float64)
+        basis = np.diff(theta, axis=0, prepend=0.0)
+        every = np.arange(len(theta)) if steps is None else np.asarray(steps)
+        return cls(group, every.astype(np.int64), basis @ basis.T, theta.shape[1], np.full(len(theta), np.nan))
 
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> GroupGram:
         """The same group at a subset of its checkpoints (strictly increasing indices).
@@ -64,3 +80,11 @@ class Measure:
     units: Literal["1", "degree", "parameter", "step"]
     definition: str
     source: str
+
+    def description(self) -> str:
+        """One paragraph: definition, axes, unit, source. The docstring of the run's method of this name begins with it."""
+        axes = f"Axes ({', '.join(self.dims)})" if self.dims else "A scalar"
+        unit = "no unit" if self.units == "1" else f"unit: {self.units}"
+        words = re.match(r"[a-z]{3,} ", self.definition)  # a formula keeps its letters
+        definition = self.definition[:1].upper() + self.definition[1:] if words else self.definition
+        return f"{definition}. {axes}; {unit}. Source: {self.source}."

@@ -20,6 +20,15 @@ def trajectory_map(gram: GroupGram, origin: int | None = None) -> Array:
     columns of a zero vector (θ_i = 0, or θ_i = θ_o) are NaN; the diagonal is 1 elsewhere. Unit: 1.
 
     Raises NotFound (``step-not-found``) when no checkpoint has the step ``origin``.
+
+    >>> gram = GroupGram.of_points([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]], steps=[0, 100, 200])
+    >>> trajectory_map(gram).round(3)
+    array([[1.   , 0.707, 0.   ],
+           [0.707, 1.   , 0.707],
+           [0.   , 0.707, 1.   ]])
+    >>> trajectory_map(gram, origin=0).round(3)
+    array([[1.   , 0.707],
+           [0.707, 1.   ]])
     """
     return 1.0 - dissimilarity_map(gram, origin)
 

@@ -55,6 +55,9 @@ def tortuosity(gram: GroupGram) -> float:
     """Path length over displacement, Σ_t ‖θ_{t+1} − θ_t‖ / ‖θ_{T−1} − θ_0‖, at least 1; unit: 1.
 
     NaN where the trajectory ends where it began, as it does with one checkpoint.
+
+    >>> round(tortuosity(GroupGram.of_points([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])), 4)
+    1.4142
     """
     displacement = float(distance_from_init(gram)[-1])
     return path_length(gram) / displacement if displacement > 0.0 else float("nan")

@@ -108,6 +108,10 @@ def compute(names: Iterable[str], gram: GroupGram) -> dict[str, float | Array]:
     """The measures called ``names`` of one group, with default parameters: floats and float64 arrays, NaN where undefined.
 
     Raises NotFound (``measure-not-found``) before anything is computed.
+
+    >>> gram = GroupGram.of_points([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    >>> {name: round(value, 4) for name, value in compute(["mds", "path_length"], gram).items()}
+    {'mds': 0.6476, 'path_length': 2.0}
     """
     chosen = [measure_named(name) for name in names]
     return {measure.name: measure.compute(gram) for measure in chosen}

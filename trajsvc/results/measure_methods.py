@@ -1,4 +1,7 @@
-"""The measures of a run, one method each. What each is, and its source, stands in ``trajsvc.measures``."""
+"""The measures of a run, one method each.
+
+Every docstring begins with what ``trajsvc.measures.registry`` says of the measure (a test compares them).
+"""
 
 from __future__ import annotations
 
@@ -65,149 +68,200 @@ class MeasureMethods(ABC):
         return cast(float, self.measure(name, group, steps, **parameters))
 
     def trajectory_map(self, group: str = "network", origin: int | None = None, steps: Steps = None) -> DataArray:
-        """C_ij = cos(θ_i, θ_j), (T, T); with ``origin``, a step, cos(θ_i − θ_o, θ_j − θ_o) without the point o."""
+        """cos(θ_i, θ_j); with an origin o, cos(θ_i − θ_o, θ_j − θ_o). Axes (step, step_2); no unit. Source: Hallmarks
+        (arXiv 2403.07379).
+
+        ``origin`` is a step; the point o is left out of a relative map.
+        """
         return self._array("trajectory_map", group, steps, origin=origin)
 
     def mds(self, group: str = "network", steps: Steps = None) -> float:
-        """Mean of all entries of the trajectory map."""
+        """Mean of all entries of the trajectory map. A scalar; no unit. Source: Hallmarks (arXiv 2403.07379)."""
         return self._scalar("mds", group, steps)
 
     def relative_mds(self, group: str = "network", origin: int | None = None, steps: Steps = None) -> float:
-        """Mean of all entries of the relative trajectory map at ``origin``, by default the first point."""
+        """Mean of all entries of the relative trajectory map at θ_0. A scalar; no unit. Source: Hallmarks (arXiv
+        2403.07379).
+
+        ``origin`` is another step to take the relative map at.
+        """
         return self._scalar("relative_mds", group, steps, origin=origin)
 
     def mds_by_length(self, group: str = "network", origin: int | None = None, steps: Steps = None) -> float:
-        """Length-weighted mean of the trajectory map, wᵀCw/(Σw)², w_t half the length of the updates beside t."""
+        """wᵀCw/(Σw)² of the trajectory map C, w_t half the updates beside t. A scalar; no unit. Source: trajsvc.
+
+        ``w_t`` is half the length of the updates before and after the point: an MDS that depends little on how
+        densely a run was sampled.
+        """
         return self._scalar("mds_by_length", group, steps, origin=origin)
 
     def relative_mds_by_length(self, group: str = "network", origin: int | None = None, steps: Steps = None) -> float:
-        """The same of the relative trajectory map at ``origin``, by default the first point."""
+        """wᵀCw/(Σw)² of the relative trajectory map at θ_0. A scalar; no unit. Source: trajsvc.
+
+        ``origin`` is another step to take the relative map at.
+        """
         return self._scalar("relative_mds_by_length", group, steps, origin=origin)
 
     def update_location_angle(self, group: str = "network", steps: Steps = None) -> DataArray:
-        """∠(θ_{t+1} − θ_t, θ_t) in degrees, (T − 1)."""
+        """∠(θ_{t+1} − θ_t, θ_t). Axes (update); unit: degree. Source: Hallmarks (arXiv 2403.07379)."""
         return self._array("update_location_angle", group, steps)
 
     def update_ratio(self, group: str = "network", steps: Steps = None) -> DataArray:
-        """‖θ_{t+1} − θ_t‖ / ‖θ_t‖, (T − 1)."""
+        """‖θ_{t+1} − θ_t‖ / ‖θ_t‖. Axes (update); no unit. Source: common usage."""
         return self._array("update_ratio", group, steps)
 
     def update_rms(self, group: str = "network", steps: Steps = None) -> DataArray:
-        """‖θ_{t+1} − θ_t‖ / √P per step of training, (T − 1)."""
+        """‖θ_{t+1} − θ_t‖ / √P per step of training. Axes (update); unit: parameter. Source: common usage."""
         return self._array("update_rms", group, steps)
 
     def update_angle(self, group: str = "network", steps: Steps = None) -> DataArray:
-        """Angle between successive updates in degrees, (T − 2)."""
+        """∠(θ_{t+1} − θ_t, θ_t − θ_{t−1}). Axes (step); unit: degree. Source: Hallmarks (arXiv 2403.07379).
+
+        The angle between one update and the next.
+        """
         return self._array("update_angle", group, steps)
 
     def apex_angle_init(self, group: str = "network", steps: Steps = None) -> DataArray:
-        """∠(θ_1 − θ_0, θ_t − θ_0) in degrees, (T − 1)."""
+        """∠(θ_1 − θ_0, θ_t − θ_0). Axes (step); unit: degree. Source: Hallmarks (arXiv 2403.07379).
+
+        A cone with its vertex at the first checkpoint.
+        """
         return self._array("apex_angle_init", group, steps)
 
     def sweep_angle_init(self, group: str = "network", steps: Steps = None) -> DataArray:
-        """∠(θ_t − θ_0, θ_{t+1} − θ_0) in degrees, (T − 2)."""
+        """∠(θ_t − θ_0, θ_{t+1} − θ_0). Axes (step); unit: degree. Source: Hallmarks (arXiv 2403.07379)."""
         return self._array("sweep_angle_init", group, steps)
 
     def apex_angle_origin(self, group: str = "network", steps: Steps = None) -> DataArray:
-        """∠(θ_0, θ_t) in degrees."""
+        """∠(θ_0, θ_t). Axes (step); unit: degree. Source: Hallmarks (arXiv 2403.07379).
+
+        A cone with its vertex at the zero vector.
+        """
         return self._array("apex_angle_origin", group, steps)
 
     def sweep_angle_origin(self, group: str = "network", steps: Steps = None) -> DataArray:
-        """∠(θ_t, θ_{t+1}) in degrees, (T − 1)."""
+        """∠(θ_t, θ_{t+1}). Axes (update); unit: degree. Source: Hallmarks (arXiv 2403.07379)."""
         return self._array("sweep_angle_origin", group, steps)
 
     def norm(self, group: str = "network", steps: Steps = None) -> DataArray:
-        """‖θ_t‖, (T)."""
+        """‖θ_t‖. Axes (step); unit: parameter. Source: Hallmarks (arXiv 2403.07379)."""
         return self._array("norm", group, steps)
 
     def distance_from_init(self, group: str = "network", steps: Steps = None) -> DataArray:
-        """‖θ_t − θ_0‖, (T)."""
+        """‖θ_t − θ_0‖. Axes (step); unit: parameter. Source: Hallmarks (arXiv 2403.07379)."""
         return self._array("distance_from_init", group, steps)
 
     def update_norm(self, group: str = "network", steps: Steps = None) -> DataArray:
-        """‖θ_{t+1} − θ_t‖, (T − 1)."""
+        """‖θ_{t+1} − θ_t‖. Axes (update); unit: parameter. Source: Hallmarks (arXiv 2403.07379)."""
         return self._array("update_norm", group, steps)
 
     def cosine_to_final(self, group: str = "network", steps: Steps = None) -> DataArray:
-        """cos(θ_t, θ_{T−1}), (T)."""
+        """cos(θ_t, θ_{T−1}). Axes (step); no unit. Source: common usage."""
         return self._array("cosine_to_final", group, steps)
 
     def path_length(self, group: str = "network", steps: Steps = None) -> float:
-        """Σ ‖update‖."""
+        """Σ ‖θ_{t+1} − θ_t‖. A scalar; unit: parameter. Source: common usage."""
         return self._scalar("path_length", group, steps)
 
     def tortuosity(self, group: str = "network", steps: Steps = None) -> float:
-        """Path length over ‖θ_{T−1} − θ_0‖."""
+        """Path length / ‖θ_{T−1} − θ_0‖. A scalar; no unit. Source: common usage."""
         return self._scalar("tortuosity", group, steps)
 
     def update_map(self, group: str = "network", steps: Steps = None) -> DataArray:
-        """Cosines between all pairs of updates, (T − 1, T − 1)."""
+        """g_i·g_j of normalised updates. Axes (update, update_2); no unit. Source: Correlations (Rothchild et al.).
+
+        The cosine of every two updates.
+        """
         return self._array("update_map", group, steps)
 
     def mu(self, group: str = "network", steps: Steps = None) -> float:
-        """Mean inner product of distinct normalised updates."""
+        """Mean of g_i·g_j over pairs of distinct updates. A scalar; no unit. Source: Correlations (Rothchild et al.)."""
         return self._scalar("mu", group, steps)
 
     def alpha(self, group: str = "network", steps: Steps = None) -> float:
-        """Root mean square inner product of distinct normalised updates."""
+        """Root mean square of g_i·g_j over pairs of distinct updates. A scalar; no unit. Source: Correlations
+        (Rothchild et al.).
+        """
         return self._scalar("alpha", group, steps)
 
     def inv_sqrt_parameters(self, group: str = "network", steps: Steps = None) -> float:
-        """1/√P, what ``alpha`` is for independent random directions."""
+        """1/√P, α of independent random directions. A scalar; no unit. Source: Correlations (Rothchild et al.).
+
+        What ``alpha`` is compared to.
+        """
         return self._scalar("inv_sqrt_parameters", group, steps)
 
     def mu_lag(self, group: str = "network", steps: Steps = None) -> DataArray:
-        """Mean of g_i · g_{i+k} over i, for every lag k, (T − 1)."""
+        """Mean over i of g_i·g_{i+k}. Axes (lag); no unit. Source: Correlations (Rothchild et al.)."""
         return self._array("mu_lag", group, steps)
 
     def alpha_lag(self, group: str = "network", steps: Steps = None) -> DataArray:
-        """Root mean square of g_i · g_{i+k} over i, for every lag k, (T − 1)."""
+        """Root mean square over i of g_i·g_{i+k}. Axes (lag); no unit. Source: Correlations (Rothchild et al.)."""
         return self._array("alpha_lag", group, steps)
 
     def update_cosine(self, group: str = "network", steps: Steps = None) -> DataArray:
-        """cos(U_t, U_{t+1}), (T − 2)."""
+        """cos(U_t, U_{t+1}). Axes (step); no unit. Source: Layer updates (Zhang et al.)."""
         return self._array("update_cosine", group, steps)
 
     def random_bound(self, group: str = "network", steps: Steps = None) -> float:
-        """sqrt(ln n / n) for the group's n parameters."""
+        """sqrt(ln n / n) for n parameters. A scalar; no unit. Source: Layer updates (Zhang et al.).
+
+        What ``update_cosine`` is compared to.
+        """
         return self._scalar("random_bound", group, steps)
 
     def nonrandom_fraction(self, group: str = "network", steps: Steps = None) -> float:
-        """Share of update cosines above ``random_bound``."""
+        """Share of update cosines above the random bound. A scalar; no unit. Source: Layer updates (Zhang et al.)."""
         return self._scalar("nonrandom_fraction", group, steps)
 
     def nonrandom_fraction_absolute(self, group: str = "network", steps: Steps = None) -> float:
-        """Share of absolute update cosines above ``random_bound``."""
+        """Share of absolute update cosines above the random bound. A scalar; no unit. Source: Layer updates (Zhang et
+        al.).
+        """
         return self._scalar("nonrandom_fraction_absolute", group, steps)
 
     def explained_variance(self, group: str = "network", steps: Steps = None) -> DataArray:
-        """Share of each principal component of the points, (T − 1)."""
+        """Share of the points' variance per component. Axes (component); no unit. Source: common usage."""
         return self._array("explained_variance", group, steps)
 
     def explained_variance_updates(self, group: str = "network", steps: Steps = None) -> DataArray:
-        """Share of each principal component of the updates, (T − 2)."""
+        """Share of the updates' variance per component. Axes (component); no unit. Source: common usage."""
         return self._array("explained_variance_updates", group, steps)
 
     def participation_ratio(self, group: str = "network", steps: Steps = None) -> float:
-        """(Σλ)²/Σλ² of the points' centred Gram: an effective number of dimensions."""
+        """(Σλ)²/Σλ² of the points' covariance. A scalar; no unit. Source: common usage.
+
+        An effective number of dimensions, at least 1.
+        """
         return self._scalar("participation_ratio", group, steps)
 
     def participation_ratio_updates(self, group: str = "network", steps: Steps = None) -> float:
-        """(Σλ)²/Σλ² of the updates' centred Gram."""
+        """(Σλ)²/Σλ² of the updates' covariance. A scalar; no unit. Source: common usage.
+
+        An effective number of dimensions, at least 1.
+        """
         return self._scalar("participation_ratio_updates", group, steps)
 
     def random_walk_mds(self, group: str = "network", steps: Steps = None) -> float:
-        """Mean of all entries of ``random_walk``: what ``relative_mds`` is compared to."""
+        """Mean of all entries of the random walk's map. A scalar; no unit. Source: Hallmarks (arXiv 2403.07379).
+
+        What ``relative_mds`` is compared to.
+        """
         return self._scalar("random_walk_mds", group, steps)
 
     def random_walk(self, group: str = "network", steps: Steps = None) -> DataArray:
-        """The relative trajectory map expected of a random walk with the same update norms."""
+        """Relative map expected of a random walk with the same update norms. Axes (step, step_2); no unit. Source:
+        Hallmarks (arXiv 2403.07379).
+        """
         return self._array("random_walk", group, steps)
 
     def noise_floor(self, group: str = "network", steps: Steps = None) -> DataArray:
-        """The share of every update that rounding of the stored type can explain, (T − 1)."""
+        """sqrt(r_t + r_{t+1}) / ‖θ_{t+1} − θ_t‖, r_t from rounding. Axes (update); no unit. Source: trajsvc.
+
+        The share of an update that rounding of the stored type can explain.
+        """
         return self._array("noise_floor", group, steps)
 
     def settling_step(self, group: str = "network", steps: Steps = None) -> float:
-        """First step from which the cosine to the final point is at least 0.9, by interpolation."""
+        """First step from which cos(θ_t, θ_{T−1}) ≥ 0.9, interpolated. A scalar; unit: step. Source: trajsvc."""
         return self._scalar("settling_step", group, steps)

@@ -159,10 +159,12 @@ class Run(MeasureMethods):
 
     @property
     def parameters(self) -> int:
+        """Number of parameters of the network, tied ones counted once."""
         return int(self.stored.blocks.size.sum())
 
     @property
     def architecture(self) -> str:
+        """Key of the architecture that the tensors' names were recognised as; empty where none was."""
         return str(self.attributes.get("architecture", ""))
 
     @property
@@ -172,6 +174,7 @@ class Run(MeasureMethods):
 
     @property
     def source(self) -> str:
+        """Where the checkpoints came from: a folder's path, or ``hf://…``."""
         return str(self.attributes.get("source", ""))
 
     @property

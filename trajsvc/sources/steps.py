@@ -48,6 +48,11 @@ def parse_step(name: str) -> StepName | None:
     epoch kept in ``extra``), ``checkpoint_2_500.pt`` (epoch and step), ``stage1-step101000-tokens424B``, ``step_20k``, ``500.pt``,
     ``model_500.pt``; ``epoch_003.pt`` is kind ``epoch``, ``ckpt_000`` kind ``index``. A shard's number
     (``model-00001-of-00002``) is no step.
+
+    >>> [parse_step(name).step for name in ("step500", "epoch=3-step=500.ckpt", "stage1-step101000-tokens424B", "step_20k")]
+    [500, 500, 101000, 20000]
+    >>> parse_step("model-00001-of-00002.safetensors") is None
+    True
     """
     suffix = next((s for s in WEIGHT_SUFFIXES if name.lower().endswith(s)), "")
     label = name[: len(name) - len(suffix)]

@@ -1,0 +1,28 @@
+"""Methods of a run say what the registry says of their measures: definition, axes, unit, source."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from trajsvc.measures.registry import MEASURES
+from trajsvc.results.measure_methods import MeasureMethods
+from trajsvc.results.run import Run
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_method_begins_with_what_the_registry_says(name: str) -> None:
+    expected = MEASURES[name].description()
+    method = getattr(Run, name, None)
+    assert method is not None, f"add the method {name} to trajsvc/results/measure_methods.py:\n{expected}"
+    found = " ".join((inspect.getdoc(method) or "").split())
+    assert found.startswith(expected), (
+        f"the docstring of MeasureMethods.{name} must begin with what trajsvc/measures/registry.py says:\n{expected}"
+    )
+
+
+def test_no_method_is_of_another_measure() -> None:
+    own = {n for n, m in vars(MeasureMethods).items() if inspect.isfunction(m) and not n.startswith("_")}
+    abstract = MeasureMethods.__abstractmethods__
+    assert own - abstract - {"measure"} <= set(MEASURES), "a method of MeasureMethods has no row in the registry"
