@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from cachetools import LRUCache, cachedmethod
 from numpy.typing import NDArray
 
 from storage_schema.format.arrays import SUFFIX
@@ -29,7 +31,6 @@ from storage_schema.runs.store import RunStore
 from trajsvc.anatomy.blocks import Group
 from trajsvc.anatomy.groups import find_group, groups_of
 from trajsvc.errors import NotFound, UsageError
-from trajsvc.latest import Latest
 from trajsvc.measures.base import GroupGram
 from trajsvc.measures.jackknife import standard_error
 from trajsvc.measures.registry import measure_named
@@ -119,8 +120,9 @@ class Run(MeasureMethods):
     def __init__(self, name: str, stored: GramStore) -> None:
         self.name = name
         self.stored = stored
-        self._grams: Latest[GroupGram] = Latest(max(8, KEPT // max(1, 8 * stored.checkpoint_count**2)))
-        self._left_out: Latest[NDArray[np.float64] | None] = Latest(8)
+        self._grams: LRUCache[Any, GroupGram] = LRUCache(max(8, KEPT // max(1, 8 * stored.checkpoint_count**2)))
+        self._replicates: LRUCache[Any, NDArray[np.float64] | None] = LRUCache(8)
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         steps = self.steps
@@ -239,17 +241,12 @@ class Run(MeasureMethods):
         whole, index = self._whole(group), self.selection(steps)
         return whole if len(index) == len(whole.steps) else whole.select(index)
 
+    @cachedmethod(lambda self: self._grams, lock=lambda self: self._lock)
     def _whole(self, group: str) -> GroupGram:
         """The group's Gram at all stored checkpoints, cached."""
-        found = self._grams.get(group)
-        if found is None:
-            found = self._sum(find_group(self._groups, group))
-            self._grams.put(group, found)
-        return found
-
-    def _sum(self, group: Group) -> GroupGram:
-        gram, rounding = self.stored.group_gram(group.id, group.blocks)
-        return GroupGram(group.id, self.stored.checkpoints.step, gram, group.parameters, rounding)
+        found = find_group(self._groups, group)
+        gram, rounding = self.stored.group_gram(found.id, found.blocks)
+        return GroupGram(found.id, self.stored.checkpoints.step, gram, found.parameters, rounding)
 
     def standard_error(
         self, name: str, group: str = "network", steps: Steps = None, **parameters: Any
@@ -270,13 +267,11 @@ class Run(MeasureMethods):
 
     def left_out(self, group: str = "network") -> NDArray[np.float64] | None:
         """(R, T, T): of an estimated run, the group's Gram with each jackknife replicate left out; None for an exact one."""
-        if self.estimate is None:
-            return None
-        found = self._left_out.get(group)
-        if found is None:
-            found = self.stored.group_left_out(group, find_group(self._groups, group).blocks)
-            self._left_out.put(group, found)
-        return found
+        return None if self.estimate is None else self._replicate_grams(group)
+
+    @cachedmethod(lambda self: self._replicates, lock=lambda self: self._lock)
+    def _replicate_grams(self, group: str) -> NDArray[np.float64] | None:
+        return self.stored.group_left_out(group, find_group(self._groups, group).blocks)
 
     def measure(self, name: str, group: str = "network", steps: Steps = None, **parameters: Any) -> DataArray | float:
         """Any measure of the registry by its name, with its own ``parameters`` (``origin`` …).
