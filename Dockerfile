@@ -10,7 +10,7 @@ RUN /opt/trajsvc/bin/pip install --no-cache-dir -c constraints.txt ".[${EXTRAS}]
 FROM python:3.11.14-slim-bookworm
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin trajsvc && install -d -o trajsvc -g trajsvc /store /data
 COPY --from=build /opt/trajsvc /opt/trajsvc
-ENV PATH=/opt/trajsvc/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 MPLCONFIGDIR=/tmp/matplotlib HF_HOME=/tmp/hf
+ENV PATH=/opt/trajsvc/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 MPLCONFIGDIR=/tmp/matplotlib TRAJSVC_KERNEL_CACHE=/tmp/kernels HF_HOME=/tmp/hf
 USER trajsvc
 VOLUME ["/store"]
 EXPOSE 8000

@@ -264,10 +264,10 @@ def load_all(theta: Any, plan: Any) -> None:
             local.buffer, local.size = np.empty(sum(sizes), np.uint8), sum(sizes)
         parts, at = [], 0
         for segment, size in zip(slab.segments, sizes, strict=True):
-            for first, _, raw in raw_rows(local.buffer[at : at + size], theta.dtypes(segment.column), segment.size):
+            for group in raw_rows(local.buffer[at : at + size], theta.dtypes(segment.column), segment.size):
                 parts += [
                     Part(segment.column, r, segment.lo, segment.hi, memoryview(o))
-                    for r, o in enumerate(raw, start=first)
+                    for r, o in enumerate(group.raw, start=group.first)
                 ]
             at += size // 64 * 64
         theta.load(slab, parts, lambda: False)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from small_runs import HIDDEN, attention_part, cosines, flat, shapes, trajectory
 
 import trajsvc
 from storage_schema.runs.store import RunStore
+from trajsvc.analysis.observer import Silent
+from trajsvc.analysis.options import Options
+from trajsvc.analysis.pipeline import run_analysis
 from trajsvc.errors import (
     DamagedCheckpoint,
     LimitExceeded,
@@ -26,6 +30,7 @@ from trajsvc.errors import (
     TryAgain,
     UsageError,
 )
+from trajsvc.gram.thread_pool import ThreadPool
 from trajsvc.results.run import Run
 from trajsvc.sources.base import CheckpointRef
 from trajsvc.sources.local.source import LocalSource
@@ -33,6 +38,16 @@ from trajsvc.sources.resolve import open_source
 from trajsvc.trajectory.opening import open_trajectory
 
 NAMES = list(shapes())
+
+
+@dataclass
+class Told(Silent):
+    """Keeps what it is told before the work begins."""
+
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
 
 
 def grams(run: Run) -> np.ndarray:
@@ -47,17 +62,17 @@ def test_maps_and_angles_meet_the_oracle(tmp_path: Path, update: float, dtype: t
     states = trajectory(7, update=update, dtype=dtype)
     run = trajsvc.analyze(write_run(tmp_path / "run", states), store=tmp_path / "store")
     theta = flat(states, NAMES)
-    np.testing.assert_allclose(run.trajectory_map().values, cosines(theta), atol=1e-6)
-    np.testing.assert_allclose(run.trajectory_map(origin=0).values, cosines(theta[1:] - theta[0]), atol=1e-6)
+    np.testing.assert_allclose(run.trajectory_map().values, cosines(theta), atol=1e-12)
+    np.testing.assert_allclose(run.trajectory_map(origin=0).values, cosines(theta[1:] - theta[0]), atol=1e-12)
     updates = np.diff(theta, axis=0)
-    np.testing.assert_allclose(run.update_norm().values, np.linalg.norm(updates, axis=1), rtol=1e-6)
+    np.testing.assert_allclose(run.update_norm().values, np.linalg.norm(updates, axis=1), rtol=1e-11)
     angle = np.degrees(np.arccos([cosines(updates)[i, i + 1] for i in range(5)]))
-    np.testing.assert_allclose(run.update_angle().values, angle, atol=1e-4)
+    np.testing.assert_allclose(run.update_angle().values, angle, rtol=1e-11)
     for layer in (0, 1):
         for part in "qkv":
             found = run.trajectory_map(f"layer/{layer}/attention.{part}", origin=0).values
             piece = attention_part(states, layer, part)
-            np.testing.assert_allclose(found, cosines(piece[1:] - piece[0]), atol=1e-6)
+            np.testing.assert_allclose(found, cosines(piece[1:] - piece[0]), atol=1e-12)
 
 
 def test_formats_mix_and_zero_vectors_are_undefined(tmp_path: Path) -> None:
@@ -66,7 +81,7 @@ def test_formats_mix_and_zero_vectors_are_undefined(tmp_path: Path) -> None:
     group = "tensor/gpt_neox.layers.0.attention.dense.bias"
     found = run.trajectory_map(group).values
     assert np.isnan(found[0]).all()
-    np.testing.assert_allclose(found, cosines(flat(states, [group.removeprefix("tensor/")])), atol=1e-6)
+    np.testing.assert_allclose(found, cosines(flat(states, [group.removeprefix("tensor/")])), atol=1e-12)
     assert run.measures(group)["undefined"]["points"] == 1
 
 
@@ -76,7 +91,7 @@ def test_checkpoints_are_ordered_by_number_and_steps_selected(tmp_path: Path) ->
     run = trajsvc.analyze(folder, store=tmp_path / "store")
     assert run.steps.tolist() == [2, 10, 100, 1000]
     some = trajsvc.analyze(folder, store=tmp_path / "store", name="some", steps="2,1000")
-    np.testing.assert_allclose(grams(some), run.gram("network", steps="2,1000").gram, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(grams(some), run.gram("network", steps="2,1000").gram, rtol=1e-12, atol=1e-15)
 
 
 def test_a_new_checkpoint_is_appended_and_equals_a_computation_anew(tmp_path: Path) -> None:
@@ -92,11 +107,49 @@ def test_a_new_checkpoint_is_appended_and_equals_a_computation_anew(tmp_path: Pa
     assert after.block_grams()[:, :7, :7].tobytes() == old.tobytes()
     anew = trajsvc.analyze(folder, store=tmp_path / "other")
     scale = np.sqrt(np.diag(grams(anew)))
-    assert np.max(np.abs(grams(run) - grams(anew)) / np.outer(scale, scale)) < 1e-6
+    assert np.max(np.abs(grams(run) - grams(anew)) / np.outer(scale, scale)) < 1e-13
     assert after.checkpoints.fingerprint == RunStore(tmp_path / "other").open("run").checkpoints.fingerprint
     generation = after.generation
     trajsvc.analyze(folder, store=store)
     assert RunStore(store).open("run").generation == generation
+
+
+@pytest.mark.parametrize(
+    "made", [{"kernel": None, "precision": "float32"}, {"kernel": "fused-0"}, {"precision": "float32"}]
+)
+def test_what_an_earlier_kernel_made_stays_readable_and_is_computed_anew_when_it_grows(
+    tmp_path: Path, made: dict[str, str | None]
+) -> None:
+    states = trajectory(6)
+    folder, store = write_run(tmp_path / "run", states[:5]), tmp_path / "store"
+    first = trajsvc.analyze(folder, store=store)
+    with RunStore(store).writer("run") as writer:
+        contents = RunStore(store).open("run").contents()
+        attributes = {k: v for k, v in {**contents.attributes, **made}.items() if v is not None}
+        writer.commit(replace(contents, gram=contents.gram * (1 + 1e-7), attributes=attributes))
+    old = trajsvc.open(store, "run")
+    np.testing.assert_allclose(old.norm().values, first.norm().values, rtol=1e-6)
+    write_step(folder, 500, states[5])
+    told = Told()
+    run_analysis(LocalSource(folder), store, None, Options(), ThreadPool(2), told)
+    assert "computed anew" in " ".join(told.notes)
+    assert "run" in told.notes[0]
+    anew = trajsvc.analyze(folder, store=tmp_path / "other")
+    assert grams(trajsvc.open(store, "run")).tobytes() == grams(anew).tobytes()
+
+
+def test_the_fast_way_is_kept_with_the_run(tmp_path: Path) -> None:
+    states = trajectory(6)
+    folder, store = write_run(tmp_path / "run", states[:5]), tmp_path / "store"
+    trajsvc.analyze(folder, store=store, precision="float32")
+    write_step(folder, 500, states[5])
+    told = Told()
+    outcome = run_analysis(LocalSource(folder), store, None, Options(precision="float32"), ThreadPool(2), told)
+    assert outcome.action == "appended"
+    assert not any("anew" in note for note in told.notes)
+    run = trajsvc.open(store, "run")
+    assert run.attributes["precision"] == "float32"
+    np.testing.assert_allclose(run.trajectory_map().values, cosines(flat(states, NAMES)), atol=1e-6)
 
 
 def test_a_checkpoint_that_changed_is_not_mistaken_for_the_old_one(tmp_path: Path) -> None:
@@ -108,7 +161,7 @@ def test_a_checkpoint_that_changed_is_not_mistaken_for_the_old_one(tmp_path: Pat
         trajsvc.analyze(folder, store=store)
     run = trajsvc.analyze(folder, store=store, replace=True)
     expected = [*states[:2], states[5], *states[3:5]]
-    np.testing.assert_allclose(run.trajectory_map().values, cosines(flat(expected, NAMES)), atol=1e-6)
+    np.testing.assert_allclose(run.trajectory_map().values, cosines(flat(expected, NAMES)), atol=1e-12)
 
 
 def test_checkpoints_that_are_gone_are_not_lost(tmp_path: Path) -> None:
@@ -220,7 +273,7 @@ def test_non_finite_checkpoints_are_flagged_and_left_out(tmp_path: Path) -> None
     assert run.steps.tolist() == [0, 100, 200, 400, 500]
     kept = [*states[:3], *states[4:]]
     np.testing.assert_allclose(
-        run.trajectory_map(origin=0).values[:4], cosines(flat(kept, NAMES)[1:] - flat(kept, NAMES)[0]), atol=1e-6
+        run.trajectory_map(origin=0).values[:4], cosines(flat(kept, NAMES)[1:] - flat(kept, NAMES)[0]), atol=1e-12
     )
     found = [f for f in run.findings if f.kind == "non-finite"]
     assert [f.steps for f in found] == [(300,)]
@@ -297,7 +350,7 @@ def test_a_file_that_changes_while_it_is_read_fails_the_attempt(
     if times == 1:
         run = trajsvc.analyze(folder, store=tmp_path / "store")
         expected = cosines(flat([states[0], states[3], states[2]], NAMES))
-        np.testing.assert_allclose(run.trajectory_map().values, expected, atol=1e-6)
+        np.testing.assert_allclose(run.trajectory_map().values, expected, atol=1e-12)
         return
     with pytest.raises(TryAgain) as caught:
         trajsvc.analyze(folder, store=tmp_path / "store")

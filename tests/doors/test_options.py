@@ -31,7 +31,7 @@ GIVEN = {
     "skip_damaged": True,
     "rules": '[mine]\nextends = "gpt-neox"\n',
     "heads": 4,
-    "precision": "float64",
+    "precision": "float32",
     "dtype": "bfloat16",
     "preview": 0.25,
     "copy_parameters": True,

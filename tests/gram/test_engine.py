@@ -17,16 +17,17 @@ from memory_theta import MemoryTheta, make_theta, relative
 from trajsvc.errors import Cancelled
 from trajsvc.gram.engine import Progress, compute
 from trajsvc.gram.estimate import estimated, group_replicates
-from trajsvc.gram.kernels.torch import kernel_factory
+from trajsvc.gram.kernels.choose import kernel_factory
 from trajsvc.gram.plan import make_plan
 from trajsvc.gram.sums import GramState, appended
 from trajsvc.gram.thread_pool import ThreadPool
 from trajsvc.measures.jackknife import standard_error
 
 MIB = 2**20
-TOLERANCE = 6e-7
-"""of an inner product, relative to the product of the norms: half of it in a norm. Values of few digits (float16 updates of a few
-units in the last place) come closest to it; others stay near 1e-7."""
+TOLERANCE = 1e-13
+"""of an inner product, relative to the product of the norms, in float64"""
+SINGLE = 1e-6
+"""the same in float32: values of few digits, whose squares round unevenly, come closest to it"""
 
 
 @pytest.fixture
@@ -84,10 +85,15 @@ def test_every_stored_type_and_their_mixture(device: str, types: tuple[str, ...]
         assert relative(state.gram[block], theta.oracle(block)) < TOLERANCE
 
 
-def test_float64_precision_is_float64() -> None:
-    theta = make_theta(6, size=1e-6, types=("float64",))
-    state = gram_of(theta, precision="float64")
-    assert max(relative(state.gram[b], theta.oracle(b)) for b in range(5)) < 1e-13
+@pytest.mark.parametrize(
+    "types", [("float16",), ("bfloat16",), ("float32",), ("float64",), ("float16", "float32", "bfloat16", "float64")]
+)
+@pytest.mark.parametrize("size", [1e-2, 1e-4])
+def test_the_fast_way_keeps_six_digits(types: tuple[str, ...], size: float) -> None:
+    theta = make_theta(9, size=size, types=types)
+    state = gram_of(theta, precision="float32")
+    for block in range(5):
+        assert relative(state.gram[block], theta.oracle(block)) < SINGLE
 
 
 @settings(deadline=None, max_examples=15)
@@ -96,17 +102,23 @@ def test_float64_precision_is_float64() -> None:
     st.integers(1, 3),
     st.sampled_from([0.001, 0.02, 0.2, 1.0]),
     st.integers(1, 12),
+    st.sampled_from(["float64", "float32"]),
+    st.sampled_from([("float16",), ("float32",), ("float32", "bfloat16")]),
+    st.booleans(),
 )
-def test_any_plan_gives_the_same_gram(mib: int, threads: int, fraction: float, rows: int) -> None:
-    theta = make_theta(rows, seed=rows)
-    one = gram_of(theta)
-    other = gram_of(theta, memory=mib * MIB, threads=threads, sample_fraction=fraction, chunk=1000 * threads)
-    scale = np.maximum(np.abs(one.gram).max(axis=(1, 2), keepdims=True), 1e-300)
-    assert np.max(np.abs(one.gram - other.gram) / scale) < 2e-7
+def test_any_plan_gives_the_same_bits(
+    mib: int, threads: int, fraction: float, rows: int, precision: str, types: tuple[str, ...], broken: bool
+) -> None:
+    theta = make_theta(rows, seed=rows, types=types, large=2**17 + 77)
+    if broken:
+        theta.values[0][rows // 2][70_000] = torch.inf
+    one = gram_of(theta, precision=precision)
+    other = gram_of(
+        theta, precision=precision, memory=mib * MIB, threads=threads, sample_fraction=fraction, slab=MIB // 2
+    )
+    assert one.gram.tobytes() == other.gram.tobytes()
     assert (one.fingerprint == other.fingerprint).all()
-    exact = gram_of(theta, precision="float64")
-    again = gram_of(theta, precision="float64", memory=mib * MIB, threads=threads, sample_fraction=fraction)
-    assert np.max(np.abs(exact.gram - again.gram) / scale) < 1e-9
+    assert (one.nonfinite == other.nonfinite).all()
 
 
 def test_every_byte_is_read_once(theta: MemoryTheta) -> None:
@@ -174,9 +186,9 @@ def test_values_that_are_not_finite_are_held_and_counted(device: str) -> None:
         assert relative(state.gram[block], held.oracle(block)) < TOLERANCE
 
 
-@pytest.mark.parametrize("scale", [1e-25, 1e-30, 1e25])
+@pytest.mark.parametrize("scale", [1e-25, 1e-30, 1e25, 1e100, 1e-100])
 def test_squares_beyond_float32_are_not_lost(scale: float) -> None:
-    theta = make_theta(5)
+    theta = make_theta(5, types=("float64",))
     theta.values = [[v * scale for v in c] for c in theta.values]
     state = gram_of(theta)
     for block in range(5):
@@ -203,10 +215,14 @@ def test_zeros_are_counted() -> None:
     assert [state.zeros[0, 0], state.zeros[0, 1], state.zeros[2, 2]] == [0, 2**19, 30]
 
 
-def deviations(theta: MemoryTheta, state: GramState) -> np.ndarray:
+def truth_of(theta: MemoryTheta) -> np.ndarray:
+    """The network's cosines."""
+    return _cosines(sum(theta.oracle(b) for b in range(5)))
+
+
+def deviations(truth: np.ndarray, state: GramState) -> np.ndarray:
     """How far the network's estimated cosines are from the truth, in standard errors."""
     gram, without = group_replicates(state, [0, 1, 2, 3, 4])
-    truth = _cosines(sum(theta.oracle(b) for b in range(5)))
     error = standard_error(np.stack([_cosines(g) for g in without]))
     off = np.triu_indices(len(gram), 1)
     return (np.abs(_cosines(gram) - truth)[off]) / np.maximum(error[off], 1e-12)
@@ -222,7 +238,7 @@ def test_estimates_after_the_sample_cover_the_truth() -> None:
         state = compute(theta, plan, kernel_factory("cpu", plan), ThreadPool(2), until=plan.sample_slabs)
         assert state.fraction < 0.05
         assert not state.exact
-        far.append(deviations(theta, state))
+        far.append(deviations(truth_of(theta), state))
     assert np.mean(np.array(far) < 3) > 0.88
     assert 0.5 < np.median(far) < 1.1
 
@@ -237,10 +253,11 @@ def test_estimates_hold_where_neighbours_are_alike(awake: float) -> None:
         asleep = int(awake * 2**20)
         for row in theta.values[0][1:]:
             row[asleep:] = theta.values[0][0][asleep:]
+        truth = truth_of(theta)
 
         def note(progress: Progress) -> None:
             if progress.state.cursor >= progress.state.plan.sample_slabs and not progress.state.exact:
-                far.append(deviations(theta, progress.state))  # noqa: B023
+                far.append(deviations(truth, progress.state))  # noqa: B023
 
         plan = make_plan(theta.columns, 6, slab=2**22)
         compute(theta, plan, kernel_factory("cpu", plan), ThreadPool(2), progress=note)

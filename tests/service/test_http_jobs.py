@@ -78,7 +78,7 @@ def test_the_same_work_is_one_job_until_the_source_changes(server: Server, data:
     assert server.wait(first["id"])["state"] == "succeeded"
     status, _, again = server.ask("/v1/runs", method="POST", body={"source": "runs:twice"})
     assert (status, again["id"]) == (200, first["id"])
-    other = server.submit("runs:twice", precision="float64")
+    other = server.submit("runs:twice", precision="float32")
     assert other["id"] != first["id"]
 
     make_run(data / "more", steps=5)
@@ -144,7 +144,7 @@ def test_a_job_that_failed_is_tried_again_as_it_was(server: Server, data: Path) 
     broken = folder / "step10" / "model.safetensors"
     whole = broken.read_bytes()
     broken.write_bytes(whole[:100])
-    job = server.submit("runs:mended", name="again", steps="first:2", precision="float64")
+    job = server.submit("runs:mended", name="again", steps="first:2", precision="float32")
     assert server.wait(job["id"])["state"] == "failed"
     broken.write_bytes(whole)
     status, headers, renewed = server.ask(f"/v1/jobs/{job['id']}/retry", method="POST")
@@ -164,16 +164,16 @@ def test_recomputing_keeps_the_source_and_changes_the_choice(server: Server, sto
     status, _, job = server.ask(
         f"/v1/runs/{stored}/recompute",
         method="POST",
-        body={"precision": "float64", "name": "exact", "steps": "every:2"},
+        body={"precision": "float32", "name": "quick", "steps": "every:2"},
     )
     assert status == 202
     assert job["kind"] == "recompute"
     assert server.wait(job["id"])["state"] == "succeeded"
-    _, _, exact = server.ask("/v1/runs/exact")
-    assert exact["attributes"]["precision"] == "float64"
-    one, other = (server.ask(f"/v1/runs/{r}/measures?names=mds&steps=0")[2] for r in (stored, "exact"))
+    _, _, quick = server.ask("/v1/runs/quick")
+    assert quick["attributes"]["precision"] == "float32"
+    one, other = (server.ask(f"/v1/runs/{r}/measures?names=mds&steps=0")[2] for r in (stored, "quick"))
     assert one["measures"] == other["measures"]
-    steps = [server.ask(f"/v1/runs/{r}/checkpoints")[2] for r in (stored, "exact")]
+    steps = [server.ask(f"/v1/runs/{r}/checkpoints")[2] for r in (stored, "quick")]
     assert [c["step"] for c in steps[1]] == [c["step"] for c in steps[0]][::2]
 
 

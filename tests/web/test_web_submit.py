@@ -22,7 +22,7 @@ FILLED = {
     "revisions": "step*, main",
     "commits": "main",
     "skip_damaged": True,
-    "precision": "float64",
+    "precision": "float32",
     "dtype": "bfloat16",
     "device": "cuda",
     "memory": "256.5 MiB",
@@ -122,7 +122,7 @@ def test_what_is_wrong_stands_at_its_field(
 
 def test_the_plan_comes_first_and_the_choices_arrive(site: Server, open_page: Open) -> None:
     page = open_page(f"{site.address}/#/submit")
-    wanted = {"source": "runs:plain", "name": "chosen", "dtype": "float16", "precision": "float64", "priority": "3"}
+    wanted = {"source": "runs:plain", "name": "chosen", "dtype": "float16", "precision": "float32", "priority": "3"}
     fill(page, {**wanted, "memory": "256 MiB", "steps": "first:5", "copy": "false"})
     page.click("button:has-text('Show the plan')")
     page.wait_for_selector("text=Plan of chosen")
@@ -132,5 +132,5 @@ def test_the_plan_comes_first_and_the_choices_arrive(site: Server, open_page: Op
     job = next(j for j in site.ask("/v1/jobs")[2]["items"] if j["run"] == "chosen")
     assert job["priority"] == 3
     spec = job["spec"]
-    assert (spec["dtype"], spec["precision"], spec["memory"], spec["steps"]) == ("float16", "float64", 2**28, "first:5")
+    assert (spec["dtype"], spec["precision"], spec["memory"], spec["steps"]) == ("float16", "float32", 2**28, "first:5")
     assert spec["copy_parameters"] is False

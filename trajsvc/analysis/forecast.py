@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DISK_RATE = 1e9
 """Bytes a second that a good disk gives; from the page cache the arithmetic is the limit."""
 OVERHEAD = 1.5
-"""Reading, widening and differencing take about half as long again as the products."""
+"""Reading and fingerprints take about half as long again as the products."""
 DEVICE_RATE = 5e12
 """What a data-centre GPU does in float64 when the bus keeps up."""
 PROBE: Final = 2**25
@@ -35,7 +35,7 @@ def describe(trajectory: Trajectory, plan: Plan, options: Options, name: str | N
     from trajsvc.anatomy.groups import groups
 
     rows, blocks = trajectory.rows, trajectory.anatomy.blocks
-    rate = DEVICE_RATE if options.device != "cpu" else kernel_rate(len(rows), plan.threads) / OVERHEAD
+    rate = DEVICE_RATE if options.device != "cpu" else kernel_rate(len(rows), plan.threads, plan.precision) / OVERHEAD
     flops = 2.0 * len(rows) ** 2 * trajectory.parameters
     learnt = trajectory.source.learning_rate([r.checkpoint for r in rows])
     facts = {
@@ -119,24 +119,26 @@ def _components(trajectory: Trajectory) -> dict[str, int]:
     return dict(count.most_common())
 
 
-def kernel_rate(rows: int, threads: int) -> float:
+def kernel_rate(rows: int, threads: int, precision: str = "float64") -> float:
     """2 T² P flops a second that this machine's kernel does, from a tenth of a second of multiplying."""
     import numpy as np
 
-    from trajsvc.gram.engine import one_blas_thread
-    from trajsvc.gram.kernels.cpu import inner_products
-    from trajsvc.gram.plan import chunk_width
+    from trajsvc.anatomy.blocks import Extent
+    from trajsvc.gram.kernels.base import RowGroup
+    from trajsvc.gram.kernels.fused import WINDOW, FusedKernel
+    from trajsvc.gram.pairs import pair_count
 
-    width = chunk_width(rows)
-    work = np.random.default_rng(0).standard_normal((rows, width), dtype=np.float32)
-    with one_blas_thread():
-        inner_products(work, rows)
-        begun, rounds = time.perf_counter(), 0
-        while time.perf_counter() - begun < 0.1:
-            inner_products(work, rows)
-            rounds += 1
-        took = time.perf_counter() - begun
-    return 2.0 * rows**2 * width * rounds / took * min(threads, os.cpu_count() or 1)
+    values = np.random.default_rng(0).standard_normal((rows, WINDOW), dtype=np.float32)
+    stored = [RowGroup(0, "float32", values.view(np.uint8))]
+    kernel, extent = FusedKernel(rows, rows, precision), Extent(1, WINDOW, 0, WINDOW)
+    sums, nonfinite = np.zeros((2, pair_count(rows, rows))), np.zeros(rows, np.int64)
+    kernel.multiply(stored, extent, 0, WINDOW, sums, nonfinite)
+    begun, rounds = time.perf_counter(), 0
+    while time.perf_counter() - begun < 0.1:
+        kernel.multiply(stored, extent, 0, WINDOW, sums, nonfinite)
+        rounds += 1
+    took = time.perf_counter() - begun
+    return 2.0 * rows**2 * WINDOW * rounds / took * min(threads, os.cpu_count() or 1)
 
 
 def network_mds(progress: Progress) -> tuple[float | None, float | None]:

@@ -48,7 +48,7 @@ def show(store: Path, run: str, trajectory: Trajectory, state: GramState, option
         state,
         old=None,
         facts=facts_of(trajectory, state.plan, state, options),
-        replicates=2 * state.gram.nbytes * (1 + state.plan.replicates) <= options.memory,
+        replicates=2 * state.sums.nbytes * (1 + state.plan.replicates) <= options.memory,
     )
     with RunStore(store).live.writer(run) as writer:
         writer.commit(contents, theta="drop")

@@ -16,6 +16,10 @@ class Observer(Protocol):
 
     def opened(self, trajectory: Trajectory) -> None: ...
     def planned(self, trajectory: Trajectory, plan: Plan, *, appended: int) -> None: ...
+    def note(self, message: str) -> None:
+        """What else is worth a line before the work begins: why a stored run is computed anew, that the kernel is compiled."""
+        ...
+
     def progress(self) -> ProgressCallback | None: ...
     def copied(self, done: int, total: int) -> None:
         """Bytes of files that were brought over a network and proved."""
@@ -34,6 +38,9 @@ class Silent:
         return None
 
     def planned(self, trajectory: Trajectory, plan: Plan, *, appended: int) -> None:
+        return None
+
+    def note(self, message: str) -> None:
         return None
 
     def progress(self) -> ProgressCallback | None:

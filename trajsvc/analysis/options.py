@@ -81,7 +81,9 @@ class RunOptions(BaseModel):
     heads: int | None = Field(
         default=None, ge=1, le=65536, description="attention heads, where no config.json says them"
     )
-    precision: Precision = Field(default="float32", description="the type in which products are taken")
+    precision: Precision = Field(
+        default="float64", description="the type in which products are taken; float32 is faster"
+    )
     dtype: Dtype | None = Field(
         default=None, description="round values to this type first, as if the run had been stored so"
     )

@@ -22,8 +22,8 @@ from trajsvc.analysis.resume import Continuation, continue_from
 from trajsvc.anatomy.rules_toml import parse_rules
 from trajsvc.errors import TrajsvcError, TryAgain, UsageError
 from trajsvc.gram.engine import SlabPool, compute
-from trajsvc.gram.kernels.torch import GPU_CHUNK, KernelFactory
-from trajsvc.gram.plan import Plan, make_plan
+from trajsvc.gram.kernels.choose import KernelFactory, must_compile, workspace
+from trajsvc.gram.plan import KERNEL, Plan, make_plan
 from trajsvc.gram.sums import GramState
 from trajsvc.sources.base import CheckpointSource, never
 from trajsvc.sources.resolve import open_named
@@ -34,6 +34,7 @@ from trajsvc.trajectory.open_theta import read_from
 from trajsvc.trajectory.opening import open_trajectory
 from trajsvc.version import __version__
 
+COMPILING = "compiling the kernel for this processor: a second or two, once"
 READING = 8 * 2**20
 """Bytes of the budget that are kept for what reading takes beside the slabs: connections, and where every tensor lies in every file."""
 
@@ -106,6 +107,9 @@ def _attempt(
     if source.remote and not options.keeps_copy:
         trajectory = replace(trajectory, findings=(*trajectory.findings, *_unproved(trajectory)))
     observer.planned(trajectory, plan, appended=new if contents is not None else 0)
+    for message in (ahead.anew, COMPILING if must_compile(options.device, options.precision) else ""):
+        if message:
+            observer.note(message)
     with runs.writer(run) as writer:
         _check_current(writer, stored)
         kept_identity = old if contents is not None else None
@@ -156,11 +160,12 @@ def facts_of(trajectory: Trajectory, plan: Plan, state: GramState, options: Opti
     """How the sums in ``state`` were made, for the run's attributes."""
     facts: dict[str, Any] = {
         "version": __version__,
+        "kernel": KERNEL,
         "precision": options.precision,
         "dtype": options.dtype,
         "device": options.device,
         "carried": assemble.carried_types(trajectory, state),
-        "plan": {"slabs": len(plan.slabs), "chunk": plan.chunk, "threads": plan.threads, "memory": options.memory},
+        "plan": {"slabs": len(plan.slabs), "threads": plan.threads, "memory": options.memory},
         "bytes": trajectory.bytes,
     }
     if not state.exact:
@@ -182,7 +187,7 @@ def plan_of(
         sample_fraction=options.preview or sample,
         precision=options.precision,
         dtype=options.dtype,
-        chunk=None if options.device == "cpu" else GPU_CHUNK,
+        workspace=workspace(options.device, len(trajectory.rows), options.precision),
     )
 
 

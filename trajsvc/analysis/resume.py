@@ -7,16 +7,19 @@ from dataclasses import dataclass
 
 from storage_schema.runs.store import StoredRun
 from trajsvc.errors import Refused, UsageError
+from trajsvc.gram.plan import KERNEL
 from trajsvc.trajectory.matrix import Trajectory
 from trajsvc.trajectory.tables import files_json
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """``kept`` leading checkpoints need no computing; with ``complete`` there is nothing to do at all."""
+    """``kept`` leading checkpoints need no computing; with ``complete`` there is nothing to do at all. ``anew``: why a stored run is not
+    added to, where it is not the checkpoints."""
 
     kept: int = 0
     complete: bool = False
+    anew: str = ""
 
 
 def continue_from(
@@ -66,6 +69,18 @@ def continue_from(
             f"{' …' if len(gone) > 6 else ''}) that {trajectory.source.uri} no longer has; computing anew would lose them",
             hint="Give the new run another name with --name NAME, or let it replace the stored one with --replace.",
         )
-    if not fits or mine[: len(theirs)] != theirs or 2 * len(theirs) < len(mine):
-        return Continuation()
+    anew = _made_otherwise(old, precision)
+    if not fits or anew or mine[: len(theirs)] != theirs or 2 * len(theirs) < len(mine):
+        return Continuation(anew=anew)
     return Continuation(len(theirs))
+
+
+def _made_otherwise(old: StoredRun, precision: str) -> str:
+    """Why the products of a stored run do not go with those that would be added to them; empty where they do."""
+    kernel, stored = old.attributes.get("kernel"), old.attributes.get("precision")
+    if kernel != KERNEL:
+        made = f"by the kernel {kernel}" if kernel else "by an earlier version"
+        return f"the stored run {old.name} was made {made}, in {stored}: all of it is computed anew"
+    if stored != precision:
+        return f"the stored run {old.name} was made in {stored}: all of it is computed anew in {precision}"
+    return ""

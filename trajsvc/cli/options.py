@@ -72,7 +72,7 @@ ANALYSIS: Final[dict[str, tuple[Any, Any]]] = {
     ),
     "threads": (int | None, typer.Option("--threads", min=1, help="Computing threads; else one a core.")),
     "device": (str | None, typer.Option("--device", help="cpu, cuda, cuda:1. \\[cpu]")),
-    "precision": (str | None, typer.Option("--precision", help="float32, or float64 for the products too.")),
+    "precision": (str | None, typer.Option("--precision", help="float64, or float32: faster, six digits.")),
     "dtype": (
         str | None,
         typer.Option("--dtype", help="Round values to float16, bfloat16 or float32 first, as if stored so."),

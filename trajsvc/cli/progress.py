@@ -53,6 +53,9 @@ class LiveObserver:
             highlight=False,
         )
 
+    def note(self, message: str) -> None:
+        self.console.print(safe(message), highlight=False)
+
     def progress(self) -> ProgressCallback:
         return self._show
 

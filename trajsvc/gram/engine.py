@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -116,20 +115,19 @@ def compute(
 
     report()
     theta.prepare(todo)
-    with one_blas_thread():
-        for slab, result in zip(todo, pool.results(job, todo), strict=True):
-            if journal is not None:
-                if not keeps:
-                    journal.append(slab.index, result.arrays(), {})
-                pending += result.nbytes
-            state.add(result)
-            if journal is not None and pending > PENDING + PENDING_GRAMS * state.gram.nbytes:
-                journal.compact(state.cursor, state.arrays(), {})
-                if keeps:
-                    pool.forget(job, plan.slabs[compacted : state.cursor])
-                compacted, pending = state.cursor, 0
-            done += plan.slab_read_bytes(slab)
-            report()
+    for slab, result in zip(todo, pool.results(job, todo), strict=True):
+        if journal is not None:
+            if not keeps:
+                journal.append(slab.index, result.arrays(), {})
+            pending += result.nbytes
+        state.add(result)
+        if journal is not None and pending > PENDING + PENDING_GRAMS * state.sums.nbytes:
+            journal.compact(state.cursor, state.arrays(), {})
+            if keeps:
+                pool.forget(job, plan.slabs[compacted : state.cursor])
+            compacted, pending = state.cursor, 0
+        done += plan.slab_read_bytes(slab)
+        report()
     return state
 
 
@@ -145,12 +143,3 @@ def resume(plan: Plan, journal: Journal | None) -> GramState:
         if slab == state.cursor:
             state.add(SlabResult.from_arrays(slab, arrays))
     return state
-
-
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """BLAS at one thread while our own threads run: theirs would compete for the same cores."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
-        yield

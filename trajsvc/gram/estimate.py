@@ -18,13 +18,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from trajsvc.gram.pairs import matrices
 from trajsvc.gram.sums import GramState
 
 
 def estimated(state: GramState) -> NDArray[np.float64]:
     """(block, new, T): every block's Gram with what the sample says of its unread part; NaN for a block not seen at all."""
     sizes = state.plan.block_sizes()
-    out = state.gram.copy()
+    out = state.sums.sum(axis=1)
     for block in np.flatnonzero(state.seen < sizes):
         if not state.seen[block]:
             out[block] = np.nan
@@ -34,7 +35,7 @@ def estimated(state: GramState) -> NDArray[np.float64]:
             out[block] *= sizes[block] / state.seen[block]
         else:
             out[block] += np.tensordot(unread / np.maximum(1, state.counts[block]), state.replicates[int(block)], 1)
-    return out
+    return matrices(out, state.plan.rows, state.plan.new)
 
 
 def _unread(state: GramState, block: int) -> NDArray[np.float64] | None:
@@ -58,7 +59,7 @@ def block_left_out(state: GramState, block: int) -> NDArray[np.float64] | None:
     if unread is None:
         return None
     sums, counts, total = state.replicates[block], state.counts[block], float(unread.sum())
-    means = sums / np.maximum(1, counts)[:, None, None]
+    means = sums / np.maximum(1, counts)[:, None]
     guess = np.tensordot(unread, means, 1)
     out = np.zeros_like(sums)
     for r in np.flatnonzero(unread):
@@ -67,7 +68,8 @@ def block_left_out(state: GramState, block: int) -> NDArray[np.float64] | None:
             others = np.where(np.arange(len(unread)) == r, 0.0, counts)
         if others.any():
             out[r] = np.tensordot(others * (total / others.sum()), means, 1) - guess
-    return np.asarray(out * np.sqrt(1.0 + counts[unread > 0].sum() / total))
+    out *= np.sqrt(1.0 + counts[unread > 0].sum() / total)
+    return matrices(out, state.plan.rows, state.plan.rows)
 
 
 def left_out_grams(state: GramState) -> NDArray[np.float64]:

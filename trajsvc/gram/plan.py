@@ -22,7 +22,10 @@ import numpy as np
 
 from trajsvc.anatomy.blocks import Extent
 from trajsvc.errors import LimitExceeded
+from trajsvc.gram.pairs import pair_count
 
+KERNEL = "fused-1"
+"""The arithmetic that a run's Grams were made with: another one's are not added to."""
 GRANULE_MIN = 2**12
 GRANULE_MAX = 2**16
 LEAST_GRANULES = 4
@@ -34,7 +37,6 @@ MIB = 2**20
 SLABS_WANTED = 96
 SLAB_MIN = 16 * MIB
 SLAB_MAX = 128 * MIB
-CHUNK_BYTES = 8 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Slab:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides the result's bits: slabs in order, rows, chunk width, precision.
+    """Everything that decides the result: slabs in order, rows, precision.
 
     ``new`` is the number of trailing checkpoints whose rows are computed (T for a new run, fewer for an append).
     """
@@ -85,7 +87,6 @@ class Plan:
     rows: int
     new: int
     slabs: tuple[Slab, ...]
-    chunk: int
     slab_bytes: int
     threads: int
     replicates: int
@@ -129,7 +130,7 @@ class Plan:
             "columns": [asdict(c) for c in self.columns],
             "slabs": [[s.sample, [(g.column, g.lo, g.hi, g.replicate) for g in s.segments]] for s in self.slabs],
             "rows": [self.rows, self.new],
-            "kernel": [self.chunk, self.replicates, self.precision, self.dtype],
+            "kernel": [KERNEL, self.replicates, self.precision, self.dtype],
         }
         return hashlib.sha256(json.dumps(facts, separators=(",", ":")).encode()).hexdigest()
 
@@ -147,23 +148,22 @@ def make_plan(
     memory: int = 512 * MIB,
     threads: int = 2,
     sample_fraction: float = 0.01,
-    precision: str = "float32",
+    precision: str = "float64",
     dtype: str | None = None,
     replicates: int = REPLICATES,
-    chunk: int | None = None,
+    workspace: int = 0,
     slab: int | None = None,
     reserve: int = 0,
 ) -> Plan:
     """Cut ``columns`` × ``rows`` checkpoints into slabs that ``threads`` workers can hold within ``memory`` bytes.
 
-    ``reserve`` bytes of the budget are left to the caller. ``slab`` (bytes) and ``chunk`` (columns) override what the budget and the
-    cache suggest.
+    ``reserve`` bytes of the budget are left to the caller; every worker's kernel takes ``workspace`` bytes. ``slab`` (bytes) overrides
+    what the budget suggests.
     Raises LimitExceeded (``memory-budget``) when even the smallest slabs do not fit; the message says what would.
     """
     columns = tuple(columns)
     new = rows if new is None else new
     blocks = 1 + max((b for c in columns for b, _ in c.blocks), default=-1)
-    chunk = chunk or chunk_width(rows)
     sampled = [sample_granules(c, sample_fraction) for c in columns]
     partial = _partly_sampled(columns, sampled)
     if partial == 0 or new < rows:
@@ -173,8 +173,8 @@ def make_plan(
     wanted = max(slab or max(SLAB_MIN, rows * row_bytes // SLABS_WANTED), smallest)
     while True:  # fewer replicates where more would leave too little for the slabs
         fixed = reserve + _fixed_memory(blocks, partial, rows, new, replicates)
-        share = (memory - fixed - threads * _chunk_memory(rows, chunk)) // (threads + 1)
-        one_result = new * rows * 8 + replicates * rows * rows * 8
+        share = (memory - fixed - threads * workspace) // (threads + 1)
+        one_result = (2 + replicates) * pair_count(rows, new) * 8
         slab_bytes = min(max(SLAB_MAX, smallest), wanted, share * 3 // 4, share - 2 * one_result)
         result_bytes = share - slab_bytes
         fits = slab_bytes >= smallest and result_bytes >= 2 * one_result
@@ -182,7 +182,7 @@ def make_plan(
             break
         replicates //= 2
     if not fits:
-        need = fixed + threads * _chunk_memory(rows, chunk) + (threads + 1) * (smallest * 4 // 3 + 3 * one_result)
+        need = fixed + threads * workspace + (threads + 1) * (smallest * 4 // 3 + 3 * one_result)
         raise LimitExceeded(
             "memory-budget",
             f"{rows} checkpoints of {len(columns)} tensors do not fit the memory budget of {memory // MIB} MiB",
@@ -193,17 +193,11 @@ def make_plan(
     slabs = packer.pack(_sample_segments(columns, sampled, replicates), sample=True)
     slabs += packer.pack(_rest_segments(columns, sampled), sample=False, first=len(slabs))
     return Plan(
-        columns, blocks, rows, new, tuple(slabs), chunk, slab_bytes, threads, replicates, precision,
+        columns, blocks, rows, new, tuple(slabs), slab_bytes, threads, replicates, precision,
         projected_memory=fixed
-        + threads * _chunk_memory(rows, chunk)
+        + threads * workspace
         + (threads + 1) * (slab_bytes + 2 * one_result * most_blocks), row_bytes=row_bytes, dtype=dtype,
     )  # fmt: skip
-
-
-def chunk_width(rows: int) -> int:
-    """Columns multiplied at once in the working type: T rows of float32 stay near a core, at most 2^15: fewer, longer calls."""
-    wanted = CHUNK_BYTES // (4 * max(1, rows))
-    return min(2**15, max(2**10, 1 << max(0, wanted.bit_length() - 1)))
 
 
 def sample_granules(column: ColumnSpec, fraction: float) -> dict[int, tuple[int, int]]:
@@ -239,13 +233,8 @@ def _partly_sampled(columns: Sequence[ColumnSpec], sampled: Sequence[Mapping[int
 
 
 def _fixed_memory(blocks: int, partial: int, rows: int, new: int, replicates: int) -> int:
-    """Accumulators (twice: a copy exists while state is written) and the jackknife's replicates."""
-    return 2 * blocks * new * rows * 8 + replicates * partial * rows * rows * 8
-
-
-def _chunk_memory(rows: int, chunk: int) -> int:
-    """Widened values and differences of one chunk, and the same in float64 for the careful path."""
-    return rows * chunk * (4 + 4 + 8 + 8)
+    """The sums, and a copy of them while they are written; the jackknife's replicates."""
+    return (4 * blocks + replicates * partial) * pair_count(rows, new) * 8
 
 
 def _sample_segments(

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from storage_schema.format.arrays import ITEMSIZE
 from trajsvc.errors import Cancelled
-from trajsvc.gram.extents import Rectangle, chunks, rectangles
-from trajsvc.gram.kernels.base import Kernel, RowGroup, raw_rows, raw_size, row_group
+from trajsvc.gram.kernels.base import Kernel, RowGroup, raw_rows, raw_size
+from trajsvc.gram.pairs import add_exactly
 from trajsvc.gram.plan import Plan, Segment, Slab, granule
 from trajsvc.gram.rounding import observe
 from trajsvc.gram.sums import SlabResult, empty_result
@@ -91,14 +91,14 @@ class SlabWorker:
         """Bytes that each segment of ``slab`` takes in the buffer."""
         return [raw_size(self.theta.dtypes(s.column), s.size) for s in slab.segments]
 
-    def _load(self, slab: Slab, cancelled: Callable[[], bool]) -> list[list[tuple[int, str, NDArray[np.uint8]]]]:
+    def _load(self, slab: Slab, cancelled: Callable[[], bool]) -> list[list[RowGroup]]:
         sizes = self._sizes(slab)
         loaded, at = [], 0
         parts = []
         for segment, size in zip(slab.segments, sizes, strict=True):
             groups = raw_rows(self._buffer[at : at + size], self.theta.dtypes(segment.column), segment.size)
-            for first, _, raw in groups:
-                for row, out in enumerate(raw, start=first):
+            for group in groups:
+                for row, out in enumerate(group.raw, start=group.first):
                     parts.append(Part(segment.column, row, segment.lo, segment.hi, memoryview(out)))
             loaded.append(groups)
             at += size // 64 * 64
@@ -107,14 +107,12 @@ class SlabWorker:
             raise Cancelled
         if self.sink is not None:
             for segment, groups in zip(slab.segments, loaded, strict=True):
-                for first, _, raw in groups:
-                    for row, out in enumerate(raw, start=first):
+                for group in groups:
+                    for row, out in enumerate(group.raw, start=group.first):
                         self.sink(segment.column, row, segment.lo, out)
         return loaded
 
-    def _digest(
-        self, number: int, segment: Segment, groups: list[tuple[int, str, NDArray[np.uint8]]], result: SlabResult
-    ) -> None:
+    def _digest(self, number: int, segment: Segment, groups: list[RowGroup], result: SlabResult) -> None:
         """Fingerprint the segment's granules, count zero values, and take the CRC where the archive keeps one.
 
         Zeros are counted one by one in segments no longer than a granule, else by whole granules of zero bytes.
@@ -122,18 +120,19 @@ class SlabWorker:
         column = self.plan.columns[segment.column]
         g = granule(column.size)
         seed = np.uint64(xxhash.xxh3_64_intdigest(column.name.encode()))
-        for first, dtype, raw in groups:
-            step = g * ITEMSIZE[dtype]
+        for group in groups:
+            item = ITEMSIZE[group.dtype]
+            step = g * item
             nothing = xxhash.xxh3_64_intdigest(bytes(step))
-            places = range(0, segment.size * ITEMSIZE[dtype], step)
+            places = range(0, segment.size * item, step)
             mixed = seed + np.arange(segment.lo // g, segment.lo // g + len(places), dtype=np.uint64)
-            for i, row in enumerate(raw, start=first):
+            for i, row in enumerate(group.raw, start=group.first):
                 view = memoryview(row)
                 digests = [xxhash.xxh3_64_intdigest(view[at : at + step]) for at in places]
                 result.fingerprint[i] += np.sum((np.array(digests, np.uint64) ^ mixed) * _ODD, dtype=np.uint64)
                 zeros = g * digests.count(nothing)
                 if segment.size <= g:
-                    zeros = segment.size - int(np.count_nonzero(row.view(f"u{ITEMSIZE[dtype]}")))
+                    zeros = segment.size - int(np.count_nonzero(row.view(f"u{item}")))
                 result.zeros[number, i] = zeros
                 if self.theta.has_crc(segment.column, i):
                     result.crc[number, i] = isal_zlib.crc32(row)
@@ -142,36 +141,26 @@ class SlabWorker:
         self,
         slab: Slab,
         segment: Segment,
-        raw: list[tuple[int, str, NDArray[np.uint8]]],
+        rows: list[RowGroup],
         place: dict[int, int],
         result: SlabResult,
         cancelled: Callable[[], bool],
     ) -> None:
-        plan, column = self.plan, self.plan.columns[segment.column]
-        groups = [row_group(first, rows, dtype) for first, dtype, rows in raw]
-        for block, extent in column.blocks:
-            i = place[block]
-            pieces = rectangles(extent, segment.lo, segment.hi)
-            for piece in (p for r in pieces for p in chunks(r, plan.chunk)):
-                if cancelled():
-                    raise Cancelled
-                gram = self._chunk(slab, piece, groups, i, result)
-                if segment.replicate >= 0:
-                    result.replicates[i, segment.replicate] += gram
-                    result.counts[i, segment.replicate] += piece.size
-
-    def _chunk(
-        self, slab: Slab, piece: Rectangle, groups: Sequence[RowGroup], i: int, result: SlabResult
-    ) -> NDArray[np.float64]:
-        self.kernel.widen(groups, piece)
-        chunk = self.kernel.gram(self.plan.new)
-        result.gram[i] += chunk.gram
-        result.seen[i] += piece.size
-        if chunk.nonfinite is not None:
-            result.nonfinite[i] += chunk.nonfinite
-        if slab.sample:
-            result.rounding[i] += observe(self.kernel.widened(), result.statistics)
-        return chunk.gram
+        for block, extent in self.plan.columns[segment.column].blocks:
+            if cancelled():
+                raise Cancelled
+            i, lo, hi = place[block], segment.lo, segment.hi
+            sampled = segment.replicate >= 0
+            sums = np.zeros_like(result.sums[i]) if sampled else result.sums[i]
+            seen = self.kernel.multiply(rows, extent, lo, hi, sums, result.nonfinite[i])
+            result.seen[i] += seen
+            if sampled:
+                add_exactly(result.sums[i], *sums)
+                result.replicates[i, segment.replicate] += sums.sum(axis=0)
+                result.counts[i, segment.replicate] += seen
+            if slab.sample:
+                for values in self.kernel.widened(rows, extent, lo, hi):
+                    result.rounding[i] += observe(values, result.statistics)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from trajsvc.gram.pairs import add_exactly, matrices, pair_count
 from trajsvc.gram.plan import Plan, Slab
 from trajsvc.gram.rounding import ValueStatistics
 
@@ -20,8 +21,8 @@ class SlabResult:
 
     slab: int
     blocks: NDArray[np.int64]
-    gram: NDArray[np.float64]
-    """(nb, new, T)"""
+    sums: NDArray[np.float64]
+    """(nb, 2, pairs): sums of products, and what they lost"""
     seen: NDArray[np.int64]
     """(nb,) elements added"""
     nonfinite: NDArray[np.int64]
@@ -36,7 +37,7 @@ class SlabResult:
     zeros: NDArray[np.int64]
     """(segments, T) values that are zero"""
     replicates: NDArray[np.float64]
-    """(nb, R, T, T)"""
+    """(nb, R, pairs)"""
     counts: NDArray[np.int64]
     """(nb, R) elements in each replicate"""
 
@@ -61,7 +62,8 @@ class GramState:
 
     plan: Plan
     cursor: int = 0
-    gram: NDArray[np.float64] = field(init=False)
+    sums: NDArray[np.float64] = field(init=False)
+    """(block, 2, pairs)"""
     seen: NDArray[np.int64] = field(init=False)
     nonfinite: NDArray[np.int64] = field(init=False)
     rounding: NDArray[np.float64] = field(init=False)
@@ -76,7 +78,7 @@ class GramState:
 
     def __post_init__(self) -> None:
         b, t, new = self.plan.blocks, self.plan.rows, self.plan.new
-        self.gram = np.zeros((b, new, t))
+        self.sums = np.zeros((b, 2, pair_count(t, new)))
         self.seen = np.zeros(b, np.int64)
         self.sampled = np.zeros(b, np.int64)
         self.nonfinite = np.zeros((b, t), np.int64)
@@ -92,7 +94,7 @@ class GramState:
             raise ValueError(f"slab {result.slab} does not follow slab {self.cursor - 1}")
         sample = self.plan.slabs[result.slab].sample
         for i, block in enumerate(result.blocks):
-            self.gram[block] += result.gram[i]
+            add_exactly(self.sums[block], *result.sums[i])
             self.seen[block] += result.seen[i]
             self.nonfinite[block] += result.nonfinite[i]
             if sample:
@@ -124,13 +126,21 @@ class GramState:
     def exact(self) -> bool:
         return self.cursor == len(self.plan.slabs)
 
+    @property
+    def gram(self) -> NDArray[np.float64]:
+        """(block, new, T): inner products of the last ``new`` vectors of the update basis with all, made anew at every call."""
+        with np.errstate(invalid="ignore"):
+            total = self.sums.sum(axis=1)
+        return matrices(total, self.plan.rows, self.plan.new)
+
     def arrays(self) -> Arrays:
         ids = np.array(sorted(self.replicates), dtype=np.int64)
-        t, r = self.plan.rows, self.plan.replicates
-        held = np.stack([self.replicates[i] for i in ids]) if len(ids) else np.zeros((0, r, t, t))
+        held = np.zeros((0, self.plan.replicates, self.sums.shape[-1]))
+        if len(ids):
+            held = np.stack([self.replicates[i] for i in ids])
         stats = self.statistics
         return {
-            "gram": self.gram, "seen": self.seen, "sampled": self.sampled, "nonfinite": self.nonfinite,
+            "sums": self.sums, "seen": self.seen, "sampled": self.sampled, "nonfinite": self.nonfinite,
             "rounding": self.rounding, "fingerprint": self.fingerprint,
             "counts": self.counts, "zeros": self.zeros,
             "crc": self.crc_rows(),
@@ -163,13 +173,14 @@ def empty_result(plan: Plan, slab: Slab) -> SlabResult:
     """Zeros for the blocks that ``slab`` may touch."""
     blocks = np.array(sorted({b for s in slab.segments for b, _ in plan.columns[s.column].blocks}), dtype=np.int64)
     nb, t, r = len(blocks), plan.rows, plan.replicates if slab.sample else 0
+    pairs = pair_count(t, plan.new)
     return SlabResult(
-        slab=slab.index, blocks=blocks, gram=np.zeros((nb, plan.new, t)), seen=np.zeros(nb, np.int64),
+        slab=slab.index, blocks=blocks, sums=np.zeros((nb, 2, pairs)), seen=np.zeros(nb, np.int64),
         nonfinite=np.zeros((nb, t), np.int64), rounding=np.zeros((nb if slab.sample else 0, t, 2)),
         statistics=ValueStatistics(t), fingerprint=np.zeros(t, np.uint64),
         crc=np.zeros((len(slab.segments), t), np.uint32),
         zeros=np.zeros((len(slab.segments), t), np.int64),
-        replicates=np.zeros((nb, r, t, t)), counts=np.zeros((nb, r), np.int64),
+        replicates=np.zeros((nb, r, pairs)), counts=np.zeros((nb, r), np.int64),
     )  # fmt: skip
 
 

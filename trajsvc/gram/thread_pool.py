@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from trajsvc.gram.kernels.torch import check_device
+from trajsvc.gram.kernels.choose import check_device
 from trajsvc.gram.plan import Slab
 from trajsvc.gram.slab_worker import SlabJob
 from trajsvc.gram.sums import SlabResult
@@ -40,7 +40,7 @@ class ThreadPool:
         """Results in the order of ``slabs``; at most one waiting result for each thread beyond those that run."""
         running = self.threads + 1
         halt = threading.Event()
-        with ThreadPoolExecutor(running, thread_name_prefix="trajsvc-slab", initializer=_one_torch_thread) as pool:
+        with ThreadPoolExecutor(running, thread_name_prefix="trajsvc-slab") as pool:
             waiting: deque[Future[SlabResult]] = deque()
             try:
                 for slab in slabs:
@@ -54,9 +54,3 @@ class ThreadPool:
                 for future in waiting:
                     future.cancel()
                 raise
-
-
-def _one_torch_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
