@@ -78,7 +78,7 @@ def test_every_example_is_of_its_own_family(family: object) -> None:
     mine = next(f for f in FAMILIES if f is family)
     pattern = parse_address(mine.example.strip("'")).pattern
     assert family_of(pattern.replace("*", "20k")) is mine, "or another family before it takes its repositories"
-    assert re.compile(mine.revisions).groupindex.keys() & {"step", "index"}
+    assert re.compile(mine.revisions).groupindex.keys() & {"step", "index", "tokens"}
 
 
 @pytest.mark.parametrize(

@@ -94,11 +94,15 @@ def batch(
 
     Options of the analysis hold for every member, over what the family's file says.
     """
-    from trajsvc.families.file import load_family, save_family
+    from trajsvc.cli.batch_members import runs_in_repository
+    from trajsvc.families.file import expanded, load_family, save_family
     from trajsvc.results.run import default_store
+    from trajsvc.sources.resolve import is_remote
 
     kind = choose(form, None, ())
     family = load_family(file)
+    if any(is_remote(member.source) and not member.revisions for member in family.runs):
+        family = expanded(family, lambda member: runs_in_repository(member, store))
     root = store or default_store()
     members = chosen_members(family, only)
     for member in members:

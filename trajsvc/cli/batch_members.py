@@ -131,6 +131,34 @@ def options_of(family: Family, member: Member, given: Mapping[str, Any]) -> Opti
     return make_options({**family.options(member).model_dump(exclude_unset=True), **given})
 
 
+def runs_in_repository(member: Member, store: Path | None) -> list[str]:
+    """Patterns of the runs that a member's repository holds beside each other; none where it is one run, is no repository of a family
+    that does so, or cannot be asked now (its analysis then says why)."""
+    from trajsvc.sources.hub.address import parse_address
+    from trajsvc.sources.hub.known_families import family_of
+    from trajsvc.sources.hub.selection import SeveralRuns
+    from trajsvc.sources.hub.source import HubSource
+    from trajsvc.sources.resolve import is_remote, open_named
+
+    if not is_remote(member.source):
+        return []
+    address = parse_address(member.source)
+    family = None if address.wild else family_of(address.pattern)
+    if family is None or "(?P<run>" not in family.revisions or address.revision is not None:
+        return []
+    source = open_named(member.source, store)
+    try:
+        if isinstance(source, HubSource):
+            _ = source.revisions
+    except SeveralRuns as several:
+        return list(several.runs)
+    except TrajsvcError:
+        return []
+    finally:
+        source.close()
+    return []
+
+
 def failed(name: str, error: Exception, seconds: float) -> MemberOutcome:
     """The outcome of a member that ended in ``error``."""
     if os.environ.get("TRAJSVC_DEBUG", "") not in ("", "0"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -13,6 +13,9 @@ from trajsvc.cli.output import choose, emit, json_text, results_console, safe
 from trajsvc.cli.progress import size
 from trajsvc.cli.running import make_options, stop_on_interrupt
 from trajsvc.errors import EXIT_PARTLY
+
+if TYPE_CHECKING:
+    from trajsvc.sources.hub.selection import SeveralRuns
 
 SHOWN = 8
 
@@ -36,6 +39,7 @@ def plan(
     from trajsvc.analysis.forecast import describe
     from trajsvc.analysis.pipeline import plan_of, source_of, trajectory_of
     from trajsvc.errors import Cancelled
+    from trajsvc.sources.hub.selection import SeveralRuns
 
     kind = choose(form, None, ())
     options = make_options(chosen)
@@ -48,12 +52,41 @@ def plan(
             facts = describe(trajectory, plan_of(trajectory, options), options, name)
         except Cancelled:
             raise KeyboardInterrupt from None
+        except SeveralRuns as several:
+            return list_runs(source, several, kind)
     if kind == "json":
         emit(json_text(facts), None)
     else:
         render(facts)
     if trajectory.excluded:
         raise typer.Exit(EXIT_PARTLY)
+    return None
+
+
+def list_runs(source: str, several: SeveralRuns, kind: str) -> None:
+    """The runs of a repository that holds several, each with the command that plans it."""
+    rows = [
+        {"revisions": pattern, "checkpoints": len(names), "first": names[0], "last": names[-1]}
+        for pattern, names in several.runs.items()
+    ]
+    if kind == "json":
+        return emit(json_text({"source": source, "runs": rows}), None)
+    from trajsvc.cli.terminal import new_table
+
+    console = results_console()
+    console.print(f"[bold]{safe(source)}[/bold] holds {len(rows)} runs beside each other")
+    table = new_table(["--revisions", ">checkpoints", "~first", "~last"])
+    for row in rows:
+        table.add_row(
+            safe(str(row["revisions"])), str(row["checkpoints"]), safe(str(row["first"])), safe(str(row["last"]))
+        )
+    console.print(table)
+    pattern = rows[0]["revisions"]
+    console.print(f"\ntrajsvc plan {safe(source)} --revisions '{safe(str(pattern))}'", highlight=False, soft_wrap=True)
+    console.print(
+        f'`trajsvc batch` takes all: source = "{safe(source)}" in a family\'s file', highlight=False, soft_wrap=True
+    )
+    return None
 
 
 def render(facts: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -174,6 +174,32 @@ class Family(BaseModel):
     def hyperparameter_names(self) -> list[str]:
         """The hyperparameters that any member has, in the order in which they come."""
         return list(dict.fromkeys(name for member in self.runs for name in member.hyperparameters))
+
+
+def expanded(family: Family, runs_of: Callable[[Member], Sequence[str]]) -> Family:
+    """``family`` with every member whose repository holds several runs in the place of those runs: ``runs_of`` says which, as patterns of
+    revisions; none for a member that is one run. A run's name is the member's and what is its own in the pattern; a seed is taken
+    from ``seed-N``."""
+    members: list[dict[str, Any]] = []
+    for member in family.runs:
+        patterns = [] if member.revisions else list(runs_of(member))
+        facts = member.model_dump(by_alias=True, exclude_unset=True)
+        if len(patterns) < 2:
+            members.append(facts)
+            continue
+        for pattern in patterns:
+            own = re.sub(r"(?:step|steps|iter|tokens|stage|phase|ckpt|checkpoint|epoch)?\*", "", pattern).strip("-_/. ")
+            seed = re.search(r"seed[-_]?(\d+)$", own)
+            members.append(
+                {
+                    **facts,
+                    "name": run_name(f"{member.name}-{own}"),
+                    "revisions": [pattern],
+                    **({"seed": int(seed[1])} if seed and member.seed is None else {}),
+                    "hyperparameters": {**member.hyperparameters, "run": own},
+                }
+            )
+    return Family.model_validate({**family.model_dump(by_alias=True, exclude_unset=True), "runs": members})
 
 
 def default_name(source: str) -> str:

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from trajsvc.steps import STEP_LIMIT
 
-Kind = Literal["step", "epoch", "index"]
+Kind = Literal["step", "epoch", "index", "tokens"]
 
 WEIGHT_SUFFIXES: Final = (".safetensors", ".pth.tar", ".pt", ".pth", ".bin", ".ckpt")
 

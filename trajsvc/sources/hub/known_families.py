@@ -21,8 +21,9 @@ AMBER_INDICES: Final = tuple(range(360))
 
 @dataclass(frozen=True)
 class Family:
-    """Models whose checkpoints are named alike. ``repositories`` and ``revisions`` are regular expressions; the groups ``stage``,
-    ``ingredient``, ``step``, ``index``, ``tokens`` of ``revisions`` say what a number is."""
+    """Models whose checkpoints are named alike. ``repositories`` and ``revisions`` are regular expressions; the groups ``stage`` (a number
+    or one of ``stages``), ``ingredient``, ``step``, ``index``, ``tokens`` of ``revisions`` say what a number is, and ``run`` which of the
+    repository's runs a checkpoint belongs to."""
 
     name: str
     repositories: str
@@ -32,6 +33,10 @@ class Family:
     expected: tuple[int, ...] = ()
     steps_a_label: float = 1.0
     """true steps in a step of the label, where the two differ"""
+    stages: tuple[str, ...] = ()
+    """words for the stages, in their order"""
+    first_stage: int | None = None
+    """the stage of names that have none"""
     note: str = ""
 
     def holds(self, repository: str) -> bool:
@@ -58,18 +63,67 @@ FAMILIES: Final = (
     ),
     Family(
         "OLMo-2 and OLMo-3", r"allenai/(OLMo-2-|Olmo-2-|OLMo-3-|Olmo-3-).*",
-        r"stage(?P<stage>\d+)(?:-ingredient(?P<ingredient>\d+))?-step(?P<step>\d+)(?:-tokens(?P<tokens>\d+[KMBT]?))?",
-        "hf://allenai/OLMo-2-1124-7B",
+        r"(?:stage(?P<stage>\d+)-)?(?:ingredient(?P<ingredient>\d+)-)?step(?P<step>\d+)(?:-tokens(?P<tokens>\d+[KMBT]?))?",
+        "hf://allenai/OLMo-2-1124-7B", first_stage=1,
         note="Stages count anew and are set one after the other; of a stage's ingredients the first is taken unless you choose.",
     ),
     Family(
-        "OLMo", r"allenai/OLMo-[17]B.*", r"step(?P<step>\d+)(?:-tokens(?P<tokens>\d+[KMBT]?))?", "hf://allenai/OLMo-1B-hf",
+        "OLMoE", r"allenai/OLMoE-.*", r"step(?P<step>\d+)-tokens(?P<tokens>\d+[KMBT]?)", "hf://allenai/OLMoE-1B-7B-0924",
+    ),
+    Family(
+        "DataDecide", r"allenai/DataDecide-.*", r"step(?P<step>\d+)-seed-(?P<run>[A-Za-z0-9-]+)",
+        "hf://allenai/DataDecide-dolma1_7-1B", note="Three runs in each repository, one a seed: choose one, or take all with `batch`.",
+    ),
+    Family(
+        "OLMo", r"allenai/OLMo-(1|7|1\.7-7)B.*", r"step(?P<step>\d+)(?:-tokens(?P<tokens>\d+[KMBT]?))?", "hf://allenai/OLMo-1B-hf",
         note="1B: steps 117000 to 330000 are missing.",
     ),
     Family(
         "SmolLM3", r"HuggingFaceTB/SmolLM3-3B-checkpoints", r"stage(?P<stage>\d+)-step-(?P<step>\d+)",
         "hf://HuggingFaceTB/SmolLM3-3B-checkpoints",
         note="The three stages of pre-training count on; longer contexts (lc-…) and post-training (it-…) are left to --revisions.",
+    ),
+    Family(
+        "SmolLM2", r"HuggingFaceTB/SmolLM2-.*-intermediate-checkpoints", r"step-(?P<step>\d+)",
+        "hf://HuggingFaceTB/SmolLM2-1.7B-intermediate-checkpoints",
+    ),
+    Family(
+        "FineWeb ablations", r"HuggingFaceFW/ablation-model-.*", r"step-(?P<step>\d+)-(?P<tokens>\d+B)T",
+        "hf://HuggingFaceFW/ablation-model-fineweb-v1",
+    ),
+    Family(
+        "OpenCoder", r"(infly|OpenCoder-LLM)/OpenCoder-.*", r"(?P<stage>pretrain|anneal)_iter_(?P<step>\d+)",
+        "hf://infly/OpenCoder-1.5B-Base", stages=("pretrain", "anneal"), note="The annealing follows the pre-training.",
+    ),
+    Family(
+        "OpenEuroLLM datamix", r"openeurollm/.*", r"checkpoint_(?P<step>\d+)", "hf://openeurollm/datamix-2b-en",
+    ),
+    Family(
+        "Apertus", r"swiss-ai/Apertus-.*", r"step(?P<step>\d+)-tokens(?P<tokens>\d+[KMBT]?)", "hf://swiss-ai/Apertus-8B-2509",
+    ),
+    Family(
+        "Marin", r"marin-community/marin-.*", r"(?:.*[-_/])?step[-_]?(?P<step>\d+)", "hf://marin-community/marin-8b-base",
+        note="Phases that have names of their own are chosen with --revisions.",
+    ),
+    Family(
+        "TinyLlama", r"TinyLlama/TinyLlama-1\.1B-intermediate-step-.*",
+        r"TinyLlama/TinyLlama-1\.1B-intermediate-step-(?P<step>\d+k)-(?P<tokens>\d+(?:\.\d+)?[bt])",
+        "'hf://TinyLlama/TinyLlama-1.1B-intermediate-step-*'", where="repositories", note="One repository a checkpoint.",
+    ),
+    Family(
+        "Baichuan2", r"baichuan-inc/Baichuan2-7B-Intermediate-Checkpoints", r"train_(?P<tokens>\d+B)",
+        "hf://baichuan-inc/Baichuan2-7B-Intermediate-Checkpoints", note="The axis is tokens.",
+    ),
+    Family(
+        "RedPajama-INCITE", r"togethercomputer/RedPajama-INCITE-.*", r"(?P<tokens>\d+b)_tokens",
+        "hf://togethercomputer/RedPajama-INCITE-7B-Base", note="The axis is tokens.",
+    ),
+    Family(
+        "LLM360 Crystal", r"LLM360/Crystal(Coder)?", r"CrystalCoder_phase(?P<stage>\d+)_checkpoint_(?P<step>\d+)", "hf://LLM360/CrystalCoder",
+        note="Phases count on or anew; those that count anew are set one after the other.",
+    ),
+    Family(
+        "LLM360 K2", r"LLM360/K2", r"ckpt_(?P<index>\d+)", "hf://LLM360/K2", note="The number counts checkpoints, not steps.",
     ),
     Family(
         "LLM360 Amber", r"LLM360/Amber", r"ckpt_(?P<index>\d+)", "hf://LLM360/Amber", expected=AMBER_INDICES,

@@ -5,21 +5,26 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Final, Literal
 
 from storage_schema.models.results import Finding
-from trajsvc.errors import NotFound, UsageError
+from trajsvc.errors import NotFound, Refused, UsageError
 from trajsvc.sources.hub.known_families import Family, number
 from trajsvc.sources.order import in_order, place
 from trajsvc.sources.steps import Kind, StepName, parse_step
 
 CHOOSE: Final = "choose with --revisions, for example --revisions 'stage2-ingredient2-*'"
 _GROUPS: Final = ("stage", "ingredient", "tokens", "epoch")
-_COUNTS: Final[tuple[Kind, ...]] = ("step", "index", "epoch")
+_COUNTS: Final[tuple[Kind, ...]] = ("step", "index", "epoch", "tokens")
 """Groups of a regular expression that may be the place on the axis, in this order."""
 _SHOWN: Final = 6
+STAGES: Final[Mapping[str, int]] = {
+    "warmup": 0, "pretrain": 1, "pretraining": 1, "stable": 1, "midtrain": 2, "midtraining": 2, "continue": 2, "anneal": 3,
+    "annealing": 3, "cooldown": 3, "decay": 3, "longcontext": 4, "lc": 4, "sft": 5, "instruct": 5, "dpo": 6, "rl": 7, "rlvr": 7,
+}  # fmt: skip
+"""Words for the stages of a training, in the order in which they follow each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +75,26 @@ def select(
     glob (``stage1-step*``) or, where it has a named group, a regular expression whose groups ``step``, ``stage``, ``ingredient``,
     ``tokens``, ``epoch``, ``index`` say what a number is. ``pin`` is one revision; it is chosen if its name has a step.
     Nothing is chosen where nothing names a step.
-    Raises NotFound (``no-revisions``), UsageError (``bad-pattern``), Refused (``step-conflict``).
+    Raises NotFound (``no-revisions``), UsageError (``bad-pattern``), Refused (``step-conflict``; ``several-runs`` where the repository
+    holds more than one run, which the error names).
     """
     if pin is not None:
         return _pinned(refs, family, pin)
     named = _by_patterns(refs, family, revisions) if revisions else _by_words(refs, family)
+    named, noted = _staged(named, family)
     branches = [r for r in refs if r.kind == "branch" and r.name in named]
     tags = [r for r in refs if r.kind == "tag" and r.name in named]
     # A tag that names a branch's step and commit is that checkpoint once more.
     have = {(place(named[r.name]), r.commit) for r in branches}
     tags = [t for t in tags if (place(named[t.name]), t.commit) not in have] if revisions or not branches else []
+    apart = runs_of({r.name: named[r.name] for r in branches + tags})
+    if len(apart) > 1:
+        raise several_runs(apart)
     run = in_order(
         [(named[r.name], r) for r in branches + tags], "the repository", choose=CHOOSE, chosen=bool(revisions)
     )
     chosen = tuple(_chosen(name, ref.commit, family) for name, ref in run.items)
-    findings = list(run.findings)
+    findings = [*noted, *run.findings]
     missing: tuple[int, ...] = ()
     if family is not None and chosen and not revisions:
         have_steps = {c.step for c in chosen}
@@ -94,6 +104,64 @@ def select(
             findings.append(_missing(family, missing))
     others = tuple(r.name for r in refs if r.name not in named)
     return Selected(chosen, tuple(findings), missing, others)
+
+
+class SeveralRuns(Refused):
+    """A repository that holds several runs beside each other; ``runs`` has each one's pattern and its names in order of their steps."""
+
+    def __init__(self, runs: Mapping[str, Sequence[str]]) -> None:
+        self.runs = {pattern: tuple(names) for pattern, names in runs.items()}
+        first = next(iter(self.runs))
+        told = ", ".join(f"{pattern} ({len(names)} checkpoints)" for pattern, names in self.runs.items())
+        super().__init__(
+            "several-runs", f"the repository holds {len(self.runs)} runs beside each other: {told}",
+            hint=f"Choose one with --revisions '{first}', or take all with `trajsvc batch`: name the repository in a family's file.",
+        )  # fmt: skip
+
+
+def several_runs(runs: Mapping[str, Sequence[str]]) -> SeveralRuns:
+    """The error for a repository that holds several runs."""
+    return SeveralRuns(runs)
+
+
+def runs_of(named: Mapping[str, StepName]) -> dict[str, list[str]]:
+    """Glob → names, in order of steps, of each run among ``named``; one where all are of one run.
+
+    Names that differ in more than their numbers (``step100-seed-default``, ``step100-seed-small``) are of several runs where two of them
+    have the same place on the axis and none is alone.
+    """
+    found: dict[str, list[str]] = {}
+    for name in sorted(named, key=lambda n: place(named[n])):
+        found.setdefault(_without_numbers(name, named[name]), []).append(name)
+    places = [{place(named[n]) for n in names} for names in found.values()]
+    meet = any(a & b for i, a in enumerate(places) for b in places[i + 1 :])
+    return found if meet and min(map(len, found.values())) > 1 else {"*": list(named)}
+
+
+def _without_numbers(name: str, step: StepName) -> str:
+    """A glob of a name: ``*`` in the place of what counts (the step, tokens, the stage), the rest as it is."""
+    words = ("step", "steps", "iter", "tokens", "stage", "phase", "ckpt", "checkpoint", "epoch")
+    counted = f"(?:{'|'.join(f'(?<={word})' for word in words)})" + r"[-_=]?\d+[kKmMbBtT]*"
+    text = re.sub(counted, "*", name)
+    if text == name:
+        text = re.sub(rf"(?<!\d)0*{step.step}(?!\d)", "*", name)
+    return text
+
+
+def _staged(named: Mapping[str, StepName], family: Family | None) -> tuple[dict[str, StepName], list[Finding]]:
+    """``named`` with the names that lack a stage beside others that have one put into the first, and a finding that says so."""
+    stages = [n.extra["stage"] for n in named.values() if "stage" in n.extra]
+    bare = sorted((n for n, s in named.items() if "stage" not in s.extra), key=lambda n: named[n].step)
+    if not stages or not bare:
+        return dict(named), []
+    first = min(stages) if family is None or family.first_stage is None else family.first_stage
+    told = {n: replace(s, extra={**s.extra, "stage": first}) if n in bare else s for n, s in named.items()}
+    message = (
+        f"{len(bare)} names have no stage beside {len(stages)} that have one ({_few(bare)}); they are taken to be of stage {first}. "
+        "--revisions with a pattern chooses otherwise"
+    )
+    steps = tuple(named[n].step for n in bare)
+    return told, [Finding(kind="stage-missing", message=message, steps=steps, details={"labels": bare[:20]})]
 
 
 def select_commits(commits: Sequence[CommitInfo], branch: str) -> Selected:
@@ -173,7 +241,7 @@ def _spelt(name: str, family: Family | None) -> StepName | None:
     """What the family's own spelling says of a name."""
     if family is None or family.where != "branches":
         return None
-    return _by_regex(name, re.compile(family.revisions))
+    return _by_regex(name, re.compile(family.revisions, re.IGNORECASE), family.stages)
 
 
 def _by_words(refs: Sequence[RefInfo], family: Family | None) -> dict[str, StepName]:
@@ -200,6 +268,12 @@ def _by_patterns(refs: Sequence[RefInfo], family: Family | None, patterns: Seque
         }
         if not found and regex is None and len(met) == len(patterns) == 1:
             found = {met[0]: StepName(0, met[0], "index")}
+        if not found and regex is not None and "stage" in regex.groupindex:
+            words = sorted({m["stage"] for r in met if (m := regex.fullmatch(r)) and m["stage"]})
+            raise UsageError(
+                "bad-pattern", f"{pattern} has stages that are no numbers and no known words: {_few(words)}",
+                hint=f"Known are {', '.join(STAGES)}. Choose one stage at a time with a glob, as in --revisions '{words[0]}*'.",
+            )  # fmt: skip
         if not found:
             raise NotFound(
                 "no-revisions", f"{pattern} meets {_few(met)}, whose names have no step",
@@ -220,12 +294,20 @@ def _regex(pattern: str) -> re.Pattern[str]:
     return regex
 
 
-def _by_regex(name: str, regex: re.Pattern[str]) -> StepName | None:
+def _by_regex(name: str, regex: re.Pattern[str], stages: Sequence[str] = ()) -> StepName | None:
     match = regex.fullmatch(name)
     if match is None:
         return None
+    groups = {k: v for k, v in match.groupdict().items() if v and k in (*_GROUPS, *_COUNTS)}
+    word = groups.get("stage", "")
+    if word and not word[0].isdigit():
+        known = [*stages, *(s for s in STAGES if s not in stages)]
+        bare = re.sub(r"[-_ ]", "", word.lower())
+        if bare not in known:
+            return None
+        groups["stage"] = str(known.index(bare) + 1 if bare in stages else STAGES[bare])
     try:
-        numbers = {k: number(v) for k, v in match.groupdict().items() if v and k in (*_GROUPS, *_COUNTS)}
+        numbers = {k: number(v) for k, v in groups.items()}
     except ValueError:
         return None
     kind = next((k for k in _COUNTS if k in numbers), None)
