@@ -277,14 +277,15 @@ def load_all(theta: Any, plan: Any) -> None:
 
 
 def files(trajectory: Any, plan: Any, place: Path, connections: int, _: bool) -> None:
-    from trajsvc.sources.ranges import Stretch
+    from trajsvc.sources.ranges import MergedRange
     from trajsvc.trajectory.download import contents
     from trajsvc.trajectory.spool import Spool, SpoolRequest, fetch_into
 
     wanted = []
     for i, content in enumerate(contents(trajectory, trajectory.source)):
         requests = [
-            SpoolRequest(content.file, lo, hi, lo) for lo, hi in Stretch(content.file, 0, content.size, ()).requests()
+            SpoolRequest(content.file, lo, hi, lo)
+            for lo, hi in MergedRange(content.file, 0, content.size, ()).requests()
         ]
         wanted.append((Spool(place / "files" / str(i), content.size), requests))
     fetch_into(trajectory.source, wanted)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from trajsvc.anatomy.blocks import Extent
 from trajsvc.gram.plan import ColumnSpec, Plan, make_plan
-from trajsvc.sources.ranges import Span, coalesce
+from trajsvc.sources.ranges import ByteRange, coalesce
 from trajsvc.trajectory.windows import ON_DISK, Window, cut_windows, windows_on_disk
 
 MIB = 2**20
@@ -24,7 +24,7 @@ def stretches(plan: Plan, windows: list[Window]) -> int:
     """Stretches of one checkpoint whose tensors lie side by side in a file."""
     begins = np.cumsum([0, *(c.size for c in plan.columns)]).tolist()
     return sum(
-        len(coalesce(Span("f", begins[s.column] + s.lo, begins[s.column] + s.hi) for slab in w.slabs for s in slab.segments))
+        len(coalesce(ByteRange("f", begins[s.column] + s.lo, begins[s.column] + s.hi) for slab in w.slabs for s in slab.segments))
         for w in windows
     )  # fmt: skip
 

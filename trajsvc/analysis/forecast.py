@@ -8,8 +8,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from trajsvc.gram.plan import Plan
-from trajsvc.sources.base import RemoteSource, Want
-from trajsvc.sources.ranges import Stretch
+from trajsvc.sources.base import ReadRequest, RemoteSource
+from trajsvc.sources.ranges import MergedRange
 from trajsvc.trajectory.download import contents
 from trajsvc.trajectory.matrix import Trajectory
 from trajsvc.trajectory.tables import block_table
@@ -76,7 +76,7 @@ def _network(trajectory: Trajectory, plan: Plan, source: RemoteSource, seconds: 
     files = [f for r in trajectory.rows for f in r.checkpoint.files if not f.path.endswith(".json")]
     room = source.cache.room if source.cache is not None else 0
     ranges, sample = reading_cost(trajectory, plan, room), reading_cost(trajectory, plan, room, sample=True)
-    once = Cost(sum(len(Stretch(c.file, 0, c.size, ()).requests()) for c in whole), sum(c.size for c in whole))
+    once = Cost(sum(len(MergedRange(c.file, 0, c.size, ()).requests()) for c in whole), sum(c.size for c in whole))
     rate = measured_rate(trajectory, source)
     largest = max((c.size for c in whole), default=0)
     return {
@@ -105,7 +105,9 @@ def measured_rate(trajectory: Trajectory, source: RemoteSource) -> float:
     column = max(range(len(trajectory.columns)), key=lambda c: trajectory.columns[c].size)
     places = [r.entries[column] for r in trajectory.rows[:: max(1, len(trajectory.rows) // PROBES)]][:PROBES]
     share = [min(probe // len(places), e.storage_nbytes or 0) for e in places]
-    wanted = [Want(e.file, e.offset, (memoryview(bytearray(n)),)) for e, n in zip(places, share, strict=True) if n]
+    wanted = [
+        ReadRequest(e.file, e.offset, (memoryview(bytearray(n)),)) for e, n in zip(places, share, strict=True) if n
+    ]
     begun = time.perf_counter()
     source.read_many(wanted)
     took = time.perf_counter() - begun

@@ -93,7 +93,7 @@ class CheckpointTensors:
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
+class ReadRequest:
     """One request for consecutive bytes of ``file`` from ``offset`` on: a part is a buffer to fill, or how many bytes to pass over."""
 
     file: str
@@ -110,7 +110,7 @@ Steps = str | Sequence[int] | None
 
 
 def never() -> bool:
-    """The answer of nobody who would stop."""
+    """Never cancel."""
     return False
 
 
@@ -147,7 +147,7 @@ class CheckpointSource(Protocol):
         """Fill ``out`` with the bytes of ``file`` from ``offset``. Thread-safe. A short read is an error."""
         ...
 
-    def read_many(self, wanted: Sequence[Want], stop: Callable[[], bool] = never) -> None:
+    def read_many(self, wanted: Sequence[ReadRequest], stop: Callable[[], bool] = never) -> None:
         """Fill the buffers of all requests, in any order, several at once where that is faster. Returns early when ``stop`` says so;
         what was filled is then unknown. Thread-safe. A short read is an error."""
         ...
@@ -191,7 +191,7 @@ class NoSource:
     def read(self, file: str, offset: int, out: memoryview) -> None:
         raise LookupError(file)
 
-    def read_many(self, wanted: Sequence[Want], stop: Callable[[], bool] = never) -> None:
+    def read_many(self, wanted: Sequence[ReadRequest], stop: Callable[[], bool] = never) -> None:
         raise LookupError(self.uri)
 
     def learning_rate(self, checkpoints: Sequence[CheckpointRef]) -> LearningRate | None:
@@ -223,7 +223,7 @@ class Sink(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Fetch:
+class FetchRequest:
     """A request for bytes [lo, hi) of ``file`` into ``sink``."""
 
     file: str
@@ -254,7 +254,7 @@ class RemoteSource(CheckpointSource, Protocol):
     @property
     def cache(self) -> Cache | None: ...
 
-    def fetch(self, requests: Sequence[Fetch], stop: Callable[[], bool] = never) -> None:
+    def fetch(self, requests: Sequence[FetchRequest], stop: Callable[[], bool] = never) -> None:
         """Make all requests, several at once. Thread-safe."""
         ...
 

@@ -1,4 +1,4 @@
-"""Many small stretches of files as few requests: neighbours are asked for at once.
+"""Merge many small byte ranges of files into few requests: neighbours are asked for at once.
 
 Pure arithmetic, so that a plan can count the requests and bytes that reading will make.
 """
@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from trajsvc.sources.base import Want
+from trajsvc.sources.base import ReadRequest
 
 BRIDGE: Final = 2**16
-"""The largest gap between two stretches that one request passes over: what a request costs in bytes."""
+"""The largest gap between two ranges that one request reads in passing: what a request costs in bytes."""
 LARGEST: Final = 2**24
-"""Bytes of one request at most: a broken one loses little, and several connections share a long stretch."""
+"""Bytes of one request at most: a broken one loses little, and several connections share a long range."""
 
 Gap = Callable[[str, int, int], bool]
 """Whether bytes [lo, hi) of a file may be read though nobody wants them: nobody will ever ask for them again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """Bytes [lo, hi) of a file, and who wants them: an index into the caller's own list."""
+class ByteRange:
+    """Bytes [lo, hi) of a file; ``index`` is the caller's own number for them."""
 
     file: str
     lo: int
@@ -32,38 +32,38 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """Consecutive bytes [lo, hi) of a file that hold ``spans`` (in order; equal spans may be there more than once)."""
+class MergedRange:
+    """Consecutive bytes [lo, hi) of a file that hold ``ranges`` (in order; equal ranges may be there more than once)."""
 
     file: str
     lo: int
     hi: int
-    spans: tuple[Span, ...]
+    ranges: tuple[ByteRange, ...]
 
     @property
     def size(self) -> int:
         return self.hi - self.lo
 
     def requests(self, largest: int = LARGEST) -> list[tuple[int, int]]:
-        """[lo, hi) of each request that reads the stretch: as few as ``largest`` allows, of about equal size."""
+        """[lo, hi) of each request that reads the range: as few as ``largest`` allows, of about equal size."""
         count = max(1, -(-self.size // largest))
         cuts = [self.lo + self.size * i // count for i in range(count + 1)]
         return list(pairwise(cuts))
 
 
-def coalesce(spans: Iterable[Span], gap: Gap | None = None) -> list[Stretch]:
-    """Stretches that cover ``spans``, each byte once, in order of file (as first met) and offset.
+def coalesce(ranges: Iterable[ByteRange], gap: Gap | None = None) -> list[MergedRange]:
+    """Merge ``ranges``: each byte once, in order of file (as first met) and offset.
 
-    Two spans share a stretch when they touch or overlap, or when the bytes between them are at most ``BRIDGE`` and ``gap`` allows them.
+    Two ranges are merged when they touch or overlap, or when the bytes between them are at most ``BRIDGE`` and ``gap`` allows them.
     """
-    by_file: dict[str, list[Span]] = {}
-    for span in spans:
+    by_file: dict[str, list[ByteRange]] = {}
+    for span in ranges:
         if span.hi > span.lo:
             by_file.setdefault(span.file, []).append(span)
-    found: list[Stretch] = []
+    found: list[MergedRange] = []
     for file, wanted in by_file.items():
         wanted.sort(key=lambda s: (s.lo, s.hi))
-        held: list[Span] = []
+        held: list[ByteRange] = []
         lo = hi = 0
         for span in wanted:
             between = span.lo - hi
@@ -72,29 +72,29 @@ def coalesce(spans: Iterable[Span], gap: Gap | None = None) -> list[Stretch]:
                 hi = max(hi, span.hi)
                 continue
             if held:
-                found.append(Stretch(file, lo, hi, tuple(held)))
+                found.append(MergedRange(file, lo, hi, tuple(held)))
             held, lo, hi = [span], span.lo, span.hi
         if held:
-            found.append(Stretch(file, lo, hi, tuple(held)))
+            found.append(MergedRange(file, lo, hi, tuple(held)))
     return found
 
 
-def wants(stretch: Stretch, buffers: Sequence[memoryview], largest: int = LARGEST) -> list[Want]:
-    """Requests that fill ``buffers[span.index]`` of every span of a stretch whose spans do not overlap."""
+def read_requests(merged: MergedRange, buffers: Sequence[memoryview], largest: int = LARGEST) -> list[ReadRequest]:
+    """Requests that fill ``buffers[range.index]`` of every range of ``merged``, which do not overlap."""
     parts: list[tuple[int, memoryview | int]] = []  # where each part begins, and the part
-    at = stretch.lo
-    for span in stretch.spans:
+    at = merged.lo
+    for span in merged.ranges:
         if span.lo > at:
             parts.append((at, span.lo - at))
         parts.append((span.lo, buffers[span.index]))
         at = span.hi
     made = []
-    for lo, hi in stretch.requests(largest):
+    for lo, hi in merged.requests(largest):
         cut: list[memoryview | int] = []
         for begin, part in parts:
             end = begin + (part if isinstance(part, int) else part.nbytes)
             first, last = max(begin, lo), min(end, hi)
             if first < last:
                 cut.append(last - first if isinstance(part, int) else part[first - begin : last - begin])
-        made.append(Want(stretch.file, lo, tuple(cut)))
+        made.append(ReadRequest(merged.file, lo, tuple(cut)))
     return made

@@ -27,7 +27,7 @@ from storage_schema.format.arrays import ITEMSIZE
 from storage_schema.runs.store import RunWriter
 from trajsvc.errors import DamagedCheckpoint
 from trajsvc.sources.base import Cache, RemoteSource, TensorEntry
-from trajsvc.sources.ranges import Stretch
+from trajsvc.sources.ranges import MergedRange
 from trajsvc.trajectory.copy import ThetaSink
 from trajsvc.trajectory.elements import gathered
 from trajsvc.trajectory.matrix import Trajectory, checksum_mismatch
@@ -242,7 +242,7 @@ def _requests(content: Content, there: Sequence[tuple[int, int]]) -> list[SpoolR
     return [
         SpoolRequest(content.file, lo, hi, lo)
         for begin, end in _without(content.size, there)
-        for lo, hi in Stretch(content.file, begin, end, ()).requests()
+        for lo, hi in MergedRange(content.file, begin, end, ()).requests()
     ]
 
 

@@ -17,7 +17,7 @@ from storage_schema.format.arrays import ITEMSIZE
 from trajsvc.gram.plan import Slab
 from trajsvc.gram.slab_worker import Part
 from trajsvc.sources.base import TensorEntry
-from trajsvc.sources.ranges import Span, Stretch, coalesce, wants
+from trajsvc.sources.ranges import ByteRange, MergedRange, coalesce, read_requests
 from trajsvc.trajectory.elements import gathered, strided_bytes
 from trajsvc.trajectory.matrix import Trajectory
 
@@ -68,7 +68,7 @@ class RemoteTheta:
 
     def load(self, slab: Slab, parts: Sequence[Part], stop: Callable[[], bool]) -> None:
         """All parts at once: neighbours in a file are one request, and requests are made side by side."""
-        spans: list[Span] = []
+        ranges: list[ByteRange] = []
         buffers: list[memoryview] = []
         strided: list[tuple[Part, TensorEntry, np.ndarray]] = []
         for part in parts:
@@ -77,10 +77,10 @@ class RemoteTheta:
                 raw = np.empty(strided_bytes(entry), np.uint8)
                 strided.append((part, entry, raw))
             for place in places(entry, part.lo, part.hi):
-                spans.append(Span(place.file, place.lo, place.hi, len(buffers)))
+                ranges.append(ByteRange(place.file, place.lo, place.hi, len(buffers)))
                 size = place.hi - place.lo
                 buffers.append(part.out[place.at : place.at + size] if entry.strides is None else strided[-1][2].data)
-        requests = [w for s in _disjoint(coalesce(spans, self.gap)) for w in wants(s, buffers)]
+        requests = [w for s in _disjoint(coalesce(ranges, self.gap)) for w in read_requests(s, buffers)]
         self.trajectory.source.read_many(requests, stop)
         if stop():
             return
@@ -88,13 +88,13 @@ class RemoteTheta:
             part.out[:] = gathered(entry, raw, part.lo, part.hi)
 
 
-def _disjoint(stretches: Sequence[Stretch]) -> list[Stretch]:
-    """Stretches none of whose spans overlap: tensors with strides may share bytes, and are then asked for one by one."""
-    found: list[Stretch] = []
+def _disjoint(stretches: Sequence[MergedRange]) -> list[MergedRange]:
+    """Merged ranges whose own ranges do not overlap: tensors with strides may share bytes, and are then read one by one."""
+    found: list[MergedRange] = []
     for stretch in stretches:
-        ends = [0, *(s.hi for s in stretch.spans)]
-        if any(s.lo < end for s, end in zip(stretch.spans, ends, strict=False)):
-            found += [Stretch(s.file, s.lo, s.hi, (s,)) for s in stretch.spans]
+        ends = [0, *(s.hi for s in stretch.ranges)]
+        if any(s.lo < end for s, end in zip(stretch.ranges, ends, strict=False)):
+            found += [MergedRange(s.file, s.lo, s.hi, (s,)) for s in stretch.ranges]
         else:
             found.append(stretch)
     return found

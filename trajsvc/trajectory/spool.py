@@ -14,7 +14,7 @@ from typing import Final
 from xxhash import xxh3_64
 
 from storage_schema.files.durable import read_all, write_all, writing
-from trajsvc.sources.base import Fetch, RemoteSource, never
+from trajsvc.sources.base import FetchRequest, RemoteSource, never
 
 SCRATCH: Final = 2**17
 
@@ -153,7 +153,11 @@ def fetch_into(
     source: RemoteSource, wanted: Sequence[tuple[Spool, Sequence[SpoolRequest]]], stop: Callable[[], bool] = never
 ) -> None:
     """Make the requests of all spools side by side, but for those that are done. Raises what the source raises, and DiskFull."""
-    todo = [Fetch(r.file, r.lo, r.hi, _Writer(spool, r)) for spool, requests in wanted for r in spool.missing(requests)]
+    todo = [
+        FetchRequest(r.file, r.lo, r.hi, _Writer(spool, r))
+        for spool, requests in wanted
+        for r in spool.missing(requests)
+    ]
     source.fetch(todo, stop)
 
 

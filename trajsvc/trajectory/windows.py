@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from trajsvc.gram.plan import Plan, Slab
-from trajsvc.sources.ranges import Gap, Span, Stretch, coalesce
+from trajsvc.sources.ranges import ByteRange, Gap, MergedRange, coalesce
 from trajsvc.trajectory.matrix import Row, Trajectory
 from trajsvc.trajectory.remote import Gaps, places
 
@@ -89,7 +89,7 @@ def _beside_sample(plan: Plan, room: int) -> set[int]:
 class Layout:
     """Stretches of files, and where each lies in a window's own file."""
 
-    stretches: tuple[Stretch, ...]
+    stretches: tuple[MergedRange, ...]
     places: tuple[int, ...]
     size: int
 
@@ -102,10 +102,10 @@ class Layout:
         ]
 
 
-def slab_spans(rows: Sequence[Row], slab: Slab) -> list[Span]:
+def slab_ranges(rows: Sequence[Row], slab: Slab) -> list[ByteRange]:
     """Everything that a slab reads of some checkpoints."""
     return [
-        Span(p.file, p.lo, p.hi)
+        ByteRange(p.file, p.lo, p.hi)
         for segment in slab.segments
         for row in rows
         for p in places(row.entries[segment.column], segment.lo, segment.hi)
@@ -114,9 +114,9 @@ def slab_spans(rows: Sequence[Row], slab: Slab) -> list[Span]:
 
 def lay_out(rows: Sequence[Row], slabs: Sequence[Slab], gap: Gap) -> Layout:
     """What slabs read of some checkpoints, file by file."""
-    found = coalesce((span for slab in slabs for span in slab_spans(rows, slab)), gap)
+    found = coalesce((span for slab in slabs for span in slab_ranges(rows, slab)), gap)
     ends = np.cumsum([0, *(s.size for s in found)])
-    bare = tuple(Stretch(s.file, s.lo, s.hi, ()) for s in found)
+    bare = tuple(MergedRange(s.file, s.lo, s.hi, ()) for s in found)
     return Layout(bare, tuple(int(e) for e in ends[:-1]), int(ends[-1]))
 
 

@@ -14,7 +14,17 @@ from typing import Any, Final
 
 from storage_schema.models.results import Finding, LearningRate
 from trajsvc.errors import NotFound, TrajsvcError
-from trajsvc.sources.base import Asked, Cache, CheckpointRef, CheckpointTensors, Fetch, FileRef, Steps, Want, never
+from trajsvc.sources.base import (
+    Asked,
+    Cache,
+    CheckpointRef,
+    CheckpointTensors,
+    FetchRequest,
+    FileRef,
+    ReadRequest,
+    Steps,
+    never,
+)
 from trajsvc.sources.files import Region
 from trajsvc.sources.formats.headers import CONFIG, read_checkpoint
 from trajsvc.sources.formats.layout import Folder, Found
@@ -184,16 +194,17 @@ class HubSource:
         return read
 
     def read(self, file: str, offset: int, out: memoryview) -> None:
-        self.read_many([Want(file, offset, (out,))])
+        self.read_many([ReadRequest(file, offset, (out,))])
 
-    def read_many(self, wanted: Sequence[Want], stop: Callable[[], bool] = never) -> None:
+    def read_many(self, wanted: Sequence[ReadRequest], stop: Callable[[], bool] = never) -> None:
         """Every request as it is, several at once."""
         scattered = (Scatter([(p, None) if isinstance(p, int) else (p.nbytes, p) for p in w.parts]) for w in wanted)
         self.fetch(
-            [Fetch(w.file, w.offset, w.offset + w.nbytes, s) for w, s in zip(wanted, scattered, strict=True)], stop
+            [FetchRequest(w.file, w.offset, w.offset + w.nbytes, s) for w, s in zip(wanted, scattered, strict=True)],
+            stop,
         )
 
-    def fetch(self, requests: Sequence[Fetch], stop: Callable[[], bool] = never) -> None:
+    def fetch(self, requests: Sequence[FetchRequest], stop: Callable[[], bool] = never) -> None:
         """Bytes into sinks of the caller's. Thread-safe."""
         self.fetcher.fetch_all([(self._files[r.file][0], r.lo, r.hi, r.sink) for r in requests], stop)
 
@@ -345,7 +356,7 @@ class HubSource:
 
     def _bytes(self, path: str, lo: int, hi: int) -> bytes:
         out = bytearray(hi - lo)
-        self.read_many([Want(path, lo, (memoryview(out),))], self.options.stop)
+        self.read_many([ReadRequest(path, lo, (memoryview(out),))], self.options.stop)
         if self.options.stop():
             raise Interrupted
         return bytes(out)

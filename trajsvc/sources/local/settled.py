@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from storage_schema.models.results import Finding, LearningRate
-from trajsvc.sources.base import CheckpointRef, CheckpointSource, CheckpointTensors, Steps, Want, never
+from trajsvc.sources.base import CheckpointRef, CheckpointSource, CheckpointTensors, ReadRequest, Steps, never
 from trajsvc.sources.local.source import settled
 from trajsvc.steps import select_steps
 
@@ -59,7 +59,7 @@ class SettledSource:
     def read(self, file: str, offset: int, out: memoryview) -> None:
         self.source.read(file, offset, out)
 
-    def read_many(self, wanted: Sequence[Want], stop: Callable[[], bool] = never) -> None:
+    def read_many(self, wanted: Sequence[ReadRequest], stop: Callable[[], bool] = never) -> None:
         self.source.read_many(wanted, stop)
 
     def learning_rate(self, checkpoints: Sequence[CheckpointRef]) -> LearningRate | None:

@@ -15,7 +15,7 @@ from typing import Final
 
 from storage_schema.models.results import Finding, LearningRate
 from trajsvc.errors import NotFound, TrajsvcError
-from trajsvc.sources.base import CheckpointRef, CheckpointTensors, FileRef, Steps, Want, never
+from trajsvc.sources.base import CheckpointRef, CheckpointTensors, FileRef, ReadRequest, Steps, never
 from trajsvc.sources.files import Files, failed
 from trajsvc.sources.formats.headers import read_checkpoint
 from trajsvc.sources.formats.layout import Found
@@ -80,7 +80,7 @@ class LocalSource:
         file ends before that or is no longer the one that was listed."""
         self._files.read(file, offset, out)
 
-    def read_many(self, wanted: Sequence[Want], stop: Callable[[], bool] = never) -> None:
+    def read_many(self, wanted: Sequence[ReadRequest], stop: Callable[[], bool] = never) -> None:
         """Each in turn, until ``stop``."""
         for want in wanted:
             at = want.offset
