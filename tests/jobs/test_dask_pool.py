@@ -339,23 +339,6 @@ def test_an_error_of_ours_comes_back_from_a_worker_as_it_was_raised(cluster: Clu
     assert str(found) == str(error)
 
 
-def test_a_checkpoint_that_changes_while_it_is_read_is_the_same_error_on_workers_as_on_threads(
-    cluster: Cluster, tmp_path: Path
-) -> None:
-    def shorten(folder: Path) -> None:
-        path = folder / "step30" / "model.safetensors"
-        os.truncate(path, path.stat().st_size // 2)
-
-    told = []
-    for name, pool in (("threads", ThreadPool(2)), ("dask", DaskPool(cluster, threads=2))):
-        folder = make_run(tmp_path / name / "run", steps=6)
-        with pytest.raises(TrajsvcError) as caught:
-            analyse(folder, tmp_path / name / "store", pool, watch=Watch(0, lambda at=folder: shorten(at)))  # type: ignore[misc]
-        error = caught.value
-        told.append((type(error), error.kind, Path(str(error.file)).relative_to(folder), error.step))
-    assert told[0] == told[1]
-
-
 def test_without_workers_the_job_says_so_and_ends_to_be_tried_again(tmp_path: Path, run: Path) -> None:
     cluster, told = Cluster(workers=0), list[str | None]()
     try:
@@ -367,6 +350,7 @@ def test_without_workers_the_job_says_so_and_ends_to_be_tried_again(tmp_path: Pa
     assert set(told) == {"no dask worker is connected"}
 
 
+@pytest.mark.slow
 def test_a_job_that_waited_for_workers_goes_on_when_they_come(
     tmp_path: Path, run: Path, wanted: dict[str, bytes]
 ) -> None:
@@ -410,6 +394,7 @@ def farm(tmp_path: Path) -> Iterator[Farm]:
     made.close()
 
 
+@pytest.mark.slow
 def test_a_scheduler_killed_in_the_middle_and_started_again_changes_no_bit(
     farm: Farm,
     tmp_path: Path,
@@ -455,6 +440,7 @@ def _count(cluster: Cluster) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_an_embedded_cluster_whose_workers_stay_away_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     from workers import cluster as module
 

@@ -81,6 +81,7 @@ class Composed:
         return process
 
 
+@pytest.mark.slow
 def test_a_job_runs_through_the_composed_services(tmp_path: Path, database: str) -> None:
     place = Composed(tmp_path, database)
     shutil.copytree(EXAMPLES / "pythia-nano", place.data / "pythia-nano")

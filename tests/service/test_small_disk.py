@@ -47,6 +47,7 @@ def test_a_copy_that_does_not_fit_fails_and_goes_on_with_space(small_disk: Path,
     assert run.stored.verify() == ()
 
 
+@pytest.mark.slow
 def test_a_server_refuses_before_it_starts_what_its_disk_does_not_hold(small_disk: Path, tmp_path: Path) -> None:
     make_run(tmp_path / "data" / "run", steps=20, tensors=8, size=2**18)
     server = start_server(tmp_path, "--root", f"runs={tmp_path / 'data'}", "--store", str(small_disk / "store"))

@@ -77,6 +77,7 @@ def drain(pipe: Connection) -> int:
     return last
 
 
+@pytest.mark.slow
 def test_kill_9_at_40_random_instants_leaves_a_whole_generation(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -105,7 +106,9 @@ def test_kill_9_at_40_random_instants_leaves_a_whole_generation(
     print(f"{KILLS} kills over {seen} generations, {late} of them after the commit and before its acknowledgement")
 
 
-@pytest.mark.parametrize("generation", [1, 2, 3])
+@pytest.mark.parametrize(
+    "generation", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_a_death_before_every_change_of_a_file(store: RunStore, generation: int) -> None:
     """Commit ``generation`` over the one before; whatever a death before its 1st, 2nd … change leaves is one of the two, whole.
 
