@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from trajsvc.errors import Cancelled, TrajsvcError
 from trajsvc.gram.engine import SlabPool
-from trajsvc.gram.kernels.torch import KernelFactory
+from trajsvc.gram.kernels.choose import KernelFactory
 from trajsvc.gram.plan import make_plan
 from trajsvc.gram.slab_worker import SlabJob
 from trajsvc.gram.sums import SlabResult

@@ -11,6 +11,8 @@ import pytest
 from drawn_maps import until
 from service_process import Server
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., Any]
 PICTURES = ".uplot, canvas.map, .tile canvas, canvas.thumb"
 VIEWS = {

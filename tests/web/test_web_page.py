@@ -412,6 +412,7 @@ PLACES = {
 
 
 class TestAccess:
+    @pytest.mark.slow
     @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
     @pytest.mark.parametrize("place", PLACES)
     def test_axe_finds_nothing_serious(self, site: Server, open_page: Open, place: str, dark: bool) -> None:
