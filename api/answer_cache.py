@@ -10,7 +10,7 @@ from cachetools import LRUCache
 ROOM: Final = 64 * 2**20
 
 
-class Answers:
+class AnswerCache:
     """The answers used last, within ``room`` bytes; one of more than a quarter of it is not kept. Thread-safe."""
 
     def __init__(self, room: int = ROOM) -> None:

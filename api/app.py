@@ -12,14 +12,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import errors
 from api.dependencies import Service
-from api.middleware import Guards
-from api.open_runs import RunBook
+from api.middleware import RequestMiddleware
+from api.open_runs import RunCache
 from api.routes import families, health, jobs, page, results, zarr
 from trajsvc.errors import UsageError
 from trajsvc.jobs.data_roots import Roots
 from trajsvc.jobs.database import connect
 from trajsvc.jobs.queue import JobQueue
-from trajsvc.jobs.tokens import SCOPES, TokenBook
+from trajsvc.jobs.tokens import SCOPES, TokenStore
 from trajsvc.settings import ServiceSettings
 from trajsvc.version import __version__
 
@@ -41,7 +41,7 @@ def make_service(settings: ServiceSettings, *, auth: bool) -> Service:
     """The parts of a server. Raises UsageError, NotFound, Refused, TryAgain where the settings do not do."""
     settings.store.mkdir(parents=True, exist_ok=True)
     engine = connect(settings.database_url)
-    tokens = TokenBook(engine)
+    tokens = TokenStore(engine)
     if settings.token:
         if len(settings.token) < 16:
             raise UsageError("weak-token", "TRAJSVC_TOKEN is short", hint="Use 16 characters or more.")
@@ -51,7 +51,7 @@ def make_service(settings: ServiceSettings, *, auth: bool) -> Service:
             "no-token", "the server is to ask for tokens, and there is none",
             hint="Make one with `trajsvc tokens create NAME`, or set TRAJSVC_TOKEN.",
         )  # fmt: skip
-    return Service(settings, RunBook(settings.store), JobQueue(engine), tokens, Roots(settings.roots), auth)
+    return Service(settings, RunCache(settings.store), JobQueue(engine), tokens, Roots(settings.roots), auth)
 
 
 def make_app(service: Service, hosts: tuple[str, ...] | None = ()) -> FastAPI:
@@ -70,12 +70,12 @@ def make_app(service: Service, hosts: tuple[str, ...] | None = ()) -> FastAPI:
     errors.register(app)
     for routes in (results, jobs, families, zarr, health, page):
         app.include_router(routes.router)
-    app.add_middleware(Counted)
-    app.add_middleware(Guards, hosts=hosts)
+    app.add_middleware(MetricsMiddleware)
+    app.add_middleware(RequestMiddleware, hosts=hosts)
     return app
 
 
-class Counted:
+class MetricsMiddleware:
     """Counts and times requests by route. Pure ASGI."""
 
     def __init__(self, app: ASGIApp) -> None:

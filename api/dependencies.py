@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from api.answer_cache import Answers
+from api.answer_cache import AnswerCache
 from api.errors import Forbidden, Unauthorised
-from api.open_runs import RunBook
+from api.open_runs import RunCache
 from trajsvc.jobs.data_roots import Roots
 from trajsvc.jobs.queue import JobQueue
 from trajsvc.jobs.records import Quota
-from trajsvc.jobs.tokens import ANYONE, Token, TokenBook
+from trajsvc.jobs.tokens import ANYONE, Token, TokenStore
 
 if TYPE_CHECKING:
     from trajsvc.settings import ServiceSettings
@@ -29,12 +29,12 @@ class Service:
     """The store's runs, the jobs, who may ask, and what is kept of answers."""
 
     settings: ServiceSettings
-    runs: RunBook
+    runs: RunCache
     queue: JobQueue
-    tokens: TokenBook
+    tokens: TokenStore
     roots: Roots
     auth: bool
-    answers: Answers = field(default_factory=Answers)
+    answers: AnswerCache = field(default_factory=AnswerCache)
     streams: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(STREAMS))
 
     @property

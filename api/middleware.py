@@ -28,7 +28,7 @@ HEADERS: Final = (
 WRITES: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
-class Guards:
+class RequestMiddleware:
     """Pure ASGI, so that streams pass untouched. ``hosts`` are the names that the server answers to; None: any."""
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] | None) -> None:

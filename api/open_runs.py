@@ -19,7 +19,7 @@ OPEN: Final = 16
 Signature = tuple[int, int, int]
 
 
-class RunBook:
+class RunCache:
     """Open runs of one store, the ones used last. Safe from any thread."""
 
     def __init__(self, store: Path) -> None:

@@ -19,7 +19,7 @@ REPORT: Final = 1.0
 log = structlog.get_logger()
 
 
-class Pulse:
+class Heartbeat:
     """Beats in a thread of its own while it is entered. ``stop`` is set when the work is to end: cancelled, or the lease lost.
 
     A lease that could not be renewed in time counts as lost: another runner has the job by then.
@@ -40,7 +40,7 @@ class Pulse:
         self._beaten = time.monotonic()
         self._thread = threading.Thread(target=self._run, daemon=True, name="trajsvc-pulse")
 
-    def __enter__(self) -> Pulse:
+    def __enter__(self) -> Heartbeat:
         self._thread.start()
         return self
 

@@ -15,7 +15,7 @@ from storage_schema.errors import StoreError
 from storage_schema.runs.store import RunStore
 from trajsvc.analysis import live_estimate
 from trajsvc.analysis.forecast import network_mds
-from trajsvc.analysis.observer import Silent
+from trajsvc.analysis.observer import NullObserver
 from trajsvc.analysis.options import DEFAULT_SAMPLE
 from trajsvc.analysis.pipeline import run_analysis
 from trajsvc.errors import LimitExceeded, TrajsvcError
@@ -25,7 +25,7 @@ from trajsvc.jobs.options import PLAN_THREADS, options_of
 from trajsvc.jobs.queue import JobQueue
 from trajsvc.jobs.records import Lease
 from trajsvc.trajectory.windows import reading_cost
-from workers.heartbeat import Pulse
+from workers.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
     from trajsvc.gram.plan import Plan
@@ -59,19 +59,19 @@ SPARE_DISK: Final = 64 * 2**20
 log = structlog.get_logger()
 
 
-class JobObserver(Silent):
+class JobObserver(NullObserver):
     """Tells a job's progress: slabs, bytes, rate, time left, the network's MDS so far with its error."""
 
     def __init__(
         self,
         queue: JobQueue,
         lease: Lease,
-        pulse: Pulse,
+        heartbeat: Heartbeat,
         settings: RunnerSettings,
         device: str = "cpu",
         halt: threading.Event | None = None,
     ) -> None:
-        self.queue, self.lease, self.pulse, self.store = queue, lease, pulse, settings.store
+        self.queue, self.lease, self.heartbeat, self.store = queue, lease, heartbeat, settings.store
         self.limits, self.halt = settings.limits, halt or threading.Event()
         self.options = options_of(lease.job.spec).with_(device=device)
         self._facts: dict[str, Any] = {"device": device}
@@ -179,10 +179,10 @@ class JobObserver(Silent):
 
     def _tell(self, **facts: Any) -> None:
         self._facts.update(facts)
-        self.pulse.tell(dict(self._facts), self._facts.get("slabs"))
+        self.heartbeat.tell(dict(self._facts), self._facts.get("slabs"))
 
 
-class _Sampling(Silent):
+class _Sampling(NullObserver):
     """Watches the first estimate being made: a runner that lost its lease puts nothing in its place."""
 
     def __init__(self, job: JobObserver) -> None:

@@ -21,7 +21,7 @@ from trajsvc.jobs.records import Lease, LeaseLost
 from trajsvc.jobs.sources import open_job_source
 from workers.cluster import Cluster
 from workers.dask_pool import DaskPool
-from workers.heartbeat import Pulse
+from workers.heartbeat import Heartbeat
 from workers.job_observer import JobObserver, RunnerSettings
 
 IDLE: Final = 0.5
@@ -59,24 +59,24 @@ class Runner:
         with structlog.contextvars.bound_contextvars(job=lease.job.id, run=lease.job.run):
             log.info("job-started", kind=str(lease.job.kind), source=lease.job.spec.source, attempt=lease.job.attempts)
             halt = threading.Event()
-            with Pulse(self.queue, lease, halt, every=settings.heartbeat, length=settings.lease) as pulse:
+            with Heartbeat(self.queue, lease, halt, every=settings.heartbeat, length=settings.lease) as heartbeat:
                 try:
-                    self._work(lease, pulse, halt)
+                    self._work(lease, heartbeat, halt)
                 except LeaseLost:
                     log.warning("job-lost", why="another runner has it")
         return True
 
-    def _work(self, lease: Lease, pulse: Pulse, halt: threading.Event) -> None:
+    def _work(self, lease: Lease, heartbeat: Heartbeat, halt: threading.Event) -> None:
         over = threading.Event()
         watcher = threading.Thread(target=self._pass_on, args=(halt, over), daemon=True, name="trajsvc-halt")
         watcher.start()
         try:
-            outcome = self._analyse(lease, pulse, halt)
-            pulse.beat()  # the last progress belongs to the job's events
+            outcome = self._analyse(lease, heartbeat, halt)
+            heartbeat.beat()  # the last progress belongs to the job's events
             self.queue.succeed(lease, self._result(outcome))
             log.info("job-succeeded", action=outcome.action)
         except Cancelled:
-            self._stopped(lease, pulse)
+            self._stopped(lease, heartbeat)
         except LeaseLost:
             raise
         except TryAgain as error:
@@ -99,10 +99,10 @@ class Runner:
                 halt.set()
                 return
 
-    def _stopped(self, lease: Lease, pulse: Pulse) -> None:
-        if pulse.lost:
+    def _stopped(self, lease: Lease, heartbeat: Heartbeat) -> None:
+        if heartbeat.lost:
             raise LeaseLost(lease.job.id)
-        if pulse.cancelled:
+        if heartbeat.cancelled:
             self.queue.cancelled(lease)
             live_estimate.clear(self.settings.store, lease.job.run)
             log.info("job-cancelled")
@@ -118,7 +118,7 @@ class Runner:
         state = self.queue.fail(lease, cause_of(error), again=error.kind not in ("no-workers", "no-scheduler"))
         log.warning("attempt-failed", state=str(state), error=error.message)
 
-    def _analyse(self, lease: Lease, pulse: Pulse, halt: threading.Event) -> Outcome:
+    def _analyse(self, lease: Lease, heartbeat: Heartbeat, halt: threading.Event) -> Outcome:
         spec, settings = lease.job.spec, self.settings
         source = open_job_source(spec, settings.roots, settings.store, halt.is_set)
         try:
@@ -128,9 +128,9 @@ class Runner:
                 threads=PLAN_THREADS,
                 device=device,
                 patience=settings.patience,
-                waiting=pulse.wait_for,
+                waiting=heartbeat.wait_for,
             )
-            watch = JobObserver(self.queue, lease, pulse, settings, device, halt)
+            watch = JobObserver(self.queue, lease, heartbeat, settings, device, halt)
             outcome = run_analysis(source, settings.store, spec.run, watch.options, pool, watch, halt)
             live_estimate.clear(settings.store, outcome.name)
             return outcome

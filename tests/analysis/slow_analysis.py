@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch  # noqa: F401  (part of the interpreter, not of the budget)
 
-from trajsvc.analysis.observer import Silent
+from trajsvc.analysis.observer import NullObserver
 from trajsvc.analysis.options import Options
 from trajsvc.analysis.pipeline import run_analysis
 from trajsvc.cli.running import stop_on_interrupt
@@ -23,7 +23,7 @@ from trajsvc.gram.thread_pool import ThreadPool
 from trajsvc.sources.resolve import open_source
 
 
-class Saying(Silent):
+class Saying(NullObserver):
     """Says every slab, and takes its time over it."""
 
     def __init__(self, pause: float) -> None:

@@ -41,7 +41,7 @@ NAMES = list(shapes())
 
 
 @dataclass
-class Told(Silent):
+class Told(NullObserver):
     """Keeps what it is told before the work begins."""
 
     notes: list[str] = field(default_factory=list)

@@ -11,7 +11,7 @@ from hub_runs import example
 from hub_server import HubServer
 
 import trajsvc
-from api.open_runs import RunBook
+from api.open_runs import RunCache
 from storage_schema.runs.store import RunStore
 from trajsvc.jobs.data_roots import Roots
 from trajsvc.jobs.database import connect
@@ -43,7 +43,7 @@ def test_a_large_repository_is_sampled_before_it_is_copied_where_that_is_little(
     def copied(self: JobObserver, done: int, total: int) -> None:
         real(self, done, total)
         if RunStore(tmp_path / "store").live.names():
-            early.append(RunBook(tmp_path / "store").open("pythia-nano"))
+            early.append(RunCache(tmp_path / "store").open("pythia-nano"))
 
     monkeypatch.setattr(JobObserver, "copied", copied)
     engine = connect(f"sqlite:///{tmp_path / 'jobs.db'}")

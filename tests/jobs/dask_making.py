@@ -18,7 +18,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from storage_schema.runs.store import RunStore
-from trajsvc.analysis.observer import Outcome, Silent
+from trajsvc.analysis.observer import NullObserver, Outcome
 from trajsvc.analysis.options import Options
 from trajsvc.analysis.pipeline import run_analysis
 from trajsvc.gram.engine import Progress, SlabPool
@@ -47,7 +47,12 @@ def make_run(folder: Path, steps: int = 12, tensors: int = 8, size: int = 2**17,
 
 
 def analyse(
-    folder: Path, store: Path, pool: SlabPool, options: Options = OPTIONS, watch: Silent | None = None, stop: Any = None
+    folder: Path,
+    store: Path,
+    pool: SlabPool,
+    options: Options = OPTIONS,
+    watch: NullObserver | None = None,
+    stop: Any = None,
 ) -> Outcome:
     source = open_source(str(folder))
     try:
@@ -75,7 +80,7 @@ def generation(store: Path, name: str = "run") -> int:
 
 
 @dataclass
-class Watch(Silent):
+class Watch(NullObserver):
     """Calls ``act`` once, when ``at`` slabs are added up; keeps how far the work had come each time."""
 
     at: int = 10**9

@@ -15,7 +15,7 @@ from trajsvc.jobs import database
 from trajsvc.jobs.database import connect
 from trajsvc.jobs.queue import JobQueue
 from trajsvc.jobs.states import State
-from trajsvc.jobs.tokens import TokenBook, digest
+from trajsvc.jobs.tokens import TokenStore, digest
 
 TABLES = ("tokens", "jobs", "events", "idempotency")
 
@@ -149,7 +149,7 @@ def test_what_refers_to_a_job_still_does(migrated: Engine) -> None:
 
 
 def test_tokens_are_valid_and_in_the_order_they_had(migrated: Engine) -> None:
-    book = TokenBook(migrated)
+    book = TokenStore(migrated)
     assert [token.id for token in book.all()] == ["t0", "t2", "t1"]
     found = book.find("secret of t2")
     assert found is not None

@@ -10,7 +10,7 @@ from trajsvc.errors import UsageError
 from trajsvc.jobs.failures import cause_of
 from trajsvc.jobs.queue import BACKOFF, JobQueue
 from trajsvc.jobs.records import Quota, QuotaExceeded
-from trajsvc.jobs.tokens import TokenBook
+from trajsvc.jobs.tokens import TokenStore
 
 NAMES = [f"run{k}" for k in range(40)]
 CAUSE = cause_of(UsageError("bad-thing", "it is bad", hint="Do better."))
@@ -142,7 +142,7 @@ def test_events_keep_their_order_while_the_clock_goes_back(queue: JobQueue, cloc
 
 
 def test_tokens_are_listed_in_the_order_in_which_they_were_made(engine: Engine) -> None:
-    book = TokenBook(engine)
+    book = TokenStore(engine)
     for name in NAMES:
         book.create(name, ["read"])
     with engine.begin() as connection:

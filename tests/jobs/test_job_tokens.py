@@ -6,15 +6,15 @@ import pytest
 from sqlalchemy import Engine, text
 
 from trajsvc.errors import NotFound, UsageError
-from trajsvc.jobs.tokens import ANYONE, PREFIX, TokenBook
+from trajsvc.jobs.tokens import ANYONE, PREFIX, TokenStore
 
 
 @pytest.fixture
-def book(engine: Engine) -> TokenBook:
-    return TokenBook(engine)
+def book(engine: Engine) -> TokenStore:
+    return TokenStore(engine)
 
 
-def test_a_token_is_found_by_its_secret_alone(book: TokenBook) -> None:
+def test_a_token_is_found_by_its_secret_alone(book: TokenStore) -> None:
     secret = book.create("ci", ["submit"])
     assert secret.startswith(PREFIX)
     assert len(secret) > 40
@@ -26,7 +26,7 @@ def test_a_token_is_found_by_its_secret_alone(book: TokenBook) -> None:
     assert book.create("ci", ["submit"]) != secret
 
 
-def test_the_secret_is_in_no_column(book: TokenBook, engine: Engine) -> None:
+def test_the_secret_is_in_no_column(book: TokenStore, engine: Engine) -> None:
     secret = book.create("ci", ["read"])
     with engine.begin() as connection:
         rows = connection.execute(text("SELECT * FROM tokens")).all()
@@ -48,7 +48,7 @@ def test_the_secret_is_in_no_column(book: TokenBook, engine: Engine) -> None:
         (["read", "admin"], {"read", "submit", "admin"}),
     ],
 )
-def test_a_scope_includes_those_below_it(book: TokenBook, scopes: list[str], may: set[str]) -> None:
+def test_a_scope_includes_those_below_it(book: TokenStore, scopes: list[str], may: set[str]) -> None:
     found = book.find(book.create("x", scopes))
     assert found is not None
     assert {s for s in ("read", "submit", "admin") if found.may(s)} == may
@@ -60,14 +60,14 @@ def test_anyone_may_everything_where_no_tokens_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize("scopes", [[], ["write"], ["read", "Admin"], [""]])
-def test_a_scope_that_is_none_is_a_usage_error_and_makes_no_token(book: TokenBook, scopes: list[str]) -> None:
+def test_a_scope_that_is_none_is_a_usage_error_and_makes_no_token(book: TokenStore, scopes: list[str]) -> None:
     with pytest.raises(UsageError) as caught:
         book.create("x", scopes)
     assert caught.value.kind == "bad-scope"
     assert book.all() == []
 
 
-def test_a_revoked_token_is_listed_and_opens_nothing(book: TokenBook) -> None:
+def test_a_revoked_token_is_listed_and_opens_nothing(book: TokenStore) -> None:
     gone, kept = book.create("gone", ["admin"]), book.create("kept", ["read"])
     found = book.find(gone)
     assert found is not None
@@ -83,7 +83,7 @@ def test_a_revoked_token_is_listed_and_opens_nothing(book: TokenBook) -> None:
     assert caught.value.kind == "token-not-found"
 
 
-def test_a_secret_of_ones_own_is_one_token_however_often_it_is_given(book: TokenBook) -> None:
+def test_a_secret_of_ones_own_is_one_token_however_often_it_is_given(book: TokenStore) -> None:
     for _ in range(3):
         assert book.create("env", ["admin"], secret="my secret") == "my secret"
     assert [t.name for t in book.all()] == ["env"]

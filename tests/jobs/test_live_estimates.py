@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from takeover import Place
 
-from api.open_runs import RunBook
+from api.open_runs import RunCache
 from storage_schema.runs.store import RunStore
 from trajsvc.analysis import live_estimate
 from trajsvc.errors import NotFound
@@ -59,7 +59,7 @@ def watching(monkeypatch: pytest.MonkeyPatch, look: Any) -> None:
 def test_a_running_job_is_read_as_an_estimate_that_sharpens(
     place: Place, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    book = RunBook(place.store)
+    book = RunCache(place.store)
     seen: list[tuple[float, str, np.ndarray, float]] = []
 
     def look(cursor: int) -> None:
@@ -100,7 +100,7 @@ def test_an_exact_run_is_not_hidden_by_the_estimate_of_its_recomputation(
 ) -> None:
     place.submit()
     assert place.runner(cluster).run_one()
-    book = RunBook(place.store)
+    book = RunCache(place.store)
     kinds = []
     watching(monkeypatch, lambda cursor: kinds.append(book.open("small").estimate))
     place.submit(recompute=True)
@@ -112,7 +112,7 @@ def test_an_exact_run_is_not_hidden_by_the_estimate_of_its_recomputation(
 
 def test_of_a_cancelled_job_no_estimate_stays(place: Place, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     job = place.submit()
-    book = RunBook(place.store)
+    book = RunCache(place.store)
     there = []
 
     def look(cursor: int) -> None:
@@ -136,14 +136,14 @@ def test_an_estimate_that_cannot_be_written_is_no_fault_of_the_job(place: Place,
     job = place.submit()
     assert place.runner(cluster).run_one()
     assert place.queue.get(job).state == State.SUCCEEDED
-    assert RunBook(place.store).open("small").estimate is None
+    assert RunCache(place.store).open("small").estimate is None
 
 
 def test_a_large_run_that_is_copied_first_is_sampled_before(
     place: Place, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_observer, "LARGE", 1)
-    book = RunBook(place.store)
+    book = RunCache(place.store)
     early: list[Run] = []
     real = JobObserver.copied
 
@@ -169,7 +169,7 @@ def test_a_large_run_that_is_copied_first_is_sampled_before(
 def test_a_preview_may_be_sharpened_and_gives_way_to_the_run(place: Place, cluster: Cluster) -> None:
     place.submit(preview=0.01)
     assert place.runner(cluster).run_one()
-    book = RunBook(place.store)
+    book = RunCache(place.store)
     first = book.open("small")
     assert first.estimate is not None
     assert live_estimate.may_show(place.store, "small")
@@ -183,7 +183,7 @@ def test_readers_never_see_half_an_estimate(place: Place, cluster: Cluster) -> N
     place.submit(preview=0.01)
     assert place.runner(cluster).run_one()
     store = RunStore(place.store)
-    contents, book, over = store.open("small").contents(), RunBook(place.store), threading.Event()
+    contents, book, over = store.open("small").contents(), RunCache(place.store), threading.Event()
     store.remove("small")
     found: list[str] = []
 

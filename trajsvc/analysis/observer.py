@@ -1,4 +1,4 @@
-"""Who watches an analysis, and what it did."""
+"""Observers of an analysis, and its outcome."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trajsvc.trajectory.matrix import Trajectory
 
 
 class Observer(Protocol):
-    """Who watches: called as the parts of an analysis become known."""
+    """Callbacks of an analysis, in the order in which they are called."""
 
     def opened(self, trajectory: Trajectory) -> None: ...
     def planned(self, trajectory: Trajectory, plan: Plan, *, appended: int) -> None: ...
@@ -22,17 +22,17 @@ class Observer(Protocol):
 
     def progress(self) -> ProgressCallback | None: ...
     def copied(self, done: int, total: int) -> None:
-        """Bytes of files that were brought over a network and proved."""
+        """``done`` of ``total`` bytes of files were downloaded and their digests compared."""
         ...
 
     def committing(self) -> None:
-        """Asked right before the commit: what it raises keeps the run as it was."""
+        """Called right before the commit; an exception cancels the commit and leaves the stored run unchanged."""
         ...
 
 
 @dataclass
-class Silent:
-    """An observer that says nothing."""
+class NullObserver:
+    """An observer that ignores every call."""
 
     def opened(self, trajectory: Trajectory) -> None:
         return None
@@ -55,7 +55,7 @@ class Silent:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an analysis did: ``action`` is ``computed``, ``appended``, ``estimated`` or ``unchanged``."""
+    """Result of an analysis: ``action`` is ``computed``, ``appended``, ``estimated`` or ``unchanged``."""
 
     name: str
     store: Path

@@ -16,7 +16,7 @@ from storage_schema.runs.archive import archive_theta, restore_theta
 from storage_schema.runs.contents import RunContents
 from storage_schema.runs.store import RunStore, RunWriter, StoredRun, run_name
 from trajsvc.analysis import assemble, identity
-from trajsvc.analysis.observer import Observer, Outcome, Silent
+from trajsvc.analysis.observer import NullObserver, Observer, Outcome
 from trajsvc.analysis.options import DEFAULT_SAMPLE, Options, RunOptions
 from trajsvc.analysis.resume import Continuation, continue_from
 from trajsvc.anatomy.rules_toml import parse_rules
@@ -50,7 +50,7 @@ def run_analysis(
 ) -> Outcome:
     """Analyse ``source`` into ``store``; the same call resumes. A checkpoint that changes while it is read fails the attempt,
     which is made once more from the start. Raises TrajsvcError; gram.slabs.Cancelled when ``stop`` is set."""
-    observer = observer or Silent()
+    observer = observer or NullObserver()
     pool.ready(options.device)
     for attempt in (1, 2):
         try:

@@ -91,14 +91,14 @@ class EmbeddedRunner:
 
     def _analyse(self, member: Member) -> Outcome:
         from trajsvc.analysis import pipeline
-        from trajsvc.analysis.observer import Silent
+        from trajsvc.analysis.observer import NullObserver
         from trajsvc.analysis.pipeline import source_of
         from trajsvc.cli.progress import LiveObserver
         from trajsvc.gram.thread_pool import ThreadPool
 
         options = options_of(self.family, member, self.given)
         live = not self.quiet and errors_console().is_terminal
-        observer: Observer = LiveObserver() if live else Silent()
+        observer: Observer = LiveObserver() if live else NullObserver()
         with contextlib.ExitStack() as open_things:
             if isinstance(observer, LiveObserver):
                 open_things.callback(observer.close)

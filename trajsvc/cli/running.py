@@ -36,13 +36,13 @@ def run_analysis(
 ) -> Outcome:
     """Analyse the source that ``opener`` gives, with progress on stderr; ^C stops at the next chunk and leaves what resumes."""
     from trajsvc.analysis import pipeline
-    from trajsvc.analysis.observer import Silent
+    from trajsvc.analysis.observer import NullObserver
     from trajsvc.cli.progress import LiveObserver
     from trajsvc.errors import Cancelled
     from trajsvc.gram.thread_pool import ThreadPool
     from trajsvc.results.run import default_store
 
-    observer: Observer = Silent() if quiet else LiveObserver()
+    observer: Observer = NullObserver() if quiet else LiveObserver()
     with contextlib.ExitStack() as open_things, stop_on_interrupt() as stop:
         if isinstance(observer, LiveObserver):
             open_things.callback(observer.close)

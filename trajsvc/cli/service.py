@@ -357,11 +357,11 @@ def _end_with_parent(stop: Any) -> None:
 
 def _book(store: Path | None, database: str | None) -> Any:
     from trajsvc.jobs.database import connect
-    from trajsvc.jobs.tokens import TokenBook
+    from trajsvc.jobs.tokens import TokenStore
 
     settings = make_settings(store, None, None, database, None, None, None, None)
     settings.store.mkdir(parents=True, exist_ok=True)
-    return TokenBook(connect(settings.database_url))
+    return TokenStore(connect(settings.database_url))
 
 
 def create_token(

@@ -134,7 +134,7 @@ def _use_wal(raw: sqlite3.Connection) -> None:
             time.sleep(0.01)
 
 
-class Turns:
+class WriteTransactions:
     """Write transactions through one engine, one after the other where the database lets only one write at a time: who waits for SQLite's
     lock sleeps and asks again, and under many writers the unlucky one gives up; who waits for a turn gets it."""
 

@@ -19,7 +19,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from storage_schema.tables import events, idempotency, jobs
 from trajsvc.errors import NotFound, TryAgain, UsageError
-from trajsvc.jobs.database import Turns, alone, now_of, reading
+from trajsvc.jobs.database import WriteTransactions, alone, now_of, reading
 from trajsvc.jobs.failures import cause
 from trajsvc.jobs.records import Event, Job, Lease, LeaseLost, Quota, QuotaExceeded
 from trajsvc.jobs.spec import JobSpec
@@ -59,7 +59,7 @@ class JobQueue:
         self.engine = engine
         self._now = clock(engine.dialect.name)
         self._reading = reading(engine)
-        self._writing = Turns(engine)
+        self._writing = WriteTransactions(engine)
         # Made once: making these statements takes longer than running them.
         self._new_job = insert(jobs).values(created=self._now, updated=self._now, not_before=AT_ONCE).returning(jobs)
         self._new_event = insert(events).values(at=self._now)

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, insert, select, update
 
 from storage_schema.tables import tokens
 from trajsvc.errors import NotFound, UsageError
-from trajsvc.jobs.database import Turns, now, reading
+from trajsvc.jobs.database import WriteTransactions, now, reading
 
 SCOPES: Final = ("read", "submit", "admin")
 PREFIX: Final = "tsv_"
@@ -36,13 +36,13 @@ class Token:
 ANYONE: Final = Token(None, "anyone", frozenset(SCOPES))
 
 
-class TokenBook:
+class TokenStore:
     """The tokens of one service."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._reading = reading(engine)
-        self._writing = Turns(engine)
+        self._writing = WriteTransactions(engine)
 
     def create(self, name: str, scopes: Sequence[str], secret: str | None = None) -> str:
         """A new token, whose secret is returned once. Raises UsageError (``bad-scope``)."""
