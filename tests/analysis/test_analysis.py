@@ -17,7 +17,7 @@ from small_runs import HIDDEN, attention_part, cosines, flat, shapes, trajectory
 
 import trajsvc
 from storage_schema.runs.store import RunStore
-from trajsvc.analysis.observer import Silent
+from trajsvc.analysis.observer import NullObserver
 from trajsvc.analysis.options import Options
 from trajsvc.analysis.pipeline import run_analysis
 from trajsvc.errors import (

@@ -1,14 +1,14 @@
-"""Answers that are kept: the ones used last, within their room."""
+"""AnswerCache that are kept: the ones used last, within their room."""
 
 from __future__ import annotations
 
 import threading
 
-from api.answer_cache import Answers
+from api.answer_cache import AnswerCache
 
 
 def test_the_ones_used_last_stay() -> None:
-    answers = Answers(room=100)
+    answers = AnswerCache(room=100)
     for tag in "abcde":
         answers.put(tag, tag.encode() * 20)
     assert answers.get("a") == b"a" * 20
@@ -18,7 +18,7 @@ def test_the_ones_used_last_stay() -> None:
 
 
 def test_room_is_counted_in_bytes_and_an_answer_again_takes_none() -> None:
-    answers = Answers(room=100)
+    answers = AnswerCache(room=100)
     for _ in range(50):
         answers.put("a", b"a" * 20)
     answers.put("b", b"b" * 20)
@@ -32,7 +32,7 @@ def test_room_is_counted_in_bytes_and_an_answer_again_takes_none() -> None:
 
 
 def test_threads_share_it() -> None:
-    answers, wrong = Answers(room=400), []
+    answers, wrong = AnswerCache(room=400), []
 
     def use(seed: int) -> None:
         for i in range(2000):
