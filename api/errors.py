@@ -18,6 +18,13 @@ from trajsvc.jobs.records import QuotaExceeded
 
 MEDIA: Final = "application/problem+json"
 PREFIX: Final = "urn:trajsvc:problem:"
+LISTED: Final[Mapping[str, str]] = {
+    "job": "`trajsvc jobs` lists them, and GET /v1/jobs.",
+    "run": "`trajsvc ls` lists them, and GET /v1/runs.",
+    "family": "GET /v1/families lists them.",
+}
+"""names within an address, and where those that exist are listed"""
+
 log = structlog.get_logger()
 
 
@@ -85,8 +92,19 @@ async def _own(request: Request, error: Exception) -> JSONResponse:
 async def _validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     found = [{"where": ".".join(str(p) for p in e["loc"]), "message": str(e["msg"])} for e in error.errors()[:20]]
+    if request.method != "PUT" and (missing := _no_such_name(request, error)):
+        return missing
     detail = "; ".join(f"{f['where']}: {f['message']}" for f in found[:3])
     return problem(request, "bad-request", 422, detail, hint="/openapi.json describes every request.", errors=found)
+
+
+def _no_such_name(request: Request, error: RequestValidationError) -> JSONResponse | None:
+    """404 where the name within the address is one that nothing can have: an unknown job is unknown however its id is written."""
+    for found in error.errors():
+        if found["loc"][:1] == ("path",) and (name := str(found["loc"][-1])) in LISTED:
+            value = printable(str(found.get("input", "")))[:200]
+            return problem(request, f"{name}-not-found", 404, f"no {name} {value!r}", hint=LISTED[name])
+    return None
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:

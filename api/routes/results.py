@@ -26,6 +26,7 @@ from storage_schema.models.results import (
     GroupRow,
     LayerRow,
     MapAnswer,
+    MapRange,
     MeasuresAnswer,
     PhaseRow,
     QkvAnswer,
@@ -38,6 +39,7 @@ from trajsvc.figures import of_run
 from trajsvc.measures.registry import MEASURES
 from trajsvc.results import answers, tables
 from trajsvc.results.labels import plain
+from trajsvc.results.map_range import MapKind, MapsOf, map_range
 
 router = APIRouter(prefix="/v1", tags=["results"])
 
@@ -192,6 +194,27 @@ def get_map(
         **figure_makers(draw),
     }
     return answer(request, service, opened, makers)
+
+
+@router.get(
+    "/runs/{run}/map/range",
+    operation_id="getMapRange",
+    responses=documented(MapRange, "json"),
+    response_class=Response,
+)
+def get_map_range(
+    request: Request,
+    service: ServiceOf,
+    who: Reader,
+    run: RunName,
+    of: Annotated[MapsOf, Query(description="Whose maps: layers, parts of layers, or Q, K and V")] = "layers",
+    kind: Annotated[MapKind, Query(description="Trajectory map, relative one, cosines of updates, random walk")] = "tm",
+    origin: Origin = None,
+    steps: Steps = None,
+) -> Response:
+    """The least and the greatest entry of the maps of all layers or their parts: what one colour scale for all of them spans."""
+    opened = service.runs.open(run)
+    return answer(request, service, opened, {"json": lambda: json_bytes(map_range(opened, of, kind, origin, steps))})
 
 
 @router.get(

@@ -6,9 +6,11 @@ import { change, go, here, href, start } from "./base/url.js";
 import * as api from "./data/api.js";
 import { runView } from "./views/run.js";
 import { waitingView } from "./views/waiting.js";
+import { checked } from "./widgets/choices.js";
 
 const content = document.getElementById("content");
 const top = document.getElementById("top");
+const notes = h("div", { class: "notices", role: "status" });
 
 const LOADERS = {
   runs: () => import("./views/runs.js").then((m) => m.runsView),
@@ -21,25 +23,31 @@ const LOADERS = {
   job: () => import("./views/jobs.js").then((m) => m.jobView),
 };
 
+// The view of an address and whose it is; null where nothing has that address.
 function routeOf(parts) {
-  const [first, name, tab] = parts;
-  if (first === "run" && name) return tab === "layers" ? ["layers", name] : ["run", name];
-  if (first === "family" && name) return ["family", name];
-  if (first === "job" && name) return ["job", name];
-  if (["compare", "families", "submit", "jobs"].includes(first)) return [first];
-  return ["runs"];
+  const [first, name, tab, ...rest] = parts;
+  if (first === undefined) return ["runs"];
+  if (rest.length) return null;
+  if (first === "run" && name) return { undefined: ["run", name], layers: ["layers", name] }[tab] ?? null;
+  if (tab !== undefined) return null;
+  if (["family", "job"].includes(first) && name) return [first, name];
+  return name === undefined && ["compare", "families", "submit", "jobs"].includes(first) ? [first] : null;
 }
 
 let current = { key: null, view: null };
 let newest = 0;
 
-async function show({ parts, params }) {
-  if (api.isReport && parts[0] !== "run") {
-    const [{ run }] = await api.runs();
-    history.replaceState(null, "", href(["run", run]));
-    return show({ parts: ["run", run], params: {} });
+async function show({ parts, params: given }) {
+  const [own] = api.isReport ? await api.runs() : [];
+  if (own && !parts.length) {
+    history.replaceState(null, "", href(["run", own.run]));
+    return show({ parts: ["run", own.run], params: {} });
   }
-  const [kind, name] = routeOf(parts);
+  const route = routeOf(parts);
+  if (!route || (own && !(parts[0] === "run" && parts[1] === own.run))) return nowhere(parts, own);
+  const [kind, name] = route;
+  const { params, unknown } = checked(kind, given);
+  notice(unknown);
   const key = `${kind}/${name ?? ""}`;
   header(kind);
   if (key === current.key && current.view) return current.view.update(params);
@@ -53,7 +61,7 @@ async function show({ parts, params }) {
     clearTimeout(slow);
     if (mine !== newest) return view.destroy?.();
     current.view = view;
-    fill(content, view.element);
+    fill(content, notes, view.element);
     document.title = view.title ? `${view.title} · trajsvc` : "trajsvc";
     view.shown?.();
     view.update?.(params);
@@ -63,7 +71,7 @@ async function show({ parts, params }) {
     clearTimeout(slow);
     if (mine !== newest) return;
     current.key = null;
-    fill(content, failure(error));
+    fail(error);
     if (error.status === undefined) console.error(error);
   }
 }
@@ -81,15 +89,30 @@ function again() {
   show(here());
 }
 
-function failure(error) {
-  return h(
+// What of an address makes no sense is said over the view, which is shown without it.
+function notice(texts) {
+  fill(notes, texts.map((text) => h("p", { class: "problem" }, text)));
+}
+
+function nowhere(parts, own) {
+  newest += 1;
+  current.view?.destroy?.();
+  current = { key: null, view: null };
+  header("");
+  fail(new api.Problem(404, { detail: `There is no page at #/${parts.join("/")}.`, hint: own ? "" : "The links above lead to all there are." }), own);
+}
+
+function fail(error, own = null) {
+  const title = error.status === 404 ? "Not here" : "This did not work";
+  document.title = `${title} · trajsvc`;
+  fill(content, h(
     "div",
     { class: "empty", role: "alert" },
-    h("h1", {}, error.status === 404 ? "Not here" : "This did not work"),
+    h("h1", {}, title),
     h("p", {}, error.message),
     error.hint ? h("p", { class: "hint" }, error.hint) : null,
-    api.isReport ? null : h("p", {}, h("a", { href: "#/" }, "All runs")),
-  );
+    h("p", {}, own ? h("a", { href: href(["run", own.run]) }, own.run) : h("a", { href: "#/" }, api.isReport ? "The run" : "All runs")),
+  ));
 }
 
 function header(kind) {

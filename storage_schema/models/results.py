@@ -88,6 +88,16 @@ class MapAnswer(Answer):
     """of an estimate, the standard error of every entry; absent for an exact run"""
 
 
+class MapRange(Answer):
+    """Between which values the maps of many groups lie; null where no entry is defined."""
+
+    run: str
+    maps: int
+    """number of groups"""
+    least: float | None
+    greatest: float | None
+
+
 Values = float | None | list[float | None] | list[list[float | None]]
 
 
@@ -111,6 +121,8 @@ class LayerRow(Answer):
 
     layer: str
     group: str
+    depth: float | None = None
+    """from 0, the first layer, to 1, the last; null for what stands around the layers, such as the norm after the last"""
     parameters: int
     mds: float | None
     relative_mds: float | None

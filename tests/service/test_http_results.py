@@ -108,9 +108,9 @@ def test_a_format_that_is_not_there_is_refused_with_what_is(server: Server, stor
         ("/v1/runs/{run}/measures?names=beauty", 404, "measure-not-found"),
         ("/v1/runs/{run}/map?origin=first", 422, "bad-request"),
         ("/v1/runs/..%2F..%2Fetc", 404, "no-such-address"),
-        ("/v1/runs/.hidden", 422, "bad-request"),
+        ("/v1/runs/.hidden", 404, "run-not-found"),
         ("/v1/families/none/compare", 404, "family-not-found"),
-        ("/v1/jobs/0", 422, "bad-request"),
+        ("/v1/jobs/0", 404, "job-not-found"),
         ("/nowhere", 404, "no-such-address"),
     ],
 )

@@ -9,19 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_runs import make_deep_run, make_logged_run, make_moving_run
+from page_runs import make_deep_run, make_logged_run, make_moving_run, make_patchy_run
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "service"))
 
 from service_process import EXAMPLES, Server, make_run, start_hub, start_server
 
+import trajsvc
+
 CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
+RUNS = ("pythia-nano", "plain", "deep", "logged", "logged-faster", "patchy")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """``trajsvc serve`` with five analysed runs, a family of two of them, and data for more."""
+    """``trajsvc serve`` with six analysed runs, a family of two of them, and data for more."""
     place = tmp_path_factory.mktemp("page")
     data = place / "data"
     shutil.copytree(EXAMPLES / "pythia-nano", data / "pythia-nano")
@@ -29,17 +32,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     make_run(data / "plain", steps=12)
     make_deep_run(data / "deep")
     make_logged_run(data / "logged")
+    make_patchy_run(data / "patchy")
     make_logged_run(data / "logged-faster", tokens=3, seed=2)
     (data / "damaged" / "step0").mkdir(parents=True)
     (data / "damaged" / "step0" / "model.safetensors").write_bytes(b"no header at all")
     make_moving_run(place / "hub" / "far")
+    for name in RUNS:
+        trajsvc.analyze(data / name, store=place / "store", threads=1)
     hub, address = start_hub(place / "hub", place / "hub.log")
     server = start_server(place, "--root", f"runs={data}", HF_ENDPOINT=address)
     server.hub = address  # type: ignore[attr-defined]
     try:
-        for name in ("pythia-nano", "plain", "deep", "logged", "logged-faster"):
-            job = server.submit(f"runs:{name}")
-            assert server.wait(job["id"])["state"] == "succeeded"
         members = [{"source": f"runs:{n}", "name": n} for n in ("pythia-nano", "plain", "not-there")]
         body = {"name": "pair", "title": "Two that are there, one that is not", "runs": members}
         status, _, answer = server.ask("/v1/families/pair", method="PUT", body=body)

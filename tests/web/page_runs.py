@@ -23,6 +23,35 @@ def make_deep_run(folder: Path, steps: int = 154, layers: int = 100, size: int =
         save_file(values, place / "model.safetensors")
         for name in names:
             values[name] += (0.02 * drift[name] + 0.05 * rng.normal(size=size) / (1 + step / 20)).astype(np.float32)
+        # One layer far down turns round: what all maps span is not what those at the top span.
+        if step == steps // 2:
+            values[f"blocks.{layers - 1}.weight"] *= -1
+    return folder
+
+
+def make_patchy_run(folder: Path, steps: int = 12, size: int = 16) -> Path:
+    """LLaMA's names; a layer without attention, one without an MLP, and a norm after the last."""
+    rng = np.random.default_rng(3)
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (40, size), "lm_head.weight": (40, size)}
+    for i in range(5):
+        if i != 1:
+            shapes |= {f"model.layers.{i}.self_attn.{part}_proj.weight": (size, size) for part in "qkvo"}
+        if i != 2:
+            sides = {"gate": (2 * size, size), "up": (2 * size, size), "down": (size, 2 * size)}
+            shapes |= {f"model.layers.{i}.mlp.{part}_proj.weight": shape for part, shape in sides.items()}
+        shapes[f"model.layers.{i}.input_layernorm.weight"] = (size,)
+    shapes["model.norm.weight"] = (size,)
+    values = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    drift = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    config = {"model_type": "llama", "hidden_size": size, "num_attention_heads": 4, "num_hidden_layers": 5}
+    for step in range(steps):
+        place = folder / f"checkpoint-{step * 100}"
+        place.mkdir(parents=True)
+        save_file(values, place / "model.safetensors")
+        (place / "config.json").write_text(json.dumps(config))
+        for k, (name, value) in enumerate(values.items()):
+            noise = rng.normal(size=value.shape).astype(np.float32)
+            values[name] = value + np.float32(0.1 * (1 + k % 4)) * drift[name] + np.float32(0.1) * noise
     return folder
 
 

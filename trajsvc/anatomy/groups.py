@@ -4,8 +4,9 @@ In order: ``network``; ``network/no-embedding`` (without embedding and unembeddi
 parts ``layer/3/attention.q`` …; ``component/attention.q`` (all layers together); ``embedding``; ``unembedding``;
 ``tensor/<full name>`` and ``tensor/<full name>[q]``. A group of Q, K or V holds weight and bias.
 
-Numbered layers come by number, then the others in the order of the checkpoint. Where that is the order of text, as in a sorted
-file, of layers whose names differ only in their numbers the lower number comes first.
+Numbered layers come by number, before them what is named after the embedding (its norm), after them the others in the order of the
+checkpoint. Where that is the order of text, as in a sorted file, of layers whose names differ only in their numbers the lower number
+comes first.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ COMPONENTS: Final = (
 )  # fmt: skip
 """Components in the order in which they are listed; others follow."""
 _DIGITS: Final = re.compile("([0-9]+)")
+_EMBEDDING: Final = re.compile("embed|wte|wpe", re.IGNORECASE)
 
 
 class BlockRow(Protocol):
@@ -116,14 +118,22 @@ def in_order(labels: Iterable[str]) -> list[str]:
     """Layer labels in the order of depth as far as names tell it (see the module)."""
     labels = list(labels)
     numbered = sorted((label for label in labels if label.isdigit()), key=int)
-    others = [label for label in labels if not label.isdigit()]
+    if numbered:
+        # What is named after the embedding, such as its norm, stands before the layers; all else after them.
+        first = [label for label in labels if _EMBEDDING.search(label)]
+        after = [label for label in labels if not label.isdigit() and label not in first]
+        return [*_unnumbered(first), *numbered, *_unnumbered(after)]
+    return _unnumbered(labels)
+
+
+def _unnumbered(others: list[str]) -> list[str]:
     if others != sorted(others, key=lambda label: f"{label}."):
-        return numbered + others
+        return others
     alike: dict[str, list[str]] = {}
     for label in others:
         alike.setdefault(_DIGITS.sub("#", label), []).append(label)
     queues = {shape: iter(sorted(same, key=_numbers)) for shape, same in alike.items()}
-    return numbered + [next(queues[_DIGITS.sub("#", label)]) for label in others]
+    return [next(queues[_DIGITS.sub("#", label)]) for label in others]
 
 
 def _numbers(label: str) -> list[int]:

@@ -114,7 +114,9 @@ def _learning_rate(facts: Summary, console: Console) -> None:
 
 def _layers(facts: Summary, console: Console) -> None:
     console.print()
-    console.print(layer_table([*facts.layers, *facts.others]))
+    first = [row for row in facts.others if row.group == "embedding"]
+    last = [row for row in facts.others if row.group != "embedding"]
+    console.print(layer_table([*first, *facts.layers, *last]))
 
 
 def layer_table(rows: Sequence[LayerRow]) -> Any:

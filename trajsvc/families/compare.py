@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,12 +11,12 @@ from storage_schema.models.families import FamilyAnswer, FamilyDepthRow, FamilyR
 from trajsvc.families.file import Family, Member
 from trajsvc.measures.registry import compute
 from trajsvc.results import tables
+from trajsvc.results.depth import attention_layers, depth_layers, relative_depths
 from trajsvc.results.labels import plain
 
 if TYPE_CHECKING:
     from trajsvc.results.run import Run
 
-_NUMBERED = re.compile(r"[./][0-9]+$")
 MEMBER_MEASURES = ("mds", "relative_mds")
 
 
@@ -35,7 +34,7 @@ def _order(row: FamilyRow) -> tuple[bool, float, bool, int, str]:
 def family_row(member: Member, run: Run) -> FamilyRow:
     """The line of one member whose run is there."""
     depths = relative_depths(depth_layers(run))
-    by_depth = [depth_row(run, g, depths[g]) for g in tables.attention_layers(run) if g in depths]
+    by_depth = [depth_row(run, g, depths[g]) for g in attention_layers(run) if g in depths]
     settling = [settling_row(run, group, depth) for group, depth in depths.items()]
     known = [row.heterogeneity for row in by_depth if row.heterogeneity is not None]
     return FamilyRow(
@@ -71,20 +70,6 @@ def missing_row(member: Member) -> FamilyRow:
         heterogeneity_by_depth=[],
         settling_depth=[],
     )
-
-
-def depth_layers(run: Run) -> list[str]:
-    """The layers that make a network's depth. Where layers have attention, the numbered ones, without what stands around them, such as
-    the norm after the last; else all."""
-    layers = run.layer_ids()
-    if not tables.attention_layers(run):
-        return layers
-    return [group for group in layers if _NUMBERED.search(group)] or layers
-
-
-def relative_depths(layers: Sequence[str]) -> dict[str, float]:
-    """Every layer's depth from 0, the first, to 1, the last; a single layer is at 0."""
-    return {group: k / max(1, len(layers) - 1) for k, group in enumerate(layers)}
 
 
 def depth_row(run: Run, group: str, depth: float) -> FamilyDepthRow:

@@ -28,6 +28,7 @@ LEAST_CHECKPOINTS = 3
 def run_figures(run: Run) -> Iterator[tuple[str, Figure]]:
     """All figures of a run as (stem of a file name, figure), those that it has enough checkpoints and layers for."""
     from trajsvc.results import tables
+    from trajsvc.results.depth import attention_layers
 
     if len(run.steps) < LEAST_CHECKPOINTS:
         return
@@ -35,7 +36,7 @@ def run_figures(run: Run) -> Iterator[tuple[str, Figure]]:
     yield "measures", curves_of(run, "network")
     if run.layer_ids():
         yield "layers", layers_of(run)
-    if tables.attention_layers(run):
+    if attention_layers(run):
         yield "qkv", qkv_of(run, tables.qkv(run))
 
 
@@ -58,15 +59,15 @@ def map_of(run: Run, group: str, origin: int | None = None, steps: str | None = 
 
 
 def layers_of(run: Run, origin: int | None = None, steps: str | None = None) -> Figure:
-    """A map for every layer, on one scale. Raises NotFound (``no-layers``)."""
+    """A map for every layer and the embeddings around them, on one scale. Raises NotFound (``no-layers``)."""
     from trajsvc.figures import layer_grid
+    from trajsvc.results.depth import network_in_order
 
-    layers = run.layer_ids()
-    if not layers:
+    if not run.layer_ids():
         raise NotFound(
             "no-layers", f"{run.name} has no layers", hint=f"`trajsvc groups {run.name}` lists what can be measured."
         )
-    panels = [_panel(run, group, origin, steps, group.removeprefix("layer/")) for group in layers]
+    panels = [_panel(run, group, origin, steps, group.removeprefix("layer/")) for group in network_in_order(run)]
     what = "trajectory maps" if origin is None else f"maps relative to step {origin}"
     marks = _marks(run, "network", steps)
     return layer_grid(panels, title=f"{run.name}: {what} by layer", marks=marks, axis=run.axis)

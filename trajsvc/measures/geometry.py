@@ -61,20 +61,28 @@ def one_minus_cosine_map(gram: Array, origin: int = 0) -> Array:
     """x_ij = 1 − cos(station_i − station_o, station_j − station_o), (T + 1, T + 1); row and column ``origin`` are NaN.
 
     With legs U_k between stations i < j and a_i = station_i − station_o, the excess ‖a_j‖² − ‖a_i‖² is
-    Σ_k U_k·(a_i + a_j), again a sum of small things. O(T³) by two matrix products.
+    Σ_k U_k·(a_i + a_j), again a sum of small things. O(T²) by running sums from the origin outwards.
     """
-    points = station_coefficients(len(gram))
-    points -= points[origin].copy()
-    legs = points @ gram
+    legs = _from(origin, gram)
     distances = squared_distances(gram)
     along = np.zeros_like(distances)
     along[:, 1:] = np.cumsum(np.triu(legs), axis=1)
     gain = np.triu(2.0 * along + distances, 1)
     squares = distances[:, origin]
-    x = np.triu(one_minus_cosine(squares[:, None], squares[None, :], legs @ points.T, distances, gain.T - gain), 1)
+    x = np.triu(
+        one_minus_cosine(squares[:, None], squares[None, :], _from(origin, legs.T).T, distances, gain.T - gain), 1
+    )
     x = x + x.T
     np.fill_diagonal(x, np.where(squares > 0.0, 0.0, np.nan))
     return x
+
+
+def _from(origin: int, values: Array) -> Array:
+    """(T + 1, …) from (T, …): row i is the sum of rows origin … i − 1, or minus the sum of rows i … origin − 1 before the origin."""
+    out = np.zeros((len(values) + 1, *values.shape[1:]))
+    np.cumsum(values[origin:], axis=0, out=out[origin + 1 :])
+    np.negative(np.cumsum(values[:origin][::-1], axis=0)[::-1], out=out[:origin])
+    return out
 
 
 def one_minus_cosine_of_basis(gram: Array) -> Array:

@@ -27,7 +27,8 @@ from trajsvc.results.measure_methods import Steps
 
 if TYPE_CHECKING:
     from trajsvc.results.run import Run
-from trajsvc.results.tables import attention_layers, layer_row, layers, qkv_row, standard_errors
+from trajsvc.results.depth import attention_layers
+from trajsvc.results.tables import layer_row, layers, qkv_row, standard_errors
 
 COMPARE_MEASURES = (
     "mds", "mds_by_length", "relative_mds", "random_walk_mds", "path_length", "tortuosity", "mu", "alpha", "settling_step",

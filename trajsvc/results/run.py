@@ -290,9 +290,9 @@ class Run(MeasureMethods):
         return tables.measures(self, group, names, steps).model_dump()
 
     def layers(self, steps: Steps = None) -> Dataset:
-        """One row a layer: parameters, mds, relative_mds, path_length, tortuosity, largest_update_angle, settling_step,
+        """One row a layer: depth, parameters, mds, relative_mds, path_length, tortuosity, largest_update_angle, settling_step,
         below_noise_floor. Dimension ``layer``, its labels the group ids; ``to_dataframe()`` makes a table."""
-        return tables.dataset([tables.layer_row(self, id, steps) for id in self.layer_ids()])
+        return tables.dataset(tables.layers(self, steps))
 
     def qkv(self, steps: Steps = None, origin: int | None = None) -> Dataset:
         """One row a layer with attention: both distances between the maps of Q, K and V (relative to ``origin`` where a step is named),

@@ -18,6 +18,7 @@ from storage_schema.models.results import (
 from trajsvc.errors import NotFound
 from trajsvc.measures.base import GroupGram
 from trajsvc.measures.registry import MEASURES, compute
+from trajsvc.results.depth import PARTS, attention_layers, depth_layers, relative_depths
 from trajsvc.results.labels import plain
 from trajsvc.results.measure_methods import MeasureMethods, Steps
 
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 
 LAYER_MEASURES = ("mds", "relative_mds", "path_length", "tortuosity", "nonrandom_fraction", "settling_step")
-
-
-PARTS = ("q", "k", "v")
 
 
 def measures(run: MeasureMethods, group: str, names: Sequence[str] | None, steps: Steps) -> MeasuresAnswer:
@@ -72,8 +70,8 @@ def below_noise_floor(gram: GroupGram) -> list[int]:
     return [int(step) for step, below in zip(gram.steps[1:], below_floor(gram), strict=True) if below]
 
 
-def layer_row(run: MeasureMethods, group: str, steps: Steps) -> LayerRow:
-    """The line of one group in the table of layers."""
+def layer_row(run: MeasureMethods, group: str, steps: Steps, depth: float | None = None) -> LayerRow:
+    """The line of one group in the table of layers; ``depth`` is null for what stands around the layers."""
     gram = run.gram(group, steps)
     angles = np.asarray(MEASURES["update_angle"].compute(gram), dtype=np.float64)
     finite = angles[np.isfinite(angles)]
@@ -82,6 +80,7 @@ def layer_row(run: MeasureMethods, group: str, steps: Steps) -> LayerRow:
     return LayerRow(
         layer=group.removeprefix("layer/"),
         group=group,
+        depth=depth,
         parameters=gram.parameters,
         largest_update_angle=float(finite.max()) if finite.size else None,
         mean_update_cosine=float(cosines.mean()) if cosines.size else None,
@@ -92,13 +91,8 @@ def layer_row(run: MeasureMethods, group: str, steps: Steps) -> LayerRow:
 
 def layers(run: MeasureMethods, steps: Steps = None) -> list[LayerRow]:
     """The table of layers, in order of depth."""
-    return [layer_row(run, group, steps) for group in run.layer_ids()]
-
-
-def attention_layers(run: MeasureMethods) -> list[str]:
-    """The layers that have Q, K and V."""
-    known = run.groups()
-    return [g for g in run.layer_ids() if all(f"{g}/attention.{part}" in known for part in PARTS)]
+    depths = relative_depths(depth_layers(run))
+    return [layer_row(run, group, steps, depths.get(group)) for group in run.layer_ids()]
 
 
 def qkv_row(run: MeasureMethods, group: str, steps: Steps, origin: int | None = None) -> QkvRow:

@@ -81,7 +81,12 @@ export function css(value, scale) {
 export function scaleOf(maps) {
   let least = Infinity;
   for (const map of maps) for (const v of map.values) if (v < least) least = v;
-  if (!Number.isFinite(least)) least = 0;
+  return scaleFrom(least);
+}
+
+// That of maps of which only the least value is known.
+export function scaleFrom(least) {
+  if (!Number.isFinite(least)) return { low: 0, high: 1, palette: "viridis" };
   if (least < -1e-6) return { low: -1, high: 1, palette: "RdBu_r" };
   return { low: Math.max(0, Math.floor(least * 10 - 1e-9) / 10), high: 1, palette: "viridis" };
 }

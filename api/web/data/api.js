@@ -153,6 +153,13 @@ const chosen = (g, range) => {
   const indices = g.steps.map((s, i) => (s >= range[0] && s <= range[1] ? i : -1)).filter((i) => i >= 0);
   return indices.length ? select(g, indices) : g;
 };
+
+// {least, greatest} of the maps of all layers ("layers"), their parts, or their Q, K and V ("attention"); null where only the maps say.
+export async function mapRange(name, of, { kind, origin, range }) {
+  if (isReport) return null;
+  return json(`${at(name)}/map/range${query({ of, kind, origin, steps: spec(range) })}`);
+}
+
 const spec = (range) => (range ? `${range[0]}..${range[1]}` : null);
 
 async function allPages(path) {
@@ -181,7 +188,8 @@ export async function phases(name, group, range) {
 export async function layers(name, range) {
   if (!isReport) return json(`${at(name)}/layers${query({ steps: spec(range) })}`);
   const ids = report.groups.map((g) => g.id).filter((id) => /^layer\/[^/]+$/.test(id) && report.grams[id]);
-  return Promise.all(ids.map(async (id) => layerRow(chosen(await gram(name, id), range))));
+  const depths = new Map(report.summary.layers.map((r) => [r.group, r.depth]));
+  return Promise.all(ids.map(async (id) => ({ ...layerRow(chosen(await gram(name, id), range)), depth: depths.get(id) ?? null })));
 }
 
 export async function qkv(name, range) {

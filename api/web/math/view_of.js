@@ -15,7 +15,7 @@ export function within(g, params) {
   return indices.length === g.steps.length ? g : select(g, indices);
 }
 
-// The origin is a step of the range: the nearest one, where it is not.
+// The origin is a step of the range: the nearest one, where it is not. Its index among the steps of `g`.
 export function originOf(g, params) {
   const wanted = params.origin === undefined ? g.steps[0] : Number(params.origin);
   let best = 0;

@@ -57,6 +57,12 @@ export const suited = (steps) => {
   return gaps.length > 2 && Math.max(...gaps) / Math.min(...gaps) > 20 ? "index" : "linear";
 };
 
+// What an axis numbers: its checkpoints one by one, or steps (or tokens) on their scale.
+export function axisText(kind, unit = "step") {
+  if (kind === "index") return `checkpoint, by its ${unit}`;
+  return kind === "log" ? `${unit} (log)` : unit;
+}
+
 // Indices to label, at least `apart` of the length from each other, the first and last among them.
 export function tickPlaces(centres, apart) {
   const n = centres.length;

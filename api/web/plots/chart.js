@@ -4,7 +4,7 @@ import uPlot from "../vendor/uplot/uPlot.esm.js";
 import { hover, onHover } from "../base/bus.js";
 import { download, downloads, h, number, step as stepText } from "../base/dom.js";
 import { onTheme, theme } from "../base/theme.js";
-import { tickPlaces } from "./axis.js";
+import { axisText, tickPlaces } from "./axis.js";
 import { LONGEST, chartCSV, chartScene, labelOf, marksOf, prepared } from "./chartscene.js";
 import { diamond } from "./mapscene.js";
 import { toCanvas, toSVG } from "./scene.js";
@@ -50,7 +50,7 @@ export class Chart {
     const defined = data.slice(1).some((d) => d.some((v) => v !== null));
     // Other values on the same axes go into the plot that is there: what is hovered over stays.
     const plain = ({ name, dash, faint, dots, join, colour }) => [name, dash, faint, dots, join, colour];
-    const key = JSON.stringify([every, data[0], spec.series.map(plain), spec.unit, spec.xlabel, spec.log, spec.min, spec.max, spec.labels, spec.follows, spec.points, theme().dark]);
+    const key = JSON.stringify([every, data[0], spec.series.map(plain), spec.unit, spec.xlabel, spec.kind, spec.log, spec.min, spec.max, spec.labels, spec.follows, spec.points, theme().dark]);
     const same = this.plot && defined && key === this.key;
     this.key = key;
     if (same) {
@@ -89,7 +89,7 @@ export class Chart {
         height: this.height,
         scales: { x: { time: false }, y: { distr: spec.log ? 3 : 1, range: limits } },
         axes: [
-          { ...axis, label: spec.xlabel ?? "step", labelSize: 18, size: 30, ...(places ? { splits: places, values: (u, s) => s.map(label) } : {}) },
+          { ...axis, label: axisText(spec.kind, spec.xlabel), labelSize: 18, size: 30, ...(places ? { splits: places, values: (u, s) => s.map(label) } : {}) },
           { ...axis, ...decades, label: spec.unit, labelSize: 18, size: 56, values: (u, s) => s.map((v) => (v === null ? "" : number(v, 4).replace("-", "−"))) },
         ],
         series: [

@@ -2,10 +2,11 @@
 
 import { csv, number, step as stepText } from "../base/dom.js";
 import { LIGHT } from "../base/theme.js";
-import { between, makeAxis, niceTicks, scaleFunction, tickPlaces } from "./axis.js";
+import { axisText, between, makeAxis, niceTicks, scaleFunction, tickPlaces } from "./axis.js";
 import { diamond } from "./mapscene.js";
+import { headOf } from "./scene.js";
 
-// spec: {title, note, unit, steps (of the whole axis), kind, log, xlabel, follows: whether x is a step that other pictures share,
+// spec: {title, caption: what a downloaded picture is of, note, unit, steps (of the whole axis), kind, log, xlabel, follows: whether x is a step that other pictures share,
 // along: what stands on the axis in the place of a step (its tokens), marks: [step, …] with a line each,
 // series: [{name, x, y, dash, faint, points, colour}], min, max}
 export function prepared(spec) {
@@ -53,9 +54,10 @@ export function chartCSV(spec) {
 export function chartScene(spec, { width = 640, height = 360 } = {}) {
   const colours = LIGHT;
   const { every, data, kind, f: along } = prepared(spec);
-  const [left, top, right, bottom] = [68, 34, 16, 48 + 16 * Math.ceil(spec.series.length / 3)];
+  const { shapes, height: head } = headOf({ title: spec.title, caption: spec.caption, left: 16, width, colours });
+  const [left, top, right, bottom] = [68, head + 10, 16, 48 + 16 * Math.ceil(spec.series.length / 3)];
   const [w, t] = [width - left - right, height - top - bottom];
-  const shapes = [{ rect: [0, 0, width, height], fill: colours.ground }, { text: spec.title, at: [left, 20], size: 14, weight: 600, fill: colours.ink }];
+  shapes.unshift({ rect: [0, 0, width, height], fill: colours.ground });
   const values = data.slice(1).flat().filter((v) => v !== null);
   let [low, high] = values.length ? [Math.min(...values), Math.max(...values)] : [0, 1];
   const f = spec.log ? Math.log10 : (v) => v;
@@ -77,7 +79,7 @@ export function chartScene(spec, { width = 640, height = 360 } = {}) {
     shapes.push({ text: labelOf(spec, every[i]), at: [X(data[0][i]), top + t + 16], size: 11, anchor: "middle", fill: colours.ink });
   }
   shapes.push({ rect: [left, top, w, t], stroke: colours.muted });
-  shapes.push({ text: spec.xlabel ?? "step", at: [left + w / 2, top + t + 33], size: 12, anchor: "middle", fill: colours.muted });
+  shapes.push({ text: axisText(kind, spec.xlabel), at: [left + w / 2, top + t + 33], size: 12, anchor: "middle", fill: colours.muted });
   shapes.push({ text: spec.unit ?? "", at: [16, top + t / 2], size: 12, anchor: "middle", fill: colours.muted, turn: -90 });
   for (const mark of marksOf(spec, every)) {
     const x = X(along(mark));

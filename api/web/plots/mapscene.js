@@ -3,6 +3,7 @@
 import { csv, step as stepText } from "../base/dom.js";
 import { niceTicks, tickPlaces } from "./axis.js";
 import { barImage } from "./paint.js";
+import { headOf } from "./scene.js";
 
 export const LEFT = 58;
 const TOP = 8;
@@ -19,15 +20,14 @@ export function layout(side, bar = true) {
 // Fractions of training have two digits at the axis, so that they stay clear of its title.
 const tickText = (step) => (step > 0 && step < 1 ? String(Number(step.toPrecision(2))) : stepText(step));
 
-// With `image` the map itself is among the shapes. `phases` are edges and `marks` places, both fractions of the axis.
-export function mapScene({ axis, scale, box, colours, image, phases = [], marks = [], title, label = "step", bar = true, unit = "cosine" }) {
-  const shapes = [];
+// With `image` the map itself is among the shapes, under its title and caption. `phases` are edges and `marks` places, both fractions of
+// the axis.
+export function mapScene({ axis, scale, box, colours, image, phases = [], marks = [], title, caption, label = "step", bar = true, unit = "cosine" }) {
   const { left, top, side, width } = box;
-  const head = title ? 24 : 0;
+  const { shapes, height: head } = headOf({ title, caption, left: image ? 12 : left, width, colours });
   const y0 = top + head;
   const ink = colours.ink;
-  if (image) shapes.push({ rect: [0, 0, width, box.height + head], fill: colours.ground });
-  if (title) shapes.push({ text: title, at: [left, 20], size: 14, weight: 600, fill: ink });
+  if (image) shapes.unshift({ rect: [0, 0, width, box.height + head], fill: colours.ground });
   if (image) shapes.push({ image, box: [left, y0, side, side] });
   shapes.push({ rect: [left - 0.5, y0 - 0.5, side + 1, side + 1], stroke: colours.muted });
   const places = tickPlaces(axis.centres, 44 / side);

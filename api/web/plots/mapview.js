@@ -39,7 +39,7 @@ export class MapView {
     for (const end of this.ends) end();
   }
 
-  // {map, scale, kind, phases, title, label, unit, marks: places on the axis, extra(row, column): more lines of the tip}
+  // {map, scale, kind, phases, title, caption, label, unit, marks: places on the axis, extra(row, column): more lines of the tip}
   show(state) {
     this.state = state;
     this.axis = state.axis ?? makeAxis(state.map.steps, state.kind);
@@ -187,10 +187,10 @@ export class MapView {
   }
 
   scene() {
-    const { scale, marks, title, label, unit } = this.state;
+    const { scale, marks, title, caption, label, unit } = this.state;
     const image = document.createElement("canvas");
     paintMap(image, this.side * 2, this.state.map, this.axis, scale, LIGHT);
-    return mapScene({ axis: this.axis, scale, box: layout(this.side), colours: LIGHT, image, phases: this.phases, marks, title, label, unit });
+    return mapScene({ axis: this.axis, scale, box: layout(this.side), colours: LIGHT, image, phases: this.phases, marks, title, caption, label, unit });
   }
 
   buttons() {

@@ -51,6 +51,8 @@ export function paintMap(canvas, size, map, axis, scale, colours) {
   context.putImageData(image, 0, 0);
 }
 
+export const scaleText = (scale) => [scale.low, scale.high].map((v) => String(v).replace("-", "−")).join(" to ");
+
 const bars = new Map();
 export function barImage(palette) {
   if (!bars.has(palette)) {

@@ -5,6 +5,31 @@
 
 const FONT = "system-ui, -apple-system, 'Segoe UI', sans-serif";
 
+// A text in lines that are not wider than `width` pixels, as far as that can be known without drawing it.
+export function wrapped(text, width, size) {
+  const most = Math.max(8, Math.floor(width / (0.56 * size)));
+  const lines = [""];
+  for (const word of text.split(" ").flatMap((w) => w.match(new RegExp(`.{1,${most}}`, "gsu")) ?? [])) {
+    const last = lines.at(-1);
+    if (last && last.length + 1 + word.length > most) lines.push(word);
+    else lines[lines.length - 1] = last ? `${last} ${word}` : word;
+  }
+  return lines;
+}
+
+// The head of a downloaded picture: its title, and under it what it is of. {shapes, height}
+export function headOf({ title, caption, left, width, colours }) {
+  const shapes = [];
+  let y = 4;
+  for (const [text, size, weight, fill] of [[title, 14, 600, colours.ink], [caption, 11, 400, colours.muted]]) {
+    for (const line of text ? wrapped(text, width - left - 8, size) : []) {
+      y += size + 4;
+      shapes.push({ text: line, at: [left, y], size, weight, fill });
+    }
+  }
+  return { shapes, height: shapes.length ? y + 6 : 0 };
+}
+
 export function draw(scene, context, scale = 1) {
   context.save();
   context.scale(scale, scale);

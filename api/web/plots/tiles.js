@@ -1,7 +1,8 @@
-// Many small maps on one scale: fetched and drawn when they come into view, one crosshair through all of them.
+// Many small maps on one scale: fetched and drawn when they come into view, one crosshair through all of them. The scale is that of all
+// the maps, of those too that nobody has looked at yet, so that it does not depend on what is in view.
 
 import { hover, onHover } from "../base/bus.js";
-import { scaleOf } from "../base/colors.js";
+import { scaleFrom, scaleOf } from "../base/colors.js";
 import { cosine, h, number } from "../base/dom.js";
 import { onTheme, theme } from "../base/theme.js";
 import * as api from "../data/api.js";
@@ -13,8 +14,9 @@ import { paintCells } from "./paint.js";
 export class Tiles {
   // onscale(scale): when the common scale has changed; own: a scale that was chosen by hand, or null
   // words(row, column): what else is said of two steps
-  constructor({ root, onscale = () => {}, onread = () => {}, words = () => "" }) {
-    Object.assign(this, { root, onscale, onread, words });
+  // range(params): {least} of all maps, if somebody knows it; else all of them are fetched to find it
+  constructor({ root, onscale = () => {}, onread = () => {}, words = () => "", range = async () => null }) {
+    Object.assign(this, { root, onscale, onread, words, range });
     this.tiles = new Map();
     root.tiles = this;
     this.observer = new IntersectionObserver(
@@ -35,12 +37,6 @@ export class Tiles {
   destroy() {
     this.observer.disconnect();
     for (const end of this.ends) end();
-  }
-
-  clear() {
-    this.observer.disconnect();
-    this.tiles.clear();
-    this.sums = null;
   }
 
   // A link with a map; `run`, `group`, `digest` say whose.
@@ -66,13 +62,46 @@ export class Tiles {
       Object.assign(tile, { digest, asked: false });
       if (tile.visible) this.#want(tile);
     }
+    this.#measure();
   }
 
   // The maps of all tiles, of those too that were never in view.
   maps() {
     return Promise.all([...this.tiles.values()].map(async (t) => ({
-      name: t.label, map: mapOf(within(await api.gram(t.run, t.group, t.digest), this.params), this.params),
+      name: t.label, group: t.group, map: mapOf(within(await api.gram(t.run, t.group, t.digest), this.params), this.params),
     })));
+  }
+
+  // What all maps have in common, before those are drawn that can be seen. Another one that was asked for meanwhile goes before.
+  async #measure() {
+    const { params } = this;
+    const mine = (this.measuring = {});
+    let least = Infinity;
+    try {
+      const found = (await this.range(params)) ?? (await this.#least(params));
+      least = found.least ?? Infinity;
+    } catch {
+      for (const tile of this.tiles.values()) if (tile.map) least = Math.min(least, scaleOf([tile.map]).low);
+    }
+    if (this.measuring !== mine) return;
+    this.common = scaleFrom(least);
+    this.#rescale();
+    this.#paintAll();
+  }
+
+  async #least(params) {
+    let least = Infinity;
+    let pause = performance.now();
+    for (const tile of this.tiles.values()) {
+      const gram = await api.gram(tile.run, tile.group, tile.digest).catch(() => null);
+      if (gram) for (const v of mapOf(within(gram, params), params).values) if (v < least) least = v;
+      // The page goes on answering meanwhile.
+      if (performance.now() - pause > 30) {
+        await new Promise((go) => setTimeout(go));
+        pause = performance.now();
+      }
+    }
+    return { least };
   }
 
   show(params, own) {
@@ -83,8 +112,16 @@ export class Tiles {
       if (tile.gram) this.#compute(tile);
       else if (tile.visible) this.#want(tile);
     }
-    this.#rescale();
-    this.#paintAll();
+    const key = JSON.stringify(["view", "origin", "from", "to"].map((name) => params[name]));
+    if (key === this.measured) {
+      this.#rescale();
+      this.#paintAll();
+      return;
+    }
+    this.measured = key;
+    // What is drawn stays until the scale of its successors is known.
+    this.common = null;
+    this.#measure();
   }
 
   #compute(tile) {
@@ -111,14 +148,13 @@ export class Tiles {
     tile.element.dataset.digest = digest ?? "";
     this.pending ??= requestAnimationFrame(() => {
       this.pending = null;
-      this.#rescale();
       this.#paintAll();
     });
   }
 
   #rescale() {
-    const maps = [...this.tiles.values()].filter((t) => t.map).map((t) => t.map);
-    const scale = this.own ? this.own(scaleOf(maps)) : scaleOf(maps);
+    if (!this.common) return;
+    const scale = this.own ? this.own(this.common) : this.common;
     if (JSON.stringify(scale) === JSON.stringify(this.scale)) return;
     this.scale = scale;
     this.onscale(scale);
@@ -129,11 +165,11 @@ export class Tiles {
     let count = 0;
     for (const tile of this.tiles.values()) if (tile.visible && this.#paint(tile)) count += 1;
     this.lastPaint = { maps: count, ms: performance.now() - begun };
-    this.root.dataset.painted = String([...this.tiles.values()].filter((t) => t.map).length);
+    this.root.dataset.painted = String(this.common ? [...this.tiles.values()].filter((t) => t.map).length : 0);
   }
 
   #paint(tile) {
-    if (!tile.map || !this.scale) return false;
+    if (!tile.map || !this.common) return false;
     paintCells(tile.canvas, tile.map, this.scale, theme());
     if (!this.crossing) tile.value.textContent = Number.isNaN(tile.mean) ? "undefined" : number(tile.mean, 3);
     tile.element.setAttribute("aria-label", `${tile.label}: mean cosine ${number(tile.mean, 3)}`);

@@ -5,12 +5,13 @@ import { LIGHT } from "../base/theme.js";
 import { makeAxis } from "./axis.js";
 import { layout, mapCSV, mapScene } from "./mapscene.js";
 import { paintMap } from "./paint.js";
-import { toCanvas, toSVG } from "./scene.js";
+import { headOf, toCanvas, toSVG } from "./scene.js";
 
 const SIDE = 150;
 const LETTERS = 26;
 
-// Buttons; make() gives {name, title, scale, columns, maps: [{name, map}]}, also of those that were not scrolled to.
+// Buttons; make() gives {name, title, caption, scale, maps: [{name, map}]}, also of those that were not scrolled to. With `rows` and `columns`
+// (texts) each map has a `cell`, [row, column], and a cell may be empty; without, maps lie one after the other.
 export const sheetDownloads = (what, make) =>
   downloads(what, ["PNG", "SVG", "CSV"].map((form) => [form, async () => save(form, await make())]));
 
@@ -22,26 +23,34 @@ function save(form, sheet) {
   return toCanvas(scene, 2).toBlob((blob) => download(`${name}.png`, blob));
 }
 
-function sheetScene({ title, scale, maps, columns = Math.ceil(Math.sqrt(maps.length * 1.4)) }) {
-  const [w, t] = [SIDE + 24, SIDE + 34];
-  const across = Math.max(1, columns);
-  const width = across * w + 110;
-  const height = Math.max(Math.ceil(maps.length / across) * t + 40, 260);
-  const shapes = [
-    { rect: [0, 0, width, height], fill: LIGHT.ground },
-    { text: title, at: [12, 20], size: 14, weight: 600, fill: LIGHT.ink },
-  ];
-  maps.forEach(({ name, map }, i) => {
-    const [x, y] = [12 + (i % across) * w, 40 + Math.floor(i / across) * t];
+function sheetScene({ title, caption, scale, maps, rows, columns }) {
+  const table = Boolean(rows);
+  const [w, t] = table ? [SIDE + 10, SIDE + 10] : [SIDE + 24, SIDE + 34];
+  const across = Math.max(1, table ? columns.length : Math.ceil(Math.sqrt(maps.length * 1.4)));
+  const left = table ? 18 + 7 * Math.max(...rows.map((r) => r.length)) : 12;
+  const down = table ? rows.length : Math.ceil(maps.length / across);
+  const width = Math.max(left + across * w + 98, 420);
+  const { shapes, height: head } = headOf({ title, caption, left: 12, width, colours: LIGHT });
+  const top = head + (table ? 24 : 8);
+  const height = Math.max(top + down * t, head + 240);
+  shapes.unshift({ rect: [0, 0, width, height], fill: LIGHT.ground });
+  const short = (text) => (text.length > LETTERS ? `…${text.slice(1 - LETTERS)}` : text);
+  maps.forEach(({ name, map, cell }, i) => {
+    const [row, column] = cell ?? [Math.floor(i / across), i % across];
+    const [x, y] = [left + column * w, top + row * t];
     const canvas = document.createElement("canvas");
     paintMap(canvas, SIDE * 2, map, makeAxis(map.steps, "index"), scale, LIGHT);
-    const text = name.length > LETTERS ? `…${name.slice(1 - LETTERS)}` : name;
-    shapes.push({ text, at: [x, y + 8], size: 10, fill: LIGHT.ink }, { image: canvas, box: [x, y + 14, SIDE, SIDE] });
+    if (!table) shapes.push({ text: short(name), at: [x, y + 8], size: 10, fill: LIGHT.ink });
+    shapes.push({ image: canvas, box: [x, table ? y : y + 14, SIDE, SIDE] });
   });
+  if (table) {
+    columns.forEach((text, i) => shapes.push({ text: short(text), at: [left + i * w + SIDE / 2, top - 8], size: 11, anchor: "middle", fill: LIGHT.ink }));
+    rows.forEach((text, i) => shapes.push({ text, at: [left - 6, top + i * t + SIDE / 2], size: 11, anchor: "end", fill: LIGHT.ink }));
+  }
   // The colour bar is that of a map, without the map.
-  const bar = mapScene({ axis: makeAxis([], "index"), scale, box: { ...layout(180), left: across * w + 10 - 180 - 6 }, colours: LIGHT });
+  const bar = mapScene({ axis: makeAxis([], "index"), scale, box: { ...layout(180), left: left + across * w - 188 }, colours: LIGHT });
   const from = bar.shapes.findIndex((s) => s.image);
-  shapes.push(...bar.shapes.slice(from).map((s) => shift(s, 46)));
+  shapes.push(...bar.shapes.slice(from).map((s) => shift(s, top + 6)));
   return { width, height, shapes };
 }
 

@@ -5,10 +5,11 @@ import { choice, count, csv, download, downloads, dropdown, fileName, fill, h, n
 import { href } from "../base/url.js";
 import * as api from "../data/api.js";
 import * as G from "../math/gram.js";
-import { mapOf } from "../math/view_of.js";
-import { makeAxis, suited } from "../plots/axis.js";
+import { mapOf, originOf } from "../math/view_of.js";
+import { axisText, makeAxis, suited } from "../plots/axis.js";
 import { Chart } from "../plots/chart.js";
 import { MapView } from "../plots/mapview.js";
+import { captionOf, groupText } from "../widgets/captions.js";
 import { VIEW_TITLES, VIEWS, adjusted, scaleControls } from "../widgets/controls.js";
 import { badge } from "../widgets/estimate.js";
 import { tokensLine, tokensOf } from "../widgets/tokens.js";
@@ -75,7 +76,10 @@ class CompareView {
     this.params = params;
     clearTimeout(this.timer);
     const known = new Set(this.all.map((r) => r.run));
-    const names = [...new Set((params.runs ?? "").split(",").filter((n) => known.has(n)))].slice(0, MOST);
+    const asked = [...new Set((params.runs ?? "").split(",").filter(Boolean))];
+    const names = asked.filter((n) => known.has(n)).slice(0, MOST);
+    const left = asked.filter((n) => !known.has(n)).map((n) => `There is no run “${n}”.`);
+    if (asked.length > MOST) left.push(`Only ${MOST} runs at once: ${asked.slice(MOST).join(", ")} left out.`);
     this.#picker(names);
     if (names.length < 2) {
       this.key = null;
@@ -84,16 +88,17 @@ class CompareView {
       this.maps.replaceChildren();
       this.table.replaceChildren();
       this.curves.previousSibling.hidden = true;
-      return fill(this.status, h("p", { class: "empty" }, this.all.length < 2 ? "There are not two runs to compare yet." : "Choose two to four runs."));
+      return fill(this.status, left.map((text) => h("p", { class: "problem" }, text)), h("p", { class: "empty" }, this.all.length < 2 ? "There are not two runs to compare yet." : "Choose two to four runs."));
     }
     this.curves.previousSibling.hidden = false;
     try {
       const runs = await Promise.all(names.map((n) => this.#load(n)));
       const shared = runs[0].groups.filter((g) => runs.every((r) => r.groups.includes(g)) && !g.startsWith("tensor/"));
       const group = shared.includes(params.group) ? params.group : "network";
+      if (params.group && group !== params.group) left.push(`Not all of these runs have a group ${params.group}: this is the network.`);
       const grams = await Promise.all(runs.map((r) => api.gram(r.name, group, r.answer.digest)));
       if (this.gone || this.params !== params) return;
-      fill(this.status);
+      fill(this.status, left.map((text) => h("p", { class: "problem" }, text)));
       this.#draw(runs, shared, group, grams);
       this.#watch(runs);
     } catch (error) {
@@ -168,17 +173,19 @@ class CompareView {
     }
     const every = [...new Set(maps.flatMap((m, k) => m.steps.map(to(k))))].sort((a, b) => a - b);
     const unit = { step: "step", tokens: "tokens", fraction: "fraction of training" }[align];
+    const origins = grams.map((g) => (view === "rtm" ? g.steps[originOf(g, params)] : null));
     this.views.forEach((mapView, k) => {
       mapView.link = to(k);
       mapView.back = back(k);
       const map = maps[k];
       const where = map.steps.map(to(k));
       const inner = makeAxis(where, kind, every);
-      mapView.show({ map, scale, kind, axis: inner, phases: [], title: `${runs[k].name}: ${VIEW_TITLES[view]} of ${group}`, label: unit,
+      mapView.show({ map, scale, kind, axis: inner, phases: [], title: `${runs[k].name}: ${VIEW_TITLES[view]} of ${groupText(group)}`, label: axisText(kind, unit),
+        caption: captionOf({ steps: grams[k].steps, origin: origins[k], row: runs[k].answer.row }),
         extra: runs[k].tokens && ((r, c) => [tokensLine(runs[k].tokens, map.steps[r], map.steps[c])]) });
       mapView.badge.hidden = !runs[k].answer.row.estimate;
       mapView.badge.textContent = badge(runs[k].answer.row);
-      mapView.note.textContent = `${VIEW_TITLES[view]}, mean ${number(G.meanDefined(map.values), 5)}`;
+      mapView.note.textContent = `${VIEW_TITLES[view]}${origins[k] === null ? "" : ` from step ${origins[k]}`}, mean ${number(G.meanDefined(map.values), 5)}`;
     });
     this.#table(runs, group);
     CURVES.forEach(([, title, yUnit, curve], i) => {
@@ -186,7 +193,7 @@ class CompareView {
         const [x, y] = curve(g);
         return { name: runs[k].name, x: x.map(to(k)), y, join: true, colour: k };
       });
-      this.charts[i].show({ title, unit: yUnit, xlabel: unit, kind, series, follows: true, points: true });
+      this.charts[i].show({ title, unit: yUnit, xlabel: unit, caption: `${groupText(group)} of ${runs.map((r) => r.name).join(", ")}`, kind, series, follows: true, points: true });
     });
     this.element.dataset.ready = `${key} ${align}`;
     this.element.dataset.digests = runs.map((r) => r.answer.digest).join();

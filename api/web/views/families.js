@@ -5,6 +5,7 @@ import { count, csv, download, downloads, fileName, fill, h, number, sortable } 
 import { href } from "../base/url.js";
 import * as api from "../data/api.js";
 import { Chart } from "../plots/chart.js";
+import { scaleText } from "../plots/paint.js";
 import { Tiles } from "../plots/tiles.js";
 import { sheetDownloads } from "../plots/tilesheet.js";
 import { badge } from "../widgets/estimate.js";
@@ -41,7 +42,7 @@ class FamilyView {
     this.charts = [];
     this.root = h("div", { class: "grid" });
     this.readout = h("p", { class: "readout hint" });
-    this.tiles = new Tiles({ root: this.root, onread: (t) => (this.readout.textContent = t ?? "") });
+    this.tiles = new Tiles({ root: this.root, onscale: (scale) => (this.mapsTitle.textContent = `Maps, on one scale: ${scaleText(scale)}`), onread: (t) => (this.readout.textContent = t ?? "") });
     this.root.append(...present.map((r) => this.tiles.tile({ run: r.run, group: "network", name: r.member, title: r.member, link: href(["run", r.run]) })));
     const grid = h("div", { class: "charts" });
     for (const id of ["mds-size", "heterogeneity-depth", "settling-depth"]) {
@@ -57,7 +58,7 @@ class FamilyView {
       h("div", { class: "title" }, h("h1", {}, answer.family), names.length > 1 ? h("a", { class: "button", href: href(["compare"], { runs: names.join(",") }) }, `Compare ${names.length} side by side`) : null),
       answer.title ? h("p", { class: "facts" }, answer.title) : null,
       this.table,
-      h("div", { class: "charthead section" }, h("h2", {}, "Maps, on one scale"), present.length ? sheetDownloads("all maps", () => this.#sheet()) : null), this.readout, this.root,
+      h("div", { class: "charthead section" }, (this.mapsTitle = h("h2", {}, "Maps, on one scale")), present.length ? sheetDownloads("all maps", () => this.#sheet()) : null), this.readout, this.root,
       h("h2", { class: "section" }, "Against size and depth"), grid,
     );
   }
@@ -70,7 +71,7 @@ class FamilyView {
   async #sheet() {
     const maps = await this.tiles.maps();
     const { family } = this.answer;
-    return { name: fileName(family, "maps"), title: `${family}: trajectory maps of the networks`, maps, scale: scaleOf(maps.map((m) => m.map)) };
+    return { name: fileName(family, "maps"), title: `${family}: trajectory maps of the networks`, caption: "axes: checkpoints in their order", maps, scale: scaleOf(maps.map((m) => m.map)) };
   }
 
   update(params) {
@@ -102,9 +103,9 @@ class FamilyView {
     this.tiles.show({}, null);
     const measured = rows.filter((r) => r.state === "present" && size(r));
     const of = (field) => ({ x: measured.map(size), y: measured.map((r) => r[field] ?? NaN), join: true, dots: new Set(measured.map(size)).size < measured.length });
-    this.charts[0].show({ title: "Against size", unit: "MDS", xlabel: "parameters", kind: "log", points: true, series: [{ name: "MDS", ...of("mds") }, { name: "relative MDS", ...of("relative_mds") }] });
+    this.charts[0].show({ caption: answer.family, title: "Against size", unit: "MDS", xlabel: "parameters", kind: "log", points: true, series: [{ name: "MDS", ...of("mds") }, { name: "relative MDS", ...of("relative_mds") }] });
     const byDepth = (list, field) => rows.filter((r) => r[list].length).map((r) => ({ name: r.member, x: r[list].map((d) => Number(d.depth.toFixed(4))), y: r[list].map((d) => d[field] ?? NaN), join: true }));
-    this.charts[1].show({ title: "Q/K/V heterogeneity over depth", unit: "distance", xlabel: "relative depth", lags: true, points: true, series: byDepth("heterogeneity_by_depth", "heterogeneity"), empty: "No member has layers with Q, K and V." });
-    this.charts[2].show({ title: "Settling over depth", unit: "fraction of the last step", xlabel: "relative depth", lags: true, points: true, series: byDepth("settling_depth", "settling_step") });
+    this.charts[1].show({ caption: answer.family, title: "Q/K/V heterogeneity over depth", unit: "distance", xlabel: "relative depth", lags: true, points: true, series: byDepth("heterogeneity_by_depth", "heterogeneity"), empty: "No member has layers with Q, K and V." });
+    this.charts[2].show({ caption: answer.family, title: "Settling over depth", unit: "fraction of the last step", xlabel: "relative depth", lags: true, points: true, series: byDepth("settling_depth", "settling_step") });
   }
 }

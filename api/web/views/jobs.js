@@ -7,9 +7,10 @@ import { go, href } from "../base/url.js";
 import * as api from "../data/api.js";
 import { follow } from "../data/follow.js";
 import * as G from "../math/gram.js";
-import { suited } from "../plots/axis.js";
+import { axisText, suited } from "../plots/axis.js";
 import { Chart } from "../plots/chart.js";
 import { MapView } from "../plots/mapview.js";
+import { captionOf } from "../widgets/captions.js";
 import { errorMap, medianError, words } from "../widgets/estimate.js";
 import { JobLine, actions, estimate, readable, share, watch } from "../widgets/jobline.js";
 
@@ -113,7 +114,7 @@ class JobView {
     this.mapNote.textContent = row.estimate ? words(row, errors ? medianError(errors) : NaN, running) : "exact";
     this.map.show({
       map, scale: scaleOf([map]), kind: suited(map.steps), phases: [], title: `${row.run}: Trajectory map of the network`,
-      extra: errors && ((r, c) => [`± ${number(errors.values[r * map.n + c], 2)} (estimate)`]),
+      label: axisText(suited(map.steps)), caption: captionOf({ steps: map.steps, row }), extra: errors && ((r, c) => [`± ${number(errors.values[r * map.n + c], 2)} (estimate)`]),
     });
   }
 
@@ -185,7 +186,7 @@ class JobView {
     if (this.points.length < 2) return;
     const x = this.points.map((q) => Math.round(q[0] * 100) / 100);
     this.chart.show({
-      title: "MDS of the network, as the bytes come in", unit: "MDS", xlabel: "% of the bytes read", lags: true, points: true,
+      title: "MDS of the network, as the bytes come in", caption: this.job.run, unit: "MDS", xlabel: "% of the bytes read", lags: true, points: true,
       note: `Dashed: one standard error on either side. ${estimate(p) ?? ""}`,
       series: [
         { name: "MDS", x, y: this.points.map((q) => q[1]), join: true },

@@ -27,9 +27,13 @@ export function qkvSpecs(rows) {
   ];
 }
 
-export function depthSpec(rows, field) {
+// What stands around the layers, such as the norm after the last, is at no depth.
+export function depthSpec(all, field) {
   const [, label, unit] = SCALARS.find(([id]) => id === field);
+  const rows = all.filter((r) => r.depth !== null);
+  const around = all.filter((r) => r.depth === null).map((r) => r.layer);
   return {
+    note: around.length ? `At no depth, so not among them: ${around.join(", ")}.` : "",
     title: `${label} by depth`, unit: unit === "1" ? label : unit, xlabel: "layer, in order of depth", points: true,
     labels: rows.map((r) => r.layer),
     series: [{ name: label, x: rows.map((_, i) => i), y: rows.map((r) => r[field] ?? NaN), join: true }],

@@ -4,11 +4,12 @@ import { scaleOf } from "../base/colors.js";
 import { choice, download, downloads, dropdown, fileName, fill, h, keepingFocus, number, sortable, step as stepText, unique } from "../base/dom.js";
 import { href } from "../base/url.js";
 import * as api from "../data/api.js";
-import { rangeSteps } from "../math/view_of.js";
+import { originOf, rangeOf, rangeSteps } from "../math/view_of.js";
 import { Chart } from "../plots/chart.js";
 import { barImage } from "../plots/paint.js";
 import { Tiles } from "../plots/tiles.js";
 import { sheetDownloads } from "../plots/tilesheet.js";
+import { captionOf } from "../widgets/captions.js";
 import { VIEW_NOTES, VIEW_TITLES, adjusted, scaleControls, viewChoice } from "../widgets/controls.js";
 import { medianError, errorMap } from "../widgets/estimate.js";
 import { Live } from "../widgets/live.js";
@@ -38,7 +39,8 @@ class LayersView {
     this.charts = [];
     this.#summary();
     this.#error();
-    api.checkpoints(name).then((found) => (this.tokens = tokensOf(found.filter((c) => c.usable))), () => {});
+    this.usable = api.checkpoints(name).then((found) => found.filter((c) => c.usable));
+    this.usable.then((found) => (this.tokens = tokensOf(found)), () => {});
   }
 
   destroy() {
@@ -134,7 +136,8 @@ class LayersView {
       this.pictures ? sheetDownloads("all maps", () => this.#sheet()) : null,
       range ? h("span", { class: "hint" }, `steps ${stepText(range[0])} to ${stepText(range[1])} `, h("button", { type: "button", class: "quiet", onclick: () => change({ from: null, to: null }, { push: true }) }, "All steps")) : null,
     ));
-    if (this.pictures && this.noteOf) this.noteOf.textContent = `${VIEW_TITLES[view]}, ${VIEW_NOTES[view].split(". ")[0].replace(/\.$/, "")}. One scale for all; the number is the mean.`;
+    const missing = params.show === "qkv" && this.show !== "qkv" ? "No layer of this run has Q, K and V. " : "";
+    if (this.pictures && this.noteOf) this.noteOf.textContent = `${missing}${VIEW_TITLES[view]}, ${VIEW_NOTES[view].split(". ")[0].replace(/\.$/, "")}. One scale for all; the number is the mean.`;
   }
 
   #origin() {
@@ -165,6 +168,7 @@ class LayersView {
       root: this.root,
       words: (row, column) => (this.tokens ? `, ${tokensLine(this.tokens, row, column)}` : ""),
       onscale: (scale) => this.#controls(scale),
+      range: (params) => this.#range(show, params),
       onread: (text) => (this.readout.textContent = text ?? (this.pictures ? "Move over a map: the same steps are marked in all of them. Click opens one." : "")),
     });
     this.readout.textContent = "Move over a map: the same steps are marked in all of them. Click opens one.";
@@ -181,15 +185,40 @@ class LayersView {
     }
   }
 
+  // Of all maps of a view: what the server says that they span.
+  async #range(show, params) {
+    const steps = await this.#steps(params);
+    return api.mapRange(this.name, { grid: "layers", components: "parts", qkv: "attention" }[show], {
+      kind: params.view ?? "tm", origin: await this.#originStep(params), range: rangeSteps(params) && [steps[0], steps.at(-1)],
+    });
+  }
+
+  async #steps(params = this.params) {
+    const all = (await this.usable).map((c) => c.step);
+    return rangeOf(params, all).map((i) => all[i]);
+  }
+
+  async #originStep(params = this.params) {
+    const steps = await this.#steps(params);
+    return params.view === "rtm" ? steps[originOf({ steps }, params)] : null;
+  }
+
   #shared() {
     return Object.fromEntries(["from", "to", "view", "origin"].filter((k) => this.params[k] !== undefined).map((k) => [k, this.params[k]]));
   }
 
+  // Components by layers. A layer that is nothing but a norm, such as the one after the last, has no components.
+  #cells(show) {
+    const parts = new Set(this.groups.map((g) => /^layer\/[^/]+\/(.+)$/.exec(g.id)?.[1]).filter(Boolean));
+    const named = COMPONENTS.map(([part]) => part);
+    const listed = show === "qkv" ? COMPONENTS.slice(0, 3) : [...COMPONENTS, ...[...parts].filter((p) => !named.includes(p)).map((p) => [p, p])];
+    const having = (layer, part) => this.known.has(`${layer}/${part}`);
+    const columns = this.layers.filter((l) => listed.some(([part]) => part !== "norm" && having(l, part)));
+    return { rows: listed.filter(([part]) => columns.some((l) => having(l, part))), columns };
+  }
+
   #matrix(show, tile) {
-    let rows = COMPONENTS;
-    if (show === "qkv") rows = COMPONENTS.slice(0, 3);
-    rows = rows.filter(([part]) => this.layers.some((l) => this.known.has(`${l}/${part}`)));
-    const columns = this.layers.filter((l) => rows.some(([part]) => this.known.has(`${l}/${part}`)));
+    const { rows, columns } = this.#cells(show);
     if (!rows.length) {
       // A network without known components: its tensors by layer would only repeat the grid.
       this.root.append(h("p", { class: "empty" }, "The parts of these layers are not known (no attention, no MLP), so there is nothing to lay out by component. ",
@@ -229,7 +258,8 @@ class LayersView {
       this.body.prepend(place);
       for (const id of ["qkv-distances", "qkv-settling", "qkv-mds"]) place.append(this.#chart(id).element);
     }
-    qkvSpecs(rows).forEach((spec, i) => this.charts[i].show(spec));
+    const caption = captionOf({ run: this.name, steps: await this.#steps(), row: this.answer.row });
+    qkvSpecs(rows).forEach((spec, i) => this.charts[i].show({ ...spec, caption }));
   }
 
   #rows() {
@@ -247,7 +277,7 @@ class LayersView {
     const pick = dropdown("Against depth", SCALARS.map(([id, text]) => [id, text]), field, (y) => this.change({ y: y === "mds" ? null : y }, { push: true }));
     keepingFocus(this.picker, () => fill(this.picker, pick));
     this.charts[0].name = () => fileName(this.name, "layers", field);
-    this.charts[0].show(depthSpec(rows, field));
+    this.charts[0].show({ ...depthSpec(rows, field), caption: captionOf({ run: this.name, steps: await this.#steps(), row: this.answer.row }) });
   }
 
   async #table() {
@@ -264,11 +294,16 @@ class LayersView {
 
   async #sheet() {
     const { params } = this;
+    const { row } = this.answer;
     const maps = (await this.tiles.maps()).map((m) => ({ ...m, name: m.name.replace(/^layer\//, "") }));
-    return {
+    const sheet = {
       name: fileName(this.name, this.show, params.view ?? "tm"), title: `${this.name}: ${VIEW_TITLES[params.view ?? "tm"]}`, maps,
+      caption: `${captionOf({ steps: await this.#steps(), origin: await this.#originStep(), row })} · axes: checkpoints in their order`,
       scale: adjusted(scaleOf(maps.map((m) => m.map)), params),
-      columns: this.show === "grid" ? undefined : this.root.querySelectorAll("thead th").length,
     };
+    if (this.show === "grid") return sheet;
+    const { rows, columns } = this.#cells(this.show);
+    for (const m of maps) m.cell = [rows.findIndex(([part]) => m.group.endsWith(`/${part}`)), columns.findIndex((l) => m.group.startsWith(`${l}/`))];
+    return { ...sheet, rows: rows.map(([, label]) => label), columns: columns.map((l) => l.replace(/^layer\//, "")) };
   }
 }

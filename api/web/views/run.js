@@ -3,13 +3,15 @@
 import { scaleOf } from "../base/colors.js";
 import { dropdown, fileName, fill, h, keepingFocus, number } from "../base/dom.js";
 import { dropsOf, ratesWithin } from "../base/rates.js";
+import { href } from "../base/url.js";
 import * as api from "../data/api.js";
 import * as G from "../math/gram.js";
 import { mapOf, originOf, rangeOf, within } from "../math/view_of.js";
-import { makeAxis, suited } from "../plots/axis.js";
+import { axisText, makeAxis, suited } from "../plots/axis.js";
 import { Chart } from "../plots/chart.js";
 import { MapView } from "../plots/mapview.js";
 import { Timeline } from "../plots/timeline.js";
+import { captionOf, groupText } from "../widgets/captions.js";
 import { VIEW_NOTES, VIEW_TITLES, adjusted, alongChoice, axisChoice, scaleControls, valuesChoice, viewChoice } from "../widgets/controls.js";
 import { errorMap, errorScale, medianError } from "../widgets/estimate.js";
 import { Live } from "../widgets/live.js";
@@ -50,16 +52,14 @@ class RunView {
       this.controls,
       this.status,
       this.live.element,
-      h(
-        "div",
-        { class: "mapandnumbers" },
-        h("section", { class: "panel mappanel", "aria-label": "Map" },
-          h("div", { class: "charthead" }, this.mapTitle, this.map.buttons()), this.mapNote, this.map.element, this.timeline.element, this.legend,
-          h("p", { class: "note" }, "Brush the strip, drag its ends or a stretch of any curve to choose a range; click the strip for all steps.")),
-        h("section", { class: "panel", "aria-label": "Numbers" }, h("h2", {}, "Numbers"), this.numbers, (this.phaseList = h("div"))),
-      ),
-      h("h2", { class: "section" }, "Curves"),
-      this.curves,
+      (this.pictures = h("div", { hidden: true },
+        h("div", { class: "mapandnumbers" },
+          h("section", { class: "panel mappanel", "aria-label": "Map" },
+            h("div", { class: "charthead" }, this.mapTitle, this.map.buttons()), this.mapNote, this.map.element, this.timeline.element, this.legend,
+            h("p", { class: "note" }, "Brush the strip, drag its ends or a stretch of any curve to choose a range; click the strip for all steps.")),
+          h("section", { class: "panel", "aria-label": "Numbers" }, h("h2", {}, "Numbers"), this.numbers, (this.phaseList = h("div")))),
+        h("h2", { class: "section" }, "Curves"),
+        this.curves)),
     );
     api.summary(name).then((s) => this.answer === answer && this.#summary(s), (e) => this.#fail(e));
     api.checkpoints(name).then((found) => {
@@ -82,7 +82,8 @@ class RunView {
   }
 
   #fail(error) {
-    fill(this.status, h("p", { class: "problem", role: "alert" }, error.message, error.hint ? h("span", { class: "hint" }, ` ${error.hint}`) : null));
+    const instead = this.gram || this.group === "network" ? null : h("p", {}, h("a", { href: href(["run", this.name], { ...this.params, group: null }) }, "The network instead"));
+    fill(this.status, h("div", { class: "problem", role: "alert" }, error.message, error.hint ? h("span", { class: "hint" }, ` ${error.hint}`) : null, instead));
   }
 
   #head() {
@@ -102,6 +103,7 @@ class RunView {
     if (group !== this.group || !this.gram) {
       this.group = group;
       this.gram = null;
+      this.controlKey = null;
       try {
         const { digest } = this.answer;
         const found = await api.gram(this.name, group, digest);
@@ -110,6 +112,9 @@ class RunView {
         this.shown = digest;
         fill(this.status);
       } catch (error) {
+        if (this.gone || this.group !== group) return;
+        this.pictures.hidden = true;
+        this.controls.replaceChildren();
         return this.#fail(error);
       }
       this.phases = null;
@@ -162,6 +167,7 @@ class RunView {
 
   #draw() {
     if (!this.gram || this.gone) return;
+    this.pictures.hidden = false;
     const begun = performance.now();
     const { params } = this;
     const view = params.view ?? "tm";
@@ -176,11 +182,12 @@ class RunView {
     const shown = unsure ? errors() : map;
     const scale = unsure ? errorScale(shown) : adjusted(scaleOf([map]), params);
     this.#controls(scale, kind, { unsure, errors });
-    const where = this.group === "network" ? "the network" : this.group;
+    const where = groupText(this.group);
     const what = `${unsure ? "Standard errors: " : ""}${VIEW_TITLES[view]}`;
     this.mapTitle.textContent = `${what}${origin === null ? "" : ` from step ${origin}`}`;
     this.mapNote.textContent = `${where}: ${VIEW_NOTES[view]}`;
-    const label = along ? "tokens" : view === "updates" ? "step at which the update ends" : "step";
+    const label = axisText(kind, view === "updates" ? `${along ? "tokens" : "step"} at which the update ends` : along ? "tokens" : "step");
+    const { row } = this.answer;
     const axis = makeAxis(along ? map.steps.map(along) : map.steps, kind);
     const drops = dropsOf(this.summary).filter((s) => s >= map.steps[0] && s <= map.steps.at(-1));
     const marks = drops.map((s) => axis.place(along ? along(s) : s));
@@ -189,7 +196,8 @@ class RunView {
       unsure ? `of ${number(map.values[r * map.n + c], 5)} (estimate)` : errors ? `± ${number(errors().values[r * map.n + c], 2)} (estimate)` : null,
     ].filter(Boolean);
     this.map.show({
-      map: shown, axis, scale, kind, phases: this.phases ?? [], marks, title: `${this.name}: ${what} of ${where}`, label, extra: more,
+      map: shown, axis, scale, kind, phases: this.phases ?? [], marks, title: `${this.name}: ${what} of ${where}${origin === null ? "" : ` from step ${origin}`}`, label, extra: more,
+      caption: captionOf({ steps: g.steps, origin, row }),
       unit: unsure ? "standard error" : "cosine",
     });
     const mean = G.meanDefined(map.values);
@@ -270,7 +278,8 @@ class RunView {
       }
       // The rate is known at steps of its own: numbered by them its axis would be another one than that of the checkpoints.
       const shown = plain || (own && kind === "index") ? "linear" : kind;
-      chart.show({ ...spec, kind: shown, steps: plain || own ? undefined : steps, along: plain ? null : along, xlabel: spec.xlabel ?? (along ? "tokens" : undefined), marks: plain ? [] : dropsOf(this.summary) });
+      const caption = captionOf({ run: this.name, group: this.group, steps, row: this.answer.row });
+      chart.show({ ...spec, caption, kind: shown, steps: plain || own ? undefined : steps, along: plain ? null : along, xlabel: spec.xlabel ?? (along ? "tokens" : undefined), marks: plain ? [] : dropsOf(this.summary) });
     }
     this.element.dataset.ready = "true";
   }

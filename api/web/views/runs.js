@@ -7,7 +7,7 @@ import { onTheme, theme } from "../base/theme.js";
 import { href } from "../base/url.js";
 import * as api from "../data/api.js";
 import * as G from "../math/gram.js";
-import { paintCells } from "../plots/paint.js";
+import { paintCells, scaleText } from "../plots/paint.js";
 import { sheetDownloads } from "../plots/tilesheet.js";
 import { badge } from "../widgets/estimate.js";
 import { JobLine, watch } from "../widgets/jobline.js";
@@ -109,7 +109,7 @@ class RunsView {
       row.stale = false;
       row.mds = G.meanDefined(row.map.values);
       row.error = g.replicates ? G.standardErrors(g.replicates.map((r) => [G.mds(r)]))[0] : null;
-      paintCells(canvas, row.map, scaleOf([row.map]), theme());
+      paintThumb(canvas, row);
       const cell = canvas.closest("tr")?.querySelector(".mds");
       if (cell) cell.textContent = mdsText(row);
       if (this.params.sort?.startsWith("mds")) {
@@ -133,7 +133,7 @@ class RunsView {
   async #sheet() {
     const rows = this.#found();
     const maps = await Promise.all(rows.map(async (r) => ({ name: r.run, map: G.trajectoryMap(await api.gram(r.run, "network", version(r))) })));
-    return { name: fileName("runs", this.params.q), title: "Trajectory maps of the networks", maps, scale: scaleOf(maps.map((m) => m.map)) };
+    return { name: fileName("runs", this.params.q), title: "Trajectory maps of the networks", caption: "axes: checkpoints in their order", maps, scale: scaleOf(maps.map((m) => m.map)) };
   }
 
   #fill() {
@@ -187,10 +187,18 @@ class RunsView {
     const canvas = h("canvas", { class: "thumb", role: "img", "aria-label": `Trajectory map of ${row.run}` });
     canvas.width = canvas.height = 1;
     canvas.row = row;
-    if (row.map) paintCells(canvas, row.map, scaleOf([row.map]), theme());
+    canvas.said = h("span", { class: "hint" });
+    if (row.map) paintThumb(canvas, row);
     if (row.stale || !row.map) this.observer.observe(canvas);
-    return h("a", { href: href(["run", row.run]), tabindex: "-1", "aria-hidden": "true" }, canvas);
+    return h("a", { href: href(["run", row.run]), class: "thumblink", tabindex: "-1", "aria-hidden": "true" }, canvas, canvas.said);
   }
+}
+
+// Runs are far apart: every small map has a scale of its own, and says it.
+function paintThumb(canvas, row) {
+  const scale = scaleOf([row.map]);
+  paintCells(canvas, row.map, scale, theme());
+  canvas.said.textContent = scaleText(scale);
 }
 
 // What tells one state of a run from another.

@@ -1,0 +1,31 @@
+// What the parameters of an address can be. What they cannot be is left out, and said. No DOM.
+
+import { PALETTES } from "../base/colors.js";
+import { VIEWS } from "./controls.js";
+
+const NUMBERS = ["from", "to", "origin", "lo", "hi", "size"];
+const ANYWHERE = {
+  view: ["map", VIEWS.map(([id]) => id)],
+  axis: ["axis", ["index", "linear", "log"]],
+  along: ["axis along", ["steps", "tokens"]],
+  align: ["alignment", ["step", "tokens", "fraction"]],
+  palette: ["palette", PALETTES],
+};
+const SHOWN = { run: ["values", "error"], layers: ["grid", "components", "qkv", "depth", "table"] };
+
+// {params: those that make sense, unknown: texts about the others}
+export function checked(kind, params) {
+  if (!["run", "layers", "compare"].includes(kind)) return { params, unknown: [] };
+  const known = { ...params };
+  const unknown = [];
+  const choices = SHOWN[kind] ? { ...ANYWHERE, show: ["view", SHOWN[kind]] } : ANYWHERE;
+  const drop = (name, text) => {
+    delete known[name];
+    unknown.push(text);
+  };
+  for (const [name, [what, list]] of Object.entries(choices)) {
+    if (name in params && !list.includes(String(params[name]))) drop(name, `There is no ${what} “${params[name]}”; there are ${list.join(", ")}.`);
+  }
+  for (const name of NUMBERS) if (name in params && !(String(params[name]).trim() && Number.isFinite(Number(params[name])))) drop(name, `“${params[name]}” is no number (${name}).`);
+  return { params: known, unknown };
+}
