@@ -13,12 +13,12 @@ Names are imported when first used, so that ``import trajsvc`` costs nothing.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from trajsvc.version import __version__
 
+TYPE_CHECKING = False  # typing and importlib are left to those who need them: the command line takes care of ^C first
 if TYPE_CHECKING:
+    from typing import Any
+
     from trajsvc.analysis.analyze import analyze, audit
     from trajsvc.errors import (
         Damaged,
@@ -60,6 +60,8 @@ def __getattr__(name: str) -> Any:
     """Find a public name in its module on first use (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module 'trajsvc' has no attribute {name!r}")
+    from importlib import import_module
+
     module = {
         "Run": "trajsvc.results.run",
         "open": "trajsvc.results.open",

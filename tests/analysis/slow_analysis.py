@@ -16,7 +16,7 @@ import torch  # noqa: F401  (part of the interpreter, not of the budget)
 from trajsvc.analysis.observer import NullObserver
 from trajsvc.analysis.options import Options
 from trajsvc.analysis.pipeline import run_analysis
-from trajsvc.cli.running import stop_on_interrupt
+from trajsvc.cli.interrupts import stop_on_interrupt
 from trajsvc.errors import Cancelled
 from trajsvc.gram.engine import Progress
 from trajsvc.gram.thread_pool import ThreadPool

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajsvc.cli.interrupts import release_results, stop_on_interrupt
 from trajsvc.cli.jobs import connect
 from trajsvc.cli.options import FormatOption, QuietOption, StoreOption, takes_options
 from trajsvc.cli.output import choose, csv_rows, emit, errors_console, json_text, results_console, safe
-from trajsvc.cli.running import stop_on_interrupt
 from trajsvc.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -120,6 +120,7 @@ def batch(
             runner = EmbeddedRunner(family, root, stop, chosen, quiet=quiet or kind != "human")
         outcomes = run_members(members, runner, stop.is_set, retry=retry, say=_sayer(len(members), quiet))
     _show_outcomes(family, outcomes, server or str(root), kind)
+    release_results()
     if stop.is_set() and any(o.state in ("stopped", "not begun") for o in outcomes):
         errors_console().print("stopped; the same command resumes where it was", highlight=False)
         raise typer.Exit(EXIT_INTERRUPTED)

@@ -18,6 +18,7 @@ from trajsvc.cli import jobs as remote_commands
 from trajsvc.cli import results as result_commands
 from trajsvc.cli import service as service_commands
 from trajsvc.cli import show as show_commands
+from trajsvc.cli.interrupts import guarded
 from trajsvc.cli.output import Commands
 from trajsvc.version import __version__
 
@@ -83,5 +84,5 @@ def _options(
 
 
 def run() -> None:
-    """Entry point of the ``trajsvc`` command."""
-    make_app()()
+    """Run the command line that ``sys.argv`` names; ends the process."""
+    guarded(make_app())

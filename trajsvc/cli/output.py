@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from typer.core import TyperGroup
 
-from trajsvc.errors import EXIT_FAILED, EXIT_INTERRUPTED, TrajsvcError, UsageError, printable
+from trajsvc.cli.interrupts import results, unfinished
+from trajsvc.errors import EXIT_INTERRUPTED, Cancelled, TrajsvcError, UsageError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,13 +38,9 @@ class Commands(TyperGroup):
         except TrajsvcError as error:
             report(error)
             ctx.exit(error.outcome.exit_code)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Cancelled):
             errors_console().print("interrupted", style="yellow")
             ctx.exit(EXIT_INTERRUPTED)
-        except BrokenPipeError:
-            # The reader has gone: say nothing, and give the interpreter's last flush somewhere to go.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(EXIT_FAILED)
 
 
 _opened: Final[ContextVar[ExitStack]] = ContextVar("opened")
@@ -79,9 +76,9 @@ def results_console() -> Console:
     """Where results for people go: as wide as the terminal, and wide enough for any table when it is none."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(file=results(), highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(highlight=False, width=240)
+        console = Console(file=results(), highlight=False, width=240)
     return console
 
 
@@ -120,7 +117,7 @@ def choose(form: str | None, output: Path | None, allowed: Sequence[str]) -> str
 def emit(text: str, output: Path | None, quiet: bool = False) -> None:
     """Write text to stdout, or to a file and say so."""
     if output is None:
-        sys.stdout.write(text)
+        results().write(text)
     else:
         write_file(output, lambda out: out.write(text.encode()), quiet=quiet)
 
@@ -129,13 +126,12 @@ def write_file(output: Path, fill: Callable[[Any], object], *, quiet: bool = Fal
     """Let ``fill`` write ``output`` as a binary file; an old file stays until the new one is whole."""
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as out:
-            fill(out)
-        partial.replace(output)
+        with unfinished(partial):
+            with partial.open("wb") as out:
+                fill(out)
+            partial.replace(output)
     except OSError as error:
         raise cannot_write(output, error) from error
-    finally:
-        partial.unlink(missing_ok=True)
     wrote(output, quiet)
 
 
@@ -149,14 +145,10 @@ def cannot_write(output: Path, error: OSError) -> TrajsvcError:
 
 
 def save_figure(figure: Any, output: Path, quiet: bool = False) -> None:
-    """Write a figure by the suffix of ``output``."""
-    from trajsvc.figures import save
+    """Write a figure by the suffix of ``output``, which is one of ``FIGURES``."""
+    from trajsvc.figures.style import write
 
-    try:
-        save(figure, output)
-    except OSError as error:
-        raise cannot_write(output, error) from error
-    wrote(output, quiet)
+    write_file(output, lambda out: write(figure, out, output.suffix.lower()[1:]), quiet=quiet)
 
 
 def wrote(output: Path, quiet: bool) -> None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trajsvc.cli.interrupts import stop_on_interrupt
 from trajsvc.cli.options import FormatOption, NameOption, QuietOption, SourceArgument, StoreOption, takes_options
 from trajsvc.cli.output import choose, emit, json_text, results_console, safe
 from trajsvc.cli.progress import size
-from trajsvc.cli.running import make_options, stop_on_interrupt
+from trajsvc.cli.running import make_options
 from trajsvc.errors import EXIT_PARTLY
 
 if TYPE_CHECKING:
@@ -50,10 +51,10 @@ def plan(
         try:
             trajectory = trajectory_of(opened, options)
             facts = describe(trajectory, plan_of(trajectory, options), options, name)
-        except Cancelled:
-            raise KeyboardInterrupt from None
         except SeveralRuns as several:
             return list_runs(source, several, kind)
+        if stop.is_set():
+            raise Cancelled
     if kind == "json":
         emit(json_text(facts), None)
     else:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trajsvc.cli.interrupts import stop_on_interrupt
 from trajsvc.cli.output import errors_console
 
 if TYPE_CHECKING:
@@ -51,34 +50,16 @@ def run_analysis(
             open_things.callback(source.close)
             if source.remote and isinstance(observer, LiveObserver):
                 observer.listing(source.uri)
-            return pipeline.run_analysis(
+            outcome = pipeline.run_analysis(
                 source, store or default_store(), name, options, ThreadPool(options.threads), observer, stop
             )
+            if stop.is_set():  # asked for when there was nothing left to stop: what comes after is not done either
+                raise Cancelled
+            return outcome
         except (Cancelled, KeyboardInterrupt):
             if not quiet:
                 errors_console().print("stopped; the same command resumes where it was", highlight=False)
             raise KeyboardInterrupt from None
-
-
-@contextlib.contextmanager
-def stop_on_interrupt() -> Iterator[threading.Event]:
-    """An event that ^C and SIGTERM set; a second ^C interrupts at once."""
-    stop = threading.Event()
-
-    def ask(signum: int, frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def opened(outcome: Outcome) -> Run:

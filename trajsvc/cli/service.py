@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajsvc.cli.interrupts import asked
 from trajsvc.cli.options import StoreOption
 from trajsvc.cli.output import errors_console, results_console, safe
 from trajsvc.errors import UsageError
@@ -154,18 +157,17 @@ def runner(
     runners = [Runner(queue, cluster, allowed) for _ in range(jobs)]
     threads = [threading.Thread(target=r.run, name=f"trajsvc-runner-{i}") for i, r in enumerate(runners)]
 
-    def stop(*_: object) -> None:
+    def stop() -> None:
         for each in runners:
             each.stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    _end_with_parent(stop)
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    cluster.close()
+    with asked(stop):
+        _end_with_parent(stop)
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        cluster.close()
 
 
 def worker(
@@ -179,10 +181,12 @@ def worker(
     from trajsvc.settings import ServiceSettings
 
     count = processes or ServiceSettings().threads
-    cpu = ["-m", "distributed.cli.dask_worker", scheduler, "--nworkers", str(count), "--nthreads", "1"]
-    gpu = ["-m", "dask_cuda.cli", "worker", scheduler, "--nthreads", "1", "--resources", "GPU=1"]
+    cpu = ["distributed.cli.dask_worker", scheduler, "--nworkers", str(count), "--nthreads", "1"]
+    gpu = ["dask_cuda.cli", "worker", scheduler, "--nthreads", "1", "--resources", "GPU=1"]
     rest = ["--no-dashboard", "--memory-limit", "0"]
-    os.execv(sys.executable, [sys.executable, *(gpu if device.startswith("cuda") else cpu), *rest])
+    sys.argv = [*(gpu if device.startswith("cuda") else cpu), *rest]
+    # In this process: dask's own handlers bring the first ^C to its end, and the exit code is still ours.
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 def make_settings(
@@ -276,7 +280,8 @@ def listen(app: Any, host: str, port: int, settings: ServiceSettings, asks: bool
     # uvicorn raises the signal that ended it once more when it is done: by then there is nothing left to do but to leave in order.
     signal.signal(signal.SIGTERM, lambda *_: None)
     try:
-        server.run()
+        with asked(partial(setattr, server, "should_exit", True), [signal.SIGINT]):
+            server.run()
     except SystemExit:  # uvicorn's way to say that it could not begin
         if server.started:
             raise

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajsvc.cli.interrupts import stop_on_interrupt
 from trajsvc.cli.options import NameOption, QuietOption, SourceArgument, StoreOption, takes_options
 from trajsvc.cli.output import errors_console, report
-from trajsvc.cli.running import make_options, stop_on_interrupt
+from trajsvc.cli.running import make_options
 from trajsvc.errors import EXIT_INTERRUPTED, NotFound, TryAgain
 
 if TYPE_CHECKING:

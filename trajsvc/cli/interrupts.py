@@ -1,0 +1,185 @@
+"""What ^C does to the command line: from its first moment to its last, exit code 130, no traceback, and no part of a result on stdout.
+
+Python's own way, a KeyboardInterrupt wherever the program happens to be, does not give that: raised during an import it may come out as
+another error, in a destructor it is printed and forgotten, after the program's last line it is a traceback; and where the parent ignored
+SIGINT, as a shell does for its background jobs, there is none. Instead, for the whole process:
+
+- a command that has nothing to bring to an end is left at once, in the signal's handler;
+- a command that has (an analysis, a server) says with ``asked`` what to do at the first ^C; the second one leaves at once;
+- SIGINT is recorded when it arrives, whoever handles it, and a process that got one ends with 130 whatever else it would have ended with;
+- results are held back until the command has ended, and then written as a whole.
+
+Leaving removes unfinished result files. All else that may be left behind, in the store, the journal or the database, is made to survive a
+process that is killed at any instant.
+"""
+
+from __future__ import annotations
+
+import atexit
+import io
+import os
+import signal
+import sys
+import threading
+from contextlib import contextmanager, suppress
+
+TYPE_CHECKING = False  # importing typing would take longer than all of this
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+    from types import FrameType
+    from typing import TextIO
+
+INTERRUPTED = 130
+_FAILED = 1
+_SHOW_CURSOR = b"\x1b[?25h\n"
+
+_unfinished: list[Path] = []
+_leaving: list[int] = []
+_held: list[io.TextIOWrapper[_Held]] = []
+_guarded: list[bool] = []
+
+
+def guarded(program: Callable[[], object]) -> None:
+    """Run ``program``, which ends the process, with this module's rules for ^C. Raises SystemExit, or what ``program`` raises."""
+    interrupted = _take_over()
+    _guarded.append(True)
+    ending: BaseException = SystemExit(0)
+    try:
+        program()
+    except BaseException as raised:
+        ending = raised
+    whole = release_results()
+    if interrupted():
+        ending = SystemExit(INTERRUPTED)
+    elif not whole and isinstance(ending, SystemExit):
+        ending = SystemExit(_FAILED)
+    raise ending
+
+
+def _take_over() -> Callable[[], bool]:
+    """Handle SIGINT with ``leave``, though the parent may have ignored it. Returns whether one has arrived since."""
+    signal.signal(signal.SIGINT, leave)
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    # Written to by the interpreter itself, also for signals whose handler a library has replaced.
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    # The last of all to be called at exit: by then the result is out, and what is left is the interpreter's own.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    arrived: set[int] = set()
+
+    def interrupted() -> bool:
+        with suppress(BlockingIOError):
+            arrived.update(os.read(reader, 2**16))
+        return signal.SIGINT in arrived
+
+    return interrupted
+
+
+def leave(signum: int, frame: FrameType | None) -> None:
+    """Remove unfinished files and end the process, here and now; where that is being done already, only end it."""
+    if _leaving:
+        os._exit(INTERRUPTED)
+    _leaving.append(signum)
+    try:
+        for path in _unfinished:
+            path.unlink(missing_ok=True)
+        os.write(2, (_SHOW_CURSOR if os.isatty(2) else b"") + b"interrupted\n")
+    except OSError:
+        pass
+    finally:
+        os._exit(INTERRUPTED)
+
+
+@contextmanager
+def asked(ask: Callable[[], object], numbers: Sequence[int] = (signal.SIGINT, signal.SIGTERM)) -> Iterator[None]:
+    """Call ``ask`` at the first of these signals; the next ones do what SIGINT did before. Signals reach the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in {*numbers, signal.SIGINT}}
+    told = False
+
+    def first(signum: int, frame: FrameType | None) -> None:
+        nonlocal told
+        if not told:
+            told = True
+            ask()
+            return
+        earlier = before[signal.SIGINT]
+        if not callable(earlier):
+            raise KeyboardInterrupt
+        earlier(signum, frame)
+
+    for number in numbers:
+        signal.signal(number, first)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, before[number])
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[threading.Event]:
+    """An event that ^C and SIGTERM set; a second ^C interrupts at once."""
+    stop = threading.Event()
+    with asked(stop.set):
+        yield stop
+
+
+@contextmanager
+def unfinished(path: Path) -> Iterator[None]:
+    """Have ``path`` removed where the process is left meanwhile, and at the end."""
+    _unfinished.append(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        _unfinished.remove(path)
+
+
+class _Held(io.BytesIO):
+    """What is to be written to a stream and is held back; like the stream a terminal, or none."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self.stream = stream
+
+    def isatty(self) -> bool:
+        return self.stream.isatty()
+
+    def fileno(self) -> int:
+        return self.stream.fileno()
+
+
+def results() -> TextIO:
+    """Where results are written: held back until ``release_results``, in a process that is ``guarded``; else stdout."""
+    if not _guarded:
+        return sys.stdout
+    if not _held:
+        held = _Held(sys.stdout)
+        _held.append(io.TextIOWrapper(held, sys.stdout.encoding, sys.stdout.errors, write_through=True))
+    return _held[0]
+
+
+def release_results() -> bool:
+    """Write what was held back, which is whole; ^C waits meanwhile, a second one does not. Returns whether the reader took it.
+
+    Call it before a message on stderr that is to come after the results.
+    """
+    if not _held:
+        return True
+    held = _held.pop().detach()
+    stream = held.stream
+    try:
+        with asked(lambda: None, [signal.SIGINT]):
+            stream.flush()
+            rest = held.getbuffer()
+            while rest:  # an unbuffered stream that a signal interrupts has written a part
+                rest = rest[stream.buffer.write(rest) :]
+            stream.flush()
+    except BrokenPipeError:
+        # The reader has gone: say nothing, and give the interpreter's last flush somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return False
+    return True
