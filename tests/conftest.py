@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import worker_groups
 
+pytest.register_assert_rewrite("contracts")  # its classes are no test modules of their own
+
 MEMORY = Path("/dev/shm")
 ENOUGH = 2**28
 """bytes that must be free in memory for a test to keep its files there"""

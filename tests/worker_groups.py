@@ -16,7 +16,10 @@ FIRST = ("service", "web", "jobs", "hub", "store")
 APART = ("tests/service/test_service_faults.py", "tests/store/test_store_crash.py")
 """Files of long tests that share next to nothing: each test goes to whichever worker is free."""
 SHARING = {
-    **{f"tests/service/test_{name}.py": "a server" for name in ("http_jobs", "http_results", "server_commands")},
+    **{
+        f"tests/service/test_{name}.py": "a server"
+        for name in ("gram_store_contract", "http_jobs", "http_results", "server_commands")
+    },
     **{f"tests/web/test_web_{name}.py": "a page" for name in ("downloads", "page", "static", "submit", "training")},
 }
 """Files whose tests use one server."""

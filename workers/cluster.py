@@ -17,6 +17,7 @@ from distributed import Client, LocalCluster
 from trajsvc.errors import TryAgain
 
 CONNECT_SECONDS: Final = 5.0
+CLOSE_SECONDS: Final = 30.0
 REVIVE: Final = 20.0
 """seconds without a worker after which an embedded cluster is made anew"""
 SETTINGS: Final = {
@@ -103,7 +104,10 @@ class Cluster:
         self._drop()
         local, self._local, self._empty_since = self._local, None, None
         if local is not None:
-            local.close(timeout=5)
+            try:
+                local.close(timeout=CLOSE_SECONDS)
+            except TimeoutError:  # its processes end with this one
+                log.warning("cluster-not-closed", why=f"its workers did not end within {CLOSE_SECONDS:g} s")
 
     def _drop(self) -> None:
         if self._client is not None:

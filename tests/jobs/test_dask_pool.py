@@ -40,6 +40,9 @@ from workers import dask_pool
 from workers.cluster import Cluster
 from workers.dask_pool import DaskPool
 
+GUARD = 300.0
+"""seconds after which a job that would go on for ever is stopped, and its test fails"""
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -136,7 +139,7 @@ def test_a_run_with_its_copy_is_computed_again_from_the_files_of_that_time(
     cluster: Cluster, tmp_path: Path, run: Path
 ) -> None:
     pool, stop = DaskPool(cluster, threads=2), threading.Event()
-    guard = threading.Timer(20.0, stop.set)
+    guard = threading.Timer(GUARD, stop.set)
     guard.start()
     try:
         for store in ("one", "two"):
@@ -154,7 +157,7 @@ def test_the_same_bytes_in_another_place_are_read_there(
 ) -> None:
     """A worker holds what it was told of a job; the same work in another folder is another description."""
     pool, stop = DaskPool(cluster, threads=2), threading.Event()
-    guard = threading.Timer(20.0, stop.set)
+    guard = threading.Timer(GUARD, stop.set)
     guard.start()
     try:
         for number in range(2):
@@ -202,22 +205,21 @@ def test_every_worker_killed_at_once_changes_no_bit(
 
 
 def test_a_job_that_is_stopped_ends_at_once_and_so_do_its_tasks(cluster: Cluster, tmp_path: Path, run: Path) -> None:
-    client, stop, stopped = cluster.client(), threading.Event(), [0.0]
+    """Each slab would take an hour."""
+    client, stop = cluster.client(), threading.Event()
 
     def stop_in_the_middle() -> None:
         wait_for(lambda: sum(client.run(busy_threads).values()) == 2, what="running tasks")
-        stopped[0] = time.monotonic()
         stop.set()
 
-    with slowly(cluster, 60.0):
+    with slowly(cluster, 3600.0):
         other = threading.Thread(target=stop_in_the_middle)
         other.start()
         with pytest.raises(Cancelled):
             analyse(run, tmp_path, DaskPool(cluster, threads=2), stop=stop)
         other.join()
-        wait_for(lambda: not any(client.processing().values()), 15, "the end of tasks at the scheduler")
-        wait_for(lambda: not any(client.run(busy_threads).values()), 15, "the end of tasks on workers")
-        assert time.monotonic() - stopped[0] < 30  # of a minute for each slab
+        wait_for(lambda: not any(client.processing().values()), GUARD, "the end of tasks at the scheduler")
+        wait_for(lambda: not any(client.run(busy_threads).values()), GUARD, "the end of tasks on workers")
 
 
 def test_a_second_run_goes_on_where_the_first_was_stopped(
@@ -303,7 +305,7 @@ def test_what_a_worker_cannot_write_fails_the_attempt_and_is_not_taken_for_a_los
     cluster: Cluster, tmp_path: Path, run: Path, number: int
 ) -> None:
     told, stop = list[str | None](), threading.Event()
-    guard = threading.Timer(5.0, stop.set)
+    guard = threading.Timer(GUARD, stop.set)
     guard.start()
     cluster.client().run(refuse_to_write, number)
     try:
@@ -313,7 +315,7 @@ def test_what_a_worker_cannot_write_fails_the_attempt_and_is_not_taken_for_a_los
         guard.cancel()
         guard.join()
         cluster.client().run(refuse_to_write, 0)
-    assert not stop.is_set(), f"it went on for five seconds, and told {set(told)}"
+    assert not stop.is_set(), f"it went on for {GUARD} s, and told {set(told)}"
     assert os.strerror(number).lower() in str(caught.value).lower()
     assert told == []
 

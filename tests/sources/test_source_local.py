@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from refusals import refused
 from safetensors.torch import save_file
 
 from storage_schema.format.arrays import FLOAT_TYPES
-from trajsvc.errors import DamagedCheckpoint, NotFound, TryAgain, UnsupportedFormat, UsageError
+from trajsvc.errors import NotFound, TryAgain, UnsupportedFormat, UsageError
 from trajsvc.sources.files import failed
 from trajsvc.sources.local.source import LocalSource, settled
 from trajsvc.sources.resolve import open_source
@@ -640,17 +639,6 @@ def _open_files(folder: Path) -> int:
     return found
 
 
-@pytest.mark.parametrize("name", ["step1.safetensors", "step1.pt"])
-def test_any_range_of_a_file(name: str, tmp_path: Path) -> None:
-    path = write(tmp_path / name)
-    content = path.read_bytes()
-    source = LocalSource(tmp_path)
-    for low, high in ((0, 1), (5, 5), (3, 100), (0, len(content))):
-        out = np.zeros(high - low, np.uint8)
-        source.read(str(path), low, memoryview(out))
-        assert out.tobytes() == content[low:high]
-
-
 def test_a_file_outside_the_root_is_not_read(tmp_path: Path) -> None:
     write(tmp_path / "run" / "step1.safetensors")
     (tmp_path / "secret").write_bytes(b"secret")
@@ -668,23 +656,3 @@ def test_many_checkpoints_are_listed_at_once(tmp_path: Path) -> None:
     source = LocalSource(tmp_path)
     assert len(source.checkpoints()) == 400
     assert time.thread_time() - started < 2
-
-
-def test_an_error_says_which_step(tmp_path: Path) -> None:
-    write(tmp_path / "step1.safetensors")
-    path = write(tmp_path / "step2.safetensors")
-    path.write_bytes(path.read_bytes()[:-4])
-    source = LocalSource(tmp_path)
-    with pytest.raises(DamagedCheckpoint) as caught:
-        source.tensors(source.checkpoints()[1])
-    assert caught.value.step == 2
-    assert "step 2" in str(caught.value)
-
-
-def test_unknown_steps(tmp_path: Path) -> None:
-    write(tmp_path / "step1.safetensors")
-    source = LocalSource(tmp_path)
-    checkpoint: Any = source.checkpoints()[0]
-    (tmp_path / "step1.safetensors").rename(tmp_path / "step2.safetensors")
-    source.refresh()
-    refused(lambda: source.tensors(checkpoint), "step-not-found")
