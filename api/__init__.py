@@ -1,1 +1,1 @@
-"""The room of the HTTP service and its page."""
+"""The HTTP service and its page."""

@@ -1,4 +1,4 @@
-"""Answers that were made before, by their ETag: a result depends on the run's committed bytes and on what was asked, on nothing else."""
+"""A cache of response bodies by ETag. A result depends on the run's committed bytes and on the request, on nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP application, put together: routes, guards, problems, metrics."""
+"""The HTTP application, put together: routes, middleware, errors, metrics."""
 
 from __future__ import annotations
 

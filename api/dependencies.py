@@ -1,4 +1,4 @@
-"""What the routes work with: one object, put together when the server starts."""
+"""The objects that routes depend on, assembled when the server starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every error as problem+json (RFC 9457): trajsvc's own, FastAPI's, starlette's, and those that nobody foresaw."""
+"""Map every error to problem+json (RFC 9457): trajsvc's own, FastAPI's, starlette's, and unexpected exceptions."""
 
 from __future__ import annotations
 

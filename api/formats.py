@@ -1,4 +1,4 @@
-"""One result in the format that was asked for, by ``?f=`` or by Accept, with a strong ETag and 304 where the asker has it."""
+"""Encode a result in the format of ``?f=`` or Accept, with a strong ETag, and answer 304 where the client has it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every request passes first: names of hosts, origins, sizes of bodies, and what every answer carries."""
+"""Checks of every request (host, origin, sizes) and the headers of every response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the service is asked: bodies of submissions and recomputations, which embed the options of an analysis."""
+"""Request models: bodies of submissions and recomputations, which embed the options of an analysis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what was asked over HTTP to a job's spec: names resolved, limits kept, the source pinned to what it is now."""
+"""Make a job's spec of a request: resolve names, check limits, pin the source to its present revisions."""
 
 from __future__ import annotations
 

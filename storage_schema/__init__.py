@@ -1,1 +1,1 @@
-"""What is stored and the words for it: array names, wire models, the run store. No torch, no dask."""
+"""What is stored, and its models: array names, answers, the run store. Imports neither torch nor dask."""

@@ -1,4 +1,4 @@
-"""Every kind of error, and what it means at the doors: the one table kind → exit code → HTTP status.
+"""Every kind of error with its exit code and HTTP status, as one table.
 
 Kinds are append-only: machines match them. ``docs/errors.md`` says when each is raised; a test compares the table with the code.
 """

@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree: its base, and the errors of a store.
+"""The error tree: its base, and the errors of a store.
 
 ::
 

@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree: what ``storage_schema.errors`` has, and the errors of reading checkpoints.
+"""The error tree: what ``storage_schema.errors`` has, and the errors of reading checkpoints.
 
 ::
 

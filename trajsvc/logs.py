@@ -1,4 +1,4 @@
-"""What the service's processes log: one line an event on stderr, for people on a terminal and as JSON elsewhere, without secrets."""
+"""Logging of the service: one line an event on stderr, as text on a terminal and as JSON elsewhere, without secrets."""
 
 from __future__ import annotations
 

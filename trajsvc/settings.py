@@ -17,6 +17,7 @@ _UNITS = {"": 1, "b": 1, "k": 2**10, "kib": 2**10, "kb": 10**3, "m": 2**20, "mib
 
 VARIABLES: Final = {
     "TRAJSVC_CONFIG": "the settings file; by default `trajsvc.toml` in the current folder, where there is one",
+    "TRAJSVC_KERNEL_CACHE": "folder that compiled kernels are kept in; by default one of the user's cache folder",
     "TRAJSVC_DEBUG": "`1`: show tracebacks of expected errors too",
     "TRAJSVC_SERVER": "address of the server that `submit`, `jobs`, `wait`, `cancel`, `retry` and `batch` speak to",
     "TRAJSVC_PARENT": "set by `trajsvc serve` for the processes that it starts: they end when this process has",

@@ -1,1 +1,1 @@
-"""Runs slabs and jobs: pools on this machine; clusters and the job runner come here too."""
+"""dask: clusters, tasks, the pool of slabs; and the job runner."""

@@ -1,4 +1,4 @@
-"""A ``SlabPool`` on dask workers: slabs go out in tasks of about a second, come back in the plan's order, and stay when anything dies.
+"""A ``SlabPool`` on dask workers: slabs are submitted in tasks of about a second and added in the plan's order; results outlive processes.
 
 A task keeps every slab as a file of its own (``storage_schema.files.slab_results``) and returns their numbers only; the files stand for the
 journal until their sum is in it. So a worker's death costs its

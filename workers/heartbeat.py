@@ -1,4 +1,4 @@
-"""A job's heartbeat: renews the lease, carries progress to the database, brings back that the job is to be cancelled."""
+"""A job's heartbeat: renews the lease, writes progress to the database, and reports a requested cancellation."""
 
 from __future__ import annotations
 

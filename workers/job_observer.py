@@ -1,4 +1,4 @@
-"""What a runner says of a job while it works on it: progress, estimates of the run, and no to what is beyond the limits."""
+"""The observer of a job's analysis: reports progress, publishes estimates, refuses work beyond the limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs on a dask worker: some slabs of a job, each kept on its own as soon as it is done."""
+"""The task of a dask worker: compute some slabs of a job, and store each result as soon as it is done."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The addresses below ``/v1``, and those that say whether the server lives."""
+"""Routers of the addresses below ``/v1``, and of the health checks."""

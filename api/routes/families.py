@@ -1,4 +1,4 @@
-"""Families of runs: what they are, and their members side by side."""
+"""Routes of families of runs: their descriptions and the comparison of their members."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the server lives, whether it can work, and its numbers for Prometheus."""
+"""Health checks (live, ready) and metrics for Prometheus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work: submissions, jobs, their progress as events, cancelling."""
+"""Routes of jobs: submission, listing, progress as server-sent events, cancellation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of a run: its checkpoints, groups, maps, measures, layers, Q/K/V, phases; and the Gram that all of it is computed from."""
+"""Routes of a run's results: checkpoints, groups, maps, measures, layers, Q/K/V, phases, and the Gram that all are computed from."""
 
 from __future__ import annotations
 

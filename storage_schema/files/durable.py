@@ -1,4 +1,4 @@
-"""Files that survive a crash: written whole or not at all, with their directories, and a full disk said plainly."""
+"""Durable, atomic writes of files and directories; a full disk is a typed error."""
 
 from __future__ import annotations
 

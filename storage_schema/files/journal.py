@@ -1,4 +1,4 @@
-"""The resume journal: what finished slabs gave, durable before the next one counts, so that a killed job loses no slab.
+"""The resume journal: results of finished slabs, made durable one by one, so that a killed job loses no slab.
 
 A journal is two files of one folder, named by the job's key. ``<key>.slabs`` is a header and then one record a slab::
 

@@ -1,4 +1,4 @@
-"""Results of slabs as files of their own: what a process elsewhere has done stays, whoever asked for it.
+"""Results of slabs as one file each, so that what a worker computed outlives the runner that asked for it.
 
 A file is one record of the resume journal, named by the job's key and the slab's number, written whole or not at all. Two processes may
 write the same slab: the bytes are the same.

@@ -1,4 +1,4 @@
-"""Names, dimensions, types and chunks of a stored run: the words that every reader and writer shares.
+"""Names, dimensions, types and chunks of the arrays of a stored run.
 
 A run is one zarr v3 group, ``<store>/runs/<name>.zarr``::
 

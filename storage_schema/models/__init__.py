@@ -1,1 +1,1 @@
-"""Pydantic models of what is said over HTTP and kept in files."""
+"""Pydantic models of HTTP answers and of files."""

@@ -1,4 +1,4 @@
-"""What the service is asked and answers beside results: submissions, jobs, their events, problems (pydantic models)."""
+"""Pydantic models of the service beside results: jobs, their events, problems, health, tokens."""
 
 from __future__ import annotations
 

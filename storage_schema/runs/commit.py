@@ -1,4 +1,4 @@
-"""The commit: stage, prove, rename one file, settle. What a crash can leave behind, and how the next writer goes on.
+"""Commit a run: stage files, hash them, rename the manifest, move files to their places; and recover after a crash.
 
 The next generation's files are written and synced in ``.pending-<generation>/``. Renaming its manifest over the old one
 commits it. Then its files are moved to their places and what is obsolete is removed (``settle``). Readers look in the

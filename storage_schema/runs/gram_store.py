@@ -1,4 +1,4 @@
-"""What a run's Grams are asked for, wherever they lie: in a store on this machine, or on a server."""
+"""The protocol of a run's Grams, in a store on this machine or on a server."""
 
 from __future__ import annotations
 

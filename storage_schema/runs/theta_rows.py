@@ -1,4 +1,4 @@
-"""Rows of a theta read by another process than the one that writes them: it knows where they lie, and no more."""
+"""Read rows of a theta that another process is writing, from the location of its files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the engine's sums to what a run keeps: tables, the whole Gram, the noise of rounding, the integrity report."""
+"""Assemble what a run keeps from the engine's sums: tables, the whole Gram, the noise of rounding, the integrity report."""
 
 from __future__ import annotations
 

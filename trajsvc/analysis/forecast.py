@@ -1,4 +1,4 @@
-"""What an analysis would read, cost and keep, from headers alone; of a run on the Hub also what is missing and how fast it comes."""
+"""Forecast what an analysis reads, needs and stores, from headers alone; of a run on the Hub also what is missing and how fast it comes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The integrity report: what the numbers themselves say is wrong with a sequence of checkpoints.
+"""The integrity report: faults of a sequence of checkpoints that its Grams, fingerprints and counts show.
 
 Published trajectories are dirty: revisions that are copies of others, shards of another step, values lost to rounding. Everything
 here is read off the Gram and the fingerprints, so that it costs no further pass over the bytes.

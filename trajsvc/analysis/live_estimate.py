@@ -1,4 +1,4 @@
-"""A job's estimate as a run that can be read while the job runs, and is replaced by a better one until the run itself is committed.
+"""Publish a running job's estimate as a run that can be read meanwhile, and is replaced by a better one until the run itself is committed.
 
 It lies in a store of its own below the store (``RunStore.live``), so that what is committed to a run is exact or was asked for as an
 estimate. Nothing depends on it: it may be missing, old or removed at any time.

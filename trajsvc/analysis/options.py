@@ -1,4 +1,4 @@
-"""How a run is analysed: the one set of options that every door embeds.
+"""The options of an analysis: one model that every interface embeds.
 
 The command line, HTTP submissions, family files, jobs and ``trajsvc.analyze`` all take ``RunOptions``; what belongs to the machine and
 not to the run (threads, disk and connections for reading over a network) is added by ``Options``. ``tests/doors/test_options.py`` fails

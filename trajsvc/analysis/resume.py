@@ -1,4 +1,4 @@
-"""What of a stored run an analysis can keep: nothing, its first checkpoints, or all of it."""
+"""Decide how much of a stored run an analysis can keep: nothing, its first checkpoints, or all of it."""
 
 from __future__ import annotations
 

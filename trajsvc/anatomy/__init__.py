@@ -1,1 +1,1 @@
-"""Knows what a tensor is: its layer, its component, its Q/K/V parts, or that it is a buffer."""
+"""The anatomy of networks: the layer, component and Q/K/V parts of every tensor, and which tensors are buffers."""

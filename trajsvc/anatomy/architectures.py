@@ -1,4 +1,4 @@
-"""The table: one row an architecture. Adding an architecture is adding a row.
+"""The table of architectures, one row each. Add a row to add an architecture.
 
 The names and layouts are those that the libraries' own modules write; ``tests/anatomy`` compares every fused row with the queries,
 keys and values that the module computes.

@@ -1,4 +1,4 @@
-"""From a checkpoint's tensors to blocks: what is a parameter, where it stands, and which parts it has."""
+"""Divide a checkpoint's tensors into blocks: which are parameters, their layer and component, and their parts."""
 
 from __future__ import annotations
 

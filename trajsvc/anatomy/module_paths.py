@@ -1,4 +1,4 @@
-"""Where a name stands in a network: its layer, and what its rule says of it."""
+"""Find the layer and the component of a tensor's name by the rule of its architecture."""
 
 from __future__ import annotations
 

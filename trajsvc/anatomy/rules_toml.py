@@ -1,4 +1,4 @@
-"""A user's own rules: TOML in, rows out. The format is shown in ``rules.load_rules``."""
+"""Parse rules files (TOML) into rows of the table of architectures; ``load_rules`` documents the format."""
 
 from __future__ import annotations
 

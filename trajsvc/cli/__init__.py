@@ -1,1 +1,1 @@
-"""The command line: the composition root."""
+"""The command line. It alone puts the parts of the service together."""

@@ -1,4 +1,4 @@
-"""A run by the name a user gives it."""
+"""Open a run by the name or address that a user gives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How results leave the command line: to stdout or a file, for people or machines, and errors to stderr with an exit code."""
+"""Write results to stdout or a file, in a format for people or programs, and errors to stderr with an exit code."""
 
 from __future__ import annotations
 

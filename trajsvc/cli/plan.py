@@ -1,4 +1,4 @@
-"""``trajsvc plan``: what an analysis would read, cost and keep, said from headers alone."""
+"""``trajsvc plan``: forecast from headers alone what an analysis reads, needs and stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees while an analysis runs: bytes, rate, time left, and the estimate of the map as it sharpens. On stderr."""
+"""Progress of an analysis on stderr: bytes, rate, time left, and the present estimate of the map."""
 
 from __future__ import annotations
 

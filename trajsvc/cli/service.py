@@ -400,5 +400,5 @@ def revoke_token(
     store: StoreOption = None,
     database: DatabaseOption = None,
 ) -> None:
-    """Have a token end at once."""
+    """Revoke a token: it is refused from now on."""
     _book(store, database).revoke(token)

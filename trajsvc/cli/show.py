@@ -1,4 +1,4 @@
-"""The commands that say what is there: ``ls``, ``show``, ``checkpoints`` and ``groups``."""
+"""The commands that describe stored runs: ``ls``, ``show``, ``checkpoints`` and ``groups``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small pictures in a terminal: a map in half blocks, a bar, a line of blocks."""
+"""Small plots in a terminal: a map in half blocks, a bar, a line of blocks."""
 
 from __future__ import annotations
 

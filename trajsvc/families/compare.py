@@ -1,4 +1,4 @@
-"""Answers about a family of runs: its members side by side, and what changes with depth and with size."""
+"""Compare the members of a family: measures against size, seed and hyperparameters, and by depth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of a run: what every door draws, put together from its answers."""
+"""The figures of a run, which every interface draws."""
 
 from __future__ import annotations
 

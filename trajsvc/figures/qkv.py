@@ -1,4 +1,4 @@
-"""Attention from the inside: maps of Q, K and V through the layers, and how far they are from each other by depth."""
+"""Figures of attention: maps of Q, K and V through the layers, and how far they are from each other by depth."""
 
 from __future__ import annotations
 

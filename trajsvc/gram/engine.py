@@ -1,4 +1,4 @@
-"""Runs a plan: slabs on a pool, their results added in the plan's order and made durable as they arrive."""
+"""Run a plan: compute slabs on a pool, add their results in the plan's order, make each durable first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of every Gram before all bytes are read: what was read, and for the rest what the sample says of it.
+"""Estimate every Gram before all bytes are read: exact for what was read, scaled from the sample for the rest.
 
 The sample of a block lies in strata of the block, in order; those of one jackknife replicate are neighbours. The rest is read from the
 block's beginning to its end, so what is still unread is its end, and only the strata there speak for it (the rows of an embedding for

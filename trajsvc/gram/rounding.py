@@ -1,4 +1,4 @@
-"""How much of a value rounding can explain: the spacing of stored numbers, and the type they really carry.
+"""The rounding error of stored values: the spacing of stored numbers, and the type they really carry.
 
 A value stored with m mantissa bits and exponent e is known to half a unit in the last place, ulp = 2^(e−m); its rounding error has variance
 ulp²/12 when the lost digits are uniform. Published float32 files often hold exact float16 values: then ulp is float16's.

@@ -1,4 +1,4 @@
-"""One slab's work: read its bytes once, fingerprint them, and multiply every block's part."""
+"""Compute one slab: read its bytes once, fingerprint them, and multiply every block's part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one slab contributes, and the state that slabs add up to, as plain arrays that a journal can keep."""
+"""The results of a slab and their running sum, as plain arrays that a journal can keep."""
 
 from __future__ import annotations
 

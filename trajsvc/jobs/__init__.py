@@ -1,1 +1,1 @@
-"""What a job is, and the queue that keeps it: a row of the database is a job's truth, whatever computes it."""
+"""Jobs and their queue. The database row is the state of a job, whatever computes it."""

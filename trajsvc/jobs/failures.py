@@ -1,4 +1,4 @@
-"""Why an attempt at a job failed, as it is kept and shown: a stable type, the facts, and what helps."""
+"""Record why an attempt at a job failed: a stable kind, the facts, and what to do."""
 
 from __future__ import annotations
 

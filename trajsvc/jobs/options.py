@@ -1,4 +1,4 @@
-"""From a job's spec to the options of its analysis."""
+"""Make the options of an analysis from a job's spec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the queue gives and takes: jobs, their events, leases, quotas."""
+"""Records of the queue: jobs, their events, leases, quotas."""
 
 from __future__ import annotations
 

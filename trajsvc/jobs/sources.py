@@ -1,4 +1,4 @@
-"""What a job reads: from its spec to an open source, and what that source is now."""
+"""Open the source of a job, and pin it to its present revisions."""
 
 from __future__ import annotations
 

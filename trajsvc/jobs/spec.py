@@ -1,4 +1,4 @@
-"""What a job is to do, as it is stored: every choice that its result depends on, and nothing that depends on the machine.
+"""The specification of a job, as it is stored: every choice that its result depends on, and nothing that depends on the machine.
 
 A job's identity is the SHA-256 of its spec, what its source was when it was submitted (``pins``) among it: the same work asked twice is
 one job, and a repository that has moved on is new work.

@@ -1,4 +1,4 @@
-"""How differently Q, K and V of one layer move: distances between their trajectory maps, and where each comes to rest."""
+"""Heterogeneity of Q, K and V of one layer: distances between their trajectory maps, and the settling step of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The jackknife: how far a number computed from a sample may be off (Quenouille–Tukey, delete-one-group)."""
+"""Standard errors of numbers computed from a sample, by the delete-one-group jackknife (Quenouille, Tukey)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lengths of a trajectory: norms, distances, the path, and where it comes to rest. Unit: that of the parameters.
+"""Lengths of a trajectory: norms, distances, path length, settling step. Unit: that of the parameters.
 
 The norm of a zero vector is 0; what divides by it is NaN. Source: *Hallmarks* (arXiv 2403.07379) for norms and distances along
 the trajectory; path length over displacement is the usual tortuosity of a path.

@@ -1,4 +1,4 @@
-"""What a measure is compared to: a random walk, the rounding of the stored type, and what is not defined at all.
+"""Null models: a random walk, the rounding of the stored type; and counts of undefined points.
 
 Source of the random walk: *Hallmarks* (arXiv 2403.07379), appendix C. The noise floor is the arithmetic of rounding: a value stored
 with spacing ulp is off by a variance of ulp²/12.

@@ -1,4 +1,4 @@
-"""Principal components of a trajectory: how few directions hold its points, and its updates.
+"""Principal components of a trajectory's points and of its updates.
 
 The eigenvalues are those of the centred Gram, which are those of the covariance up to a factor. Centred points are sums of updates:
 their coefficient on θ_0 is exactly 0, so a large θ_0 costs no digits. float64. Principal component

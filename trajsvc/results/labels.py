@@ -1,4 +1,4 @@
-"""Names for numbers: a measure's result as a labelled ``xarray.DataArray``, its axes numbered by steps."""
+"""Label a measure's result: as a labelled ``xarray.DataArray``, its axes numbered by steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a source of checkpoints is: an ordered list of checkpoints, their tensors, and bytes on request.
+"""The protocol of sources: an ordered list of checkpoints, their tensors, and bytes on request.
 
 A source never loads a checkpoint. ``checkpoints()`` lists, ``tensors()`` reads one checkpoint's headers and says
 where every tensor's bytes lie, ``read()`` copies a byte range into the caller's buffer.

@@ -1,4 +1,4 @@
-"""From the string that a user gives to the source it names."""
+"""Open the source that a user's string names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Windows: which slabs of a remote run lie on disk together, and what reading them costs."""
+"""Windows: which slabs of a remote run are cached on disk together, and what reading them costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON from strangers: headers, indexes and configurations, parsed within limits of size, depth and memory."""
+"""Parse untrusted JSON (headers, indexes, configurations) within limits of size, depth and memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one file may ask of its reader, and the checks that every format shares."""
+"""Limits on what one file may claim, and the checks that every format shares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file's first bytes say when it is not what its name says."""
+"""Recognise by its first bytes a file that is not what its name says."""
 
 from __future__ import annotations
 
