@@ -4,6 +4,8 @@ import * as G from "../../api/web/math/gram.js";
 let text = "";
 for await (const chunk of process.stdin) text += chunk;
 const plain = (v) => (typeof v === "number" ? (Number.isNaN(v) ? null : v) : Array.from(v, plain));
+// The same with longer, still orthogonal parts of every update: another map.
+const doubled = (g) => ({ ...g, gram: g.gram.map((v, i) => (i % (g.steps.length + 1) ? v : 2 * v)) });
 const answers = JSON.parse(text).map(({ gram, steps, parameters, rounding, chosen }) => {
   const number = (v) => (v === null ? NaN : v);
   const whole = { group: "g", steps, parameters, gram: Float64Array.from(gram.flat(), number), rounding: Float64Array.from(rounding, number) };
@@ -20,7 +22,7 @@ const answers = JSON.parse(text).map(({ gram, steps, parameters, rounding, chose
     walkFromZero: plain(G.randomWalk(g, false).values),
     below: G.belowFloor(g),
     row: G.layerRow(g),
-    qkv: G.qkvRow("layer/0", g, g, g),
+    qkv: [null, 1].map((origin) => G.qkvRow("layer/0", g, doubled(g), g, origin)),
   };
 });
 process.stdout.write(JSON.stringify(answers));

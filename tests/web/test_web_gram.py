@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,11 @@ class TestTheSameNumbers:
 
     def test_distances_between_maps(self, both: Any, case: int) -> None:
         gram, found = both[case]
-        expected = qkv_heterogeneity(gram, gram, gram)
-        close(found["qkv"]["distance_qk"], expected.distance_qk)
-        close(found["qkv"]["settling_step_v"], expected.settling_step_v)
+        other = replace(gram, gram=gram.gram + np.diag(np.diag(gram.gram)))
+        for row, origin in zip(found["qkv"], (None, int(gram.steps[1])), strict=True):
+            expected = qkv_heterogeneity(gram, other, gram, origin)
+            for name in ("distance_qk", "rms_qk", "rms_qv", "rms_kv", "mds_k", "settling_step_v"):
+                close(row[name], getattr(expected, name))
+            close(row["rms"], expected.rms_mean)
+            assert not row["rms_qv"]
         close(found["row"]["mds"], maps.mds(gram))

@@ -102,12 +102,29 @@ class TestLayers:
             page.wait_for_selector(".chart .uplot")
         if show == "qkv":
             with page.expect_download() as waiting:
+                page.click("[data-chart=qkv-rms] button:has-text('CSV')")
+            rows = [line.split(",") for line in Path(waiting.value.path()).read_text().splitlines()]
+            _, _, answer = site.ask("/v1/runs/pythia-nano/qkv")
+            found = [[float(v) for v in r[1:5]] for r in rows[1:]]
+            expected = [[r["rms_qk"], r["rms_qv"], r["rms_kv"], r["rms"]] for r in answer["layers"]]
+            np.testing.assert_allclose(found, expected, rtol=1e-9)
+            with page.expect_download() as waiting:
                 page.click("[data-chart=qkv-distances] button:has-text('CSV')")
             rows = [line.split(",") for line in Path(waiting.value.path()).read_text().splitlines()]
             _, _, answer = site.ask("/v1/runs/pythia-nano/qkv")
             found = [[float(v) for v in r[1:4]] for r in rows[1:]]
             expected = [[r["distance_qk"], r["distance_qv"], r["distance_kv"]] for r in answer["layers"]]
             np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+    def test_qkv_are_compared_from_any_origin(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/run/pythia-nano/layers?show=qkv&view=rtm&origin=512")
+        page.wait_for_selector("[data-chart=qkv-rms] .uplot")
+        assert "seen from step 512" in page.locator("[data-chart=qkv-rms] .note").text_content()
+        with page.expect_download() as waiting:
+            page.click("[data-chart=qkv-rms] button:has-text('CSV')")
+        rows = [line.split(",") for line in Path(waiting.value.path()).read_text().splitlines()]
+        _, _, answer = site.ask("/v1/runs/pythia-nano/qkv?origin=512")
+        assert [float(r[1]) for r in rows[1:]] == pytest.approx([r["rms_qk"] for r in answer["layers"]], rel=1e-9)
 
     def test_the_norm_after_the_last_layer_is_no_layer(self, site: Server, open_page: Open) -> None:
         """Not in the chart by depth, not among the components; the grid has every group from the input to the output."""

@@ -300,6 +300,7 @@ class TestRuns:
         _, _, answer = site.ask("/v1/compare?run=pythia-nano&run=plain")
         cells = page.locator("tr", has_text="Relative MDS").locator("td").all_text_contents()
         assert [float(c) for c in cells] == pytest.approx([r["relative_mds"] for r in answer["rows"]], rel=1e-4)
+        assert "pythia-nano at 14" in page.locator("[data-finding=different-steps]").text_content()
         where = page.locator("canvas.map").first.bounding_box()
         page.mouse.move(where["x"] + where["width"] * 0.999, where["y"] + where["height"] * 0.999)
         second = page.evaluate("document.querySelectorAll('canvas.map')[1].view.cell")

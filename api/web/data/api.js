@@ -192,13 +192,15 @@ export async function layers(name, range) {
   return Promise.all(ids.map(async (id) => ({ ...layerRow(chosen(await gram(name, id), range)), depth: depths.get(id) ?? null })));
 }
 
-export async function qkv(name, range) {
-  if (!isReport) return (await json(`${at(name)}/qkv${query({ steps: spec(range) })}`)).layers;
+// `origin` is a step of the range, or null for maps seen from the zero vector.
+export async function qkv(name, range, origin = null) {
+  if (!isReport) return (await json(`${at(name)}/qkv${query({ steps: spec(range), origin })}`)).layers;
   const ids = report.groups.map((g) => g.id).filter((id) => report.grams[`${id}/attention.q`]);
   return Promise.all(
     ids.map(async (id) => {
       const parts = await Promise.all(["q", "k", "v"].map((p) => gram(name, `${id}/attention.${p}`)));
-      return qkvRow(id, ...parts.map((g) => chosen(g, range)));
+      const some = parts.map((g) => chosen(g, range));
+      return qkvRow(id, ...some, origin === null ? null : some[0].steps.indexOf(origin));
     }),
   );
 }

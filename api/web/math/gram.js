@@ -309,6 +309,14 @@ export function mapDistance(a, b, n) {
   return norms > 0 ? Math.min(Math.max(1 - ab / norms, 0), 2) : NaN;
 }
 
+// sqrt(mean over i ≠ j of (a_ij − b_ij)²): in units of the maps' entries.
+export function mapRms(a, b, n) {
+  if (n < 2) return NaN;
+  let sum = 0;
+  for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) if (i !== j) sum += (a[i * n + j] - b[i * n + j]) ** 2;
+  return Math.sqrt(sum / (n * (n - 1)));
+}
+
 function centred(a, n) {
   const rows = new Float64Array(n);
   let total = 0;
@@ -338,9 +346,9 @@ function centred(a, n) {
 
 const nullable = (v) => (Number.isFinite(v) ? v : null);
 
-// Q, K and V of one layer: the fields of the API's row.
-export function qkvRow(layer, q, k, v) {
-  const maps = [q, k, v].map((part) => dissimilarityMap(part));
+// Q, K and V of one layer: the fields of the API's row. `origin` is an index, or null.
+export function qkvRow(layer, q, k, v, origin = null) {
+  const maps = [q, k, v].map((part) => dissimilarityMap(part, origin));
   const n = maps[0].n;
   const kept = [];
   for (let i = 0; i < n; i++) if (maps.every((m) => !Number.isNaN(m.values[i * n + i]))) kept.push(i);
@@ -351,6 +359,8 @@ export function qkvRow(layer, q, k, v) {
   });
   const distance = (a, b) => mapDistance(common[a], common[b], kept.length);
   const [qk, qv, kv] = [distance(0, 1), distance(0, 2), distance(1, 2)];
+  const rms = (a, b) => mapRms(common[a], common[b], kept.length);
+  const [rqk, rqv, rkv] = [rms(0, 1), rms(0, 2), rms(1, 2)];
   const [mq, mk, mv] = maps.map((m) => 1 - meanDefined(m.values));
   const [sq, sk, sv] = [q, k, v].map(settlingStep);
   return {
@@ -363,6 +373,10 @@ export function qkvRow(layer, q, k, v) {
     distance_qv: nullable(qv),
     distance_kv: nullable(kv),
     heterogeneity: nullable((qk + qv + kv) / 3),
+    rms_qk: nullable(rqk),
+    rms_qv: nullable(rqv),
+    rms_kv: nullable(rkv),
+    rms: nullable((rqk + rqv + rkv) / 3),
     settling_step_q: nullable(sq),
     settling_step_k: nullable(sk),
     settling_step_v: nullable(sv),

@@ -204,11 +204,12 @@ class CompareView {
     const key = `${names} ${runs.map((r) => r.answer.digest)} ${group}`;
     if (key === this.tableKey && this.table.childElementCount) return;
     this.tableKey = key;
-    const { rows } = await api.compare(names, group);
+    const { rows, findings = [] } = await api.compare(names, group);
     if (this.gone || this.tableKey !== key) return;
-    const fields = [["parameters", "Parameters", count], ["checkpoints", "Checkpoints", String], ["mds", "MDS"], ["relative_mds", "Relative MDS"], ["path_length", "Path length"], ["tortuosity", "Tortuosity"], ["mean_update_angle", "Mean update angle (°)"], ["mu", "μ of updates"], ["alpha", "α of updates"], ["settling_step", "Settling step"]];
+    const fields = [["parameters", "Parameters", count], ["checkpoints", "Checkpoints", String], ["mds", "MDS"], ["mds_by_length", "MDS by length"], ["relative_mds", "Relative MDS"], ["random_walk_mds", "The same of a random walk"], ["path_length", "Path length"], ["tortuosity", "Tortuosity"], ["mean_update_angle", "Mean update angle (°)"], ["mu", "μ of updates"], ["alpha", "α of updates"], ["settling_step", "Settling step"]];
     fill(
       this.table,
+      findings.map((f) => h("p", { class: "problem", "data-finding": f.kind }, `Sampled differently: ${f.message.replace(/ --steps$/, " steps")}.`)),
       h("div", { class: "charthead" }, h("h2", {}, `Numbers of ${group === "network" ? "the network" : group}`), downloads("table", [["CSV", () => download("compare.csv", csv([["run", ...fields.map(([f]) => f)], ...rows.map((r) => [r.run, ...fields.map(([f]) => r[f])])]), "text/csv")]])),
       h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Numbers side by side" },
         h("table", {},

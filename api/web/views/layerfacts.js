@@ -10,14 +10,19 @@ export const SCALARS = [
 ];
 
 
-export function qkvSpecs(rows) {
+// `seen`: from where the maps are seen, in words.
+export function qkvSpecs(rows, seen) {
   const depth = rows.map((_, i) => i);
   const line = (name, field, more = {}) => ({ name, x: depth, y: rows.map((r) => r[field] ?? NaN), join: true, ...more });
   const base = { xlabel: "layer", points: true, labels: rows.map((r) => r.layer) };
   return [
     {
-      ...base, title: "How far apart the maps of Q, K and V are", unit: "distance", min: 0, note: "1 − centred alignment of the maps: 0 for the same pattern.",
+      ...base, title: "Distance of Q, K and V: shape", unit: "shape", min: 0, note: `1 − centred alignment of the maps ${seen}: 0 for the same pattern, whatever its level.`,
       series: [line("Q–K", "distance_qk"), line("Q–V", "distance_qv"), line("K–V", "distance_kv"), line("mean", "heterogeneity", { faint: true, dash: [6, 4] })],
+    },
+    {
+      ...base, title: "Distance of Q, K and V: rms", unit: "rms (cosine)", min: 0, note: `Root mean square difference of the maps ${seen}, in units of cosine: their level counts too.`,
+      series: [line("Q–K", "rms_qk"), line("Q–V", "rms_qv"), line("K–V", "rms_kv"), line("mean", "rms", { faint: true, dash: [6, 4] })],
     },
     {
       ...base, title: "Where Q, K and V come to rest", unit: "settling step", note: "First step from which the cosine to the final checkpoint is at least 0.9.",

@@ -248,18 +248,19 @@ class LayersView {
   }
 
   async #qkvCharts() {
-    const key = JSON.stringify([rangeSteps(this.params), this.answer.digest]);
+    const origin = await this.#originStep();
+    const key = JSON.stringify([rangeSteps(this.params), origin, this.answer.digest]);
     if (this.charts.length && key === this.qkvKey) return;
     this.qkvKey = key;
-    const rows = await api.qkv(this.name, rangeSteps(this.params));
+    const rows = await api.qkv(this.name, rangeSteps(this.params), origin);
     if (this.gone || this.show !== "qkv" || this.qkvKey !== key) return;
     if (!this.charts.length) {
       const place = h("div", { class: "charts" });
       this.body.prepend(place);
-      for (const id of ["qkv-distances", "qkv-settling", "qkv-mds"]) place.append(this.#chart(id).element);
+      for (const id of ["qkv-distances", "qkv-rms", "qkv-settling", "qkv-mds"]) place.append(this.#chart(id).element);
     }
-    const caption = captionOf({ run: this.name, steps: await this.#steps(), row: this.answer.row });
-    qkvSpecs(rows).forEach((spec, i) => this.charts[i].show({ ...spec, caption }));
+    const caption = captionOf({ run: this.name, steps: await this.#steps(), origin, row: this.answer.row });
+    qkvSpecs(rows, origin === null ? "seen from zero" : `seen from step ${origin}`).forEach((spec, i) => this.charts[i].show({ ...spec, caption }));
   }
 
   #rows() {
