@@ -19,6 +19,12 @@ class Choices(RunOptions):
     steps: str | None = Field(default=None, max_length=10_000, examples=["every:4", "0..10000"])
     revisions: Annotated[tuple[str, ...], BeforeValidator(several)] = Field(default=(), max_length=64)
     commits: str | None = Field(default=None, max_length=255)
+    exclude: Annotated[tuple[Annotated[str, Field(max_length=512)], ...], BeforeValidator(several)] = Field(
+        default=(), max_length=64, examples=[["teacher.*"]]
+    )
+    rename: Annotated[tuple[Annotated[str, Field(max_length=512)], ...], BeforeValidator(several)] = Field(
+        default=(), max_length=64, examples=[["visual.=model.visual."]]
+    )
     device: Device = "cpu"
     rules: str | None = Field(default=None, max_length=64, description="id of a rules file that the server has")
     memory: Size = Field(

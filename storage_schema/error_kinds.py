@@ -41,11 +41,11 @@ _GROUPS: Final = {
     # The request is wrong.
     Outcome(2, 422): (
         "bad-by bad-cursor bad-database bad-dtype bad-endpoint bad-family bad-format bad-hub-address "
-        "bad-option bad-path bad-pattern bad-precision bad-request bad-root bad-rules bad-run bad-scope "
+        "bad-option bad-path bad-pattern bad-precision bad-rename bad-request bad-root bad-rules bad-run bad-scope "
         "bad-server bad-share bad-size bad-source bad-steps bad-suffix bad-token cancelled cannot-listen "
         "device-unavailable different-steps family-and-runs family-name family-option format-conflict "
         "heads-conflict hub-option needs-figure no-curve no-members no-server no-token open-server preview-copy "
-        "preview-over-run run-name run-needed runs-needed weak-token"
+        "preview-over-run rename-conflict run-name run-needed runs-needed weak-token"
     ),
     # Who asks is not known.
     Outcome(4, 401): ("unauthorised"),
@@ -68,7 +68,7 @@ _GROUPS: Final = {
         "hub-disabled hub-encoded hub-forbidden hub-gated hub-insecure hub-offline hub-refused "
         "hub-unauthorized job-bytes job-checkpoints job-seconds journal-mismatch layout-mismatch "
         "legacy-torch limit-exceeded link-loop link-outside memory-budget memory-quota network-database "
-        "newer-database no-data-roots no-source not-a-file permission-denied pickled-module range-ignored step-conflict "
+        "newer-database no-data-roots no-parameters no-source not-a-file permission-denied pickled-module range-ignored step-conflict "
         "store-unwritable store-version theta-lost theta-types too-many-files torchscript unsafe-member "
         "unsafe-path unsafe-pickle unsafe-shard-path unsupported-deepspeed unsupported-fsdp "
         "unsupported-megatron unsupported-orbax unsupported-sharding unsupported-source "

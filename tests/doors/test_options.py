@@ -30,6 +30,8 @@ GIVEN = {
     "commits": "main",
     "skip_damaged": True,
     "rules": '[mine]\nextends = "gpt-neox"\n',
+    "exclude": ("teacher.*", "pos_encoder.pe"),
+    "rename": ("visual.=model.visual.",),
     "heads": 4,
     "precision": "float32",
     "dtype": "bfloat16",
@@ -125,7 +127,7 @@ def test_a_job_of_the_version_before_is_read_as_it_was_written() -> None:
 def test_a_family_s_member_carries_every_option() -> None:
     words = {RunOptions.model_fields[k].alias or k: list(v) if isinstance(v, tuple) else v for k, v in GIVEN.items()}
     member = Member.model_validate({"source": "/runs/a", **words})
-    assert member.given() == {**words, "revisions": GIVEN["revisions"]}
+    assert member.given() == {**words, **{name: GIVEN[name] for name in ("revisions", "exclude", "rename")}}
 
 
 def test_words_are_read_alike_at_every_door() -> None:

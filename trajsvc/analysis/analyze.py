@@ -32,6 +32,8 @@ def analyze(
     precision: str | None = None,
     dtype: str | None = None,
     rules: str | Path | Rules | None = None,
+    exclude: str | Sequence[str] = (),
+    rename: str | Sequence[str] = (),
     heads: int | None = None,
     copy: bool | None = None,
     archive: bool = False,
@@ -64,6 +66,7 @@ def analyze(
         steps=steps, memory=memory, threads=threads, device=device, precision=precision, dtype=dtype, rules=_text(rules),
         heads=heads, copy_parameters=copy, archive=archive, preview=preview, recompute=recompute, replace=replace,
         skip_damaged=skip_damaged, revisions=revisions, commits=commits, cache=cache, connections=connections,
+        exclude=exclude, rename=rename,
     )  # fmt: skip
     place = Path(store or Settings().store)
     opened = source_of(source, options, place) if isinstance(source, str | Path) else source

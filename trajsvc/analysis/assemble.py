@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from storage_schema.format.arrays import FLOAT_TYPES
 from storage_schema.runs.contents import RunContents
 from trajsvc.analysis import integrity
+from trajsvc.analysis.suspects import suspects
 from trajsvc.gram.estimate import estimated, left_out_grams
 from trajsvc.gram.rounding import expected_rounding
 from trajsvc.gram.sums import GramState, appended
@@ -27,9 +29,10 @@ def run_contents(
     old: RunContents | None,
     facts: dict[str, Any],
     replicates: bool = True,
+    averages: Mapping[str, str] | None = None,
 ) -> RunContents:
     """What is committed. ``old`` is the run before these checkpoints were appended (None: computed anew). ``replicates``: an estimate is
-    kept with what its standard errors are computed from."""
+    kept with what its standard errors are computed from. ``averages``: tensor → the one that it moves as an average of."""
     kept = 0 if old is None else len(trajectory.rows) - state.plan.new
     gram = estimated(state) if old is None else appended(old.gram, state.gram)
     blocks = block_table(trajectory)
@@ -45,7 +48,16 @@ def run_contents(
     )
     proved = {f.steps for f in read if f.kind == "identical"}
     listed = [f for f in trajectory.findings if f.kind != "identical" or f.steps not in proved]
-    findings = [f.model_dump() for f in (*listed, *read)]
+    doubted = suspects(
+        trajectory.anatomy.blocks,
+        gram,
+        state.nonfinite,
+        averages=averages or {},
+        doubtful=trajectory.doubtful,
+        matrices={c.name for c, shape in zip(trajectory.columns, trajectory.shapes, strict=True) if len(shape) > 1},
+        others=list(trajectory.anatomy.left_out),
+    )
+    findings = [f.model_dump() for f in (*listed, *doubted, *read)]
     now = datetime.now(UTC).isoformat(timespec="seconds")
     rounding = block_rounding(trajectory, state)
     if old is not None:  # an append samples the old rows again; what was said of them stands

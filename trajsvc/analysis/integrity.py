@@ -6,6 +6,7 @@ here is read off the Gram and the fingerprints, so that it costs no further pass
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from storage_schema.models.results import Finding
 from trajsvc.anatomy.blocks import Block
+from trajsvc.anatomy.patterns import covering
+from trajsvc.measures.finite import usable
 
 ZERO_SHARE = 0.25
 OUTLIER_RATIO = 0.25
@@ -59,15 +62,19 @@ def identical(steps: NDArray[np.int64], fingerprints: Sequence[str]) -> list[Fin
 
 
 def non_finite(steps: NDArray[np.int64], blocks: Sequence[Block], counts: NDArray[np.int64]) -> list[Finding]:
-    """Checkpoints with NaN or infinite values: stored, and left out of every measure unless asked for."""
-    found = []
-    for t in np.flatnonzero(counts.sum(axis=0)):
-        tensors = list(dict.fromkeys(blocks[b].tensor for b in np.flatnonzero(counts[:, t]).tolist()))
+    """Checkpoints with NaN or infinite values, which are stored and left out of every measure unless asked for; and tensors that are
+    undefined because they would leave no trajectory."""
+    steps_used, blocks_used = usable(counts)
+    found = _undefined(steps, blocks, counts, blocks_used)
+    for t in np.flatnonzero(~steps_used):
+        bad = np.flatnonzero((counts[:, t] > 0) & blocks_used)
+        tensors = list(dict.fromkeys(blocks[b].tensor for b in bad.tolist()))
+        total = int(counts[bad, t].sum())
         found.append(
             Finding(
                 kind="non-finite",
                 severity="error",
-                message=f"step {steps[t]} has {int(counts[:, t].sum())} NaN or infinite values in {len(tensors)} tensors "
+                message=f"step {steps[t]} has {total} NaN or infinite values in {len(tensors)} tensors "
                 f"({_listed(tensors)}); it is left out of the measures",
                 steps=(int(steps[t]),),
                 tensors=tuple(tensors[:20]),
@@ -76,13 +83,50 @@ def non_finite(steps: NDArray[np.int64], blocks: Sequence[Block], counts: NDArra
     return found
 
 
+def _undefined(
+    steps: NDArray[np.int64], blocks: Sequence[Block], counts: NDArray[np.int64], used: NDArray[np.bool_]
+) -> list[Finding]:
+    if used.all():
+        return []
+    tensors = list(dict.fromkeys(blocks[b].tensor for b in np.flatnonzero(~used).tolist()))
+    affected = int((counts[~used] > 0).any(axis=0).sum())
+    finite = steps[~(counts > 0).any(axis=0)].tolist()
+    where = f"at {affected} of {len(steps)} checkpoints"
+    whole = (
+        f"only {'steps' if len(finite) > 1 else 'step'} {_listed(finite)} {'are' if len(finite) > 1 else 'is'} finite in all tensors"
+        if finite
+        else "no checkpoint is finite in all tensors"
+    )
+    rest = len({b.tensor for b in blocks} - set(tensors))
+    said = (
+        f"{rest} other tensors are answered"
+        if rest > 1
+        else "1 other tensor is answered"
+        if rest
+        else "nothing is left"
+    )
+    return [
+        Finding(
+            kind="undefined-tensors",
+            severity="error",
+            message=f"{_listed(tensors)} {'have' if len(tensors) > 1 else 'has'} NaN or infinite values {where}, and {whole}: undefined, "
+            f"as is every group that holds {'one of them' if len(tensors) > 1 else 'it'} (the network among them); {said}. "
+            f"To have the groups without: {' '.join(f'--exclude {shlex.quote(p)}' for p in covering(tensors, {b.tensor for b in blocks}))}",
+            tensors=tuple(tensors[:20]),
+            details={"tensors": len(tensors), "finite": finite[:100]},
+        )
+    ]
+
+
 def zero_updates(
     steps: NDArray[np.int64], blocks: Sequence[Block], gram: NDArray[np.float64], nonfinite: NDArray[np.int64]
 ) -> list[Finding]:
     """Steps at which some blocks did not change at all: their update is the zero vector and has no direction."""
     diagonal = np.einsum("bii->bi", gram)
     still = (diagonal[:, 1:] == 0) & ~np.isnan(diagonal[:, 1:])
-    tainted = nonfinite.sum(axis=0) > 0
+    if len(steps) > 2 and not still.all():  # what never changes is said once, of the tensors
+        still[still.all(axis=1)] = False
+    tainted = ~usable(nonfinite)[0]
     found = []
     for t in range(still.shape[1]):
         if not still[:, t].any() or tainted[t] or tainted[t + 1]:

@@ -78,6 +78,15 @@ class RunOptions(BaseModel):
     )
     skip_damaged: bool = Field(default=False, description="leave checkpoints that cannot be read out of the run")
     rules: str | None = Field(default=None, description="names and layouts of tensors, as TOML")
+    exclude: Annotated[tuple[str, ...], BeforeValidator(several)] = Field(
+        default=(),
+        description="tensors that are left out: shell patterns of whole names, such as `pos_encoder.pe` or `teacher.*`",
+    )
+    rename: Annotated[tuple[str, ...], BeforeValidator(several)] = Field(
+        default=(),
+        description="names of tensors that changed in mid-run, as FROM=TO: `visual.=model.visual.`, `*.gamma=*.weight`, or a "
+        r"regular expression that begins with ^, such as `^h\.(\d+)\.=layers.\1.`",
+    )
     heads: int | None = Field(
         default=None, ge=1, le=65536, description="attention heads, where no config.json says them"
     )

@@ -29,9 +29,11 @@ from trajsvc.sources.base import CheckpointSource, never
 from trajsvc.sources.resolve import open_named
 from trajsvc.trajectory import tables
 from trajsvc.trajectory.copy import ThetaSink
+from trajsvc.trajectory.likeness import like_averages
 from trajsvc.trajectory.matrix import Trajectory
 from trajsvc.trajectory.open_theta import read_from
 from trajsvc.trajectory.opening import open_trajectory
+from trajsvc.trajectory.values import Values
 from trajsvc.version import __version__
 
 COMPILING = "compiling the kernel for this processor: a second or two, once"
@@ -152,7 +154,13 @@ def trajectory_of(source: CheckpointSource, options: RunOptions) -> Trajectory:
     """The checkpoints of ``source`` that ``options`` choose, side by side. Raises what reading headers raises."""
     rules = None if options.rules is None else parse_rules(options.rules, "the rules file")
     return open_trajectory(
-        source, steps=options.steps, rules=rules, heads=options.heads, skip_damaged=options.skip_damaged
+        source,
+        steps=options.steps,
+        rules=rules,
+        heads=options.heads,
+        skip_damaged=options.skip_damaged,
+        exclude=options.exclude,
+        rename=options.rename,
     )
 
 
@@ -282,7 +290,8 @@ def _compute_and_commit(
     finally:
         reading.close()
     facts = facts_of(trajectory, plan, state, options) | {identity.ATTRIBUTE: identity.recorded(trajectory, before)}
-    contents = assemble.run_contents(writer.name, trajectory, state, old=old, facts=facts)
+    averages = _averages(trajectory)
+    contents = assemble.run_contents(writer.name, trajectory, state, old=old, facts=facts, averages=averages)
     observer.committing()
     writer.commit(contents, theta="auto" if copying and state.exact else "drop")
     if state.exact:
@@ -291,6 +300,15 @@ def _compute_and_commit(
         reading.clear()
     if options.archive and state.exact:
         archive_theta(writer)
+
+
+def _averages(trajectory: Trajectory) -> dict[str, str]:
+    """Tensors that move as averages of others; looked for where the files are on this machine."""
+    if trajectory.source.remote:
+        return {}
+    names = [c.name for c in trajectory.columns]
+    rows = [(r.checkpoint, dict(zip(names, r.entries, strict=True))) for r in trajectory.rows]
+    return like_averages(Values(trajectory.source, rows), names)
 
 
 def _discard_slabs(writer: RunWriter) -> None:

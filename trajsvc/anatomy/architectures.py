@@ -338,15 +338,6 @@ TABLE: Final[tuple[Rule, ...]] = (
 GENERIC: Final = Rule(key="generic", layers="", inside=())
 """Any other network, by module path: no components, no parts."""
 
-BUFFERS: Final[tuple[tuple[str, str], ...]] = (
-    ("running_(mean|var)", "running statistics of a normalisation"),
-    ("num_batches_tracked", "counter of a normalisation"),
-    (r"\w*inv_freq", "rotary frequencies"),
-    ("(cos|sin)_cached", "rotary table"),
-    ("(position|token_type)_ids", "indices"),
-)
-"""(end of the name, what it is): no parameters in any architecture, though some are floats."""
-
 
 @dataclass(frozen=True, slots=True)
 class Choice:

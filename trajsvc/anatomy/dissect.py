@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from storage_schema.format.arrays import FLOAT_TYPES
 from trajsvc.anatomy.architectures import Choice, Rules
 from trajsvc.anatomy.blocks import Anatomy, Block
+from trajsvc.anatomy.buffers import no_parameters
 from trajsvc.anatomy.layouts import Heads, Shape, part_extents, whole
-from trajsvc.anatomy.module_paths import Place, buffer_reason, layer_labels, place
+from trajsvc.anatomy.module_paths import Place, layer_labels, place
+from trajsvc.anatomy.patterns import excluded
 from trajsvc.anatomy.rule import LEAF, Fused, Rule, ending
 from trajsvc.errors import UsageError
 
@@ -23,11 +24,13 @@ def dissect(
     rules: Rules | None = None,
     heads: int | None = None,
     tied: Mapping[str, str] | None = None,
+    aside: Mapping[str, str] | None = None,
 ) -> Anatomy:
     """What the tensors of a checkpoint are: ``tensors`` is name → (shape, stored type), in checkpoint order.
 
     ``config`` is the model's config.json, ``rules`` the user's own, ``heads`` the number of attention heads where no config says
-    it, ``tied`` tensor → the tensor whose bytes it shares. Every floating tensor that is no buffer and not tied to another is in
+    it, ``tied`` tensor → the tensor whose bytes it shares, ``aside`` tensor → why it is no parameter, as far as values or the user say
+    so. Every floating tensor that is no buffer and not tied to another is in
     exactly one block, or in the blocks of its parts, which partition it.
 
     Raises Refused (``heads-unknown``, ``layout-mismatch``) and UsageError (``heads-conflict``: ``heads`` is not what the config
@@ -35,9 +38,8 @@ def dissect(
     """
     choice = (rules or Rules()).choose(tensors, config)
     known = _heads(choice.rule, config or {}, heads)
-    left_out = {
-        name: why for name, (shape, kind) in tensors.items() if (why := _no_parameter(choice.rule, name, shape, kind))
-    }
+    left_out = {**(aside or {}), **no_parameters(choice.rule, tensors)}
+    left_out |= {name: f"left out by the rules: {p}" for name, p in excluded(choice.rule.exclude, tensors).items()}
     places = {name: place(choice.rule, name) for name in tensors if name not in left_out}
     repeated = _tied(choice.rule, config, places, tensors, tied or {})
     left_out |= {name: f"tied to {other}" for name, other in repeated.items()}
@@ -55,14 +57,6 @@ def dissect(
         left_out={name: left_out[name] for name in tensors if name in left_out},
         notes=choice.notes + _note_unsplit(unsplit),
     )
-
-
-def _no_parameter(rule: Rule, name: str, shape: Shape, kind: str) -> str | None:
-    if (why := buffer_reason(rule, name, shape)) is not None:
-        return why
-    if kind not in FLOAT_TYPES:
-        return f"not a floating type: {kind}"
-    return "no elements" if 0 in shape else None
 
 
 def _heads(rule: Rule, config: Mapping[str, Any], given: int | None) -> Heads:
@@ -90,13 +84,14 @@ def _tied(
     tensors: Tensors,
     shared: Mapping[str, str],
 ) -> dict[str, str]:
-    """Tensor → the one that is counted for it: the embedding where one of them is, else the first."""
+    """Tensor → the one that is counted for it: the embedding where one of them is, else the one that ``shared`` gives."""
     found: dict[str, str] = {}
     sets: dict[str, list[str]] = {}
     for name in places:
         sets.setdefault(shared.get(name, name), []).append(name)
-    for names in sets.values():
-        counted = next((n for n in names if places[n].role == "embedding"), names[0])
+    for root, names in sets.items():
+        first = root if root in names else names[0]
+        counted = next((n for n in names if places[n].role == "embedding"), first)
         found |= {name: counted for name in names if name != counted}
     if config is not None and config.get("tie_word_embeddings", rule.tied_by_default):
         for text, source in rule.tied:

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from trajsvc.anatomy.architectures import BUFFERS
 from trajsvc.anatomy.rule import LEAF, Fused, Rule, ending, layer_pattern, pattern
 
 _SEPARATOR: Final = re.compile(r"[./]")
@@ -34,22 +33,6 @@ def place(rule: Rule, name: str) -> Place:
         return Place(name, found["stack"], str(int(found["number"])), role)
     role = next((role for text, role in rule.outside if ending(text).match(_module(name))), "")
     return Place(name, "", "", role)
-
-
-def buffer_reason(rule: Rule, name: str, shape: tuple[int, ...]) -> str | None:
-    """Why a tensor is no parameter by its name, or None.
-
-    A causal mask is known by its rule's anchored name, or in any network by a shape that no parameter has: [1, 1, T, T]
-    (``attn.bias``, ``attn.mask``)."""
-    for text, what in BUFFERS:
-        if ending(text).match(name):
-            return f"buffer: {what}"
-    if any(ending(text).match(name) for text in rule.buffers):
-        return "buffer: mask of attention"
-    square = len(shape) == 4 and shape[0] == shape[1] == 1 and shape[2] == shape[3] > 1
-    if square and ending("bias|mask").match(name):
-        return "buffer: mask of attention"
-    return None
 
 
 def layer_labels(places: Iterable[Place]) -> dict[str, str]:

@@ -56,6 +56,8 @@ class Rule:
     """the same for the end of names that are in no layer: embeddings, final norm"""
     buffers: tuple[str, ...] = ()
     """patterns for the end of names that are no parameters whatever their type"""
+    exclude: tuple[str, ...] = ()
+    """shell patterns of whole names that are left out: ``pos_encoder.pe``, ``teacher.*``"""
     tied: tuple[tuple[str, str], ...] = ()
     """(unembedding, embedding): ends of names of which the first is the second where the config ties them"""
     tied_by_default: bool = False

@@ -77,6 +77,7 @@ class _Row(_Strict):
     inside: dict[Pattern, Role] = {}
     outside: dict[Pattern, Role] = {}
     buffers: list[Pattern] = []
+    exclude: list[Annotated[str, Field(min_length=1)]] = []
     tied: list[Annotated[list[Pattern], Field(min_length=2, max_length=2)]] = []
     tied_by_default: bool | None = None
     model_types: list[str] = []
@@ -139,6 +140,7 @@ def _built(key: str, row: _Row, base: Rule | None) -> Rule:
         "inside": _roles(row.inside) + (base.inside if base else ()),
         "outside": _roles(row.outside) + (base.outside if base else ()),
         "buffers": tuple(row.buffers) + (base.buffers if base else ()),
+        "exclude": tuple(row.exclude) + (base.exclude if base else ()),
         "tied": tuple((a, b) for a, b in row.tied) + (base.tied if base else ()),
         "tied_by_default": row.tied_by_default,
         "heads_keys": tuple(row.heads_keys) or None,
@@ -197,7 +199,8 @@ def load_rules(path: str | PathLike[str]) -> Rules:
         marks = ["blocks.#.mixer.qkv.weight"] # or by ends of names; with neither, for every checkpoint
         layers = "blocks.#"                   # what stands before a layer's own names, # its number
         heads = 8                             # where no config says it
-        buffers = ["mixer.mask"]
+        buffers = ["mixer.mask"]              # ends of names that are no parameters
+        exclude = ["teacher.*"]               # whole names, as for --exclude: * is any text
         tied = [["head.weight", "embed.weight"]]   # one of them counts where the config ties them
         tied_by_default = true                     # and where it does not say
 

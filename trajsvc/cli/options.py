@@ -81,6 +81,20 @@ ANALYSIS: Final[dict[str, tuple[Any, Any]]] = {
         str | None,
         typer.Option("--rules", metavar="FILE", help="Your own names and layouts of tensors, in TOML."),
     ),
+    "exclude": (
+        list[str] | None,
+        typer.Option(
+            "--exclude", metavar="PATTERN",
+            help="Tensors to leave out: 'pos_encoder.pe', 'teacher.*'. May be given again.",
+        ),
+    ),
+    "rename": (
+        list[str] | None,
+        typer.Option(
+            "--rename", metavar="FROM=TO",
+            help=r"Names that changed: 'visual.=model.visual.', '*.gamma=*.weight', '^h\.(\d+)\.=layers.\1.'. May be given again.",
+        ),
+    ),
     "heads": (int | None, typer.Option("--heads", min=1, help="Attention heads, where no config.json says them.")),
     "recompute": (bool, typer.Option("--recompute", help="Compute anew what is stored.")),
     "replace": (

@@ -32,6 +32,7 @@ from trajsvc.anatomy.blocks import Group
 from trajsvc.anatomy.groups import find_group, groups_of
 from trajsvc.errors import NotFound, UsageError
 from trajsvc.measures.base import GroupGram
+from trajsvc.measures.finite import usable
 from trajsvc.measures.jackknife import standard_error
 from trajsvc.measures.registry import measure_named
 from trajsvc.results import tables
@@ -109,11 +110,17 @@ def _locate(path: str | os.PathLike[str], name: str | None) -> tuple[Path, str]:
     return default_store(), text
 
 
+def everything(steps: Steps) -> bool:
+    """Whether a selection is of all stored checkpoints, whatever they hold."""
+    return isinstance(steps, str) and steps.strip() == "all"
+
+
 class Run(MeasureMethods):
     """One stored run.
 
     Checkpoints with NaN or infinite values are stored and left out of every measure, unless a selection names their step or is
-    ``"all"``; then each such element counts as unchanged since the last finite checkpoint. Group ids are those of
+    ``"all"``; then each such element counts as unchanged since the last finite checkpoint. Where that would leave no trajectory, the
+    tensors that are to blame are undefined instead, and with them every group that holds one. Group ids are those of
     ``groups()``; steps are selected as ``"0,1,2"``, ``"1000..5000"``, ``"every:4"``, ``"first:10"``, or a list of numbers.
     """
 
@@ -135,8 +142,18 @@ class Run(MeasureMethods):
         return self.stored.attributes
 
     @cached_property
+    def _finite(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """The checkpoints and the blocks that measures use."""
+        return usable(self.stored.nonfinite())
+
+    @cached_property
     def _usable(self) -> NDArray[np.int64]:
-        return np.flatnonzero(self.stored.nonfinite().sum(axis=0) == 0)
+        return np.flatnonzero(self._finite[0])
+
+    @cached_property
+    def _undefined(self) -> frozenset[int]:
+        """Blocks without a trajectory: NaN or infinite at so many checkpoints that leaving these out would leave none."""
+        return frozenset(np.flatnonzero(~self._finite[1]).tolist())
 
     @property
     def steps(self) -> NDArray[np.int64]:
@@ -215,7 +232,7 @@ class Run(MeasureMethods):
         every = self.stored.checkpoints.step.tolist()
         if steps is None:
             return self._usable
-        if isinstance(steps, str) and steps.strip() == "all":
+        if everything(steps):
             return np.arange(len(every), dtype=np.int64)
         try:
             return self._usable[select_steps(steps, self.steps.tolist())]
@@ -238,14 +255,16 @@ class Run(MeasureMethods):
 
         Raises NotFound (``group-not-found``, ``step-not-found``).
         """
-        whole, index = self._whole(group), self.selection(steps)
+        whole, index = self._whole(group, everything(steps)), self.selection(steps)
         return whole if len(index) == len(whole.steps) else whole.select(index)
 
     @cachedmethod(lambda self: self._grams, lock=lambda self: self._lock)
-    def _whole(self, group: str) -> GroupGram:
-        """The group's Gram at all stored checkpoints, cached."""
+    def _whole(self, group: str, every: bool = False) -> GroupGram:
+        """The group's Gram at all stored checkpoints, cached; with ``every`` also of one that holds undefined blocks, else NaN."""
         found = find_group(self._groups, group)
         gram, rounding = self.stored.group_gram(found.id, found.blocks)
+        if not every and not self._undefined.isdisjoint(found.blocks):
+            gram = np.full_like(gram, np.nan)
         return GroupGram(found.id, self.stored.checkpoints.step, gram, found.parameters, rounding)
 
     def standard_error(

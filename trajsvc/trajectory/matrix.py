@@ -63,6 +63,8 @@ class Trajectory:
     excluded: tuple[Excluded, ...] = ()
     findings: tuple[Finding, ...] = ()
     config: Mapping[str, Any] | None = None
+    doubtful: Mapping[str, str] = field(default_factory=dict)
+    """tensor → why it may be no parameter, though it is counted"""
     _dtypes: tuple[tuple[str, ...], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -101,12 +103,14 @@ class Trajectory:
 
     def bare(self) -> Trajectory:
         """The matrix without a source: what is needed to know where its values lie in a copy."""
-        return replace(self, source=NoSource(self.source.uri), findings=(), excluded=(), config=None)
+        return replace(self, source=NoSource(self.source.uri), findings=(), excluded=(), config=None, doubtful={})
 
     def portable(self) -> Trajectory | None:
         """The same without what only this process needs, where its files can be read by another."""
         source = self.source.portable()
-        return None if source is None else replace(self, source=source, findings=(), excluded=(), config=None)
+        return (
+            None if source is None else replace(self, source=source, findings=(), excluded=(), config=None, doubtful={})
+        )
 
     def load(self, slab: Slab, parts: Sequence[Part], stop: Callable[[], bool]) -> None:
         """``read`` of every part in turn, until ``stop``."""

@@ -17,11 +17,16 @@ from storage_schema.format.arrays import ITEMSIZE
 from storage_schema.models.results import Finding
 from trajsvc.anatomy.blocks import Anatomy
 from trajsvc.anatomy.dissect import dissect
+from trajsvc.anatomy.patterns import excluded as excluded_names
 from trajsvc.errors import NotFound, TrajsvcError
 from trajsvc.gram.plan import ColumnSpec
 from trajsvc.sources.base import CheckpointRef, CheckpointSource, CheckpointTensors, TensorEntry
-from trajsvc.sources.tensor_names import harmonise
+from trajsvc.sources.renames import Rename, apply_renames, read_renames
+from trajsvc.sources.spelling import spelt_alike
 from trajsvc.trajectory.matrix import Excluded, Row, Trajectory, whole_record
+from trajsvc.trajectory.notices import no_parameters_left, notices, renamed_finding, unused_rename
+from trajsvc.trajectory.set_aside import Aside, set_aside
+from trajsvc.trajectory.values import Values
 
 if TYPE_CHECKING:
     from trajsvc.anatomy.architectures import Rules
@@ -48,24 +53,35 @@ def open_trajectory(
     rules: Rules | None = None,
     heads: int | None = None,
     skip_damaged: bool = False,
+    exclude: Sequence[str] = (),
+    rename: Sequence[str] = (),
 ) -> Trajectory:
     """Read the headers of ``source``'s checkpoints (those of ``steps``) and lay their parameters side by side.
 
+    ``exclude`` are shell patterns of tensors that are to be left out, ``rename`` renames of tensors (``sources.renames``), which come
+    first. A few values are read where names leave open what is a parameter
+    (``set_aside``).
+
     Raises what the source raises for a damaged checkpoint, unless ``skip_damaged`` leaves it out with a finding;
-    NotFound (``no-checkpoints``) when none is left.
+    NotFound (``no-checkpoints``) when none is left, Refused (``no-parameters``) when no tensor is left.
     """
+    renames = read_renames(rename)
     chosen = source.checkpoints(steps)
     findings = list(source.findings())
     excluded: list[Excluded] = []
     headers = _headers(source, chosen, skip_damaged, excluded, findings)
-    candidates = _dissected(headers, rules, heads)
-    if not candidates:
+    if not headers:
         raise NotFound(
             "no-checkpoints",
             f"no checkpoint of {source.uri} can be read",
             hint="See the findings with `trajsvc plan --skip-damaged`, or choose others with --steps.",
         )
+    spelt, noted = _spelt(headers, renames)
+    findings.extend(noted)
+    candidates, aside = _dissected(source, headers, spelt, rules, heads, exclude)
     reference = _reference(candidates)
+    if not reference.anatomy.blocks:
+        raise no_parameters_left(source.uri, [(c.tensors, c.anatomy) for c in candidates])
     rows: list[Row] = []
     names = list(dict.fromkeys(b.tensor for b in reference.anatomy.blocks))
     for candidate in candidates:
@@ -76,6 +92,7 @@ def open_trajectory(
             findings.append(finding)
             excluded.append(Excluded(candidate.checkpoint.step, candidate.checkpoint.label, finding.message))
     findings.extend(same_digests(rows))
+    findings.extend(notices([(c.tensors, c.anatomy) for c in candidates], reference.config, aside, exclude))
     return Trajectory(
         source=source,
         anatomy=_all_left_out(reference.anatomy, candidates),
@@ -85,6 +102,11 @@ def open_trajectory(
         excluded=tuple(sorted(excluded, key=lambda e: e.step)),
         findings=tuple(findings),
         config=reference.config,
+        doubtful={
+            n: f"is named like an average of {other}, and moves on its own"
+            for tower in aside.independent
+            for n, other in tower.pairs.items()
+        },
     )
 
 
@@ -140,24 +162,64 @@ def _headers(
     return headers
 
 
+def _config_of(headers: Sequence[tuple[CheckpointRef, CheckpointTensors]]) -> Mapping[str, Any] | None:
+    """The configuration of the latest checkpoint that has one."""
+    return next((h.config for _, h in reversed(headers) if h.config), None)
+
+
+def _spelt(
+    headers: Sequence[tuple[CheckpointRef, CheckpointTensors]], renames: Sequence[Rename]
+) -> tuple[list[dict[str, TensorEntry]], list[Finding]]:
+    """Every checkpoint's tensors under the names of the run, and what was renamed."""
+    named: list[dict[str, TensorEntry]] = []
+    used: set[str] = set()
+    for checkpoint, header in headers:
+        try:
+            names, fitted = apply_renames(renames, header.tensors)
+        except TrajsvcError as error:
+            raise error.about(step=checkpoint.step) from None
+        used |= fitted
+        named.append({names[n]: e for n, e in header.tensors.items()})
+    spelt = spelt_alike(named, _config_of(headers))
+    moved: dict[tuple[str, ...], list[int]] = {}
+    for (checkpoint, _), found in zip(headers, spelt, strict=True):
+        if found.renamed:
+            moved.setdefault(found.renamed, []).append(checkpoint.step)
+    return [s.tensors for s in spelt], [
+        *(renamed_finding(what, steps) for what, steps in moved.items()),
+        *(unused_rename(r.text) for r in renames if r.text not in used),
+    ]
+
+
 def _dissected(
-    headers: Sequence[tuple[CheckpointRef, CheckpointTensors]], rules: Rules | None, heads: int | None
-) -> list[_Candidate]:
-    config = next((h.config for _, h in reversed(headers) if h.config), None)
-    harmonised = harmonise([h.tensors for _, h in headers], config)
+    source: CheckpointSource,
+    headers: Sequence[tuple[CheckpointRef, CheckpointTensors]],
+    spelt: Sequence[Mapping[str, TensorEntry]],
+    rules: Rules | None,
+    heads: int | None,
+    exclude: Sequence[str],
+) -> tuple[list[_Candidate], Aside]:
+    config = _config_of(headers)
+    unwanted = excluded_names(exclude, list(dict.fromkeys(n for tensors in spelt for n in tensors)))
+    values = Values(source, [(c, tensors) for (c, _), tensors in zip(headers, spelt, strict=True)])
+    aside = set_aside(values, config, done=unwanted)
+    reasons = {**aside.reasons, **{n: f"left out by --exclude {pattern}" for n, pattern in unwanted.items()}}
     seen: dict[str, Anatomy] = {}
     candidates = []
-    for (checkpoint, header), tensors in zip(headers, harmonised, strict=True):
-        tied = _tied(tensors)
+    for (checkpoint, header), tensors in zip(headers, spelt, strict=True):
+        copies = {n: other for n, other in aside.copies.items() if n in tensors and other in tensors}
+        tied = {**copies, **_tied(tensors)}
         key = json.dumps([[n, e.shape, e.dtype] for n, e in tensors.items()] + [sorted(tied.items())])
         if key not in seen:
             kinds = {n: (e.shape, e.dtype) for n, e in tensors.items()}
             try:
-                seen[key] = dissect(kinds, header.config or config, rules=rules, heads=heads, tied=tied)
+                seen[key] = dissect(
+                    kinds, header.config or config, rules=rules, heads=heads, tied=tied, aside=reasons
+                )  # fmt: skip
             except TrajsvcError as error:
                 raise error.about(step=checkpoint.step, file=checkpoint.files[0].path) from None
         candidates.append(_Candidate(checkpoint, tensors, seen[key], header.config or config))
-    return candidates
+    return candidates, aside
 
 
 def _tied(tensors: Mapping[str, TensorEntry]) -> dict[str, str]:
@@ -177,7 +239,7 @@ def _tied(tensors: Mapping[str, TensorEntry]) -> dict[str, str]:
 
 def _reference(candidates: Sequence[_Candidate]) -> _Candidate:
     """A checkpoint with the parameters that most have (of the later ones when two are as frequent)."""
-    counts = Counter(c.signature for c in candidates)
+    counts = Counter(c.signature for c in candidates if c.signature) or Counter(c.signature for c in candidates)
     most = max(counts.values())
     signature = next(c.signature for c in reversed(candidates) if counts[c.signature] == most)
     return next(c for c in candidates if c.signature == signature)

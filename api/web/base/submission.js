@@ -28,6 +28,8 @@ export const MORE = [
     { name: "memory", label: "Memory", placeholder: "as the server allows", hint: "That a process may hold, such as 512 MiB or 2 GiB." },
   ]],
   ["What the network is", [
+    { name: "exclude", label: "Leave out tensors", placeholder: "none", hint: "Patterns with commas between them: pos_encoder.pe, teacher.*" },
+    { name: "rename", label: "Rename tensors", placeholder: "none", hint: "FROM=TO with commas between them, where names changed in mid-run: visual.=model.visual., *.gamma=*.weight" },
     { name: "heads", label: "Attention heads", placeholder: "as config.json", hint: "Only where the source does not say." },
     { name: "rules", label: "Rules", placeholder: "none", hint: "Id of a rules file for names and layouts of tensors (trajsvc serve --rules-file ID=FILE)." },
     { name: "copy", label: "Keep the parameters", options: [["", "as usual: those of the Hub"], ["true", "yes"], ["false", "no"]], hint: "In the store, so that they need not be fetched again." },
@@ -50,8 +52,10 @@ function numberOf(text) {
   return Number.isFinite(value) ? value : text;
 }
 
+const several = (v) => v.split(",").map((r) => r.trim()).filter(Boolean);
+
 const READ = {
-  revisions: (v) => v.split(",").map((r) => r.trim()).filter(Boolean),
+  revisions: several, exclude: several, rename: several,
   preview: numberOf, heads: numberOf, priority: numberOf, memory: bytesOf,
   copy: (v) => v === "true",
 };
@@ -69,7 +73,7 @@ export function bodyOf(values) {
 
 // Problems that say what is wrong without a place: it is that of the field which they are about.
 const ABOUT = {
-  "rules-not-found": "rules", "bad-rules": "rules", "memory-quota": "memory", "memory-budget": "memory", "preview-copy": "preview", "hub-option": "revisions", "bad-steps": "steps",
+  "bad-rename": "rename", "rename-conflict": "rename", "no-parameters": "exclude", "rules-not-found": "rules", "bad-rules": "rules", "memory-quota": "memory", "memory-budget": "memory", "preview-copy": "preview", "hub-option": "revisions", "bad-steps": "steps",
   "step-not-found": "steps", "bad-source": "source", "no-data-roots": "source", "root-not-found": "source", "source-not-found": "source", "bad-path": "source", "unsafe-path": "source",
   "bad-hub-address": "source", "hub-not-found": "source", "bad-run-name": "name", "run-name": "name", "run-exists": "name",
 };

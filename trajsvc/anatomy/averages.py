@@ -1,0 +1,170 @@
+"""Copies that a trainer keeps beside the model and moves as averages: momentum encoders, teachers, targets, shadow weights.
+
+They are found by their names in pairs: ``encoder_k.fc.weight`` beside ``encoder_q.fc.weight``, ``teacher.…`` beside ``student.…``,
+``ema.…`` or ``…_target`` beside what stands there without the word. Values are not read here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from storage_schema.format.arrays import FLOAT_TYPES
+from trajsvc.anatomy.buffers import Tensors
+
+_MARKS: Final = frozenset(
+    ("ema", "momentum", "mom", "m", "teacher", "target", "targ", "tgt", "avg", "average", "averaged", "swa", "shadow", "slow",
+     "polyak", "smoothed", "delayed", "lagged", "k", "key", "mean")
+)  # fmt: skip
+_ONLINE: Final = (
+    "student",
+    "online",
+    "base",
+    "fast",
+    "main",
+    "model",
+    "net",
+    "network",
+    "policy",
+    "current",
+    "live",
+    "encoder",
+    "q",
+    "context",
+)
+_QUERY: Final = {"k": "q", "key": "query"}
+_TOWERS: Final = frozenset(
+    ("encoder", "net", "network", "model", "backbone", "branch", "tower", "projector", "head", "mlp", "f")
+)
+_DROPPED_ONLY: Final = frozenset(("m", "mom", "mean", "avg", "tgt"))
+_ALONE: Final = frozenset(("ema", "teacher", "target", "targ", "swa", "shadow", "slow", "polyak", "averaged"))
+"""Words that mark an average where they are the whole part of a name."""
+_WORDS: Final = re.compile(r"[_-]")
+SHARE: Final = 0.8
+"""Share of a tower's tensors that must have a counterpart of the same shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class Average:
+    """One tower that is named like an average: ``prefix`` is what the names of its tensors begin with, ``of`` what they are averages of."""
+
+    prefix: str
+    of: str
+    pairs: Mapping[str, str]
+    """tensor of the average → tensor of the model"""
+
+
+def averages(tensors: Tensors) -> list[Average]:
+    """The towers of a checkpoint that are named like averages of others in it, each tensor in one tower at most."""
+    floats = {n for n, (shape, kind) in tensors.items() if kind in FLOAT_TYPES and 0 not in shape}
+    towers: dict[str, list[tuple[str, str, tuple[str, ...]]]] = {}
+    for name in floats:
+        for prefix, rest, stems in _marked(name):
+            towers.setdefault(prefix, []).append((name, rest, stems))
+    found: list[Average] = []
+    taken: set[str] = set()
+    for prefix in sorted(towers, key=lambda p: (p.count("."), p)):
+        members = [(n, r, s) for n, r, s in towers[prefix] if n not in taken]
+        best = _best(prefix, members, tensors, floats, taken)
+        if best is not None:
+            found.append(best)
+            taken |= best.pairs.keys()
+    return found + _without_dots(tensors, floats, taken)
+
+
+def _best(
+    prefix: str,
+    members: list[tuple[str, str, tuple[str, ...]]],
+    tensors: Tensors,
+    floats: set[str],
+    taken: set[str],
+) -> Average | None:
+    """The counterpart of a tower with which most of its tensors agree."""
+    best: Average | None = None
+    for stem in members[0][2] if members else ():
+        ours = {name: _counterpart(stem, rest, floats) for name, rest, _ in members}
+        pairs = {
+            name: other
+            for name, other in ours.items()
+            if other in floats and other != name and other not in taken and tensors[other][0] == tensors[name][0]
+        }
+        if len(pairs) >= max(1, SHARE * _tensors(ours, tensors)) and (best is None or len(pairs) > len(best.pairs)):
+            best = Average(prefix, stem or "the model", pairs)
+    return best
+
+
+def _counterpart(stem: str, rest: str, floats: set[str]) -> str:
+    """The tensor of the model: the same rest after ``stem``, also where the average was put into a wrapper (``ema.module.…``)."""
+    plain = (stem + rest).removeprefix(".")
+    bare = (stem + rest.removeprefix(".module")).removeprefix(".")
+    return bare if plain not in floats and bare in floats else plain
+
+
+def _tensors(names: Iterable[str], tensors: Tensors) -> int:
+    """How many of ``names`` are more than one number, such as a counter or a rate of decay."""
+    return sum(1 for n in names if any(d != 1 for d in tensors[n][0]))
+
+
+def _marked(name: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """(prefix through a marked part, the rest of the name, what may stand there instead of the prefix)."""
+    parts = name.split(".")
+    for i, part in enumerate(parts):
+        options = _instead(part, last=i == len(parts) - 1)
+        if options:
+            before, after = ".".join(parts[:i]), ".".join(parts[i + 1 :])
+            lead = f"{before}." if before else ""
+            tail = f".{after}" if after else ""
+            stems = tuple(_joined(lead, option) if tail else lead + option for option in options if tail or option)
+            yield lead + part, tail, stems
+
+
+def _joined(lead: str, option: str) -> str:
+    """What a rest that begins with a dot is put after; a dropped part takes its dot with it."""
+    return lead + option if option else lead[:-1]
+
+
+def _instead(part: str, *, last: bool) -> list[str]:
+    """What the part of a name would be without the mark of an average; empty where it bears none."""
+    words = _WORDS.split(part)
+    lowered = [w.lower() for w in words]
+    found: list[str] = []
+    for i, word in enumerate(lowered):
+        if word not in _MARKS:
+            continue
+        rest = words[:i] + words[i + 1 :]
+        if word in _QUERY:
+            if not _TOWERS.isdisjoint(lowered) and len(words) > 1:
+                found.append("_".join([*words[:i], _QUERY[word], *words[i + 1 :]]))
+            continue
+        if not rest:
+            if word in _ALONE and not last:
+                found += ["", *_ONLINE]
+            continue
+        found.append("_".join(rest))
+        if word not in _DROPPED_ONLY:
+            found += ["_".join([*words[:i], online, *words[i + 1 :]]) for online in _ONLINE]
+            if not last:
+                found += ["", *(o for o in _ONLINE if o not in rest)]
+    return list(dict.fromkeys(f for f in found if f != part))
+
+
+def _without_dots(tensors: Tensors, floats: set[str], taken: set[str]) -> list[Average]:
+    """Averages whose names lost their dots (``model_ema.blocks0fc1weight`` beside ``model.blocks.0.fc1.weight``)."""
+    towers: dict[str, list[str]] = {}
+    for name in floats - taken:
+        head, _, rest = name.partition(".")
+        if rest and "." not in rest and not {"ema", "averaged", "shadow", "swa"}.isdisjoint(_WORDS.split(head.lower())):
+            towers.setdefault(head, []).append(name)
+    found = []
+    for head, names in sorted(towers.items()):
+        plain: dict[str, str] = {}
+        for other in floats - set(names):
+            plain.setdefault(other.replace(".", ""), other)
+            plain.setdefault(other.partition(".")[2].replace(".", ""), other)
+        pairs = {n: plain[n[len(head) + 1 :]] for n in names if n[len(head) + 1 :] in plain}
+        pairs = {a: b for a, b in pairs.items() if tensors[a][0] == tensors[b][0]}
+        if len(pairs) >= max(1, SHARE * _tensors(names, tensors)):
+            found.append(Average(head, "the model", pairs))
+    return found

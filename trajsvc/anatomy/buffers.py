@@ -1,0 +1,190 @@
+"""Which tensors of a checkpoint are no parameters, by their names and by what stands beside them. Reads no value.
+
+Two kinds are told apart here:
+
+- *known*: ``no_parameters`` says why (running statistics, masks of attention, vectors of a power iteration, queues with their pointer,
+  states of an optimizer, what belongs to quantised weights);
+- *tables*: ``table_of`` says what a name usually holds (positions, schedules, masks, scales). They are no parameters where their values
+  never change, which only the values can tell;
+- *averages*: ``averages`` pairs the copies that a trainer keeps as moving averages (``encoder_k``, ``teacher``, ``ema``) with what they
+  are averages of.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+from typing import Final
+
+from storage_schema.format.arrays import FLOAT_TYPES
+from trajsvc.anatomy.rule import Rule, ending
+
+Shape = tuple[int, ...]
+Tensors = Mapping[str, tuple[Shape, str]]
+
+NAMED: Final[tuple[tuple[str, str], ...]] = (
+    ("running_(mean|var|std|min|max)", "running statistics of a normalisation"),
+    ("num_batches_tracked", "counter of a normalisation"),
+    (r"\w*inv_freq", "rotary frequencies"),
+    ("(cos|sin)_cached?", "rotary table"),
+    ("(rope|rotary|rotary_emb).freqs|freqs_cis", "rotary table"),
+    ("(position|token_type)_ids", "indices"),
+    ("relative_position_index", "indices of relative positions"),
+    ("relative_coords_table", "table of relative positions"),
+    ("_extra_state", "state of a module that is no tensor of parameters"),
+    (r"(activation_post_process|\w*fake_quant\w*)\.[\w.]+", "statistics of quantisation-aware training"),
+    ("n_averaged", "counter of an average"),
+    ("(ema_)?cluster_size|embed_avg|ema_w|ema_dw", "running statistics of a codebook"),
+    ("w_avg|dlatent_avg|latent_avg|pl_mean|magnitude_ema", "running average of activations"),
+    ("(log_)?(sqrt_)?(one_minus_|recipm?1?_)?alphas_cumprod(_prev|_next)?", "schedule of a diffusion"),
+    ("posterior_(variance|log_variance_clipped|mean_coef[12])|lvlb_weights", "schedule of a diffusion"),
+    (r"(exp_avg|exp_avg_sq|max_exp_avg_sq|momentum_buffer|square_avg)(\.[\w.]+)?", "state of an optimizer"),
+)
+"""(end of the name, what it is): no parameters in any architecture, though many are floats."""
+
+TABLES: Final[tuple[tuple[str, str], ...]] = (
+    (r"pe|pos_?table|pos(ition|itional)?_?enc(oding|odings)?(\.weight)?|\w*sinusoid\w*|\w*sin_?cos\w*|_float_tensor", "table of positions"),
+    (r"(freqs|frequencies|omegas?)(_\w+)?|(sin|cos)(_table|_emb|_pos)?", "table of frequencies"),
+    (r"(?!mask_(token|emb)\w*)(?i:(\w+_)?masks?(_\w+)?|ignore|(\w+_)?(tril|triu)|causal\w*)", "mask"),
+    (r"(betas?|alphas?|sigmas|log_sigmas|timesteps|logvar|snr|noise_levels|lambdas)|\w*(schedule|cumprod|posterior)\w*", "schedule"),
+    (r"(loss|p2|class)\w*_weights?", "weights of a loss"),
+    (r"(\w+_)?(alpha|scaling|scale_factor)", "scale"),
+    (r"(\w+_)?(index|indices|idx|ids)", "indices"),
+    (r"((pixel|image|input|data|obs|latents?)_)?(mean|std|means|stds)", "statistics of the data"),
+    (r"anchors?|anchor_(grid|points)|strides?", "anchors"),
+    (r"resample_filter|noise_const|(\w+_)?window|mel_\w+|fbanks?|dft_\w+|(blur|fir)\w*", "filter"),
+    (r"(\w+_)?(temperature|eps|epsilon|momentum|decay|counter|step|num_updates)", "setting"),
+)  # fmt: skip
+"""(end of the name, what such a name usually holds): no parameters where their values never change."""
+
+_OPTIMIZER: Final = re.compile(r"(?:optimizers?|optim|lr_schedulers?|grad_scaler)(?:_states?)?\.")
+_POINTER: Final = re.compile(r"(?:\w+_)?(?:ptr|pointer)(?:_\w+)?\Z")
+_QUEUE: Final = ending(r"(?:\w+_)?queue(?:_\w+)?|memory_bank")
+_POWER: Final = re.compile(r"(?P<module>.+)\.parametrizations\.(?P<parameter>\w+)\.[0-9]+\._[uv]\Z")
+_SINGULAR: Final = ending(r"u[0-9]+|sv[0-9]+")
+_COMPANIONS: Final = (
+    "absmax", "nested_absmax", "quant_map", "nested_quant_map", "quant_state", "SCB", "weight_format", "scales", "qzeros",
+    "g_idx", "weight_scale", "weight_scale_inv", "scale_inv", "weight_scale_2", "input_scale", "weight_zero_point", "scale",
+    "zero_point",
+)  # fmt: skip
+"""What stands beside a quantised matrix: its scales and offsets."""
+QUANTISED: Final = ("int8", "uint8", "int16", "uint16", "int32", "uint32")
+"""Types in which weights are kept packed or quantised; int64 and bool are indices and masks."""
+_LIKE_BUFFERS: Final = frozenset(
+    ("buffer", "queue", "bank", "running", "moving", "ema", "momentum", "cache", "counter", "history", "avg", "average",
+     "averaged", "shadow", "stats")
+)  # fmt: skip
+
+
+def no_parameters(rule: Rule, tensors: Tensors) -> dict[str, str]:
+    """Tensor → why it is none of the model's parameters, for those of ``tensors`` (name → (shape, stored type)) that are known not to
+    be: buffers, what is of no floating type, what has no elements."""
+    quantised = quantised_modules(tensors)
+    found = {name: _reason(rule, name, shape, kind, tensors, quantised) for name, (shape, kind) in tensors.items()}
+    return {name: why for name, why in found.items() if why is not None}
+
+
+def _reason(rule: Rule, name: str, shape: Shape, kind: str, tensors: Tensors, quantised: Collection[str]) -> str | None:
+    if (why := buffer_reason(rule, name, shape, tensors)) is not None:
+        return f"buffer: {why}"
+    if kind not in FLOAT_TYPES:
+        return f"not a floating type: {kind}"
+    if 0 in shape:
+        return "no elements"
+    return "scale of a quantised matrix" if _companion(name, quantised) else None
+
+
+def buffer_reason(rule: Rule | None, name: str, shape: Shape, beside: Collection[str] = ()) -> str | None:
+    """What a tensor is where its name says that it is a buffer; ``beside`` are the names of the checkpoint.
+
+    A causal mask is known by its rule's anchored name, or in any network by a shape that no parameter has: [1, 1, T, T]
+    (``attn.bias``, ``attn.mask``).
+    """
+    for text, what in NAMED:
+        if ending(text).match(name):
+            return what
+    if _OPTIMIZER.match(name):
+        return "state of an optimizer"
+    if rule is not None and any(ending(text).match(name) for text in rule.buffers):
+        return "mask of attention"
+    square = len(shape) == 4 and shape[0] == shape[1] == 1 and shape[2] == shape[3] > 1
+    if square and ending("bias|mask").match(name):
+        return "mask of attention"
+    return _by_neighbours(name, beside)
+
+
+def _by_neighbours(name: str, beside: Collection[str]) -> str | None:
+    stem, _, last = name.rpartition("_")
+    if last in ("u", "v") and (f"{stem}_orig" in beside or f"{stem}_bar" in beside):
+        return "vector of spectral normalisation"
+    if last == "mask" and f"{stem}_orig" in beside:
+        return "mask of pruning"
+    if (power := _POWER.match(name)) and f"{power['module']}.parametrizations.{power['parameter']}.original" in beside:
+        return "vector of spectral normalisation"
+    module, dot, leaf = name.rpartition(".")
+    if _SINGULAR.match(name) and f"{module}{dot}{_other_singular(leaf)}" in beside:
+        return "vector of spectral normalisation"
+    if leaf == "alpha" and module in _adapted(frozenset(beside)):
+        return "scale of an adapter"
+    if _QUEUE.match(name) and any(
+        _POINTER.match(n.rpartition(".")[2]) for n in beside if n.rpartition(".")[0] == module
+    ):
+        return "queue of keys"
+    return None
+
+
+def _other_singular(leaf: str) -> str:
+    """``u0`` ↔ ``sv0``."""
+    return f"u{leaf[2:]}" if leaf.startswith("sv") else f"sv{leaf[1:]}"
+
+
+@lru_cache(maxsize=8)
+def _adapted(names: frozenset[str]) -> frozenset[str]:
+    """The modules that hold an adapter: what stands before ``.lora_down.weight``, ``.lora_A.default.weight``, ``.hada_w1_a`` …"""
+    found = (re.match(r"(.+?)\.(?:lora_|hada_|lokr_|oft_|dora_|diff\b|glora_)", n) for n in names)
+    return frozenset(m[1] for m in found if m)
+
+
+def quantised_modules(tensors: Tensors) -> frozenset[str]:
+    """The modules whose matrices are quantised or packed: of an integer type, or of an 8-bit float."""
+    return frozenset(
+        name.rpartition(".")[0] for name, (shape, kind) in tensors.items() if is_quantised(name, shape, kind)
+    )
+
+
+def is_quantised(name: str, shape: Shape, kind: str) -> bool:
+    """Whether a tensor of no floating type is a matrix of weights rather than a mask, an index or a counter."""
+    if kind in FLOAT_TYPES or 0 in shape or len(shape) < 2 or table_of(name, shape) or _QUEUE.match(name):
+        return False
+    square = len(shape) == 4 and shape[0] == shape[1] == 1 and shape[2] == shape[3]
+    return (kind in QUANTISED or kind.startswith(("float8", "float4", "float6"))) and not square
+
+
+def _companion(name: str, quantised: Collection[str]) -> bool:
+    """Whether a tensor is a scale or an offset of a quantised matrix: ``q_proj.scales``, ``q_proj.weight.absmax``."""
+    module, _, leaf = name.rpartition(".")
+    return leaf in _COMPANIONS and (module in quantised or module.rpartition(".")[0] in quantised)
+
+
+def table_of(name: str, shape: Shape) -> str | None:
+    """What a name usually holds that is no parameter where its values never change; None for other names."""
+    for text, what in TABLES:
+        if ending(text).match(name):
+            if what in ("scale", "setting") and _size(shape) != 1:
+                continue
+            return what
+    return None
+
+
+def _size(shape: Shape) -> int:
+    size = 1
+    for n in shape:
+        size *= n
+    return size
+
+
+def like_a_buffer(name: str) -> bool:
+    """Whether the last part of a name reads like that of a buffer (``memory_bank``, ``running_scale``), though none that is known."""
+    leaf = name.rpartition(".")[2]
+    return leaf not in ("weight", "bias") and not _LIKE_BUFFERS.isdisjoint(leaf.lower().split("_"))

@@ -1,0 +1,194 @@
+"""One spelling for a run whose names changed in its course: a library was upgraded, a wrapper came or went.
+
+``spelt_alike`` brings every checkpoint to the names that most have (of the later ones when two are as frequent). What is known to be
+the same is renamed: prefixes that moved (``model.layers`` → ``model.language_model.layers``), the two forms of weight and spectral
+normalisation, ``gamma`` and ``beta``, projections and experts that were stored apart and are stored as one. A change is made only where it
+leaves no second reading, and shapes agree.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from trajsvc.sources.base import TensorEntry
+from trajsvc.sources.regroup import regrouped
+from trajsvc.sources.tensor_names import harmonise
+
+Tensors = Mapping[str, TensorEntry]
+
+_LEAVES: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
+    (re.compile(pattern), to)
+    for pattern, to in (
+        (r"(.+\.)gamma\Z", r"\1weight"),
+        (r"(.+\.)beta\Z", r"\1bias"),
+        (r"(.+\.)(\w+)_g\Z", r"\1parametrizations.\2.original0"),
+        (r"(.+\.)(\w+)_v\Z", r"\1parametrizations.\2.original1"),
+        (r"(.+\.)(\w+)_orig\Z", r"\1parametrizations.\2.original"),
+        (r"(.+\.)(\w+)_u\Z", r"\1parametrizations.\2.0._u"),
+        (r"(.+\.)(\w+)_v\Z", r"\1parametrizations.\2.0._v"),
+        (r"(.+\.)parametrizations\.(\w+)\.original0\Z", r"\1\2_g"),
+        (r"(.+\.)parametrizations\.(\w+)\.original1\Z", r"\1\2_v"),
+        (r"(.+\.)parametrizations\.(\w+)\.original\Z", r"\1\2_orig"),
+        (r"(.+\.)parametrizations\.(\w+)\.[0-9]+\._([uv])\Z", r"\1\2_\3"),
+    )
+)
+"""(a name's form, the other form of the same tensor)."""
+
+
+@dataclass(frozen=True)
+class Spelt:
+    """A checkpoint under the run's names: ``renamed`` says what moved, as ``from → to`` with the numbers of layers left out."""
+
+    tensors: dict[str, TensorEntry]
+    renamed: tuple[str, ...] = field(default=())
+
+
+def spelt_alike(checkpoints: Sequence[Tensors], config: Mapping[str, Any] | None = None) -> list[Spelt]:
+    """The checkpoints of one run under one spelling. Entries stay as they are: their ``name`` is the one in the file."""
+    first = harmonise(checkpoints, config)
+    changed = [_moved(a, b) for a, b in zip(checkpoints, first, strict=True)]
+    sets: dict[frozenset[tuple[str, tuple[int, ...]]], int] = {}
+    for i, tensors in enumerate(first):
+        sets.setdefault(_signature(tensors), i)
+    if len(sets) == 1:
+        return [Spelt(t, c) for t, c in zip(first, changed, strict=True)]
+    counts = Counter(_signature(t) for t in first)
+    most = max(counts.values())
+    target = next(t for t in reversed(first) if counts[_signature(t)] == most)
+    plans = {key: _plan(first[i], target) for key, i in sets.items()}
+    found = []
+    for tensors, already in zip(first, changed, strict=True):
+        renames = plans[_signature(tensors)]
+        named = {renames.get(n, n): e for n, e in tensors.items()}
+        whole, regroups = regrouped(named, target)
+        found.append(Spelt(whole, (*already, *_said(renames), *regroups)))
+    return found
+
+
+def _signature(tensors: Tensors) -> frozenset[tuple[str, tuple[int, ...]]]:
+    return frozenset((n, e.shape) for n, e in tensors.items())
+
+
+def _moved(before: Tensors, after: Tensors) -> tuple[str, ...]:
+    return _said({a: b for a, b in zip(before, after, strict=True) if a != b})
+
+
+def _said(renames: Mapping[str, str]) -> tuple[str, ...]:
+    """Renames as few lines: what differs at the beginning or the end, numbers as ``#``."""
+    said = Counter(_difference(old, new) for old, new in renames.items())
+    return tuple(text for text, _ in said.most_common())
+
+
+def _difference(old: str, new: str) -> str:
+    a, b = old.split("."), new.split(".")
+    same = 0
+    while same < min(len(a), len(b)) and a[-1 - same] == b[-1 - same]:
+        same += 1
+    if same and same == min(len(a), len(b)):
+        same -= 1  # one is the other's end: a shared part says which
+    if same or len(a) != len(b):
+        return f"{_stem(a[: len(a) - same])} → {_stem(b[: len(b) - same])}"
+    begun = 0
+    while begun < min(len(a), len(b)) and a[begun] == b[begun]:
+        begun += 1
+    return f"*.{'.'.join(a[begun:])} → *.{'.'.join(b[begun:])}"
+
+
+def _stem(parts: list[str]) -> str:
+    return ".".join([*parts, "*"])
+
+
+def _plan(mine: Tensors, target: Tensors) -> dict[str, str]:
+    """Renames of ``mine`` to names of ``target``; empty where they are the same, or cannot be told."""
+    left = {n: e.shape for n, e in mine.items() if n not in target}
+    free = {n: e.shape for n, e in target.items() if n not in mine}
+    if not left or not free:
+        return {}
+    renames = _leaf_renames(left, free)
+    for old, new in renames.items():
+        left.pop(old)
+        free.pop(new)
+    while left and free:
+        step = _prefix_renames(left, free)
+        if step is None:
+            return {}
+        if not step:
+            break
+        for old, new in step.items():
+            left.pop(old)
+            free.pop(new)
+        renames |= step
+    return renames
+
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def _leaf_renames(left: Shapes, free: Shapes) -> dict[str, str]:
+    """Tensors whose own name has two forms."""
+    found: dict[str, str] = {}
+    for name, shape in left.items():
+        for other in other_forms(name):
+            if free.get(other) == shape and other not in found.values():
+                found[name] = other
+                break
+    return found
+
+
+def other_forms(name: str) -> Iterator[str]:
+    """Other names that the same tensor has in other versions of a library."""
+    for pattern, to in _LEAVES:
+        if pattern.match(name):
+            yield pattern.sub(to, name)
+
+
+def _prefix_renames(left: Shapes, free: Shapes) -> dict[str, str] | None:
+    """The renames by one pair of prefixes, the one by which most names find their counterpart; none where there is no pair, and None
+    where two pairs are as good for the same names.
+
+    Numbers in the two prefixes must be the same: a layer never becomes another.
+    """
+    ends: dict[str, list[str]] = {}
+    for name in free:
+        parts = name.split(".")
+        for k in range(len(parts)):
+            ends.setdefault(".".join(parts[k:]), []).append(name)
+    votes: Counter[tuple[str, str]] = Counter()
+    for name, shape in left.items():
+        votes.update(_pairs(name, shape, ends, free))
+    best: dict[str, str] = {}
+    chosen: tuple[str, str] | None = None
+    rivals: list[dict[str, str]] = []
+    for (old, new), _ in votes.most_common(16):
+        moved = {n: new + n[len(old) :] for n in left if n.startswith(old)}
+        moved = {a: b for a, b in moved.items() if free.get(b) == left[a]}
+        if len(moved) > len(best):
+            best, chosen, rivals = moved, (old, new), []
+        elif best and len(moved) == len(best) and chosen is not None:
+            rivals.append(moved)
+    if any(set(r) == set(best) and r != best for r in rivals) or any(
+        set(r.values()) == set(best.values()) and r != best for r in rivals
+    ):
+        return None
+    return best
+
+
+def _pairs(name: str, shape: tuple[int, ...], ends: Mapping[str, list[str]], free: Shapes) -> Iterator[tuple[str, str]]:
+    """Pairs of prefixes that would make ``name`` a free name of its shape, by the longest end that they share in whole parts."""
+    parts = name.split(".")
+    for k in range(len(parts)):
+        end = ".".join(parts[k:])
+        there = [n for n in ends.get(end, ()) if free[n] == shape]
+        pairs = [(name[: len(name) - len(end)], n[: len(n) - len(end)]) for n in there]
+        pairs = [(a, b) for a, b in pairs if _numbers(a) == _numbers(b)]
+        if pairs and len(end.split(".")) >= min(2, len(parts)):
+            yield from pairs
+            return
+
+
+def _numbers(prefix: str) -> list[str]:
+    return [part for part in prefix.split(".") if part.isdigit()]

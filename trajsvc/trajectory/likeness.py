@@ -1,0 +1,153 @@
+"""Which tensors move as averages of others: found by their values, whatever they are called.
+
+An exponential moving average lies, at every checkpoint, near a convex combination of what it was and what its model is:
+new ≈ old + Σ a_i (other_i − old), a_i ≥ 0, Σ a_i ≤ 1. Updates of tensors that are trained on their own are nearly orthogonal to any such
+direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trajsvc.trajectory.values import Values
+
+SLACK: Final = 0.05
+"""How far the weights of a combination may go beyond 1: the model goes on moving between two checkpoints."""
+EXPLAINED: Final = 0.5
+"""Share of the squared updates of a tensor that another must explain for it to be called an average."""
+UPDATES: Final = 3
+"""Updates that are looked at, spread over the run."""
+LEAST: Final = 64
+"""Elements of the smallest tensor that is looked at: chance explains 2/n of an update."""
+ALIKE: Final = 32
+"""Tensors of one shape that are all compared; of more, those whose names are alike."""
+TENSORS: Final = 1024
+
+
+def like_averages(values: Values, names: Sequence[str]) -> dict[str, str]:
+    """Tensor → the other of the same shape of which it moves as an average, for matrices among ``names`` of ``values``' checkpoints and
+    the tensors that stand beside them under the same names. Raises what the source raises."""
+    shapes: dict[tuple[int, ...], list[str]] = {}
+    for name in names[:TENSORS]:
+        entry = values.entry(0, name)
+        if entry is not None and len(entry.shape) > 1 and entry.size >= LEAST and entry.strides is None:
+            shapes.setdefault(entry.shape, []).append(name)
+    found: dict[str, str] = {}
+    for alike in shapes.values():
+        if len(alike) > 1:
+            found |= _among(values, alike)
+    return _with_neighbours(found, values, names)
+
+
+def _among(values: Values, names: Sequence[str]) -> dict[str, str]:
+    """The averages among tensors of one shape."""
+    chosen = _updates(len(values))
+    if not chosen:
+        return {}
+    partners = _partners(names)
+    asked = [n for n in names if partners[n]]
+    samples = {(t, n): _sample(values, t, n) for t in sorted({t for pair in chosen for t in pair}) for n in asked}
+    found = {}
+    for name in asked:
+        totals = [(samples[b, name] - samples[a, name]) for a, b in chosen]
+        moved = sum(float(u @ u) for u in totals)
+        if not np.isfinite(moved) or moved == 0.0:
+            continue
+        best, by = 0.0, ""
+        for other in partners[name]:
+            explained = sum(
+                explained_by_average(samples[a, name], samples[b, name], [samples[a, other], samples[b, other]])
+                for a, b in chosen
+            )
+            if explained > best:
+                best, by = explained, other
+        if best >= EXPLAINED * moved:
+            found[name] = by
+    return found
+
+
+def _updates(checkpoints: int) -> list[tuple[int, int]]:
+    """Pairs of neighbouring checkpoints, spread over the run; none where there are too few to tell."""
+    if checkpoints < 3:
+        return []
+    starts = np.unique(np.linspace(0, checkpoints - 2, UPDATES).astype(int)).tolist()
+    return [(t, t + 1) for t in starts]
+
+
+def _partners(names: Sequence[str]) -> dict[str, list[str]]:
+    """Name → those it is compared with: all others, or of many those whose names differ from it in one part that is no number."""
+    if len(names) <= ALIKE:
+        return {n: [o for o in names if o != n] for n in names}
+    keys: dict[tuple[str, ...], list[str]] = {}
+    for name in names:
+        for key in _keys(name):
+            keys.setdefault(key, []).append(name)
+    found: dict[str, list[str]] = {n: [] for n in names}
+    for together in keys.values():
+        if 1 < len(together) <= ALIKE:
+            for name in together:
+                found[name] += [o for o in together if o != name and o not in found[name]]
+    return found
+
+
+def _keys(name: str) -> list[tuple[str, ...]]:
+    """The name with one part left open, and with one part left out."""
+    parts = name.split(".")
+    words = [i for i, part in enumerate(parts) if not part.isdigit()]
+    opened = [(*parts[:i], "*", *parts[i + 1 :]) for i in words]
+    return [tuple(parts), *opened, *((*parts[:i], *parts[i + 1 :]) for i in words)]
+
+
+def _sample(values: Values, checkpoint: int, name: str) -> NDArray[np.float64]:
+    return np.concatenate(values.read(values.windows(checkpoint, name)))
+
+
+def _with_neighbours(found: Mapping[str, str], values: Values, names: Sequence[str]) -> dict[str, str]:
+    """``found`` and, of the same towers, biases and what else is too small to tell by itself."""
+    every = set(names)
+    out = dict(found)
+    for name, other in found.items():
+        mine, theirs = _prefixes(name, other)
+        for candidate in names:
+            if candidate in out or not candidate.startswith(mine):
+                continue
+            twin = theirs + candidate[len(mine) :]
+            one, two = values.entry(0, candidate), values.entry(0, twin)
+            if twin in every and twin not in out and one is not None and two is not None and one.shape == two.shape:
+                out[candidate] = twin
+    return out
+
+
+def _prefixes(name: str, other: str) -> tuple[str, str]:
+    """What two names begin with before their longest common end of whole parts."""
+    a, b = name.split("."), other.split(".")
+    same = 0
+    while same < min(len(a), len(b)) - 1 and a[-1 - same] == b[-1 - same]:
+        same += 1
+    mine, theirs = ".".join(a[: len(a) - same]), ".".join(b[: len(b) - same])
+    return (f"{mine}." if same else mine), (f"{theirs}." if same else theirs)
+
+
+def explained_by_average(
+    old: NDArray[np.float64], new: NDArray[np.float64], others: Sequence[NDArray[np.float64]]
+) -> float:
+    """The part of ‖new − old‖² that a convex combination of ``old`` and some of ``others`` explains, by least squares; 0 where no such
+    combination helps."""
+    update = new - old
+    directions = [other - old for other in others]
+    return max(_explained(update, chosen) for chosen in (*([d] for d in directions), directions))
+
+
+def _explained(update: NDArray[np.float64], directions: Sequence[NDArray[np.float64]]) -> float:
+    basis = np.stack(directions, axis=1)
+    if not np.isfinite(basis).all() or not np.isfinite(update).all():
+        return 0.0
+    weights = np.linalg.lstsq(basis, update, rcond=None)[0]
+    if (weights < 0).any() or weights.sum() > 1.0 + SLACK:
+        return 0.0
+    rest = update - basis @ weights
+    return max(0.0, float(update @ update - rest @ rest))

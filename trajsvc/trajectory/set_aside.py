@@ -1,0 +1,201 @@
+"""Tensors that their values show to be no parameters: tables that never change, copies, moving averages.
+
+Names alone do not tell a table of positions from a learned one, a teacher from a second model, or a tied head from a head of its own that
+was saved beside the embedding. A few values of a few checkpoints do; they are read before anything is planned. Over a network only what
+names give reason to ask for is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage_schema.format.arrays import FLOAT_TYPES
+from trajsvc.anatomy.averages import Average, averages
+from trajsvc.anatomy.buffers import buffer_reason, table_of
+from trajsvc.trajectory.likeness import explained_by_average
+from trajsvc.trajectory.values import Values
+
+PAIRS: Final = 4
+"""Tensors of a tower that are looked at, the largest first."""
+UPDATES: Final = 5
+"""Updates of an average that are looked at."""
+LIKE_AVERAGE: Final = 0.3
+"""Share of an average's updates that its model must explain for what is named like one."""
+STRIDED: Final = 2**22
+"""Elements up to which a tensor with strides, which is read whole for any part of it, is looked at."""
+_EMBEDDING: Final = re.compile(
+    r"(?:.+\.)?(?:embed_in|wte|embed_tokens|(?:word|tok|token)_?embed\w*|shared|embed(?:ding)?s?)\.weight\Z"
+)
+_HEAD: Final = re.compile(
+    r"(?:.+\.)?(?:embed_out|lm_head|head|unembed\w*|output|decoder|proj_out|generator\w*)\.weight\Z"
+)
+
+
+@dataclass(frozen=True)
+class Aside:
+    """What values said: ``reasons`` tensor → why it is no parameter, ``copies`` tensor → the earlier one that it always equals,
+    ``independent`` towers that are named like averages and move on their own."""
+
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    copies: Mapping[str, str] = field(default_factory=dict)
+    independent: tuple[Average, ...] = ()
+
+
+def set_aside(values: Values, config: Mapping[str, Any] | None = None, *, done: Collection[str] = ()) -> Aside:
+    """Look at the checkpoints of ``values``; the tensors in ``done`` are left out already. Raises what the source raises."""
+    kinds: dict[str, tuple[tuple[int, ...], str]] = {}
+    for _, tensors in values.headers:
+        kinds |= {n: (e.shape, e.dtype) for n, e in tensors.items() if n not in done}
+    known = {n for n, (shape, _) in kinds.items() if buffer_reason(None, n, shape, kinds)}
+    floats = [n for n, (shape, kind) in kinds.items() if kind in FLOAT_TYPES and 0 not in shape and n not in known]
+    reasons: dict[str, str] = {}
+    for name in floats:
+        what = table_of(name, kinds[name][0])
+        if what is not None and _constant(values, name):
+            reasons[name] = f"buffer: {what}, never changes"
+    independent = []
+    for tower in averages({n: kinds[n] for n in floats if n not in reasons}):
+        verdict = _verdict(values, tower)
+        if verdict is None:
+            independent.append(tower)
+        else:
+            reasons |= {n: f"{verdict} {other}" for n, other in tower.pairs.items()}
+    rest = [n for n in floats if n not in reasons]
+    if values.source.remote:
+        return Aside(reasons, _tied_heads(values, rest, config or {}), tuple(independent))
+    samples = _samples(values, rest)
+    reasons |= dict.fromkeys(_infinite(values, samples), "buffer: constant with infinite values")
+    copies = _copies(values, {n: s for n, s in samples.items() if n not in reasons})
+    return Aside(reasons, copies, tuple(independent))
+
+
+def _constant(values: Values, name: str) -> bool:
+    """Whether the first and the last of several checkpoints hold the same values."""
+    having = values.having(name)
+    return (
+        len(having) > 1 and _readable(values, having[-1], name) and values.equal((having[0], name), (having[-1], name))
+    )
+
+
+def _readable(values: Values, checkpoint: int, name: str) -> bool:
+    entry = values.entry(checkpoint, name)
+    return entry is not None and (entry.strides is None or entry.size <= STRIDED)
+
+
+def _verdict(values: Values, tower: Average) -> str | None:
+    """What a tower that is named like an average is: why it is left out, or None where it moves on its own."""
+    chosen = sorted(tower.pairs, key=lambda n: -_size(values, n))[:PAIRS]
+    explained = total = 0.0
+    seen = False
+    for name in chosen:
+        having = values.having(name, tower.pairs[name])
+        starts = having[:-1] if len(having) <= UPDATES + 1 else having[:: max(1, len(having) // UPDATES)]
+        for first in starts[:UPDATES]:
+            second = having[having.index(first) + 1] if first != having[-1] else None
+            if second is None or not _readable(values, second, name):
+                continue
+            old, new, old_model, new_model = _quarter(values, first, second, name, tower.pairs[name])
+            update = new - old
+            if not np.isfinite(update).all():
+                continue
+            seen = True
+            total += float(update @ update)
+            explained += explained_by_average(old, new, [old_model, new_model])
+    if not seen:
+        return "moving average of"
+    if total == 0.0:
+        return "copy that never changes of"
+    return "moving average of" if explained >= LIKE_AVERAGE * total else None
+
+
+def _quarter(values: Values, first: int, second: int, name: str, other: str) -> list[NDArray[np.float64]]:
+    """Samples of a tensor and its counterpart at two checkpoints."""
+    places = [(first, name), (second, name), (first, other), (second, other)]
+    windows = [values.windows(t, n) for t, n in places]
+    found = iter(values.read([w for ws in windows for w in ws]))
+    return [np.concatenate([next(found) for _ in ws]) for ws in windows]
+
+
+def _size(values: Values, name: str) -> int:
+    return next((e.size for t in range(len(values)) if (e := values.entry(t, name)) is not None), 0)
+
+
+def _samples(values: Values, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """Windows of every tensor at the last checkpoint that has it."""
+    found = {}
+    for name in names:
+        at = values.having(name)[-1]
+        if _readable(values, at, name):
+            found[name] = np.concatenate(values.read(values.windows(at, name)))
+    return found
+
+
+def _infinite(values: Values, samples: Mapping[str, NDArray[np.float64]]) -> list[str]:
+    """The tensors that hold infinities, no NaN, and the same values at the first and the last checkpoint: masks and sentinels."""
+    return [
+        name
+        for name, sample in samples.items()
+        if np.isinf(sample).any() and not np.isnan(sample).any() and _constant(values, name)
+    ]
+
+
+def _copies(values: Values, samples: Mapping[str, NDArray[np.float64]]) -> dict[str, str]:
+    """Matrix → another that it equals at every checkpoint that has both, while both change: the one that more checkpoints have, an
+    embedding rather than a head, the earlier."""
+    alike: dict[tuple[tuple[int, ...], bytes], list[str]] = {}
+    for name, sample in samples.items():
+        entry = values.entry(values.having(name)[-1], name)
+        if entry is None or len(entry.shape) < 2:
+            continue  # biases of branches that are added to one another have equal gradients
+        if sample.size > 1 and np.isfinite(sample).all() and np.ptp(sample) > 0:
+            alike.setdefault((entry.shape, sample.tobytes()), []).append(name)
+    found: dict[str, str] = {}
+    for same in alike.values():
+        names = sorted(same, key=lambda n: (-len(values.having(n)), bool(_HEAD.match(n)), not _EMBEDDING.match(n)))
+        for i, name in enumerate(names):
+            earlier = next((n for n in names[:i] if n not in found and _always_equal(values, n, name)), None)
+            if earlier is not None:
+                found[name] = earlier
+    return found
+
+
+def _always_equal(values: Values, one: str, other: str) -> bool:
+    """Whether two tensors are equal at every checkpoint: whole at the first and the last, in windows between; and not constant."""
+    having = values.having(one, other)
+    if len(having) < 2 or values.equal((having[0], one), (having[-1], one)):
+        return False
+    if not all(values.equal((t, one), (t, other)) for t in (having[-1], having[0])):
+        return False
+    return all(_windows_equal(values, t, one, other) for t in having[1:-1])
+
+
+def _windows_equal(values: Values, checkpoint: int, one: str, other: str) -> bool:
+    windows = [*values.windows(checkpoint, one, 4), *values.windows(checkpoint, other, 4)]
+    found = values.read(windows)
+    half = len(found) // 2
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(found[:half], found[half:], strict=True))
+
+
+def _tied_heads(values: Values, names: Sequence[str], config: Mapping[str, Any]) -> dict[str, str]:
+    """The output embeddings that equal an input embedding wherever one looks, unless the config says that they are not tied."""
+    if config.get("tie_word_embeddings") is not None:
+        return {}
+    inputs = [n for n in names if _EMBEDDING.match(n)]
+    found: dict[str, str] = {}
+    for head in (n for n in names if _HEAD.match(n)):
+        for name in inputs:
+            having = values.having(head, name)
+            shapes = {e.shape for n in (head, name) if having and (e := values.entry(having[-1], n)) is not None}
+            if len(having) < 2 or len(shapes) != 1:
+                continue
+            looked = dict.fromkeys((having[-1], having[len(having) // 2], having[0]))
+            if all(values.equal((t, name), (t, head)) for t in looked):
+                found[head] = name
+                break
+    return found

@@ -1,0 +1,117 @@
+"""A few values of a run's tensors, read before anything is planned: to tell a table from a parameter, a copy from a tensor of its own.
+
+What is read is small: whole tensors only where they are small or where little else would do, windows of others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage_schema.format.arrays import ITEMSIZE, MANTISSA_BITS
+from storage_schema.format.dtypes import widen
+from trajsvc.errors import TrajsvcError
+from trajsvc.sources.base import CheckpointRef, CheckpointSource, ReadRequest, TensorEntry
+from trajsvc.trajectory.elements import read_elements
+
+WINDOW: Final = 1024
+"""Elements of one window."""
+WHOLE: Final = 2**22
+"""Elements up to which a tensor of this machine is compared whole."""
+CHUNK: Final = 2**18
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Elements [lo, hi) of a tensor at one checkpoint."""
+
+    checkpoint: int
+    name: str
+    lo: int
+    hi: int
+
+
+class Values:
+    """Values of the tensors of some checkpoints, by name: ``headers`` are the checkpoints with their tensors, in order."""
+
+    def __init__(
+        self, source: CheckpointSource, headers: Sequence[tuple[CheckpointRef, Mapping[str, TensorEntry]]]
+    ) -> None:
+        self.source, self.headers = source, headers
+
+    def __len__(self) -> int:
+        return len(self.headers)
+
+    def entry(self, checkpoint: int, name: str) -> TensorEntry | None:
+        return self.headers[checkpoint][1].get(name)
+
+    def having(self, *names: str) -> list[int]:
+        """The checkpoints that have all of ``names``."""
+        return [t for t, (_, tensors) in enumerate(self.headers) if all(n in tensors for n in names)]
+
+    def windows(self, checkpoint: int, name: str, count: int = 2) -> list[Window]:
+        """``count`` windows that are spread over a tensor, the first at its beginning, the last at its end; one that is the whole of
+        a small tensor."""
+        size = self.headers[checkpoint][1][name].size
+        if size <= count * WINDOW:
+            return [Window(checkpoint, name, 0, size)]
+        starts = np.linspace(0, size - WINDOW, count).astype(np.int64).tolist()
+        return [Window(checkpoint, name, lo, lo + WINDOW) for lo in starts]
+
+    def read(self, windows: Sequence[Window]) -> list[NDArray[np.float64]]:
+        """The values in each of ``windows``, in float64; over a network all are asked for at once. Raises what the source raises."""
+        entries = [self.headers[w.checkpoint][1][w.name] for w in windows]
+        raw = [np.empty((w.hi - w.lo) * ITEMSIZE[e.dtype], np.uint8) for w, e in zip(windows, entries, strict=True)]
+        apart: list[int] = []
+        wanted: list[ReadRequest] = []
+        for i, (w, e) in enumerate(zip(windows, entries, strict=True)):
+            if self.source.remote and e.strides is None and e.pieces is None:
+                wanted.append(ReadRequest(e.file, e.offset + w.lo * ITEMSIZE[e.dtype], (raw[i].data,)))
+            else:
+                apart.append(i)
+        if wanted:
+            self.source.read_many(wanted)
+        for i in apart:
+            try:
+                read_elements(self.source, entries[i], windows[i].lo, windows[i].hi, raw[i].data)
+            except TrajsvcError as error:
+                where = self.headers[windows[i].checkpoint][0]
+                raise error.about(tensor=windows[i].name, step=where.step, file=entries[i].file) from None
+        return [as_floats(bits, e.dtype) for bits, e in zip(raw, entries, strict=True)]
+
+    def equal(self, one: tuple[int, str], other: tuple[int, str]) -> bool:
+        """Whether two tensors, each (checkpoint, name), hold equal values as far as their types can say: every value of a tensor on this
+        machine, windows of one beyond a network or larger than ``WHOLE``."""
+        first, second = self.headers[one[0]][1][one[1]], self.headers[other[0]][1][other[1]]
+        if first.shape != second.shape:
+            return False
+        if self.source.remote or first.size > WHOLE:
+            pairs = list(zip(self.windows(*one, count=8), self.windows(*other, count=8), strict=True))
+            found = self.read([w for pair in pairs for w in pair])
+            return all(alike(a, b, first.dtype, second.dtype) for a, b in zip(found[::2], found[1::2], strict=True))
+        for lo in range(0, first.size, CHUNK):
+            hi = min(first.size, lo + CHUNK)
+            a, b = self.read([Window(*one, lo, hi), Window(*other, lo, hi)])
+            if not alike(a, b, first.dtype, second.dtype):
+                return False
+        return True
+
+
+def as_floats(raw: NDArray[np.uint8], dtype: str) -> NDArray[np.float64]:
+    """Stored values as float64."""
+    if dtype == "bfloat16":
+        return np.frombuffer(widen(raw.data, "bfloat16", "float32"), "<f4").astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
+        return raw.view(f"<f{ITEMSIZE[dtype]}").astype(np.float64)
+
+
+def alike(one: NDArray[np.float64], other: NDArray[np.float64], kind: str, other_kind: str) -> bool:
+    """Whether values of two stored types are equal, to the rounding of the coarser one where the types differ."""
+    if kind == other_kind:
+        return bool(np.array_equal(one, other, equal_nan=True))
+    digits = min(MANTISSA_BITS[kind], MANTISSA_BITS[other_kind])
+    return bool(np.allclose(one, other, rtol=2.0**-digits, atol=1e-7, equal_nan=True))
