@@ -56,6 +56,7 @@ def watching(monkeypatch: pytest.MonkeyPatch, look: Any) -> None:
     monkeypatch.setattr(JobObserver, "_show", show)
 
 
+@pytest.mark.slow
 def test_a_running_job_is_read_as_an_estimate_that_sharpens(
     place: Place, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -176,6 +176,7 @@ class TestRun:
         assert page.locator("img").count() == 0
 
 
+@pytest.mark.slow
 class TestWork:
     def test_submit_shows_the_plan_then_runs(self, site: Server, open_page: Open) -> None:
         page = open_page(f"{site.address}/#/submit")

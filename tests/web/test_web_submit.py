@@ -11,6 +11,8 @@ from service_process import Server
 
 from api.requests import Submission
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., Any]
 FILLED = {
     "source": "hf://local/far",

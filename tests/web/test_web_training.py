@@ -11,6 +11,8 @@ import pytest
 from drawn_maps import assert_drawn, ready, scale_of, until
 from service_process import Server
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., Any]
 
 
