@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trajsvc.cli.interrupts import stop_on_interrupt
 from trajsvc.cli.options import FormatOption, OutputOption, QuietOption, SourceArgument, StoreOption, takes_options
 from trajsvc.cli.output import choose, csv_rows, emit, json_text, results_console, safe
-from trajsvc.cli.running import make_options, stop_on_interrupt
+from trajsvc.cli.running import make_options
 from trajsvc.errors import EXIT_PARTLY
 
 if TYPE_CHECKING:
