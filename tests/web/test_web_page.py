@@ -354,6 +354,14 @@ class TestAccess:
             page.wait_for_timeout(500)
             assert page.evaluate("document.documentElement.scrollWidth") <= 401, place
 
+    def test_the_header_leaves_room_on_a_phone(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/run/pythia-nano", width=390, height=844)
+        page.wait_for_selector("#top nav a")
+        assert page.locator("#top").bounding_box()["height"] < 60
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.locator("#top nav a", has_text="Submit").click()
+        page.wait_for_selector("h1:has-text('Submit a run')")
+
     def test_a_server_that_asks_for_a_token(self, open_page: Open, tmp_path: Path) -> None:
         server = start_server(tmp_path, "--auth", TRAJSVC_TOKEN="a-secret-of-the-test")
         try:
