@@ -37,6 +37,8 @@ from trajsvc.sources.local.source import LocalSource
 from trajsvc.sources.resolve import open_source
 from trajsvc.trajectory.opening import open_trajectory
 
+pytestmark = pytest.mark.timing
+
 NAMES = list(shapes())
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from made_runs import Cli
 
+pytestmark = pytest.mark.timing
+
 COMMAND = [sys.executable, "-c", "from trajsvc.cli.main import run; run()"]
 HEAVY = ("dask", "distributed", "fastapi", "torch", "xarray", "zarr", "matplotlib", "pandas", "ruptures")
 

@@ -27,6 +27,8 @@ from trajsvc.figures import (
 from trajsvc.figures.maps import scale_of
 from trajsvc.figures.style import step_label, tick_places, write
 
+pytestmark = pytest.mark.timing
+
 STEPS = [0, 1, 2, 4, 8, 16, 32, 64, 1000, 2000, 143000]
 
 

@@ -23,6 +23,8 @@ from trajsvc.families.file import Family, Member, family_names, load_family, ope
 from trajsvc.results.run import names
 from trajsvc.results.run import open as open_run
 
+pytestmark = pytest.mark.timing
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -23,6 +23,8 @@ from trajsvc.gram.sums import GramState, appended
 from trajsvc.gram.thread_pool import ThreadPool
 from trajsvc.measures.jackknife import standard_error
 
+pytestmark = pytest.mark.timing
+
 MIB = 2**20
 TOLERANCE = 1e-13
 """of an inner product, relative to the product of the norms, in float64"""

@@ -11,6 +11,8 @@ import pytest
 
 from trajsvc.gram.kernels import native
 
+pytestmark = pytest.mark.timing
+
 CODE = """
 import sys
 from trajsvc.gram.kernels import native

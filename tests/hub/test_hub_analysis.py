@@ -23,6 +23,8 @@ from storage_schema.runs.store import RunStore
 from trajsvc.errors import TrajsvcError
 from trajsvc.sources.resolve import open_named
 
+pytestmark = pytest.mark.timing
+
 HERE = Path(__file__).parent
 Hubs = Callable[..., HubServer]
 

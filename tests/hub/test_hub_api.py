@@ -26,6 +26,8 @@ from trajsvc.sources.hub.selection import RefInfo, select_commits
 from trajsvc.sources.transport.cancel import Interrupted
 from trajsvc.sources.transport.rate_limit import RateLimiter
 
+pytestmark = pytest.mark.timing
+
 CANARY = "hf_canaryTOKENcanary"
 COMMIT = "0" * 40
 ID = "org/run"

@@ -17,6 +17,8 @@ from trajsvc.sources.transport.cancel import Interrupted
 from trajsvc.sources.transport.pool import ConnectionFailed, ConnectionPool
 from trajsvc.sources.transport.url import Url
 
+pytestmark = pytest.mark.timing
+
 BODY = bytes(range(256)) * 4096
 
 Serve = Callable[..., ScriptedServer]

@@ -20,6 +20,8 @@ from trajsvc.sources.transport.rate_limit import RateLimiter
 from trajsvc.sources.transport.retry import FailedAttempt, RetryPolicy
 from trajsvc.sources.transport.scatter import Scatter
 
+pytestmark = pytest.mark.timing
+
 DATA = bytes(range(251)) * 1000
 COMMIT = "c" * 40
 FILE = HubFile("org/run", COMMIT, "model.safetensors", len(DATA), hashlib.sha256(DATA).hexdigest())

@@ -14,6 +14,8 @@ from trajsvc.errors import Refused, TrajsvcError, TryAgain
 from trajsvc.sources.hub.remote_file import HubFetcher
 from trajsvc.sources.transport.rate_limit import RateLimiter
 
+pytestmark = pytest.mark.timing
+
 
 @pytest.fixture
 def made(hub: Callable[..., HubServer]) -> Iterator[Make]:

@@ -18,6 +18,8 @@ from trajsvc.sources.hub.remote_file import HubFile
 from trajsvc.sources.transport.cancel import Interrupted
 from trajsvc.sources.transport.scatter import Scatter
 
+pytestmark = pytest.mark.timing
+
 
 @pytest.fixture
 def made(hub: Callable[..., HubServer]) -> Iterator[Make]:

@@ -10,6 +10,8 @@ import pytest
 from trajsvc.sources.transport.cancel import Interrupted
 from trajsvc.sources.transport.rate_limit import RateLimiter, shared_limiter
 
+pytestmark = pytest.mark.timing
+
 
 class Clock:
     """Time that passes when somebody sleeps."""

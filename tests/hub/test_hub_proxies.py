@@ -24,6 +24,8 @@ from trajsvc.sources.transport.pool import ConnectionFailed, ConnectionPool
 from trajsvc.sources.transport.scatter import Scatter
 from trajsvc.sources.transport.url import Url
 
+pytestmark = pytest.mark.timing
+
 BODY = bytes(range(256)) * 2000
 SECRET = "p@ss"
 

@@ -19,6 +19,8 @@ import trajsvc
 from trajsvc.errors import NotFound, Refused
 from trajsvc.results.answers import checkpoints
 
+pytestmark = pytest.mark.timing
+
 HERE = Path(__file__).parent
 Hubs = Callable[..., HubServer]
 

@@ -24,6 +24,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile
 from published import commits_like, multiberts_like, pythia_like
 
+pytestmark = pytest.mark.timing
+
 StartHub = Callable[..., HubServer]
 
 

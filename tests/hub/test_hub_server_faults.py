@@ -18,6 +18,8 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
 )
 
+pytestmark = pytest.mark.timing
+
 StartHub = Callable[..., HubServer]
 
 

@@ -40,6 +40,8 @@ from workers import dask_pool
 from workers.cluster import Cluster
 from workers.dask_pool import DaskPool
 
+pytestmark = pytest.mark.timing
+
 GUARD = 300.0
 """seconds after which a job that would go on for ever is stopped, and its test fails"""
 

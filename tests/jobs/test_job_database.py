@@ -21,6 +21,8 @@ from trajsvc.errors import Refused, TryAgain, UsageError
 from trajsvc.jobs import database
 from trajsvc.jobs.database import BUSY_MS, connect, file_system, now, reading
 
+pytestmark = pytest.mark.timing
+
 
 @contextmanager
 def connected(url: str) -> Iterator[Engine]:

@@ -12,6 +12,8 @@ from trajsvc.jobs.queue import BACKOFF, JobQueue
 from trajsvc.jobs.records import Quota, QuotaExceeded
 from trajsvc.jobs.tokens import TokenStore
 
+pytestmark = pytest.mark.timing
+
 NAMES = [f"run{k}" for k in range(40)]
 CAUSE = cause_of(UsageError("bad-thing", "it is bad", hint="Do better."))
 

@@ -19,6 +19,8 @@ from trajsvc.jobs.queue import ATTEMPTS, BACKOFF, JobQueue
 from trajsvc.jobs.records import Lease, LeaseLost, Quota, QuotaExceeded
 from trajsvc.jobs.states import FINAL, State
 
+pytestmark = pytest.mark.timing
+
 CAUSE = cause_of(UsageError("bad-thing", "it is bad", hint="Do better."))
 
 

@@ -22,6 +22,8 @@ from workers import job_observer
 from workers.cluster import Cluster
 from workers.job_observer import JobObserver
 
+pytestmark = pytest.mark.timing
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Any:

@@ -28,6 +28,8 @@ from workers.cluster import Cluster
 from workers.job_observer import JobObserver
 from workers.runner import Runner
 
+pytestmark = pytest.mark.timing
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:

@@ -14,6 +14,8 @@ from job_making import SPAWN, put_for_ever
 from storage_schema.files.journal import Arrays
 from storage_schema.files.slab_results import SlabFiles
 
+pytestmark = pytest.mark.timing
+
 KEY = "k" * 64
 
 

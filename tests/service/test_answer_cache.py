@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from api.answer_cache import AnswerCache
+
+pytestmark = pytest.mark.timing
 
 
 def test_the_ones_used_last_stay() -> None:

@@ -23,6 +23,8 @@ from service_process import EXAMPLES, REPOSITORY, Process, Server, environment, 
 import trajsvc
 from storage_schema.runs.store import RunStore
 
+pytestmark = pytest.mark.timing
+
 POSTGRES = os.environ.get("TRAJSVC_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres")
 COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
 OURS = ("api", "runner", "scheduler", "worker")

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from service_process import Server, environment, free_port, make_run, start_server
 
+pytestmark = pytest.mark.timing
+
 SECRET = "tsv_canary_0123456789abcdef"
 HF = "hf_canary0123456789ABCDEFGHIJ"
 

@@ -17,6 +17,8 @@ from service_process import EXAMPLES, Server, make_run
 import trajsvc
 from storage_schema.runs.store import RunStore
 
+pytestmark = pytest.mark.timing
+
 
 def events(server: Server, job: str, after: int = 0) -> list[dict[str, Any]]:
     """All events of the stream after a number, until it ends."""
@@ -195,7 +197,11 @@ def test_a_preview_is_an_estimate_that_a_later_job_makes_exact(server: Server, d
     assert abs(exact["measures"]["mds"] - guess["measures"]["mds"]) < 6 * guess["errors"]["mds"] + 1e-9
 
 
-def test_jobs_are_listed_page_by_page(server: Server, stored: str) -> None:
+def test_jobs_are_listed_page_by_page(server: Server, stored: str, data: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        name = f"{tmp_path.name}-{number}"  # others than those of the same test before
+        make_run(data / name, steps=3)
+        server.submit(f"runs:{name}")
     _, headers, page = server.ask("/v1/jobs?limit=2")
     assert len(page["items"]) == 2
     seen = [j["id"] for j in page["items"]]

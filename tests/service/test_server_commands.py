@@ -14,6 +14,8 @@ from typer.testing import CliRunner, Result
 
 from trajsvc.cli.main import make_app
 
+pytestmark = pytest.mark.timing
+
 
 def trajsvc(server: Server | None, *words: str, **settings: str) -> Result:
     """One command, in this process; the server is named in the environment where it can be."""

@@ -20,6 +20,8 @@ from service_process import Process, Server, descendants, environment, free_port
 import trajsvc
 from storage_schema.runs.store import RunStore
 
+pytestmark = pytest.mark.timing
+
 MEMORY = 2**26
 ROUNDS = int(os.environ.get("TRAJSVC_FAULT_ROUNDS", "4"))
 

@@ -13,6 +13,8 @@ from service_process import make_run, start_server
 import trajsvc
 from storage_schema.runs.store import RunStore
 
+pytestmark = pytest.mark.timing
+
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:

@@ -24,6 +24,8 @@ from trajsvc.sources.local.source import LocalSource, settled
 from trajsvc.sources.resolve import open_source
 from trajsvc.trajectory.elements import read_elements
 
+pytestmark = pytest.mark.timing
+
 State = dict[str, torch.Tensor]
 
 

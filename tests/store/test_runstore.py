@@ -22,6 +22,8 @@ from storage_schema.format.names import check_name, run_name
 from storage_schema.runs.contents import BlockTable, CheckpointTable, RunContents
 from storage_schema.runs.store import RunStore
 
+pytestmark = pytest.mark.timing
+
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 
 

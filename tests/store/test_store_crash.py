@@ -21,6 +21,8 @@ from storage_schema.errors import RunMissing
 from storage_schema.format import arrays
 from storage_schema.runs.store import RunStore, StoredRun
 
+pytestmark = pytest.mark.timing
+
 KILLS = 40
 
 

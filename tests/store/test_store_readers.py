@@ -15,6 +15,8 @@ from storage_schema.errors import StoreChanged
 from storage_schema.format import arrays
 from storage_schema.runs.store import RunStore
 
+pytestmark = pytest.mark.timing
+
 SECONDS = 4.0
 
 

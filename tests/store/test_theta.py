@@ -22,6 +22,8 @@ from storage_schema.format.theta import ThetaLayout, shard_index, shard_offsets
 from storage_schema.runs.store import RunStore, RunWriter, StoredRun
 from storage_schema.runs.theta_staging import Spans
 
+pytestmark = pytest.mark.timing
+
 NUMPY = {"float16": np.float16, "bfloat16": np.uint16, "float32": np.float32, "float64": np.float64}
 
 

@@ -16,6 +16,8 @@ import pytest
 from drawn_maps import colour, until
 from service_process import Server
 
+pytestmark = pytest.mark.timing
+
 Open = Callable[..., Any]
 SVG = "{http://www.w3.org/2000/svg}"
 PARTS = {

@@ -14,6 +14,8 @@ from service_process import Server
 
 import trajsvc
 
+pytestmark = pytest.mark.timing
+
 Open = Callable[..., Any]
 PARTS = ("attention.q", "attention.k", "attention.v", "attention.out", "mlp.gate", "mlp.in", "mlp.out", "norm")
 

@@ -13,7 +13,7 @@ from drawn_maps import assert_drawn, colour, ready, scale_of, until
 from page_runs import make_moving_run
 from slow_jobs import SlowServer, slow_server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timing]
 
 Open = Callable[..., Any]
 

@@ -16,6 +16,8 @@ from drawn_maps import assert_drawn, phases_shown, ready, scale_of, until
 from page_runs import NASTY
 from service_process import Server, start_server
 
+pytestmark = pytest.mark.timing
+
 Open = Callable[..., Any]
 
 

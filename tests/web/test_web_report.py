@@ -24,6 +24,8 @@ from trajsvc.cli import report as reports
 from trajsvc.results import answers, tables
 from trajsvc.results.run import Run
 
+pytestmark = pytest.mark.timing
+
 Open = Callable[..., Any]
 BREAK = "</script><script>alert(2)</script>"
 

@@ -9,6 +9,8 @@ import pytest
 from drawn_maps import until
 from service_process import Server
 
+pytestmark = pytest.mark.timing
+
 Open = Callable[..., Any]
 
 
