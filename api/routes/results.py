@@ -353,7 +353,14 @@ def get_gram(
         usable = np.zeros(len(gram.steps), dtype=bool)
         usable[opened.selection()] = True
         left_out = opened.left_out(group)
-        found = {"steps": gram.steps, "gram": gram.gram, "rounding": gram.rounding, "usable": usable}
+        found = {
+            "steps": gram.steps,
+            "gram": gram.gram,
+            "rounding": gram.rounding,
+            "usable": usable,
+            "error": gram.error,
+            "same": gram.same,
+        }
         return found if left_out is None else {**found, "left_out": left_out}
 
     def as_json() -> bytes:

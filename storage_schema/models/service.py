@@ -123,6 +123,10 @@ class GramAnswer(Answer):
     """False: the checkpoint holds NaN or infinite values, and measures leave it out"""
     gram: list[list[float]]
     rounding: list[float | None]
+    error: float
+    """how far an inner product may be off, relative to the product of the norms"""
+    same: list[int]
+    """equal numbers for checkpoints of equal parameters"""
     left_out: list[list[list[float]]] | None = Field(default=None, exclude_if=lambda v: v is None)
     """of an estimate, the Gram with each jackknife replicate left out"""
 

@@ -11,7 +11,7 @@ from made_trajectories import Trajectory, angle, curve, made, one_minus_cosine, 
 from numpy.testing import assert_allclose
 
 from trajsvc.measures import angles, maps, norms
-from trajsvc.measures.base import GroupGram
+from trajsvc.measures.base import SINGLE_ERROR, GroupGram
 from trajsvc.measures.geometry import squared_distances
 from trajsvc.measures.nulls import undefined
 
@@ -92,7 +92,7 @@ def test_a_repeated_checkpoint_is_recognised_through_rounding(loop: int) -> None
     visited = np.vstack([points, points[:1], points[1:2]])
     updates = np.diff(visited, axis=0).astype(np.float64)
     trajectory = made(visited[0].astype(np.float64), updates)
-    coarse = rounded(trajectory.gram, 5e-8)
+    coarse = replace(rounded(trajectory.gram, 5e-8), error=SINGLE_ERROR)
     assert undefined(coarse)["relative_points"] == 1
     assert norms.distance_from_init(coarse)[loop] == 0.0
     relative = maps.trajectory_map(coarse, 0)

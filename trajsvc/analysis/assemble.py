@@ -45,6 +45,7 @@ def run_contents(
         fingerprints=fingerprints if state.exact else [str(i) for i in range(len(fingerprints))],
         zeros=state.zeros,
         columns=[(c.name, c.size) for c in trajectory.columns],
+        precision=str(facts["precision"]),
     )
     proved = {f.steps for f in read if f.kind == "identical"}
     listed = [f for f in trajectory.findings if f.kind != "identical" or f.steps not in proved]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from storage_schema.models.results import Finding
 from trajsvc.anatomy.blocks import Block
 from trajsvc.anatomy.patterns import covering
+from trajsvc.measures.base import certain, error_of
 from trajsvc.measures.finite import usable
 
 ZERO_SHARE = 0.25
@@ -32,6 +33,7 @@ def report(
     fingerprints: Sequence[str],
     zeros: NDArray[np.int64],
     columns: Sequence[tuple[str, int]],
+    precision: str = "float64",
 ) -> list[Finding]:
     """Findings of one run. ``gram`` is (block, T, T) in the update basis, ``nonfinite`` (block, T), ``zeros`` (column, T) values that are
     zero, ``columns`` (tensor, size)."""
@@ -41,6 +43,7 @@ def report(
         *zero_updates(steps, blocks, gram, nonfinite),
         *mostly_zero(steps, columns, zeros),
         *outliers(steps, blocks, gram),
+        *lost_digits(steps, blocks, gram, nonfinite, error_of(precision)),
     ]
 
 
@@ -206,6 +209,39 @@ def outliers(steps: NDArray[np.int64], blocks: Sequence[Block], gram: NDArray[np
             )
         )
     return found
+
+
+def lost_digits(
+    steps: NDArray[np.int64],
+    blocks: Sequence[Block],
+    gram: NDArray[np.float64],
+    nonfinite: NDArray[np.int64],
+    error: float,
+) -> list[Finding]:
+    """Checkpoints with blocks whose norm is lost in the sum of updates: a checkpoint before them is far larger. It is undefined."""
+    lost: dict[int, list[str]] = {}
+    for block, products in zip(blocks, gram, strict=True):
+        if np.isfinite(products).all():
+            norms, terms = (np.diagonal(m.cumsum(axis=0).cumsum(axis=1)) for m in (products, np.abs(products)))
+            undefined = np.isnan(certain(norms, terms, error, np.zeros(len(norms), dtype=bool)))
+        else:
+            undefined = np.isinf(np.diagonal(products))  # NaN: of an estimate, a block that was not seen yet
+        for t in np.flatnonzero(undefined & (nonfinite.sum(axis=0) == 0)):
+            lost.setdefault(int(t), []).append(block.name)
+    if not lost:
+        return []
+    names = list(dict.fromkeys(n for found in lost.values() for n in found))
+    at = [int(steps[t]) for t in sorted(lost)]
+    return [
+        Finding(
+            kind="lost-digits",
+            message=f"steps {_listed(at)}: {len(names)} blocks ({_listed(names)}) are so much smaller than at a step before that their "
+            "norms cannot be told from the updates; what depends on them is undefined. Leave out the step that is too large with --steps",
+            steps=tuple(at),
+            tensors=tuple(names[:20]),
+            details={"blocks": len(names)},
+        )
+    ]
 
 
 def _listed(items: Sequence[object]) -> str:

@@ -116,7 +116,13 @@ def _groups(run: Run) -> list[str]:
 
 def _packed(gram: GroupGram) -> dict[str, Any]:
     upper = gram.gram[np.triu_indices(len(gram.steps))]
-    return {"gram": _base64(upper), "rounding": _base64(gram.rounding), "parameters": gram.parameters}
+    return {
+        "gram": _base64(upper),
+        "rounding": _base64(gram.rounding),
+        "parameters": gram.parameters,
+        "error": gram.error,
+        "same": None if gram.same is None else gram.same.tolist(),
+    }
 
 
 def _base64(values: NDArray[np.float64]) -> str:

@@ -50,7 +50,7 @@ def update_location_angle(gram: GroupGram) -> Array:
 
     NaN where the update or θ_t is zero. Source: *Hallmarks* (arXiv 2403.07379), appendix E.
     """
-    squares = squared_distances(gram.gram)
+    squares = squared_distances(gram.gram, gram.error, gram.same)
     updates, points = np.diagonal(gram.gram)[1:], squares[0, 1:-1]
     along = np.diagonal(np.cumsum(gram.gram, axis=0), 1)  # Σ_{k ≤ t} ⟨basis_k, U_{t+1}⟩ = ⟨θ_t, U_{t+1}⟩
     apart = updates + points - 2.0 * along

@@ -13,10 +13,31 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-RETURN: Final = 2.0**-22
-"""A sum of updates whose squared norm is below this share of its terms' magnitudes, Σ|U_k·U_l|, has come back to where it began
-as far as the products can say, which are good to a few 1e-7; it counts as the zero vector. A checkpoint that repeats an
-earlier one is recognised so; a loop closed to within 1/2000 of its length is the price."""
+DOUBLE_ERROR: Final = 2.0**-50
+"""How far an inner product of a Gram made in float64 may be off, relative to the product of the norms."""
+SINGLE_ERROR: Final = 2.0**-22
+"""The same of one made in float32."""
+LARGEST_ERROR: Final = 1e-9
+"""A squared length that may be off by more than this share of itself is undefined."""
+
+
+def error_of(precision: str) -> float:
+    """The error of inner products that were taken in ``precision``."""
+    return DOUBLE_ERROR if precision == "float64" else SINGLE_ERROR
+
+
+def certain(sums: Array, terms: Array, error: float, returned: NDArray[np.bool_] | None = None) -> Array:
+    """Squared lengths that are sums of inner products, ``terms`` the sum of their magnitudes: each sum is off by ``error`` · terms at most.
+
+    One that is off by more than ``LARGEST_ERROR`` of itself is NaN: the path leads so far away from its ends (through a checkpoint
+    that is a thousand times too large, say) that their distance is lost in it. A sum within its error of zero is exactly 0 where
+    ``returned`` says that its ends are the same, and wherever that is not known. What was made in float32 is not held to this.
+    """
+    nothing = sums <= error * terms
+    if error > DOUBLE_ERROR:
+        return np.where(nothing, 0.0, sums)
+    same = nothing if returned is None else nothing & (returned | (terms == 0.0))
+    return np.where(same, 0.0, np.where(error * terms > LARGEST_ERROR * sums, np.nan, sums))
 
 
 @dataclass(frozen=True)
@@ -25,7 +46,8 @@ class GroupGram:
 
     ``gram`` is (T, T) float64 in the update basis [θ_0, U_1, …, U_{T-1}], U_t = θ_t − θ_{t−1}, so θ_t is the sum of the
     first t + 1 basis vectors. ``rounding`` is (T,), the expected squared norm of the rounding of the stored values
-    (Σ ulp²/12), NaN where unknown.
+    (Σ ulp²/12), NaN where unknown. ``error`` is that of every inner product, relative to the product of the norms.
+    ``same`` is (T,), equal numbers for checkpoints of equal parameters, None where that is not known.
     """
 
     group: str
@@ -33,6 +55,8 @@ class GroupGram:
     gram: Array
     parameters: int
     rounding: Array
+    error: float = DOUBLE_ERROR
+    same: NDArray[np.int64] | None = None
 
     @classmethod
     def of_points(cls, points: NDArray[Any], steps: Sequence[int] | None = None, group: str = "network") -> GroupGram:
@@ -53,7 +77,7 @@ class GroupGram:
         """The same group at a subset of its checkpoints (strictly increasing indices).
 
         The new updates are sums of the old ones, so nothing cancels: G' = S G Sᵀ with S of zeros and ones. An update that
-        returns to its beginning (see ``RETURN``) becomes exactly zero.
+        returns to its beginning becomes exactly zero, one whose length is lost in the way there NaN (``certain``).
         """
         index = np.asarray(indices, dtype=np.int64)
         if index.size == 0 or np.any(np.diff(index) <= 0) or index[0] < 0 or index[-1] >= len(self.steps):
@@ -63,9 +87,13 @@ class GroupGram:
         for row, (before, here) in enumerate(pairwise(index), start=1):
             sums[row, before + 1 : here + 1] = 1.0
         gram = sums @ self.gram @ sums.T
-        gone = np.diag(gram) <= RETURN * np.einsum("ik,kl,il->i", sums, np.abs(self.gram), sums, optimize=True)
-        gram[gone] = gram[:, gone] = 0.0
-        return GroupGram(self.group, self.steps[index], gram, self.parameters, self.rounding[index])
+        terms = np.einsum("ik,kl,il->i", sums, np.abs(self.gram), sums, optimize=True)
+        same = None if self.same is None else self.same[index]
+        returned = None if same is None else np.append(False, same[1:] == same[:-1])
+        lengths = certain(np.diag(gram), terms, self.error, returned)
+        for value, which in ((0.0, lengths == 0.0), (np.nan, np.isnan(lengths))):
+            gram[which] = gram[:, which] = value
+        return GroupGram(self.group, self.steps[index], gram, self.parameters, self.rounding[index], self.error, same)
 
 
 @dataclass(frozen=True)

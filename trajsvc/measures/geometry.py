@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from trajsvc.measures.base import RETURN, Array
+from trajsvc.measures.base import DOUBLE_ERROR, Array, certain
 
 
 def station_coefficients(count: int) -> Array:
@@ -25,15 +25,18 @@ def station_coefficients(count: int) -> Array:
     return np.tri(count + 1, count, -1)
 
 
-def squared_distances(gram: Array) -> Array:
+def squared_distances(gram: Array, error: float = DOUBLE_ERROR, same: NDArray[np.int64] | None = None) -> Array:
     """‖station_i − station_j‖² for all pairs, (T + 1, T + 1), from the (T, T) Gram in the update basis.
 
     Entry (i, j), i < j, is the sum of the block of legs i … j − 1, accumulated from its own corner so that legs outside the
-    block, however long, leave no error in it. Row and column 0 hold ‖θ_t‖². A sum that is below ``RETURN`` times the sum of its
-    terms' magnitudes is a return to the same place and is exactly 0.
+    block, however long, leave no error in it. Row and column 0 hold ‖θ_t‖². Returns and doubtful distances: ``certain``.
     """
     blocks = _block_sums(gram)
-    return np.where(blocks <= RETURN * _block_sums(np.abs(gram)), 0.0, blocks)
+    returned = None
+    if same is not None:
+        returned = np.zeros_like(blocks, dtype=bool)
+        returned[1:, 1:] = same[:, None] == same[None, :]
+    return certain(blocks, _block_sums(np.abs(gram)), error, returned)
 
 
 def _block_sums(gram: Array) -> Array:
@@ -54,17 +57,19 @@ def one_minus_cosine(aa: Array, bb: Array, ab: Array, dd: Array, excess: Array) 
         near = (dd - (excess / (a + b)) ** 2) / (2.0 * a * b)
         far = 1.0 - ab / (a * b)
         x = np.clip(np.where(dd < a * b, near, far), 0.0, 2.0)
-    return np.where((a > 0.0) & (b > 0.0), x, np.nan)
+    return np.where((a > 0.0) & (b > 0.0) & ~np.isnan(dd), x, np.nan)
 
 
-def one_minus_cosine_map(gram: Array, origin: int = 0) -> Array:
+def one_minus_cosine_map(
+    gram: Array, origin: int = 0, error: float = DOUBLE_ERROR, same: NDArray[np.int64] | None = None
+) -> Array:
     """x_ij = 1 − cos(station_i − station_o, station_j − station_o), (T + 1, T + 1); row and column ``origin`` are NaN.
 
     With legs U_k between stations i < j and a_i = station_i − station_o, the excess ‖a_j‖² − ‖a_i‖² is
     Σ_k U_k·(a_i + a_j), again a sum of small things. O(T²) by running sums from the origin outwards.
     """
     legs = _from(origin, gram)
-    distances = squared_distances(gram)
+    distances = squared_distances(gram, error, same)
     along = np.zeros_like(distances)
     along[:, 1:] = np.cumsum(np.triu(legs), axis=1)
     gain = np.triu(2.0 * along + distances, 1)
@@ -106,5 +111,5 @@ def mean_defined(values: Array) -> float:
 
 
 def zero_updates(gram: Array) -> NDArray[np.bool_]:
-    """(T − 1,): which updates are the zero vector."""
-    return np.diag(gram)[1:] <= 0.0
+    """(T − 1,): which updates are the zero vector, or undefined."""
+    return ~(np.diag(gram)[1:] > 0.0)

@@ -18,12 +18,12 @@ SETTLED = 0.9
 
 def norm(gram: GroupGram) -> Array:
     """‖θ_t‖, (T)."""
-    return np.sqrt(squared_distances(gram.gram)[0, 1:])
+    return np.sqrt(squared_distances(gram.gram, gram.error, gram.same)[0, 1:])
 
 
 def distance_from_init(gram: GroupGram) -> Array:
     """‖θ_t − θ_0‖, (T); the first is 0."""
-    return np.sqrt(squared_distances(gram.gram)[1, 1:])
+    return np.sqrt(squared_distances(gram.gram, gram.error, gram.same)[1, 1:])
 
 
 def update_norm(gram: GroupGram) -> Array:

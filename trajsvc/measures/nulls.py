@@ -65,7 +65,7 @@ def below_floor_map(gram: GroupGram, origin: int | None = None) -> NDArray[np.bo
     Without an origin 1 − C_ij is a function of θ_i − θ_j, which is compared with sqrt(r_i + r_j), i ≠ j; with one, C_ij of
     θ_i − θ_o and θ_j − θ_o, and both are. Raises NotFound (``step-not-found``).
     """
-    distance = squared_distances(gram.gram)[1:, 1:]
+    distance = squared_distances(gram.gram, gram.error, gram.same)[1:, 1:]
     floor = np.add.outer(gram.rounding, gram.rounding)
     noise = (floor > 0.0) & (distance <= floor)
     if origin is None:
@@ -78,7 +78,7 @@ def below_floor_map(gram: GroupGram, origin: int | None = None) -> NDArray[np.bo
 
 def undefined(gram: GroupGram) -> dict[str, int]:
     """Counts of what is undefined: ``points`` θ_t = 0, ``updates`` U_t = 0, ``relative_points`` θ_t = θ_0 with t > 0."""
-    squares = squared_distances(gram.gram)
+    squares = squared_distances(gram.gram, gram.error, gram.same)
     return {
         "points": int((squares[0, 1:] == 0.0).sum()),
         "updates": int(zero_updates(gram.gram).sum()),

@@ -52,6 +52,8 @@ def _update_eigenvalues(gram: GroupGram) -> Array:
 def _eigenvalues(coefficients: Array, gram: Array) -> Array:
     """Eigenvalues of A G Aᵀ, descending, without the one that centring makes zero; 0 where they are rounding."""
     centred = coefficients @ gram @ coefficients.T
+    if not np.isfinite(centred).all():
+        return np.full(max(len(centred) - 1, 0), np.nan)
     values = np.linalg.eigvalsh(centred)[::-1][: max(len(centred) - 1, 0)]
     magnitude = float((np.abs(coefficients) @ np.abs(gram) @ np.abs(coefficients).T).diagonal().sum())
     return np.where(values <= 8 * np.finfo(np.float64).eps * magnitude, 0.0, values)

@@ -31,7 +31,7 @@ from storage_schema.runs.store import RunStore
 from trajsvc.anatomy.blocks import Group
 from trajsvc.anatomy.groups import find_group, groups_of
 from trajsvc.errors import NotFound, UsageError
-from trajsvc.measures.base import GroupGram
+from trajsvc.measures.base import GroupGram, error_of
 from trajsvc.measures.finite import usable
 from trajsvc.measures.jackknife import standard_error
 from trajsvc.measures.registry import measure_named
@@ -265,7 +265,9 @@ class Run(MeasureMethods):
         gram, rounding = self.stored.group_gram(found.id, found.blocks)
         if not every and not self._undefined.isdisjoint(found.blocks):
             gram = np.full_like(gram, np.nan)
-        return GroupGram(found.id, self.stored.checkpoints.step, gram, found.parameters, rounding)
+        error = error_of(str(self.attributes.get("precision", "")))
+        _, same = np.unique(np.array(self.stored.checkpoints.fingerprint), return_inverse=True)
+        return GroupGram(found.id, self.stored.checkpoints.step, gram, found.parameters, rounding, error, same)
 
     def standard_error(
         self, name: str, group: str = "network", steps: Steps = None, **parameters: Any

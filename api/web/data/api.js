@@ -116,6 +116,8 @@ async function fetchGram(run, group) {
     steps: Array.from(arrays.steps.data, Number),
     gram: arrays.gram.data,
     rounding: arrays.rounding.data,
+    error: Number(arrays.error.data[0]),
+    same: Array.from(arrays.same.data, Number),
     parameters: Number(arrays.parameters.data[0]),
   };
   const usable = Array.from(arrays.usable.data, (u, i) => (u ? i : -1)).filter((i) => i >= 0);
@@ -145,7 +147,7 @@ function unpack(group) {
   const gram = new Float64Array(T * T);
   let at = 0;
   for (let i = 0; i < T; i++) for (let j = i; j < T; j++) gram[i * T + j] = gram[j * T + i] = triangle[at++];
-  return { run: report.run, group, steps: report.steps, gram, rounding: floats(stored.rounding), parameters: stored.parameters };
+  return { run: report.run, group, steps: report.steps, gram, rounding: floats(stored.rounding), parameters: stored.parameters, error: stored.error, same: stored.same };
 }
 
 const chosen = (g, range) => {

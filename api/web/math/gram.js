@@ -5,7 +5,15 @@
 //
 // A Gram is {group, steps: number[], gram: Float64Array(T·T), rounding: Float64Array(T), parameters}; undefined values are NaN.
 
-export const RETURN = 2 ** -22;
+// How far an inner product may be off, relative to the product of the norms: of a Gram made in float64.
+export const DOUBLE_ERROR = 2 ** -50;
+const LARGEST_ERROR = 1e-9;
+
+// A squared length and the magnitude of its terms: 0 for a return, NaN where it is lost in the way (see trajsvc/measures/base.py).
+function certain(sum, terms, error, returned) {
+  if (sum <= error * terms && (returned || terms === 0 || error > DOUBLE_ERROR)) return 0;
+  return error <= DOUBLE_ERROR && error * terms > LARGEST_ERROR * sum ? NaN : sum;
+}
 export const SETTLED = 0.9;
 
 // The same group at some of its checkpoints (increasing indices): the new updates are sums of the old ones.
@@ -17,7 +25,8 @@ export function select(g, indices) {
   const gram = new Float64Array(m * m);
   const row = new Float64Array(T);
   const size = new Float64Array(T);
-  const gone = [];
+  const error = g.error ?? DOUBLE_ERROR;
+  const replaced = [];
   for (let r = 0; r < m; r++) {
     row.fill(0);
     size.fill(0);
@@ -35,19 +44,26 @@ export function select(g, indices) {
     }
     let terms = 0;
     for (let l = starts[r]; l <= indices[r]; l++) terms += size[l];
-    if (gram[r * m + r] <= RETURN * terms) gone.push(r);
+    const returned = !g.same || (r > 0 && g.same[indices[r]] === g.same[indices[r - 1]]);
+    const length = certain(gram[r * m + r], terms, error, returned);
+    if (length === 0 || Number.isNaN(length)) replaced.push([r, length]);
   }
-  for (const r of gone) for (let s = 0; s < m; s++) gram[r * m + s] = gram[s * m + r] = 0;
+  for (const undefinedToo of [false, true]) {
+    for (const [r, value] of replaced) {
+      if (Number.isNaN(value) === undefinedToo) for (let s = 0; s < m; s++) gram[r * m + s] = gram[s * m + r] = value;
+    }
+  }
   return {
     ...g,
     steps: indices.map((i) => g.steps[i]),
     gram,
     rounding: Float64Array.from(indices, (i) => g.rounding[i]),
+    same: g.same && indices.map((i) => g.same[i]),
   };
 }
 
 // ‖station_i − station_j‖², (T + 1)², station 0 the zero vector and station t + 1 the point θ_t.
-export function squaredDistances(gram, T) {
+export function squaredDistances(gram, T, error = DOUBLE_ERROR, same = null) {
   const N = T + 1;
   const out = new Float64Array(N * N);
   const column = new Float64Array(T); // Σ_{k ≤ m ≤ l} G_ml for the current k
@@ -62,7 +78,7 @@ export function squaredDistances(gram, T) {
       columnSize[l] += Math.abs(v);
       sum += 2 * column[l] - d;
       size += 2 * columnSize[l] - Math.abs(d);
-      out[k * N + l + 1] = out[(l + 1) * N + k] = sum <= RETURN * size ? 0 : sum;
+      out[k * N + l + 1] = out[(l + 1) * N + k] = certain(sum, size, error, !same || (k > 0 && same[k - 1] === same[l]));
     }
   }
   return out;
@@ -71,7 +87,7 @@ export function squaredDistances(gram, T) {
 function oneMinusCosine(aa, bb, ab, dd, excess) {
   const a = Math.sqrt(Math.max(aa, 0));
   const b = Math.sqrt(Math.max(bb, 0));
-  if (!(a > 0 && b > 0)) return NaN;
+  if (!(a > 0 && b > 0) || Number.isNaN(dd)) return NaN;
   const x = dd < a * b ? (dd - (excess / (a + b)) ** 2) / (2 * a * b) : 1 - ab / (a * b);
   return Math.min(Math.max(x, 0), 2);
 }
@@ -123,7 +139,7 @@ export function oneMinusCosineOfUpdates(g) {
 export function dissimilarityMap(g, origin = null) {
   const T = g.steps.length;
   const N = T + 1;
-  const x = oneMinusCosineMap(g.gram, T, origin === null ? 0 : origin + 1);
+  const x = oneMinusCosineMap(g.gram, T, origin === null ? 0 : origin + 1, squaredDistances(g.gram, T, g.error, g.same));
   const kept = [];
   for (let t = 0; t < T; t++) if (t !== origin) kept.push(t + 1);
   const n = kept.length;
@@ -202,7 +218,7 @@ export const sweepAngleInit = (g) => offDiagonal(dissimilarityMap(g, 0)).map(deg
 
 function rowOf(g, row) {
   const T = g.steps.length;
-  const d = squaredDistances(g.gram, T);
+  const d = squaredDistances(g.gram, T, g.error, g.same);
   return Array.from(d.subarray(row * (T + 1) + 1, (row + 1) * (T + 1)), Math.sqrt);
 }
 
