@@ -25,6 +25,8 @@ _LEAVES: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
     for pattern, to in (
         (r"(.+\.)gamma\Z", r"\1weight"),
         (r"(.+\.)beta\Z", r"\1bias"),
+        (r"(.+\.)weight\Z", r"\1gamma"),
+        (r"(.+\.)bias\Z", r"\1beta"),
         (r"(.+\.)(\w+)_g\Z", r"\1parametrizations.\2.original0"),
         (r"(.+\.)(\w+)_v\Z", r"\1parametrizations.\2.original1"),
         (r"(.+\.)(\w+)_orig\Z", r"\1parametrizations.\2.original"),

@@ -1,0 +1,132 @@
+"""Names that change in mid-run are brought together; values that are not finite leave the rest answered; nothing left is a refusal."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from field_runs import Maker, Point, analysed, assert_right, of_kind, said
+
+from trajsvc.errors import Refused, UsageError
+from trajsvc.sources.renames import apply_renames, read_renames
+
+NAMES = {
+    "model.layers.0.w": (8, 8),
+    "model.layers.1.w": (8, 8),
+    "visual.blocks.0.w": (8, 8),
+    "visual.blocks.0.norm.weight": (8,),
+}
+
+
+def renamed(point: Point, **moves: str) -> Point:
+    """The point with each name that contains a key under what the value says instead; ``__`` is a dot."""
+    out = {}
+    for name, tensor in point.items():
+        old = next((k for k in moves if k.replace("__", ".") in name), None)
+        out[name if old is None else name.replace(old.replace("__", "."), moves[old], 1)] = tensor
+    return out
+
+
+@pytest.mark.parametrize(
+    "moves",
+    [
+        {"model__layers": "model.language_model.layers", "visual__": "model.visual."},
+        {"norm__weight": "norm.gamma"},
+        {"model__": "language_model.model."},
+    ],
+)
+def test_a_run_renamed_in_its_middle_is_one(tmp_path: Path, moves: dict[str, str]) -> None:
+    points = Maker(1).walk(NAMES, count=8)
+    run = analysed(tmp_path, [renamed(p, **moves) if i >= 4 else p for i, p in enumerate(points)])
+    assert_right(run, points)
+    assert not said(run)
+    assert of_kind(run, "renamed").steps == (0, 100, 200, 300)
+
+
+def test_experts_stored_apart_and_as_one_are_the_same(tmp_path: Path) -> None:
+    parts = {f"layers.0.mlp.experts.{e}.{w}_proj.weight": (4, 8) for e in range(3) for w in ("gate", "up")}
+    points = Maker(2).walk(parts | {"layers.0.w": (8, 8)})
+    full: list[Point] = []
+    for i, p in enumerate(points):
+        fused = torch.stack(
+            [torch.cat([p[f"layers.0.mlp.experts.{e}.{w}_proj.weight"] for w in ("gate", "up")]) for e in range(3)]
+        )
+        full.append(p if i < 2 else {"layers.0.mlp.experts.gate_up_proj": fused, "layers.0.w": p["layers.0.w"]})
+    run = analysed(tmp_path, full)
+    assert_right(run, points)
+    assert not said(run)
+
+
+def test_a_layer_never_becomes_another_and_towers_that_look_alike_are_not_guessed(tmp_path: Path) -> None:
+    points = Maker(3).walk({f"layers.{i}.w": (8, 8) for i in range(3)})
+    moved = [{n.replace("layers.0", "layers.3"): t for n, t in p.items()} if i > 2 else p for i, p in enumerate(points)]
+    assert "name-change" in said(analysed(tmp_path, moved, name="shifted"))
+    towers = Maker(4).walk({"one.fc.w": (8, 8), "two.fc.w": (8, 8)})
+    other = [
+        {n.replace("one", "a").replace("two", "b"): t for n, t in p.items()} if i > 2 else p
+        for i, p in enumerate(towers)
+    ]
+    assert "name-change" in said(analysed(tmp_path, other, name="towers"))
+    run = analysed(tmp_path, other, name="towers", called="said", rename=["one.=a.", "two.=b."])
+    assert_right(run, towers)
+
+
+def test_the_forms_of_a_rename() -> None:
+    for text, name, new in [
+        ("wte.weight=embed.weight", "wte.weight", "embed.weight"), ("visual.=model.visual.", "visual.a.w", "model.visual.a.w"),
+        ("*.gamma=*.weight", "a.b.gamma", "a.b.weight"), (r"^h\.(\d+)\.=layers.\1.", "h.12.w", "layers.12.w"),
+    ]:  # fmt: skip
+        assert apply_renames(read_renames([text]), [name, "other"])[0] == {name: new, "other": "other"}
+    for wrong in ("a", "=b", "^(a+)+$=x", r"^a=\1", "*=**", "^a*b*c*d*=x"):
+        with pytest.raises(UsageError, match="--rename"):
+            read_renames([wrong])
+    with pytest.raises(UsageError, match="both"):
+        apply_renames(read_renames(["*.a=x"]), ["p.a", "q.a"])
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_tensor_that_is_not_finite_leaves_the_others_answered(tmp_path: Path, first: int) -> None:
+    points = Maker(5).walk()
+    full = [dict(p) for p in points]
+    for p in full[first:]:
+        p["fc1.weight"] = p["fc1.weight"].clone()
+        p["fc1.weight"][0, 0] = math.nan
+    run = analysed(tmp_path, full)
+    for name in ("fc1.bias", "fc2.weight", "emb.weight"):
+        assert_right(run, [{name: p[name]} for p in points], f"tensor/{name}")
+    assert np.isnan(run.measure("mds"))
+    assert np.isnan(run.measure("mds", "layer/fc1"))
+    found = of_kind(run, "undefined-tensors")
+    assert found.tensors == ("fc1.weight",)
+    assert ("only step 0 is finite" if first else "no checkpoint is finite") in found.message
+
+
+def test_one_checkpoint_that_is_not_finite_is_left_out_as_before(tmp_path: Path) -> None:
+    full = Maker(6).walk()
+    full[2]["fc1.bias"][0] = math.inf
+    run = analysed(tmp_path, full)
+    assert run.steps.tolist() == [0, 100, 300, 400, 500]
+    assert of_kind(run, "non-finite").steps == (200,)
+
+
+def test_empty_and_quantised_matrices_are_warned_of(tmp_path: Path) -> None:
+    points = Maker(7).walk({"a.norm.weight": (8,)})
+    empty = [{**p, "a.q_proj.weight": torch.empty(0)} for p in points]
+    run = analysed(tmp_path, empty, name="empty", kind="safetensors")
+    assert "zero_to_fp32.py" in of_kind(run, "empty-tensors").message
+    packed = [
+        {**p, "a.fc.qweight": torch.ones(8, 8, dtype=torch.int32), "a.fc.scales": torch.ones(4, 8)} for p in points
+    ]
+    run = analysed(tmp_path, packed, name="packed")
+    assert_right(run, points)
+    assert said(run) == {"not-floating"}
+
+
+def test_nothing_left_is_refused_with_what_was_there(tmp_path: Path) -> None:
+    masks = [{"a.mask": torch.ones(3, 3, dtype=torch.bool), "b.running_mean": torch.zeros(3)}] * 2
+    with pytest.raises(Refused, match=r"a\.mask .*b\.running_mean") as caught:
+        analysed(tmp_path, masks)
+    assert caught.value.kind == "no-parameters"
