@@ -29,10 +29,13 @@ FILLED = {
     "device": "cuda",
     "memory": "256.5 MiB",
     "heads": "8",
+    "exclude": "teacher.*, pos_encoder.pe",
+    "rename": "visual.=model.visual.",
     "rules": "ours",
     "copy": "true",
     "archive": True,
     "recompute": True,
+    "replace": True,
     "preview": "2 %",
 }
 SENT = {
@@ -41,6 +44,8 @@ SENT = {
     "revisions": ["step*", "main"],
     "memory": 513 * 2**19,
     "heads": 8,
+    "exclude": ["teacher.*", "pos_encoder.pe"],
+    "rename": ["visual.=model.visual."],
     "copy": True,
     "preview": 0.02,
 }
