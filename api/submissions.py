@@ -92,7 +92,7 @@ def check_name_free(service: Service, spec: JobSpec) -> None:
     except RunMissing:
         return
     if is_remote(spec.source):
-        if identity.stored_source(stored) == spec.source:
+        if identity.stored_source(stored) == spec.source and identity.stored_state(stored) == spec.state:
             return
         raise RunExists(spec.run, f"the server has a run {spec.run} already, and {spec.source} is another source")
     _compare(service, spec, stored)
@@ -105,7 +105,7 @@ def _compare(service: Service, spec: JobSpec, stored: StoredRun) -> None:
     options, source = options_of(spec).with_(skip_damaged=True), None
     try:
         source = open_job_source(spec, service.roots, service.settings.store, Deadline(COMPARING))
-        identity.check(stored, trajectory_of(source, options))
+        identity.check(stored, trajectory_of(source, options), state=spec.state)
     except RunExists as error:
         message = f"the server has a run {spec.run} already, and {spec.source} is another one: {error.why}"
         raise RunExists(spec.run, message, error.why) from None

@@ -56,7 +56,7 @@ _GROUPS: Final = {
         "family-not-found file-missing file-not-found group-not-found hub-no-file hub-no-folder "
         "hub-no-repository hub-no-revision job-not-found measure-not-found member-not-found no-attention "
         "no-checkpoints no-layers no-revisions no-such-address root-missing root-not-found "
-        "rules-not-found run-not-found store-not-found source-not-found step-not-found token-not-found"
+        "rules-not-found run-not-found store-not-found source-not-found state-not-found step-not-found token-not-found"
     ),
     # In conflict with what is there.
     Outcome(4, 409): ("run-estimate run-exists"),
@@ -64,7 +64,7 @@ _GROUPS: Final = {
     Outcome(4, 421): ("bad-host"),
     # Recognised, and not done.
     Outcome(4, 422): (
-        "several-runs ambiguous-checkpoint ambiguous-state-dict big-endian checkpoints-gone disk-space heads-unknown "
+        "several-runs ambiguous-checkpoint ambiguous-state ambiguous-state-dict big-endian checkpoints-gone disk-space heads-unknown "
         "hub-disabled hub-encoded hub-forbidden hub-gated hub-insecure hub-offline hub-refused "
         "hub-unauthorized job-bytes job-checkpoints job-seconds journal-mismatch layout-mismatch "
         "legacy-torch limit-exceeded link-loop link-outside memory-budget memory-quota network-database "
@@ -72,7 +72,10 @@ _GROUPS: Final = {
         "store-unwritable store-version theta-lost theta-types too-many-files torchscript unsafe-member "
         "unsafe-path unsafe-pickle unsafe-shard-path unsupported-deepspeed unsupported-fsdp "
         "unsupported-megatron unsupported-orbax unsupported-sharding unsupported-source "
-        "unsupported-tensor unsupported-tensorflow"
+        "unsupported-tensor unsupported-tensorflow several-checkpoints unsupported-archive unsupported-coreml "
+        "unsupported-gguf unsupported-hdf5 unsupported-keras unsupported-metaseq unsupported-msgpack unsupported-npy "
+        "unsupported-npz unsupported-onnx unsupported-pickle unsupported-ranks unsupported-sb3 unsupported-tensor-parallel "
+        "unsupported-tflite unsupported-verl unsupported-zip"
     ),
     # Too much at once.
     Outcome(75, 429): ("quota-queued quota-rate too-many-streams"),

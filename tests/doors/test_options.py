@@ -28,6 +28,8 @@ GIVEN = {
     "steps": "every:2",
     "revisions": ("stage1-*",),
     "commits": "main",
+    "state": "student",
+    "step_pattern": r"run_(?P<step>\d+)",
     "skip_damaged": True,
     "rules": '[mine]\nextends = "gpt-neox"\n',
     "exclude": ("teacher.*", "pos_encoder.pe"),

@@ -264,7 +264,8 @@ def test_the_final_model_beside_the_checkpoints_is_left_out(tmp_path: Path) -> N
     torch.save({}, tmp_path / "training_args.bin")
     source = LocalSource(tmp_path)
     assert steps(source) == [5]
-    assert kinds(source) == ["ignored-file"]
+    assert kinds(source) == ["unread-weights"]
+    assert "--step-pattern" in source.findings()[0].message
 
 
 def test_optimizers_and_generators_are_no_checkpoints(tmp_path: Path) -> None:
@@ -323,7 +324,7 @@ def test_weights_beside_another_format_are_read(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-20" / "zero_to_fp32.py").write_text("")
     source = LocalSource(tmp_path)
     assert steps(source) == [10]
-    assert kinds(source) == ["ignored-file"]
+    assert kinds(source) == ["unread-weights"]
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:

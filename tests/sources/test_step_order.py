@@ -81,7 +81,14 @@ def test_a_stage_that_begins_where_the_last_one_ended_counts_anew() -> None:
     assert [n.step for n, _ in run.items] == [50, 100, 200], "no two checkpoints have one step"
 
 
-def test_steps_and_epochs_on_one_axis_are_worth_a_warning() -> None:
-    run = in_order(names("step100", "epoch_200"), "run", choose="choose")
-    assert [n.step for n, _ in run.items] == [100, 200]
-    assert [(f.kind, f.severity) for f in run.findings] == [("step-order", "warning")]
+def test_steps_and_epochs_never_share_an_axis() -> None:
+    run = in_order(names("step100", "step300", "epoch_200"), "run", choose="choose")
+    assert [n.step for n, _ in run.items] == [100, 300]
+    assert [(f.kind, f.severity, f.details["labels"]) for f in run.findings] == [
+        ("other-axis", "warning", ["epoch_200"])
+    ]
+
+
+def test_what_most_names_count_is_the_axis() -> None:
+    run = in_order(names("epoch_1", "epoch_2", "step100", "240b_tokens"), "run", choose="choose")
+    assert [(n.step, n.kind) for n, _ in run.items] == [(1, "epoch"), (2, "epoch")]

@@ -26,6 +26,8 @@ def analyze(
     store: str | Path | None = None,
     name: str | None = None,
     steps: str | Sequence[int] | None = None,
+    state: str | None = None,
+    step_pattern: str | None = None,
     memory: str | int | None = None,
     threads: int | None = None,
     device: str | None = None,
@@ -66,7 +68,7 @@ def analyze(
         steps=steps, memory=memory, threads=threads, device=device, precision=precision, dtype=dtype, rules=_text(rules),
         heads=heads, copy_parameters=copy, archive=archive, preview=preview, recompute=recompute, replace=replace,
         skip_damaged=skip_damaged, revisions=revisions, commits=commits, cache=cache, connections=connections,
-        exclude=exclude, rename=rename,
+        exclude=exclude, rename=rename, state=state, step_pattern=step_pattern,
     )  # fmt: skip
     place = Path(store or Settings().store)
     opened = source_of(source, options, place) if isinstance(source, str | Path) else source

@@ -68,6 +68,7 @@ def run_contents(
         "architecture": trajectory.anatomy.architecture,
         "parameters": trajectory.parameters,
         "findings": findings,
+        "axis": axis_of(trajectory),
         "origins": [dict(r.checkpoint.extra) for r in trajectory.rows],
         "excluded": [asdict(e) for e in trajectory.excluded],
         "left_out": dict(trajectory.anatomy.left_out),
@@ -88,6 +89,12 @@ def run_contents(
         replicates=left_out_grams(state) if replicates and not state.exact and state.plan.replicates >= 2 else None,
         attributes=attributes,
     )
+
+
+def axis_of(trajectory: Trajectory) -> str:
+    """What the run's steps count: ``step``, ``epoch``, ``tokens``, or ``index`` where they only count checkpoints."""
+    kinds = {str(r.checkpoint.extra.get("kind", "step")) for r in trajectory.rows}
+    return kinds.pop() if len(kinds) == 1 else "step"
 
 
 def _learning_rate(trajectory: Trajectory) -> dict[str, Any] | None:

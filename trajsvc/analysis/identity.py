@@ -36,27 +36,31 @@ class Continued:
     moved: frozenset[int] = frozenset()
 
 
-def recorded(trajectory: Trajectory, old: StoredRun | None) -> dict[str, Any]:
+def recorded(trajectory: Trajectory, old: StoredRun | None, state: str | None = None) -> dict[str, Any]:
     """The identity of a run as its attributes keep it: ``source``, ``parameters`` (a digest of names and shapes) and ``digests``
-    (step → digest of its files where the source knows it, else of a sample of its values).
+    (step → digest of its files where the source knows it, else of a sample of its values), and the ``state`` that was chosen, if one was.
 
     ``old`` is the stored run that goes on: what it says of files that are still the same is not read again.
     """
-    before = _stored_digests(old) if old is not None and _parameters(trajectory) == _stored_parameters(old) else {}
+    same = old is not None and _parameters(trajectory) == _stored_parameters(old) and stored_state(old) == state
+    before = _stored_digests(old) if old is not None and same else {}
     files = {} if old is None else dict(zip(old.checkpoints.step.tolist(), old.checkpoints.files, strict=True))
     digests = {}
     for row in trajectory.rows:
         known = before.get(row.step) if files.get(row.step) == files_json(row) else None
-        digests[str(row.step)] = known or digest_of(trajectory, row)
-    return {"source": trajectory.source.uri, "parameters": _parameters(trajectory), "digests": digests}
+        digests[str(row.step)] = known or digest_of(trajectory, row, state)
+    here = {"source": trajectory.source.uri, "parameters": _parameters(trajectory), "digests": digests}
+    return here | ({"state": state} if state else {})
 
 
-def digest_of(trajectory: Trajectory, row: Row) -> str:
-    """What a checkpoint holds: ``files:`` and a digest of its files' own SHA-256 where they are known, else ``values:`` and a digest of
-    the stored bytes at fixed places of some tensors."""
+def digest_of(trajectory: Trajectory, row: Row, state: str | None = None) -> str:
+    """What a checkpoint holds: ``files:`` and a digest of its files' own SHA-256 (and the ``state`` that was chosen in them) where they
+    are known, else ``values:`` and a digest of the stored bytes at fixed places of some tensors."""
     weights = [f.sha256 for f in row.checkpoint.files if not f.path.endswith(".json")]
     if weights and all(weights):
-        return "files:" + hashlib.sha256(json.dumps(weights).encode()).hexdigest()
+        inside = row.checkpoint.extra.get("inside")
+        named = [*weights, *(w for w in (state, inside) if w)]
+        return "files:" + hashlib.sha256(json.dumps(named).encode()).hexdigest()
     hasher = hashlib.sha256()
     for column in _sampled([c.size for c in trajectory.columns]):
         entry = row.entries[column]
@@ -70,21 +74,23 @@ def digest_of(trajectory: Trajectory, row: Row) -> str:
     return "values:" + hasher.hexdigest()
 
 
-def check(old: StoredRun, trajectory: Trajectory, *, replace: bool = False) -> Continued | None:
+def check(
+    old: StoredRun, trajectory: Trajectory, *, state: str | None = None, replace: bool = False
+) -> Continued | None:
     """Whether ``trajectory`` is the run ``old``, as far as the checkpoints that both have show; None where it is another one and may
-    ``replace`` it.
+    ``replace`` it. ``state`` is what the user chose of several models in the files.
 
     Raises RunExists where it is another one, or where what the stored run recorded is too little to tell.
     """
     try:
-        return _compared(old, trajectory)
+        return _compared(old, trajectory, state)
     except RunExists:
         if replace:
             return None
         raise
 
 
-def _compared(old: StoredRun, trajectory: Trajectory) -> Continued:
+def _compared(old: StoredRun, trajectory: Trajectory, state: str | None) -> Continued:
     theirs = dict(zip(old.checkpoints.step.tolist(), old.checkpoints.files, strict=True))
     shared = [row for row in trajectory.rows if row.step in theirs]
     digests = _stored_digests(old)
@@ -93,15 +99,17 @@ def _compared(old: StoredRun, trajectory: Trajectory) -> Continued:
         raise _another(old, trajectory, "they have no step in common")
     moved = []
     for row in shared:
-        if files_json(row) == theirs[row.step]:
+        same_state = stored_state(old) == state
+        if files_json(row) == theirs[row.step] and same_state:
             continue
         if not _same_blocks(old, trajectory):
             raise _another(old, trajectory, "its parameters have other names or shapes")
         alike = _alike(files_json(row), theirs[row.step])
         known = digests.get(row.step) if comparable else None
-        if known is not None and known != digest_of(trajectory, row):
-            raise _another(old, trajectory, f"step {row.step} holds other values")
-        if known is None and not alike:
+        if known is not None and known != digest_of(trajectory, row, state):
+            what = "holds other values" if same_state else f"holds other values under {state or 'its model'}"
+            raise _another(old, trajectory, f"step {row.step} {what}")
+        if known is None and not (alike and same_state):
             raise _another(old, trajectory, f"the files of step {row.step} are others")
         if alike:
             moved.append(row.step)
@@ -154,6 +162,12 @@ def _parameters(trajectory: Trajectory) -> str:
 
 def _stored_parameters(old: StoredRun) -> str | None:
     found = (old.attributes.get(ATTRIBUTE) or {}).get("parameters")
+    return found if isinstance(found, str) else None
+
+
+def stored_state(old: StoredRun) -> str | None:
+    """Which of several models in its files a stored run is, where that was chosen."""
+    found = (old.attributes.get(ATTRIBUTE) or {}).get("state")
     return found if isinstance(found, str) else None
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from trajsvc.errors import UsageError
 from trajsvc.settings import Settings, parse_bytes, parse_share
+from trajsvc.sources.patterns import LONGEST
 
 DEFAULT_SAMPLE: Final = 0.01
 """Share of the values that the first slabs of a job sample."""
@@ -75,6 +76,18 @@ class RunOptions(BaseModel):
     )
     commits: str | None = Field(
         default=None, description="a branch of a repository on the Hub whose commits are the run"
+    )
+    state: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=512,
+        description="which model is read where a checkpoint holds several: student, ema, unet, actor/ema",
+    )
+    step_pattern: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=LONGEST,
+        description="where the step is in names: a regular expression with groups step, epoch, tokens, index, stage (or phase), ingredient",
     )
     skip_damaged: bool = Field(default=False, description="leave checkpoints that cannot be read out of the run")
     rules: str | None = Field(default=None, description="names and layouts of tensors, as TOML")

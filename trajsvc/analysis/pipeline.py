@@ -79,7 +79,9 @@ def _attempt(
     run = identity.name_in(runs, source) if name is None else run_name(name)
     left_out = tuple(e.step for e in trajectory.excluded)
     stored = _stored(runs, run)
-    known = identity.check(stored, trajectory, replace=options.replace) if stored is not None else None
+    known = (
+        identity.check(stored, trajectory, state=options.state, replace=options.replace) if stored is not None else None
+    )
     old = None if options.recompute or known is None else stored
     options = _copying(options, old, source)
     if options.preview and options.copy_parameters:
@@ -147,6 +149,8 @@ def source_of(
         connections=here.connections if here else None,
         stop=stop,
         pins=pins,
+        state=options.state,
+        step_pattern=options.step_pattern,
     )
 
 
@@ -289,7 +293,8 @@ def _compute_and_commit(
         raise
     finally:
         reading.close()
-    facts = facts_of(trajectory, plan, state, options) | {identity.ATTRIBUTE: identity.recorded(trajectory, before)}
+    known = identity.recorded(trajectory, before, options.state)
+    facts = facts_of(trajectory, plan, state, options) | {identity.ATTRIBUTE: known}
     averages = _averages(trajectory)
     contents = assemble.run_contents(writer.name, trajectory, state, old=old, facts=facts, averages=averages)
     observer.committing()

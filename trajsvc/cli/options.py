@@ -52,6 +52,18 @@ ANALYSIS: Final[dict[str, tuple[Any, Any]]] = {
         str | None,
         typer.Option("--steps", metavar="SPEC", help="Checkpoints to read: 0,1,2 · 1000..5000 · every:4 · last:5."),
     ),
+    "state": (
+        str | None,
+        typer.Option(
+            "--state", metavar="NAME", help="Which model, where checkpoints hold several: student, ema, unet, actor/ema."
+        ),
+    ),
+    "step_pattern": (
+        str | None,
+        typer.Option(
+            "--step-pattern", metavar="REGEX", help="Where the step is in names: 'run_(?P<step>\\d+k?)'; also stage, phase, epoch, tokens."
+        ),
+    ),
     "preview": (
         str | None,
         typer.Option("--preview", metavar="SHARE", help="Stop at an estimate from this share: 1%."),

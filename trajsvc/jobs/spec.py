@@ -15,7 +15,7 @@ from pydantic import Field
 from trajsvc.analysis.options import RunOptions, Size
 from trajsvc.jobs.states import Kind
 
-_LATER: Final = ("replace",)
+_LATER: Final = ("replace", "state", "step_pattern")
 
 
 class JobSpec(RunOptions):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby, pairwise
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from storage_schema.models.results import Finding
 from trajsvc.errors import Refused
 from trajsvc.sources.steps import StepName
 
 T = TypeVar("T")
+
+WORDS: Final = {"step": "steps", "epoch": "epochs", "tokens": "tokens", "index": "a count of checkpoints"}
+"""What an axis counts, in words."""
 
 
 @dataclass
@@ -35,16 +39,16 @@ class Ordered(Generic[T]):
 
 
 def in_order(items: Sequence[tuple[StepName, T]], where: str, *, choose: str, chosen: bool = False) -> Ordered[T]:
-    """``items`` by (stage, ingredient, step).
+    """``items`` by (stage, ingredient, step); those whose names count another thing than most are left out with a warning.
 
     Where a later stage does not go on from the steps of the one before but counts anew, its steps are added to the last step before it:
     ``extra`` then keeps ``stage_step``, the count within the stage. Ingredients of a stage are alternatives: the first is taken and the
     others left out with a finding, unless the user has ``chosen`` by name. ``choose`` says how to choose.
     Raises Refused (``step-conflict``) for two checkpoints in one place.
     """
-    ordered = sorted(items, key=lambda item: place(item[0]))
-    stages = {key: list(group) for key, group in groupby(ordered, key=lambda item: place(item[0])[:2])}
     found: Ordered[T] = Ordered([])
+    ordered = sorted(_one_kind(items, found, where, choose), key=lambda item: place(item[0]))
+    stages = {key: list(group) for key, group in groupby(ordered, key=lambda item: place(item[0])[:2])}
     taken: dict[int, int] = {}
     for (stage, ingredient), group in stages.items():
         if taken.setdefault(stage, ingredient) != ingredient:
@@ -64,7 +68,6 @@ def in_order(items: Sequence[tuple[StepName, T]], where: str, *, choose: str, ch
             if one.step == other.step:
                 raise _conflict(f"{one.label} and {other.label} are both step {one.step}", where, choose)
         _add_stage(found, group, where)
-    _note_kinds(found, where)
     _note_gaps(found, where)
     return found
 
@@ -91,11 +94,24 @@ def _add_stage(found: Ordered[T], group: Sequence[tuple[StepName, T]], where: st
     found.note("stage-steps", f"{where}: from {first.label} on steps are counted anew; {last} is added to them", [last])
 
 
-def _note_kinds(found: Ordered[Any], where: str) -> None:
-    kinds = {name.kind for name, _ in found.items}
-    if len(kinds) > 1:
-        words = " and others ".join(sorted(kinds))
-        found.note("step-order", f"{where}: some names count {words}s; they are ordered as numbers", severity="warning")
+def _one_kind(
+    items: Sequence[tuple[StepName, T]], found: Ordered[T], where: str, choose: str
+) -> list[tuple[StepName, T]]:
+    """The checkpoints whose names count the same thing: what most of them count, steps before all else where as many do."""
+    counts = Counter(name.kind for name, _ in items)
+    if len(counts) < 2:
+        return list(items)
+    order = ("step", "epoch", "tokens", "index")
+    most = max(counts, key=lambda kind: (counts[kind], -order.index(kind)))
+    left = [name for name, _ in items if name.kind != most]
+    shown = ", ".join(name.label for name in left[:6]) + (" …" if len(left) > 6 else "")
+    found.note(
+        "other-axis",
+        f"{where}: the checkpoints are ordered by {WORDS[most]}; {shown} only name {WORDS[left[0].kind]} and are left out; {choose}",
+        severity="warning",
+        labels=[name.label for name in left][:20],
+    )
+    return [(name, item) for name, item in items if name.kind == most]
 
 
 def _note_gaps(found: Ordered[Any], where: str) -> None:

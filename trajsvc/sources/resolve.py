@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from trajsvc.errors import NotFound, UnsupportedFormat, UsageError
 from trajsvc.sources.base import CheckpointSource
 from trajsvc.sources.local.source import LocalSource
+from trajsvc.sources.patterns import StepPattern
 
 if TYPE_CHECKING:
     from trajsvc.sources.hub.source import HubOptions
@@ -24,9 +25,15 @@ from trajsvc.sources.base import Cache, never
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
 
-def open_source(spec: str | Path, hub: HubOptions | None = None) -> CheckpointSource:
+def open_source(
+    spec: str | Path,
+    hub: HubOptions | None = None,
+    *,
+    state: str | None = None,
+    step_pattern: StepPattern | None = None,
+) -> CheckpointSource:
     """The source that ``spec`` names: a local folder, a pattern, a file, or ``hf://org/name`` on the Hub. A local one is listed;
-    the Hub is not asked yet.
+    the Hub is not asked yet. ``state`` and ``step_pattern`` are for local ones; those of the Hub are in ``hub``.
 
     Raises UnsupportedFormat (``unsupported-source``) for other addresses, NotFound (``source-not-found``, ``no-checkpoints``),
     UsageError (``bad-source``, ``bad-hub-address``), and what ``LocalSource.checkpoints`` raises.
@@ -41,7 +48,7 @@ def open_source(spec: str | Path, hub: HubOptions | None = None) -> CheckpointSo
         return HubSource(parse_address(text), hub)
     if match := _SCHEME.match(text):
         raise _unsupported(text, match[1].lower())
-    source = LocalSource(text)
+    source = LocalSource(text, state=state, step_pattern=step_pattern)
     if not source.exists():
         raise _not_found(text)
     source.checkpoints()
@@ -78,18 +85,22 @@ def open_named(
     connections: int | None = None,
     stop: Callable[[], bool] = never,
     pins: Mapping[str, str] | None = None,
+    state: str | None = None,
+    step_pattern: str | None = None,
 ) -> CheckpointSource:
     """The source that a user names; of the Hub, with what is to be read and how. What is read ahead lies in a folder of the store;
-    ``stop`` is asked while the Hub is waited for; ``pins`` (label → commit) hold it to revisions as they were.
+    ``stop`` is asked while the Hub is waited for; ``pins`` (label → commit) hold it to revisions as they were. ``state`` names the model
+    to read where there are several, ``step_pattern`` is a regular expression that says where the step is in names.
 
-    Raises UsageError (``hub-option``) for an option of the Hub with a folder, and what ``open_source`` raises.
+    Raises UsageError (``hub-option``, ``bad-pattern``) for an option of the Hub with a folder, and what ``open_source`` raises.
     """
+    pattern = None if step_pattern is None else StepPattern.of(step_pattern)
     if not is_remote(source):
         if revisions or commits:
             option = "revisions" if revisions else "commits"
             hint = "Choose checkpoints with steps, or give a quoted glob."
             raise UsageError("hub-option", f"{option} are chosen of repositories on the Hub, not of folders", hint=hint)
-        return open_source(source)
+        return open_source(source, state=state, step_pattern=pattern)
     from trajsvc.sources.hub.source import HubOptions
 
     settings = Settings()
@@ -102,5 +113,7 @@ def open_named(
         timeout=settings.timeout,
         stop=stop,
         pins=dict(pins or {}),
+        state=state,
+        step_pattern=pattern,
     )
     return open_source(source, options)

@@ -1,4 +1,4 @@
-"""Steps as numbers: what a checkpoint's name says, and which checkpoints a selection means."""
+"""What a checkpoint's name says: a step, an epoch, a number of tokens, or its place in a count, and the stage that these are counted in."""
 
 from __future__ import annotations
 
@@ -9,23 +9,83 @@ from typing import Final, Literal
 
 from trajsvc.steps import STEP_LIMIT
 
+__all__ = [
+    "STAGES",
+    "STEP_LIMIT",
+    "WEIGHT_SUFFIXES",
+    "Kind",
+    "StepName",
+    "parse_step",
+    "scaled",
+    "stage_of",
+    "without_decimals",
+]
+
 Kind = Literal["step", "epoch", "index", "tokens"]
+"""What a run is ordered by. ``index`` when the numbers only count checkpoints."""
 
 WEIGHT_SUFFIXES: Final = (".safetensors", ".pth.tar", ".pt", ".pth", ".bin", ".ckpt")
+STAGES: Final[Mapping[str, int]] = {
+    "warmup": 0, "pretrain": 1, "pretraining": 1, "pretrained": 1, "stable": 1, "midtrain": 2, "midtraining": 2, "cpt": 2,
+    "continue": 2, "anneal": 3, "annealing": 3, "cooldown": 3, "decay": 3, "longcontext": 4, "longctx": 4, "lc": 4, "sft": 5,
+    "finetune": 5, "instruct": 5, "dpo": 6, "rlhf": 6, "rl": 7, "rlvr": 7,
+}  # fmt: skip
+"""Words for the stages of a training, in the order in which they follow each other; hyphens are left out."""
 
 _SCALE: Final = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
-_NUMBER: Final = r"[-_=]?(\d+(?:\.\d+(?=[km]))?)([km]?)(?![a-z0-9]|\.\d)"
-# In order of trust: a name that says "step" means it, whatever else it counts.
-_STEP_WORDS: Final = ("global[-_]?step", "steps?", "iterations?|iters?|ba", "checkpoint")
+_SCALED: Final = re.compile(r"(\d+(?:\.\d+)?)([kmbt]?)")
+_NUMBER: Final = r"[-_=]?(\d+(?:\.\d+(?=[kmb]))?[kmb]?)(?![a-z0-9]|\.\d)"
+_BEFORE: Final = r"(?<![a-z0-9.~])(\d+(?:\.\d+(?=[kmb]))?[kmb]?)[-_]?"
 _SHARD: Final = re.compile(r"\d{2,}-of-\d{2,}")
-_EPOCH: Final = re.compile(r"(?<![a-z])(?:epochs?|ep)[-_=]?(\d+)(?![a-z0-9])")
-_INDEX: Final = re.compile(r"(?<![a-z])(?:ckpt|chkpt|index|idx)" + _NUMBER)
+_SCORE: Final = re.compile(
+    r"\d+\.\d+(?:\.\d+)*(?:e-?\d+)?(?![\d.]*[kmbt](?![a-z]))|(?<!\d)20\d\d([-_])[01]?\d\1[0-3]?\d(?!\d)|(?<!\d)20\d{6}[-_t]\d{4,6}(?!\d)"
+)
+"""A number with a decimal point that counts nothing, and dates."""
+_MEASURED: Final = re.compile(
+    r"(?<![a-z])(?:acc|accuracy|loss|score|psnr|ssim|fid|bleu|rouge|wer|cer|ppl|perplexity|auc|auroc|m?iou|dice|mae|mse|rmse|reward|return"
+    r"|elo|top[15]|f1|lr|bs|seed|fold|rank|version|v|dim|hidden|width|depth|layers?|heads?|size|res|ctx|seq|seqlen|gpus?|nodes?)"
+    r"[-_=]?\d+(?![a-z0-9])"
+)
+"""Scores and settings that are whole numbers."""
+
 _EPOCH_AND_STEP: Final = re.compile(r"checkpoint_(\d+)_(\d+)(?![a-z0-9])")
-_TOKENS: Final = re.compile(r"(?<![a-z])tokens?[-_=]?(\d+(?:\.\d+)?)([kmbt]?)(?![a-z0-9])")
-_PLAIN: Final = re.compile(r"(\d+)([km]?)")
-_TRAILING: Final = re.compile(r"(.*[a-z0-9])[-_.]0*(\d+)([km]?)")
+_STEP_WORDS: Final = ("global[-_]?steps?", "steps?", "iterations?|iters?|itr", "updates?", "ba")
+# In order of trust: a name that says "step" means it, whatever else it counts.
+_STEPS: Final = tuple(
+    re.compile(pattern)
+    for words in _STEP_WORDS
+    for pattern in (rf"(?<![a-z])(?:{words}){_NUMBER}", rf"{_BEFORE}(?:{words})(?![a-z0-9])")
+)
+_EPOCHS: Final = (
+    re.compile(r"(?<![a-z])(?:epochs?|ep)[-_=]?(\d+)(?![a-z0-9])"),
+    re.compile(r"(?<![a-z0-9.~])(\d+)[-_]?(?:epochs?|ep)(?![a-z0-9])"),
+)
+_TOKENS: Final = (
+    re.compile(r"(?<![a-z])(?:tokens?|toks?)[-_=]?(\d+(?:\.\d+)?[kmbt]?)(?![a-z0-9])"),
+    re.compile(r"(?<![a-z0-9.~])(\d+(?:\.\d+)?[kmbt])[-_]?(?:tokens?|toks?)(?![a-z0-9])"),
+    re.compile(r"(?<![a-z0-9.~])(\d+(?:\.\d+)?[bm])t(?![a-z0-9])"),
+    re.compile(r"^(?:pre)?train[-_]?(\d+(?:\.\d+)?b)(?![a-z0-9])"),
+)
+_TOKENS_AFTER: Final = re.compile(r"(?<=[\dkm])-(\d+(?:\.\d+)?[bt])$")
+"""``step-50k-105b``: tokens, where a step stands before them."""
+_CHECKPOINT: Final = re.compile(rf"(?<![a-z])checkpoint{_NUMBER}")
+_INDEX: Final = re.compile(rf"(?<![a-z])(?:ckpt|chkpt|index|idx){_NUMBER}")
+_PLAIN: Final = re.compile(r"(\d+[km]?)")
+_NETWORK_OF_EPOCH: Final = re.compile(r"(\d+)_net_[a-z]\w*")
+"""Image translation scripts: ``5_net_G.pth``."""
+_LEADING: Final = re.compile(
+    r"(\d+[km]?)[-_](?:adapters?|model|weights|checkpoints?|ckpt|state|params|policy|net|network|ema|lora)(?![a-z])"
+)
+_BEFORE_STATE: Final = re.compile(
+    r".*[a-z][-_.](\d+[km]?)[-_](?:ema|swa|avg|averaged?|teacher|student|target|weights|model|net|unet|lora|adapters?|ckpt|checkpoint|g|d"
+    r"|generator|discriminator|actor|critic|policy)(?:[-_].*)?"
+)
+"""``net_1000_ema.pt``: a number before the name of what is in the file."""
+_TRAILING: Final = re.compile(r"(.*[a-z0-9~])[-_.]0*(\d+[km]?)")
+_ATTACHED: Final = re.compile(r"(?:.*[-_.])?([a-z]+)(0\d+|\d{4,})")
+"""``model010000``: a number of four digits or more, or with zeros before it, right after a word."""
 _NOT_STEPS: Final = re.compile(
-    r"(?:^|[-_.])(?:version|v|seed|fold|rank|shard|part|consolidated|tp|pp|mp|fsdp|layer|of)$"
+    r"(?:^|[-_.])(?:version|v|seed|fold|rank|shard|part|consolidated|tp|pp|mp|fsdp|layer|of|best|run|exp|trial|split|cv|model_part)$"
 )
 
 
@@ -36,18 +96,43 @@ class StepName:
     step: int
     label: str
     kind: Kind
-    """``step``; ``epoch`` when only an epoch is named; ``index`` when the number only counts checkpoints"""
+    """``epoch`` and ``tokens`` when nothing else is named; ``index`` when the number only counts checkpoints"""
     extra: Mapping[str, int] = field(default_factory=dict)
     """``tokens``, ``stage``, ``ingredient``, ``epoch`` where the name has them"""
+    sure: bool = True
+    """False for a number that nothing in the name says the meaning of: the keys of the file may know better"""
+
+
+def scaled(text: str) -> int | None:
+    """``424B`` → 424,000,000,000; None for what is no number or too long a one."""
+    match = _SCALED.fullmatch(text.lower())
+    if match is None or len(match[1]) > 20:
+        return None
+    digits, unit = match[1], _SCALE[match[2]]
+    return round(float(digits) * unit) if "." in digits else int(digits) * unit
+
+
+def without_decimals(text: str) -> str:
+    """``text`` (in lower case) with ``~`` in the place of dates and of numbers with a decimal point that count nothing."""
+    return _SCORE.sub("~", text)
+
+
+def stage_of(name: str) -> int | None:
+    """The stage that a folder of checkpoints is named by: ``phase2``, ``stage-1``, ``anneal``."""
+    text = name.lower()
+    if match := re.search(r"(?<![a-z])(?:stage|phase)[-_=]?(\d+)(?![a-z0-9])", text):
+        return scaled(match[1])
+    return next((STAGES[w] for w in re.split(r"[-_. ]", text.replace("-", "")) if w in STAGES), None)
 
 
 def parse_step(name: str) -> StepName | None:
     """The step in ``name`` (of a file or folder, without its parents), or None when it names none.
 
-    Reads ``step500``, ``checkpoint-500``, ``global_step1000``, ``iter_0000500``, ``epoch=3-step=500.ckpt`` (the step is taken, the
-    epoch kept in ``extra``), ``checkpoint_2_500.pt`` (epoch and step), ``stage1-step101000-tokens424B``, ``step_20k``, ``500.pt``,
-    ``model_500.pt``; ``epoch_003.pt`` is kind ``epoch``, ``ckpt_000`` kind ``index``. A shard's number
-    (``model-00001-of-00002``) is no step.
+    Reads ``step500``, ``checkpoint-500``, ``global_step1000``, ``iter_0000500``, ``model_1000_steps``, ``epoch=3-step=500.ckpt`` (the step
+    is taken, the epoch kept in ``extra``), ``checkpoint_2_500.pt`` (epoch and step), ``stage1-step101000-tokens424B``,
+    ``phase2_checkpoint_500``, ``step_20k``, ``500.pt``, ``model_500.pt``, ``model000500.pt``; ``epoch_003.pt`` is kind ``epoch``,
+    ``ckpt_000`` kind ``index``, ``240b_tokens`` kind ``tokens``. A shard's number (``model-00001-of-00002``) is no step, nor is a
+    number with a decimal point, a score, a seed or a date.
 
     >>> [parse_step(name).step for name in ("step500", "epoch=3-step=500.ckpt", "stage1-step101000-tokens424B", "step_20k")]
     [500, 500, 101000, 20000]
@@ -59,47 +144,68 @@ def parse_step(name: str) -> StepName | None:
     text = label.lower()
     if _SHARD.search(text):
         return None
-    found = _numbered(text, of_file=bool(suffix))
-    if found is None or found[0] > STEP_LIMIT:
+    text = _MEASURED.sub("~", without_decimals(text))
+    found = _counted(text) or _bare(text, of_file=bool(suffix))
+    if found is None:
         return None
-    extra = _extra(text)
-    if found[1] == "epoch":
-        extra.pop("epoch", None)
-    return StepName(found[0], label, found[1], extra)
+    step, kind, sure = found
+    if step is None or step > STEP_LIMIT:
+        return None
+    extra = {k: v for k, v in _extra(text).items() if k != kind}
+    return StepName(step, label, kind, extra, sure)
 
 
-def _numbered(text: str, *, of_file: bool) -> tuple[int, Kind] | None:
+def _counted(text: str) -> tuple[int | None, Kind, bool] | None:
+    """The number that a word of the name says the meaning of."""
     if match := _EPOCH_AND_STEP.search(text):
-        return _scaled(match[2], ""), "step"
-    for word in _STEP_WORDS:
-        if match := re.search(rf"(?<![a-z])(?:{word}){_NUMBER}", text):
-            return _scaled(match[1], match[2]), "step"
-    if match := _EPOCH.search(text):
-        return _scaled(match[1], ""), "epoch"
+        return scaled(match[2]), "step", True
+    kinds: tuple[tuple[tuple[re.Pattern[str], ...], Kind], ...] = ((_STEPS, "step"), (_EPOCHS, "epoch"))
+    for patterns, kind in kinds:
+        if number := _first(patterns, text):
+            return scaled(number), kind, True
+    if match := _NETWORK_OF_EPOCH.fullmatch(text):
+        return scaled(match[1]), "epoch", True
+    if (match := _CHECKPOINT.search(text)) or (match := _LEADING.match(text)):
+        return scaled(match[1]), "step", False
+    if number := _first(_TOKENS, text):
+        return scaled(number), "tokens", True
     if match := _INDEX.search(text):
-        return _scaled(match[1], match[2]), "index"
-    if match := _PLAIN.fullmatch(text):
-        return _scaled(match[1], match[2]), "step"
-    # A trailing number means a step only in a file's name: folders end in versions, seeds and ranks.
-    match = _TRAILING.fullmatch(text) if of_file else None
-    if match and not _NOT_STEPS.search(match[1]):
-        return _scaled(match[2], match[3]), "step"
+        return scaled(match[1]), "index", False
     return None
 
 
-def _scaled(digits: str, suffix: str) -> int:
-    if len(digits) > 20:
-        return STEP_LIMIT + 1
-    return round(float(digits) * _SCALE[suffix]) if "." in digits else int(digits) * _SCALE[suffix]
+def _bare(text: str, *, of_file: bool) -> tuple[int | None, Kind, bool] | None:
+    """A number on its own: the whole name, or the end of a file's."""
+    if match := _PLAIN.fullmatch(text):
+        return scaled(match[1]), "step", False
+    if not of_file:  # folders end in versions, seeds and ranks
+        return None
+    text = re.sub(r"(?:[-_=.]*~)+$", "", text)
+    match = _TRAILING.fullmatch(text)
+    if match and not _NOT_STEPS.search(match[1]):
+        return scaled(match[2]), "step", False
+    if match := _BEFORE_STATE.fullmatch(text):
+        return scaled(match[1]), "step", False
+    match = _ATTACHED.fullmatch(text)
+    if match and not _NOT_STEPS.search(match[1]):
+        return scaled(match[2]), "step", False
+    return None
+
+
+def _first(patterns: tuple[re.Pattern[str], ...], text: str) -> str | None:
+    return next((match[1] for pattern in patterns if (match := pattern.search(text))), None)
 
 
 def _extra(text: str) -> dict[str, int]:
-    extra = {}
-    if match := _TOKENS.search(text):
-        extra["tokens"] = round(float(match[1]) * _SCALE[match[2]])
-    if match := _EPOCH.search(text) or _EPOCH_AND_STEP.search(text):
-        extra["epoch"] = _scaled(match[1], "")
-    for word in ("stage", "ingredient"):
-        if match := re.search(rf"(?<![a-z]){word}[-_=]?(\d+)(?![a-z0-9])", text):
-            extra[word] = _scaled(match[1], "")
-    return extra
+    extra: dict[str, int | None] = {}
+    tokens = _first(_TOKENS, text) or _first((_TOKENS_AFTER,), text)
+    if tokens:
+        extra["tokens"] = scaled(tokens)
+    if match := _EPOCH_AND_STEP.search(text):
+        extra["epoch"] = scaled(match[1])
+    elif epoch := _first(_EPOCHS, text):
+        extra["epoch"] = scaled(epoch)
+    for words, name in (("stage|phase", "stage"), ("ingredient", "ingredient")):
+        if match := re.search(rf"(?<![a-z])(?:{words})[-_=]?(\d+)(?![a-z0-9])", text):
+            extra[name] = scaled(match[1])
+    return {name: number for name, number in extra.items() if number is not None}

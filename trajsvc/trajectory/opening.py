@@ -143,6 +143,7 @@ def _headers(
     excluded: list[Excluded],
     findings: list[Finding],
 ) -> list[tuple[CheckpointRef, CheckpointTensors]]:
+    found: list[Finding] = []
     headers = []
     for checkpoint in chosen:
         try:
@@ -157,8 +158,9 @@ def _headers(
                         details={"error": error.kind})
             )  # fmt: skip
             continue
-        findings.extend(tensors.findings)
+        found.extend(tensors.findings)
         headers.append((checkpoint, tensors))
+    findings.extend(_merged(found))
     return headers
 
 
@@ -189,6 +191,16 @@ def _spelt(
         *(renamed_finding(what, steps) for what, steps in moved.items()),
         *(unused_rename(r.text) for r in renames if r.text not in used),
     ]
+
+
+def _merged(findings: Sequence[Finding]) -> list[Finding]:
+    """The same finding of several checkpoints once, with all their steps."""
+    alike: dict[tuple[str, str], Finding] = {}
+    for finding in findings:
+        key = (finding.kind, finding.message)
+        steps = (*alike[key].steps, *finding.steps) if key in alike else finding.steps
+        alike[key] = finding.model_copy(update={"steps": tuple(dict.fromkeys(steps))})
+    return list(alike.values())
 
 
 def _dissected(

@@ -19,6 +19,8 @@ export const MORE = [
   ["Which checkpoints", [
     { name: "revisions", label: "Revisions", placeholder: "all of the Hub's", hint: "Globs with commas between them; of a repository of the Hub." },
     { name: "commits", label: "Commits of", placeholder: "none", hint: "A branch whose commits are the checkpoints, where a repository has pushed over them." },
+    { name: "state", label: "State", placeholder: "the model", hint: "Which model, where a checkpoint holds several: student, ema, unet, actor/ema." },
+    { name: "step_pattern", label: "Where the step is", placeholder: "found by name", hint: "A regular expression with named groups step, epoch, tokens, stage or phase: run_(?P<step>\\d+k?)" },
     { name: "skip_damaged", label: "Damaged checkpoints", check: "Leave out those that cannot be read", hint: "Else one of them fails the run." },
   ]],
   ["How it is computed", [
@@ -74,7 +76,7 @@ export function bodyOf(values) {
 // Problems that say what is wrong without a place: it is that of the field which they are about.
 const ABOUT = {
   "bad-rename": "rename", "rename-conflict": "rename", "no-parameters": "exclude", "rules-not-found": "rules", "bad-rules": "rules", "memory-quota": "memory", "memory-budget": "memory", "preview-copy": "preview", "hub-option": "revisions", "bad-steps": "steps",
-  "step-not-found": "steps", "bad-source": "source", "no-data-roots": "source", "root-not-found": "source", "source-not-found": "source", "bad-path": "source", "unsafe-path": "source",
+  "step-not-found": "steps", "bad-pattern": "step_pattern", "state-not-found": "state", "ambiguous-state": "state", "ambiguous-state-dict": "state", "ambiguous-checkpoint": "state", "bad-source": "source", "no-data-roots": "source", "root-not-found": "source", "source-not-found": "source", "bad-path": "source", "unsafe-path": "source",
   "bad-hub-address": "source", "hub-not-found": "source", "bad-run-name": "name", "run-name": "name", "run-exists": "name",
 };
 

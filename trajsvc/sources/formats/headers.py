@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from storage_schema.models.results import Finding
@@ -11,11 +11,11 @@ from trajsvc.errors import TrajsvcError
 from trajsvc.sources.base import CheckpointTensors, TensorEntry
 from trajsvc.sources.files import Region
 from trajsvc.sources.formats.json_file import read_object
-from trajsvc.sources.formats.layout import Found, Weights
+from trajsvc.sources.formats.layout import Found
 from trajsvc.sources.formats.safetensors import read_header
 from trajsvc.sources.formats.shards import complete_set, merge, missing_shard, read_index, stale_shards
 from trajsvc.sources.formats.torch_dcp import METADATA, read_dcp
-from trajsvc.sources.formats.torch_state import TorchHeader, read_torch
+from trajsvc.sources.formats.torch_state import TorchFile, read_torch, under
 from trajsvc.sources.tensor_names import strip_wrappers
 
 CONFIG: Final = "config.json"
@@ -39,15 +39,15 @@ class _Read:
 
 
 def read_checkpoint(
-    files: FileAccess, found: Found, torch: Callable[[str], TorchHeader] | None = None
+    files: FileAccess, found: Found, torch: Callable[[str], TorchFile] | None = None
 ) -> CheckpointTensors:
-    """Headers of the checkpoint ``found``, wrappers' prefixes removed from the names. ``torch`` reads a torch file's header where the
-    caller keeps some. Raises Damaged, Refused, NotFound, TryAgain; each knows the step."""
+    """Headers of the checkpoint ``found``, wrappers' prefixes removed from the names. ``torch`` reads a torch file where the caller
+    keeps some. Raises Damaged, Refused, NotFound, TryAgain; each knows the step."""
     if found.problem is not None:
         raise found.problem
     step = found.name.step
     try:
-        read = _read(files, found.weights, torch or (lambda path: read_torch(files.region(path))))
+        read = _read(files, found, torch or (lambda path: TorchFile(files.region(path))))
     except TrajsvcError as error:
         raise error.about(step=step) from None
     first = f"{found.weights.folder}/{found.weights.files[0]}"
@@ -57,18 +57,22 @@ def read_checkpoint(
     return CheckpointTensors({names[n]: e for n, e in read.tensors.items()}, config, read.left_out, tuple(noted))
 
 
-def _read(files: FileAccess, weights: Weights, torch: Callable[[str], TorchHeader]) -> _Read:
-    folder = weights.folder
-    if weights.format == "distcp":
-        tensors, left_out = read_dcp(files.region(f"{folder}/{METADATA}"), lambda n: _shard(files, folder, n))
-        return _Read(tensors, left_out)
-    if weights.format.endswith("-sharded"):
-        return _sharded(files, folder, weights.files, weights.format)
+def _read(files: FileAccess, found: Found, torch: Callable[[str], TorchFile]) -> _Read:
+    weights = found.weights
+    folder, wish = weights.folder, weights.wish
     path = f"{folder}/{weights.files[0]}"
-    if weights.format == "safetensors":
-        return _Read(_safetensors(files.region(path)))
-    header = torch(path)
-    return _Read(header.tensors, header.left_out, (), header.lightning)
+    if weights.format == "torch-zip":
+        header = torch(path).header(wish, found.inside)
+        return _Read(header.tensors, header.left_out, header.findings, header.lightning)
+    if weights.format == "distcp":
+        region = files.region(f"{folder}/{METADATA}")
+        tensors, left_out, findings = read_dcp(region, lambda n: _shard(files, folder, n), wish)
+        return _Read(tensors, left_out, findings)
+    if weights.format.endswith("-sharded"):
+        read = _sharded(files, folder, weights.files, weights.format)
+    else:
+        read = _Read(_safetensors(files.region(path)))
+    return replace(read, tensors=under(path, read.tensors, wish)) if wish else read
 
 
 def _sharded(files: FileAccess, folder: str, names: Sequence[str], form: str) -> _Read:

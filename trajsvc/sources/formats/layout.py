@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-from trajsvc.errors import Refused, TrajsvcError, UnsupportedFormat
+from trajsvc.errors import NotFound, Refused, TrajsvcError, UnsupportedFormat
+from trajsvc.sources.formats.recognised import shards, unsupported
 from trajsvc.sources.formats.shards import SHARD
 from trajsvc.sources.formats.torch_dcp import METADATA
-from trajsvc.sources.steps import WEIGHT_SUFFIXES, StepName
+from trajsvc.sources.formats.torch_series import Place
+from trajsvc.sources.states import Choice, Wish, ambiguous, choose, is_model, matched, words_of
+from trajsvc.sources.steps import WEIGHT_SUFFIXES, StepName, parse_step
 
 SAFETENSORS: Final = ".safetensors"
 TORCH_SUFFIXES: Final = tuple(s for s in WEIGHT_SUFFIXES if s != SAFETENSORS)
 _INNER_FOLDERS: Final = ("pytorch_model_fsdp_0", "model_and_optim", "model")
 """Where trainers keep a torch.distributed.checkpoint within a checkpoint's folder."""
-_PREFERRED: Final = (
-    "pytorch_model.bin", "model.pt", "model.pth", "model.bin", "model.ckpt", "checkpoint.pt", "checkpoint.pth", "weights.pt",
-    "weights.pth", "adapter_model.bin",
-)  # fmt: skip
+_PREFERRED: Final = ("pytorch_model", "model", "checkpoint", "weights", "adapter_model")
+_LOOKED_INTO: Final = 50
+"""folders in a checkpoint's that are looked into"""
+_SIDES: Final = frozenset({"runs", "logs", "wandb", "tensorboard", "eval", "results", "samples"})
 _NOT_WEIGHTS: Final = re.compile(
-    r"(?:^|[-_.])(?:optim|optimizer|opt(?=\.\w+$)|sched|scheduler|lr_scheduler|scaler|rng|rng_state|random_states?|training_args|train_state"
-    r"|trainer_state|dataloader|sampler|tokenizer|optim_states|model_states|optim_rng)(?=$|[-_.\d])",
+    r"(?:^|[-_.])(?:optim|optimizer|opt(?=\d*\.\w+$)|sched|scheduler|lr_scheduler|scaler|rng|rng_state|random_states?|training_args|train_state"
+    r"|trainer_state|dataloader|sampler|tokenizer|optim_states|model_states|optim_rng|extra_state|replay_buffer|ema_decay)(?=$|[-_.\d])"
+    r"|^(?:data|dataset|args|config|vocab|metrics|history|losses|pytorch_variables|stats|results|predictions)\.\w+$",
     re.IGNORECASE,
 )
 
@@ -37,6 +41,13 @@ class Weights:
     """names in ``folder``; an index comes first"""
     format: str
     passed_over: tuple[str, ...] = ()
+    """files that hold the same or nothing of interest: another format's, another precision's"""
+    others: tuple[str, ...] = ()
+    """states beside the one that was chosen, by the names that ``--state`` takes"""
+    chosen: str = ""
+    """the name of the chosen one, where there are ``others``"""
+    wish: Wish = ()
+    """what of ``--state`` is left for within the files"""
 
 
 @dataclass(frozen=True)
@@ -74,99 +85,163 @@ def is_weights(name: str) -> bool:
     return name.lower().endswith(WEIGHT_SUFFIXES) and not _NOT_WEIGHTS.search(name) and not name.startswith(".")
 
 
-def weights_of(folder: Folder) -> Weights | None:
-    """The parameters of the checkpoint that a folder is: safetensors before torch's formats, one file before shards. None when it
-    holds none. Raises Refused (``ambiguous-checkpoint``)."""
+def usual(name: str) -> bool:
+    """Whether a file has a name that a checkpoint's only file has: ``model.pt``, ``pytorch_model.bin``."""
+    return _stem(name) in _PREFERRED
+
+
+def weights_of(folder: Folder, wish: Wish = ()) -> Weights | None:
+    """The parameters of the checkpoint that a folder is: those of its own files, else those of the folders in it (``unet``, ``actor``).
+
+    Safetensors come before torch's formats, one file before shards. Of several models the one that ``wish`` names is taken, else
+    the one that is no average. None where it holds none, or a trainer's shards of which none is a model.
+    Raises Refused (``ambiguous-checkpoint``).
+    """
+    inner = _nested(folder) if wish or not _has_weights(folder) else {}
+    name, left = matched(list(inner), wish)
+    if name is None and shards(folder) is None:
+        own = _own(folder, wish)
+        if own is not None:
+            return own
+    if not inner:
+        return None
+    if name is not None:
+        choice = Choice(name, tuple(n for n in inner if n != name))
+    else:
+        choice = choose(
+            list(inner), lambda names: ambiguous(folder.path, "models in", names, wish, kind="ambiguous-checkpoint")
+        )
+    found = weights_of(inner[choice.chosen], left)
+    return None if found is None else replace(found, others=(*found.others, *choice.others), chosen=choice.chosen)
+
+
+def _own(folder: Folder, wish: Wish) -> Weights | None:
     safe = sorted(n for n in folder.files if is_weights(n) and n.endswith(SAFETENSORS))
     torch = sorted(n for n in folder.files if is_weights(n) and not n.endswith(SAFETENSORS))
-    found = _of_family(folder, safe, SAFETENSORS, "safetensors", ("model.safetensors",))
-    if found is None:
-        found = _distributed(folder) or _of_family(folder, torch, ".bin", "torch-zip", _PREFERRED)
+    found = _of_family(folder, safe, SAFETENSORS, "safetensors", wish)
+    if found is None or (wish and found.wish == wish):
+        other = _distributed(folder, wish) or _of_family(folder, torch, ".bin", "torch-zip", wish)
+        found = other if found is None or (other is not None and other.wish != wish) else found
     if found is None:
         return None
-    own_shards = os.path.splitext(found.files[-1])[1] if found.format.endswith("-sharded") else None  # noqa: PTH122
-    passed = (n for n in (*safe, *torch) if n not in found.files and not (own_shards and n.endswith(own_shards)))
-    return Weights(found.folder, found.files, found.format, tuple(passed))
+    rest = [
+        n
+        for n in (*safe, *torch)
+        if n not in found.files and not (SHARD.fullmatch(n) and n.startswith(_stem(found.files[-1])))
+    ]
+    others = [
+        _stem(n)
+        for n in rest
+        if words_of(_stem(n)) != words_of(_stem(found.files[0])) or _numbered_apart(n, found.files[0])
+    ]
+    passed = [n for n in rest if _stem(n) not in others]
+    return replace(found, passed_over=tuple(passed), others=tuple(dict.fromkeys(others)), chosen=_stem(found.files[0]))
 
 
-def _of_family(
-    folder: Folder, names: Sequence[str], suffix: str, form: str, preferred: Sequence[str]
-) -> Weights | None:
-    single = [n for n in names if not SHARD.fullmatch(n)]
-    if names and preferred[0] in names:
-        return Weights(folder.path, (preferred[0],), form)
-    indexes = sorted(n for n in folder.files if n.endswith(f"{suffix}.index.json"))
-    shards = tuple(n for n in names if SHARD.fullmatch(n))
-    if indexes:
-        index = f"{preferred[0]}.index.json"
-        if len(indexes) > 1 and index not in indexes:
-            raise _ambiguous(folder, indexes)
-        return Weights(folder.path, (index if index in indexes else indexes[0], *shards), f"{form}-sharded")
-    if shards:
-        return Weights(folder.path, shards, f"{form}-sharded")
-    chosen = next((n for n in preferred if n in single), single[0] if len(single) == 1 else None)
-    if chosen is None and single:
-        raise _ambiguous(folder, single)
-    return Weights(folder.path, (chosen,), form) if chosen else None
+def _of_family(folder: Folder, names: Sequence[str], suffix: str, form: str, wish: Wish) -> Weights | None:
+    """The checkpoint among files of one format."""
+    models: dict[str, tuple[tuple[str, ...], str]] = {_stem(n): ((n,), form) for n in names if not SHARD.fullmatch(n)}
+    pieces: dict[str, list[str]] = {}
+    for name in names:
+        if match := SHARD.fullmatch(name):
+            pieces.setdefault(match[1], []).append(name)
+    indexes = {_stem(n.removesuffix(".index.json")): n for n in folder.files if n.endswith(f"{suffix}.index.json")}
+    for stem, index in indexes.items():
+        models.setdefault(stem, ((index, *pieces.get(stem, ())), f"{form}-sharded"))
+    for stem, parts in pieces.items():
+        models.setdefault(stem, (tuple(parts), f"{form}-sharded"))
+    if not models:
+        return None
+    wished, left = matched(list(models), wish)
+    taken = wished or next((n for n in _PREFERRED if n in models), None) or _plainest(list(models))
+    if taken is None:
+
+        def refuse(names: Sequence[str]) -> Refused | NotFound:
+            return ambiguous(folder.path, "the files", names, wish, kind="ambiguous-checkpoint")
+
+        taken = choose(list(models), refuse).chosen
+    files, found_form = models[taken]
+    return Weights(folder.path, files, found_form, wish=left)
 
 
-def _distributed(folder: Folder) -> Weights | None:
-    if METADATA in folder.files and any(n.endswith(".distcp") for n in folder.files):
-        parts = sorted(n for n in folder.files if n.endswith(".distcp"))
-        return Weights(folder.path, (METADATA, *parts), "distcp")
-    for name in _INNER_FOLDERS:
-        if name in folder.folders:
-            inner = folder.inner(name)
-            if METADATA in inner.files and (found := _distributed(inner)):
-                return found
-    return None
+def _plainest(names: Sequence[str]) -> str | None:
+    """The one that others only add a precision or a number to: ``model`` of ``model``, ``model.fp16``."""
+    shortest = min(names, key=len)
+    alike = all(n.startswith(shortest) and words_of(n) == words_of(shortest) for n in names)
+    return shortest if alike else None
 
 
-def _ambiguous(folder: Folder, names: Collection[str]) -> Refused:
-    shown = sorted(names)
-    return Refused(
-        "ambiguous-checkpoint",
-        f"{folder.path} holds {', '.join(shown[:4])}{' …' if len(shown) > 4 else ''}; which of them is the checkpoint is not said",
-        hint="Give a pattern that meets one file in each folder, in quotes: 'run/*/model.pt'.",
-        file=folder.path,
+def _numbered_apart(name: str, chosen: str) -> bool:
+    """``pytorch_model_1.bin`` beside ``pytorch_model.bin`` is another model; ``model.fp16`` beside ``model`` is not."""
+    return bool(re.fullmatch(r"[-_]?\d+", _stem(name).removeprefix(_stem(chosen)))) and _stem(name) != _stem(chosen)
+
+
+def _stem(name: str) -> str:
+    if match := SHARD.fullmatch(name):
+        return match[1]
+    name = name.removesuffix(".index.json")
+    suffix = next((s for s in WEIGHT_SUFFIXES if name.lower().endswith(s)), "")
+    return name[: len(name) - len(suffix)]
+
+
+def _has_weights(folder: Folder) -> bool:
+    return shards(folder) is None and (
+        any(is_weights(n) for n in folder.files)
+        or any(n.endswith(".index.json") for n in folder.files)
+        or _is_dcp(folder)
     )
 
 
-def unsupported(folder: Folder) -> TrajsvcError | None:
-    """The refusal of a folder in a format that is recognised and not read, with what to run; None for any other folder."""
-    for name, what, hint, recognised in _UNSUPPORTED:
-        if any(recognised.fullmatch(n) for n in (*folder.files, *(f"{n}/" for n in folder.folders))):
-            return UnsupportedFormat(f"unsupported-{name}", f"{folder.path} is {what}", hint=hint, file=folder.path)
+def _nested(folder: Folder, deeper: bool = True) -> dict[str, Folder]:
+    """Folders in a checkpoint's that hold weights, by name; of those in folders that hold none themselves, by both names."""
+    found: dict[str, Folder] = {}
+    named = (n for n in folder.folders if not n.startswith(".") and is_model(n) and parse_step(n) is None)
+    for name in sorted(named)[:_LOOKED_INTO]:
+        try:
+            inner = folder.inner(name)
+        except OSError:
+            continue
+        if _is_run(inner):
+            continue
+        if _has_weights(inner):
+            found[name] = inner
+        elif deeper and name not in _SIDES:
+            found |= {f"{name}/{n}": f for n, f in _nested(inner, deeper=False).items()}
+    return found
+
+
+def _is_run(folder: Folder) -> bool:
+    """Whether a folder holds several numbered checkpoints."""
+    names = (*folder.folders, *(n for n in folder.files if is_weights(n) and not SHARD.fullmatch(n)))
+    return sum(parse_step(n) is not None for n in names) > 1
+
+
+def nested_refusal(folder: Folder) -> UnsupportedFormat | None:
+    """The refusal of what lies in the folders of a checkpoint's, where it is recognised and not read."""
+    for name in sorted(n for n in folder.folders if not n.startswith("."))[:_LOOKED_INTO]:
+        try:
+            inner = folder.inner(name)
+        except OSError:
+            continue
+        if problem := unsupported(inner):
+            return problem
     return None
 
 
-_UNSUPPORTED: Final = (
-    (
-        "deepspeed",
-        "a DeepSpeed checkpoint, whose parameters are spread over flat partitions",
-        "Convert each step with the script in its run: python zero_to_fp32.py RUN OUTPUT --safe_serialization -t global_stepN",
-        re.compile(r"(?:.*zero_pp_rank_.*|.*_optim_states\.pt|mp_rank_\d+_model_states\.pt|zero_to_fp32\.py)"),
-    ),
-    (
-        "megatron",
-        "a Megatron checkpoint, whose tensors are cut over ranks",
-        "Convert it with Megatron's tools/checkpoint/convert.py to a Hugging Face or torch checkpoint.",
-        re.compile(r"(?:latest_checkpointed_iteration\.txt|mp_rank_\d+(?:_\d+)*/|model_optim_rng\.pt)"),
-    ),
-    (
-        "orbax",
-        "an Orbax or Flax checkpoint",
-        "Restore it with Orbax (or flax.serialization) and write each step with safetensors.flax.save_file.",
-        re.compile(r"(?:_CHECKPOINT_METADATA|manifest\.ocdbt|flax_model.*\.msgpack|.*\.orbax-checkpoint.*/?|checkpoint_\d+)"),
-    ),
-    (
-        "tensorflow",
-        "a TensorFlow checkpoint",
-        "Load it with transformers (from_tf=True) or TensorFlow, and write each step with safetensors.",
-        re.compile(r"(?:.*\.ckpt.*\.index|.*\.data-\d{5}-of-\d{5}|tf_model.*\.h5|saved_model\.pb)"),
-    ),
-)  # fmt: skip
-"""Formats that are recognised: name, what it is, what to do, and a file or folder (with its slash) that only they have."""
+def _is_dcp(folder: Folder) -> bool:
+    return METADATA in folder.files and any(n.endswith(".distcp") for n in folder.files)
+
+
+def _distributed(folder: Folder, wish: Wish) -> Weights | None:
+    if _is_dcp(folder):
+        parts = sorted(n for n in folder.files if n.endswith(".distcp"))
+        return Weights(folder.path, (METADATA, *parts), "distcp", wish=wish)
+    for name in _INNER_FOLDERS:
+        if name in folder.folders:
+            inner = folder.inner(name)
+            if METADATA in inner.files and (found := _distributed(inner, wish)):
+                return found
+    return None
 
 
 @dataclass(frozen=True)
@@ -177,3 +252,5 @@ class Found:
     weights: Weights
     config_folders: tuple[str, ...]
     problem: TrajsvcError | None = None
+    inside: Place = ()
+    """where in its file the checkpoint is, where the file holds several"""

@@ -12,6 +12,7 @@ from math import prod
 from pathlib import PurePosixPath
 from typing import Any, Final
 
+from storage_schema.models.results import Finding
 from trajsvc.errors import DamagedCheckpoint, UnsafeFile, UnsupportedFormat
 from trajsvc.sources.base import Piece, TensorEntry
 from trajsvc.sources.files import Region
@@ -19,6 +20,7 @@ from trajsvc.sources.formats.limits import MAX_TENSORS, check_name, check_rank
 from trajsvc.sources.formats.pickle_reader import Built, Global, read_pickle
 from trajsvc.sources.formats.torch_state import STATE_KEYS
 from trajsvc.sources.formats.torch_zip import DTYPES, Refusal, TorchArchive, sizes
+from trajsvc.sources.states import Choice, Wish, ambiguous, choose, is_average, is_model, matched, no_such_state
 
 METADATA: Final = ".metadata"
 MAX_PIECES: Final = 4096
@@ -44,23 +46,42 @@ class _Tensor:
     chunks: tuple[tuple[Offsets, tuple[int, ...]], ...]
 
 
-def read_dcp(metadata: Region, region: Callable[[str], Region]) -> tuple[dict[str, TensorEntry], dict[str, str]]:
-    """Tensors of the model in a folder of torch.distributed.checkpoint, and what was left out.
+def read_dcp(
+    metadata: Region, region: Callable[[str], Region], wish: Wish = ()
+) -> tuple[dict[str, TensorEntry], dict[str, str], tuple[Finding, ...]]:
+    """Tensors of the model in a folder of torch.distributed.checkpoint (or of the state that ``wish`` names), what was left out, and what
+    was chosen where it holds several models.
 
     ``region`` opens a file of the folder by name. Raises DamagedCheckpoint (``malformed-dcp``, ``missing-shard``, …),
     UnsupportedFormat (``unsupported-sharding``, ``unsupported-tensor``), UnsafeFile.
     """
     reader = _Folder(metadata, region)
-    names, left_out = _model_names(reader.tensors, reader.paths)
-    return {short: reader.entry(reader.tensors[name], short) for name, short in names.items()}, left_out
+    names, left_out, choice = _model_names(reader.tensors, reader.paths, wish, metadata.path)
+    found = None if choice is None else choice.finding("each checkpoint holds several models")
+    entries = {short: reader.entry(reader.tensors[name], short) for name, short in names.items()}
+    return entries, left_out, () if found is None else (found,)
 
 
 def _model_names(
-    tensors: Mapping[str, _Tensor], paths: Mapping[str, tuple[Any, ...]]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Stored name → name in the model, and the first parts of those that are not the model's."""
+    tensors: Mapping[str, _Tensor], paths: Mapping[str, tuple[Any, ...]], wish: Wish, path: str
+) -> tuple[dict[str, str], dict[str, str], Choice | None]:
+    """Stored name → name in the model, the first parts of those that are not the model's, and the choice that was made."""
     top = {n: str(paths[n][0]) if len(paths.get(n, ())) > 1 else "" for n in tensors}
-    key = next((k for k in STATE_KEYS if k in top.values()), None)
+    states = list(dict.fromkeys(t for t in top.values() if t and is_model(t)))
+    if wish and not states:
+        states = list(dict.fromkeys(n.partition(".")[0] for n in tensors if "." in n))
+        top = {n: n.partition(".")[0] for n in tensors}
+    key, left = matched(states, wish)
+    if left:
+        raise no_such_state(path, wish, states)
+    if key is None:
+        key = next((k for k in STATE_KEYS if k in states), None)
+    if key is None and len(states) > 1 and any(is_average(s) for s in states):
+        key = choose(
+            states, lambda names: ambiguous(path, "tensors under", names, wish, kind="ambiguous-state-dict")
+        ).chosen
+    others = tuple(s for s in states if s != key)
+    choice = Choice(key, others) if key is not None and others else None
     if key is not None:
         mine = {n: n.removeprefix(f"{key}.") for n in tensors if top[n] == key}
     else:
@@ -68,8 +89,8 @@ def _model_names(
         # Flat names: "model." is a folder of the trainer's only where the optimizer's names lie beside it.
         if len(mine) < len(tensors) and mine and all(n.startswith("model.") for n in mine):
             mine = {n: n.removeprefix("model.") for n in mine}
-    others = {n.partition(".")[0] for n in tensors if n not in mine}
-    return mine, {n: "optimizer state" if "optim" in n else "not the model's state dict" for n in sorted(others)}
+    rest = {n.partition(".")[0] for n in tensors if n not in mine}
+    return mine, {n: "optimizer state" if "optim" in n else "not the model's state dict" for n in sorted(rest)}, choice
 
 
 class _Folder:

@@ -1,27 +1,31 @@
-"""The model's parameters within what a training script saved: the state dict, and the step it was saved at."""
+"""The model's parameters within what a training script saved: which state dict, when it was saved, and what lies beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
-from trajsvc.errors import DamagedCheckpoint, UnsupportedFormat, printable
+from storage_schema.models.results import Finding
+from trajsvc.errors import DamagedCheckpoint, NotFound, Refused, TrajsvcError, UnsupportedFormat, printable
 from trajsvc.sources.base import TensorEntry
 from trajsvc.sources.files import Region
 from trajsvc.sources.formats.limits import MAX_TENSORS, too_much
 from trajsvc.sources.formats.pickle_reader import Built, Global
-from trajsvc.sources.formats.torch_zip import SAVE_WEIGHTS, Refusal, TorchArchive, is_tensor, mapping
-from trajsvc.steps import STEP_LIMIT
+from trajsvc.sources.formats.torch_counts import counts_of, first_epoch, first_step
+from trajsvc.sources.formats.torch_series import Member, Place, members_of
+from trajsvc.sources.formats.torch_zip import SAVE_WEIGHTS, Refusal, TorchArchive, is_tensor, mapping, refused_as
+from trajsvc.sources.states import Choice, Wish, ambiguous, choose, is_average, is_model, matched, no_such_state
 
 STATE_KEYS: Final = ("state_dict", "model", "module", "model_state_dict", "net", "weights")
 """Where training scripts keep the model's state dict, in the order in which they are tried; without one of them the top level
 itself is the state dict."""
-STEP_KEYS: Final = ("global_step", "step", "iter_num", "iteration", "epoch")
 _LIGHTNING_KEY: Final = "pytorch-lightning_version"
-_NOT_WEIGHTS: Final = ("optim", "scheduler", "scaler", "rng", "random")
 _NESTED: Final = 8
 _VISITS: Final = 3 * MAX_TENSORS
+_MINOR: Final = 0.01
+"""A state with a smaller share of the largest one's tensors and of its elements is no rival to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,91 +35,240 @@ class TorchHeader:
     tensors: dict[str, TensorEntry]
     left_out: dict[str, str]
     step: int | None
-    """from ``global_step``, ``step``, ``iter_num``, ``iteration`` or ``epoch``, the first that there is"""
+    """from the first of ``torch_counts.STEP_KEYS`` that there is"""
     epoch: int | None
     lightning: bool
+    findings: tuple[Finding, ...] = ()
+    """what was chosen, where the file holds several models"""
 
 
-def read_torch(region: Region) -> TorchHeader:
-    """Headers of one file written by ``torch.save``; reads no tensor data.
+def read_torch(region: Region, wish: Wish = (), inside: Place = ()) -> TorchHeader:
+    """Headers of one file written by ``torch.save``; see ``TorchFile``."""
+    return TorchFile(region).header(wish, inside)
 
-    The state dict is the mapping under the first of ``STATE_KEYS`` that holds tensors, else the top level. Raises what
-    ``TorchArchive`` raises, and UnsupportedFormat (``pickled-module``, ``unsupported-tensor``), DamagedCheckpoint (``no-tensors``).
+
+class TorchFile:
+    """What a file written by ``torch.save`` holds; reads no tensor data.
+
+    Raises what ``TorchArchive`` raises, and UnsupportedFormat (``pickled-module``).
     """
-    archive = TorchArchive(region)
-    top = mapping(archive.root)
-    if top is None or _is_module(archive.root):
-        raise _not_a_state_dict(archive)
-    key, state = _state_dict(archive, top)
-    tensors, left_out = _tensors(archive, state)
-    if not tensors:
-        raise DamagedCheckpoint(
-            "no-tensors",
-            f"{region.path} holds no tensors where a model's are kept; its keys are {_listed(top)}",
-            hint=f"A state dict is looked for under {', '.join(STATE_KEYS)} and at the top. {SAVE_WEIGHTS}",
-            file=region.path,
-        )
-    others = (k for k in top if k != key and isinstance(k, str)) if key is not None else ()
-    left_out |= {k[:200]: "optimizer state" if "optim" in k else "not the model's state dict" for k in others}
-    step = next((n for k in STEP_KEYS if (n := _count(top.get(k))) is not None), None)
-    return TorchHeader(tensors, left_out, step, _count(top.get("epoch")), _LIGHTNING_KEY in top)
 
+    def __init__(self, region: Region) -> None:
+        self.archive = TorchArchive(region)
+        self.path = self.archive.path
 
-def _state_dict(archive: TorchArchive, top: Mapping[Any, Any]) -> tuple[str | None, Mapping[Any, Any]]:
-    for key in STATE_KEYS:
-        value = top.get(key)
-        if _is_module(value):
-            raise _not_a_state_dict(archive, key)
-        inner = mapping(value)
-        if inner is not None and _holds_tensors(archive, inner):
-            deeper = mapping(inner.get(STATE_KEYS[0]))
-            return key, deeper if deeper and _holds_tensors(archive, deeper) else inner
-    if any(is_tensor(v) for v in top.values()):
-        return None, top
-    inside = {k: m for k, v in top.items() if _may_hold_weights(k) and (m := mapping(v)) and _holds_tensors(archive, m)}
-    if len(inside) > 1:
-        raise UnsupportedFormat(
-            "ambiguous-state-dict",
-            f"{archive.path} holds tensors under {_listed(inside)}; which of them is the model is not said",
-            hint=f"Save one of them under 'model' or by itself. {SAVE_WEIGHTS}",
-            file=archive.path,
-        )
-    return next(iter(inside.items()), (None, top))
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Steps and epochs that the file's keys name."""
+        top = mapping(self.archive.root)
+        return {} if top is None else counts_of(top)
 
+    @cached_property
+    def listed(self) -> tuple[Member, ...]:
+        """The state dicts in a list or a dictionary of them, in order, that may be the checkpoints of a run."""
+        return members_of(self.archive.root, lambda state: self._tensor_names(state))
 
-def _may_hold_weights(key: object) -> bool:
-    return isinstance(key, str) and not any(word in key.lower() for word in _NOT_WEIGHTS)
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The checkpoints of a run that the file holds as a whole, in order; empty for a file that is one checkpoint."""
+        return self.listed if self.listed and self.listed[0].sure else ()
 
+    @cached_property
+    def states(self) -> tuple[str, ...]:
+        """Names of the state dicts under keys of the file."""
+        top = mapping(self.archive.root)
+        return () if top is None else tuple(self._states(top))
 
-def _holds_tensors(archive: TorchArchive, state: Mapping[Any, Any]) -> bool:
-    return any(is_tensor(v) for _, v in _leaves(archive.path, state))
+    def header(self, wish: Wish = (), inside: Place = ()) -> TorchHeader:
+        """The tensors of the state dict that ``wish`` names, or of the model's where it names none, within the entry ``inside``.
 
+        Raises Refused (``ambiguous-state-dict``), NotFound (``state-not-found``), UnsupportedFormat (``pickled-module``,
+        ``unsupported-tensor``), DamagedCheckpoint (``no-tensors``).
+        """
+        root = self._within(inside)
+        top = mapping(root)
+        if top is None or _is_module(root):
+            raise self._not_a_state_dict(root)
+        place, state, choice, left = self._state(top, wish)
+        tensors, left_out = self._tensors(state)
+        if left:
+            tensors, left = _under(self.path, tensors, left)
+        if not tensors:
+            raise self._no_tensors(top)
+        left_out |= self._beside(top, place, choice)
+        found = None if choice is None else choice.finding("each file holds several models")
+        counts = counts_of(top) if inside else self.counts
+        return TorchHeader(
+            tensors, left_out, first_step(counts), first_epoch(counts), _LIGHTNING_KEY in top,
+            () if found is None else (found,),
+        )  # fmt: skip
 
-def _tensors(archive: TorchArchive, state: Mapping[Any, Any]) -> tuple[dict[str, TensorEntry], dict[str, str]]:
-    tensors: dict[str, TensorEntry] = {}
-    left_out: dict[str, str] = {}
-    for name, value in _leaves(archive.path, state):
-        if len(tensors) >= MAX_TENSORS:
-            raise too_much(archive.path, "too many tensors", f"{MAX_TENSORS:,}")
-        placed = archive.tensor(name, value)
-        if isinstance(placed, Refusal):
-            raise UnsupportedFormat(
-                "unsupported-tensor",
-                f"{archive.path}: tensor {name!r} is {placed.what}",
-                hint="Save it as a plain dense tensor: tensor.to_dense(), tensor.dequantize(), torch.from_numpy(array).",
-                file=archive.path,
-                tensor=name,
-            )
-        if placed is None:
-            left_out[name] = "not a tensor"
-        elif name in tensors:
-            raise DamagedCheckpoint(
-                "name-conflict", f"{archive.path}: two tensors are called {name!r}", hint=SAVE_WEIGHTS, file=archive.path,
-                tensor=name,
-            )  # fmt: skip
+    def _within(self, inside: Place) -> Any:
+        root = self.archive.root
+        for part in inside:
+            inner = mapping(root)
+            root = inner.get(part) if inner is not None else root[part] if isinstance(root, list | tuple) else None  # type: ignore[index]
+        return root
+
+    def _state(self, top: Mapping[Any, Any], wish: Wish) -> tuple[str | None, Mapping[Any, Any], Choice | None, Wish]:
+        """Key and contents of the state dict that is read, the choice that was made, and what is left of the wish."""
+        self._refuse_modules(top)
+        states = self._states(top)
+        name, left = matched(list(states), wish)
+        if name is not None:
+            inner = states[name]
+            return name, *self._deeper(inner, left)
+        plain = {k: v for k, v in top.items() if is_tensor(v)}
+        usual = [k for k in STATE_KEYS if k in states]
+        if usual:
+            beside = tuple(k for k in states if k != usual[0])
+            state, choice, left = self._deeper(states[usual[0]], wish)
+            return usual[0], state, choice or (Choice(usual[0], beside) if beside else None), left
+        if plain:
+            averages = tuple(k for k in states if is_average(k))
+            state = {k: v for k, v in top.items() if k not in averages}
+            return None, state, Choice("the model", averages) if averages else None, wish
+        if not states:
+            return None, top, None, wish
+        chosen = choose(self._rivals(states), self._refuse(wish)).chosen
+        beside = tuple(k for k in states if k != chosen)
+        state, choice, left = self._deeper(states[chosen], wish)
+        return chosen, state, choice or (Choice(chosen, beside) if beside else None), left
+
+    def _refuse(self, wish: Wish) -> Callable[[Sequence[str]], Refused | NotFound]:
+        return lambda names: ambiguous(self.path, "tensors under", names, wish, kind="ambiguous-state-dict")
+
+    def _deeper(self, state: Mapping[Any, Any], wish: Wish) -> tuple[Mapping[Any, Any], Choice | None, Wish]:
+        """A state dict within one: under the key that Lightning gives it, or where several models are kept under one key."""
+        inner = mapping(state.get(STATE_KEYS[0]))
+        if inner and self._holds_tensors(inner):
+            return inner, None, wish
+        if any(is_tensor(v) for v in state.values()):
+            return state, None, wish
+        states = self._states(state)
+        name, left = matched(list(states), wish)
+        if name is not None:
+            return states[name], None, left
+        if len(states) > 1 and any(is_average(k) or k in STATE_KEYS for k in states):
+            usual = next((k for k in STATE_KEYS if k in states), None)
+            others = tuple(k for k in states if k != usual)
+            choice = Choice(usual, others) if usual else choose(list(states), self._refuse(wish))
+            return states[choice.chosen], choice, wish
+        return state, None, wish
+
+    def _states(self, top: Mapping[Any, Any]) -> dict[str, Mapping[Any, Any]]:
+        """Entries that hold tensors which may be a model's."""
+        return {
+            k: m
+            for k, v in top.items()
+            if isinstance(k, str) and is_model(k) and (m := mapping(v)) is not None and self._holds_tensors(m)
+        }
+
+    def _rivals(self, states: Mapping[str, Mapping[Any, Any]]) -> list[str]:
+        """States without those that are very small beside the largest."""
+        sizes = {k: self._size(m) for k, m in states.items()}
+        most = max(sizes.values(), default=0)
+        return [k for k in states if sizes[k] >= _MINOR * most]
+
+    def _size(self, state: Mapping[Any, Any]) -> int:
+        total = 0
+        for name, value in _leaves(self.path, state):
+            if is_tensor(value):
+                try:
+                    placed = self.archive.tensor(name, value)
+                except TrajsvcError:
+                    continue
+                total += 1 if placed is None or isinstance(placed, Refusal) else max(1, placed.size)
+        return total
+
+    def _holds_tensors(self, state: Mapping[Any, Any]) -> bool:
+        return any(is_tensor(v) for _, v in _leaves(self.path, state))
+
+    def _tensor_names(self, state: Mapping[Any, Any]) -> frozenset[str]:
+        try:
+            _, found, _, _ = self._state(state, ())
+        except TrajsvcError:
+            return frozenset()
+        return frozenset(n for n, v in _leaves(self.path, found) if is_tensor(v))
+
+    def _tensors(self, state: Mapping[Any, Any]) -> tuple[dict[str, TensorEntry], dict[str, str]]:
+        tensors: dict[str, TensorEntry] = {}
+        left_out: dict[str, str] = {}
+        for name, value in _leaves(self.path, state):
+            if len(tensors) >= MAX_TENSORS:
+                raise too_much(self.path, "too many tensors", f"{MAX_TENSORS:,}")
+            placed = self.archive.tensor(name, value)
+            if isinstance(placed, Refusal):
+                raise refused_as(placed, self.path, name)
+            if placed is None:
+                left_out[name] = "not a tensor"
+            elif name in tensors:
+                raise DamagedCheckpoint(
+                    "name-conflict", f"{self.path}: two tensors are called {name!r}", hint=SAVE_WEIGHTS, file=self.path,
+                    tensor=name,
+                )  # fmt: skip
+            else:
+                tensors[name] = placed
+        return tensors, left_out
+
+    def _beside(self, top: Mapping[Any, Any], key: str | None, choice: Choice | None) -> dict[str, str]:
+        if key is None:
+            others: Sequence[str] = choice.others if choice else ()
         else:
-            tensors[name] = placed
-    return tensors, left_out
+            others = [k for k in top if k != key and isinstance(k, str)]
+        return {k[:200]: "optimizer state" if "optim" in k else "not the model's state dict" for k in others}
+
+    def _no_tensors(self, top: Mapping[Any, Any]) -> TrajsvcError:
+        if self.listed:
+            count, key = len(self.listed), self.listed[0].key
+            sure = "checkpoints" if self.members else "state dicts, of a run or of an ensemble,"
+            return UnsupportedFormat(
+                "several-checkpoints",
+                f"{self.path} holds {count} {sure} under {key}",
+                hint=f"Analyse the file by itself{'' if self.members else f', with --state {key}'}: they are its checkpoints.",
+                file=self.path,
+            )
+        return DamagedCheckpoint(
+            "no-tensors",
+            f"{self.path} holds no tensors where a model's are kept; its keys are {_listed(top)}",
+            hint=f"A state dict is looked for under {', '.join(STATE_KEYS)} and at the top. {SAVE_WEIGHTS}",
+            file=self.path,
+        )
+
+    def _refuse_modules(self, top: Mapping[Any, Any]) -> None:
+        for key in STATE_KEYS:
+            if _is_module(top.get(key)):
+                raise self._not_a_state_dict(top[key], key)
+
+    def _not_a_state_dict(self, value: Any, key: str | None = None) -> UnsupportedFormat:
+        what = (
+            str(value.function)
+            if isinstance(value, Built) and isinstance(value.function, Global)
+            else type(value).__name__
+        )
+        if isinstance(value, Built) and _is_module(value):
+            arguments = value.arguments if isinstance(value.arguments, tuple) else ()
+            what = next((str(a) for a in arguments if isinstance(a, Global)), what)
+        return UnsupportedFormat(
+            "pickled-module",
+            f"{self.path} holds a pickled object ({printable(what)[:80]}){f' under {key}' if key else ''}, not a state dict",
+            hint=f"Its tensors cannot be found without running its code. {SAVE_WEIGHTS}",
+            file=self.path,
+        )
+
+
+def _under(path: str, tensors: dict[str, TensorEntry], wish: Wish) -> tuple[dict[str, TensorEntry], Wish]:
+    return under(path, tensors, wish), ()
+
+
+def under(path: str, tensors: Mapping[str, TensorEntry], wish: Wish) -> dict[str, TensorEntry]:
+    """The tensors whose names begin with the parts of ``wish``, named without them. Raises NotFound (``state-not-found``)."""
+    prefix = ".".join(wish) + "."
+    found = {n.removeprefix(prefix): e for n, e in tensors.items() if n.startswith(prefix) and n != prefix}
+    if not found:
+        firsts = list(dict.fromkeys(n.partition(".")[0] for n in tensors if "." in n))
+        raise no_such_state(path, wish, firsts if len(firsts) > 1 else [])
+    return found
 
 
 def _leaves(path: str, state: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
@@ -134,7 +287,7 @@ def _leaves(path: str, state: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
         inner = mapping(value)
         if inner is None or len(stack) >= _NESTED:
             yield name, value
-        elif inner and (len(stack) > 1 or _may_hold_weights(name)):
+        elif inner and (len(stack) > 1 or is_model(name)):
             stack.append(_named(name + ".", inner))
 
 
@@ -148,26 +301,6 @@ def _is_module(value: object) -> bool:
         return False
     state = value.state[0] if isinstance(value.state, tuple) and value.state else value.state
     return isinstance(state, dict) and "_parameters" in state and "_modules" in state
-
-
-def _not_a_state_dict(archive: TorchArchive, key: str | None = None) -> UnsupportedFormat:
-    value = archive.root if key is None else (mapping(archive.root) or {})[key]
-    what = (
-        str(value.function) if isinstance(value, Built) and isinstance(value.function, Global) else type(value).__name__
-    )
-    if isinstance(value, Built) and _is_module(value):
-        arguments = value.arguments if isinstance(value.arguments, tuple) else ()
-        what = next((str(a) for a in arguments if isinstance(a, Global)), what)
-    return UnsupportedFormat(
-        "pickled-module",
-        f"{archive.path} holds a pickled object ({printable(what)[:80]}){f' under {key}' if key else ''}, not a state dict",
-        hint=f"Its tensors cannot be found without running its code. {SAVE_WEIGHTS}",
-        file=archive.path,
-    )
-
-
-def _count(value: object) -> int | None:
-    return value if type(value) is int and 0 <= value <= STEP_LIMIT else None
 
 
 def _listed(top: Mapping[Any, Any]) -> str:

@@ -58,6 +58,20 @@ class Refusal:
     what: str
 
 
+def refused_as(refusal: Refusal, path: str, tensor: str) -> UnsupportedFormat:
+    """The error for a tensor that cannot be read, with what to save in its place."""
+    hint = "Save it as a plain dense tensor: tensor.to_dense(), tensor.dequantize(), torch.from_numpy(array)."
+    if refusal.what == _REFUSED["_rebuild_wrapper_subclass"]:
+        hint = (
+            "A sharded tensor (DTensor) is saved whole with tensor.full_tensor(), or the state dict with "
+            "torch.distributed.checkpoint.state_dict.get_model_state_dict(model, options=StateDictOptions(full_state_dict=True)); "
+            "a checkpoint of verl with `python -m verl.model_merger merge --backend fsdp --local_dir ACTOR --target_dir OUT`."
+        )
+    return UnsupportedFormat(
+        "unsupported-tensor", f"{path}: tensor {tensor!r} is {refusal.what}", hint=hint, file=path, tensor=tensor
+    )
+
+
 class TorchArchive:
     """One archive: ``root`` is what it holds (dictionaries, numbers, inert records), ``tensor`` places a tensor found in it."""
 

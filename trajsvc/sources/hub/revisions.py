@@ -12,6 +12,7 @@ from trajsvc.sources.hub.address import HubAddress
 from trajsvc.sources.hub.api import HubApi
 from trajsvc.sources.hub.known_families import Family, family_of
 from trajsvc.sources.hub.selection import RefInfo, select, select_commits, select_repositories
+from trajsvc.sources.patterns import StepPattern
 from trajsvc.sources.steps import Kind
 
 MAIN = "main"
@@ -56,7 +57,11 @@ class Revisions:
 
 
 def list_revisions(
-    api: HubApi, address: HubAddress, patterns: Sequence[str] = (), commits: str | None = None
+    api: HubApi,
+    address: HubAddress,
+    patterns: Sequence[str] = (),
+    commits: str | None = None,
+    step_pattern: StepPattern | None = None,
 ) -> Revisions:
     """Ask for what ``address`` names. Raises NotFound (``no-revisions``, ``hub-no-revision``, ``hub-no-repository``), Refused."""
     if address.wild:
@@ -68,9 +73,9 @@ def list_revisions(
         return _commits(api, repo, commits, refs, family)
     head = _head(repo, refs, address.revision)
     if address.revision is not None and not patterns:
-        selected = select(refs, family, pin=address.revision)
+        selected = select(refs, family, pin=address.revision, step_pattern=step_pattern)
     else:
-        selected = select(refs, family, revisions=patterns)
+        selected = select(refs, family, revisions=patterns, step_pattern=step_pattern)
     chosen = tuple(Revision(c.step, c.label, repo, c.commit, c.label, c.kind, c.extra) for c in selected.chosen)
     if address.folder and not patterns:
         chosen = ()  # a folder is looked into for checkpoints of its own

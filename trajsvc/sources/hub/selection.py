@@ -13,18 +13,14 @@ from storage_schema.models.results import Finding
 from trajsvc.errors import NotFound, Refused, UsageError
 from trajsvc.sources.hub.known_families import Family, number
 from trajsvc.sources.order import in_order, place
-from trajsvc.sources.steps import Kind, StepName, parse_step
+from trajsvc.sources.patterns import StepPattern
+from trajsvc.sources.steps import STAGES, Kind, StepName, parse_step
 
 CHOOSE: Final = "choose with --revisions, for example --revisions 'stage2-ingredient2-*'"
 _GROUPS: Final = ("stage", "ingredient", "tokens", "epoch")
 _COUNTS: Final[tuple[Kind, ...]] = ("step", "index", "epoch", "tokens")
 """Groups of a regular expression that may be the place on the axis, in this order."""
 _SHOWN: Final = 6
-STAGES: Final[Mapping[str, int]] = {
-    "warmup": 0, "pretrain": 1, "pretraining": 1, "stable": 1, "midtrain": 2, "midtraining": 2, "continue": 2, "anneal": 3,
-    "annealing": 3, "cooldown": 3, "decay": 3, "longcontext": 4, "lc": 4, "sft": 5, "instruct": 5, "dpo": 6, "rl": 7, "rlvr": 7,
-}  # fmt: skip
-"""Words for the stages of a training, in the order in which they follow each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +63,26 @@ class Selected:
 
 
 def select(
-    refs: Sequence[RefInfo], family: Family | None, *, revisions: Sequence[str] = (), pin: str | None = None
+    refs: Sequence[RefInfo],
+    family: Family | None,
+    *,
+    revisions: Sequence[str] = (),
+    pin: str | None = None,
+    step_pattern: StepPattern | None = None,
 ) -> Selected:
     """The branches that name a step, else the tags that do; with ``revisions``, the branches and tags that a pattern meets.
 
     In a repository of a known ``family`` only the names that are spelt as the family spells them count, if there are any. A pattern is a
     glob (``stage1-step*``) or, where it has a named group, a regular expression whose groups ``step``, ``stage``, ``ingredient``,
     ``tokens``, ``epoch``, ``index`` say what a number is. ``pin`` is one revision; it is chosen if its name has a step.
-    Nothing is chosen where nothing names a step.
+    ``step_pattern`` says where the step is in names, in the place of what is known of them. Nothing is chosen where nothing names a step.
     Raises NotFound (``no-revisions``), UsageError (``bad-pattern``), Refused (``step-conflict``; ``several-runs`` where the repository
     holds more than one run, which the error names).
     """
     if pin is not None:
-        return _pinned(refs, family, pin)
-    named = _by_patterns(refs, family, revisions) if revisions else _by_words(refs, family)
+        return _pinned(refs, family, pin, step_pattern)
+    by_words = _by_words(refs, family, step_pattern)
+    named = _by_patterns(refs, family, revisions, step_pattern) if revisions else by_words
     named, noted = _staged(named, family)
     branches = [r for r in refs if r.kind == "branch" and r.name in named]
     tags = [r for r in refs if r.kind == "tag" and r.name in named]
@@ -215,9 +217,9 @@ def select_repositories(ids: Sequence[str], pattern: str) -> Selected:
     return Selected(chosen, tuple(run.findings), (), tuple(others))
 
 
-def _pinned(refs: Sequence[RefInfo], family: Family | None, pin: str) -> Selected:
+def _pinned(refs: Sequence[RefInfo], family: Family | None, pin: str, step_pattern: StepPattern | None) -> Selected:
     ref = next((r for r in refs if r.name == pin), None)
-    name = _spelt(pin, family) or parse_step(pin)
+    name = _spelt(pin, family) or parse_step(pin) if step_pattern is None else step_pattern.read(pin)
     others = tuple(r.name for r in refs if r.name != pin)
     if ref is None or name is None:
         return Selected((), (), (), others)
@@ -244,8 +246,12 @@ def _spelt(name: str, family: Family | None) -> StepName | None:
     return _by_regex(name, re.compile(family.revisions, re.IGNORECASE), family.stages)
 
 
-def _by_words(refs: Sequence[RefInfo], family: Family | None) -> dict[str, StepName]:
+def _by_words(
+    refs: Sequence[RefInfo], family: Family | None, step_pattern: StepPattern | None = None
+) -> dict[str, StepName]:
     """Name → step, for the names that have one."""
+    if step_pattern is not None:
+        return {r.name: n for r in refs if (n := step_pattern.read(r.name))}
     if spelt := {r.name: n for r in refs if (n := _spelt(r.name, family))}:
         return spelt
     # A tag that is only a number is a version.
@@ -253,23 +259,27 @@ def _by_words(refs: Sequence[RefInfo], family: Family | None) -> dict[str, StepN
     return {r.name: n for r in worded if (n := parse_step(r.name))}
 
 
-def _by_patterns(refs: Sequence[RefInfo], family: Family | None, patterns: Sequence[str]) -> dict[str, StepName]:
+def _by_patterns(
+    refs: Sequence[RefInfo], family: Family | None, patterns: Sequence[str], step_pattern: StepPattern | None = None
+) -> dict[str, StepName]:
     """Name → step, for the names that a pattern meets. Raises NotFound where one of the patterns meets none."""
+
+    def known(name: str) -> StepName | None:
+        return _spelt(name, family) or parse_step(name) if step_pattern is None else step_pattern.read(name)
+
     named: dict[str, StepName] = {}
     for pattern in patterns:
-        regex = _regex(pattern) if "(?P<" in pattern else None
-        met = [r.name for r in refs if (regex.fullmatch(r.name) if regex else fnmatch.fnmatchcase(r.name, pattern))]
+        regex = StepPattern.of(pattern) if "(?P<" in pattern else None
+        met = [r.name for r in refs if (regex.meets(r.name) if regex else fnmatch.fnmatchcase(r.name, pattern))]
         if not met:
             raise _none_met(refs, pattern)
         found = {
-            name: step
-            for name in met
-            if (step := _by_regex(name, regex) if regex else _spelt(name, family) or parse_step(name)) is not None
+            name: step for name in met if (step := regex.read(name, whole=True) if regex else known(name)) is not None
         }
         if not found and regex is None and len(met) == len(patterns) == 1:
             found = {met[0]: StepName(0, met[0], "index")}
-        if not found and regex is not None and "stage" in regex.groupindex:
-            words = sorted({m["stage"] for r in met if (m := regex.fullmatch(r)) and m["stage"]})
+        words = [] if found or regex is None else sorted({w for r in met if (w := regex.stage_word(r))})
+        if words:
             raise UsageError(
                 "bad-pattern", f"{pattern} has stages that are no numbers and no known words: {_few(words)}",
                 hint=f"Known are {', '.join(STAGES)}. Choose one stage at a time with a glob, as in --revisions '{words[0]}*'.",
@@ -281,17 +291,6 @@ def _by_patterns(refs: Sequence[RefInfo], family: Family | None, patterns: Seque
             )  # fmt: skip
         named |= {name: step for name, step in found.items() if name not in named}
     return named
-
-
-def _regex(pattern: str) -> re.Pattern[str]:
-    hint = r"For example --revisions 'run-(?P<step>\d+)', or a glob: 'step*'."
-    try:
-        regex = re.compile(pattern)
-    except re.error as error:
-        raise UsageError("bad-pattern", f"{pattern!r} is no regular expression: {error}", hint=hint) from None
-    if not {*_COUNTS} & {*regex.groupindex}:
-        raise UsageError("bad-pattern", f"{pattern!r} has no group that is called {', '.join(_COUNTS)}", hint=hint)
-    return regex
 
 
 def _by_regex(name: str, regex: re.Pattern[str], stages: Sequence[str] = ()) -> StepName | None:

@@ -28,7 +28,7 @@ from trajsvc.sources.base import (
 from trajsvc.sources.files import Region
 from trajsvc.sources.formats.headers import CONFIG, read_checkpoint
 from trajsvc.sources.formats.layout import Folder, Found
-from trajsvc.sources.formats.torch_state import TorchHeader, read_torch
+from trajsvc.sources.formats.torch_state import TorchFile
 from trajsvc.sources.hub.address import HubAddress
 from trajsvc.sources.hub.api import HubApi, Tree, TreeFile
 from trajsvc.sources.hub.duplicates import copies
@@ -36,7 +36,11 @@ from trajsvc.sources.hub.headers import Headers
 from trajsvc.sources.hub.remote_file import HubFetcher, HubFile
 from trajsvc.sources.hub.revisions import Revision, Revisions, list_revisions
 from trajsvc.sources.learning_rate import learning_rate, places
-from trajsvc.sources.local.listing import Listing, found_in, list_in, nothing
+from trajsvc.sources.listing.entries import How, Listing, extra_of, nothing
+from trajsvc.sources.listing.folders import list_in
+from trajsvc.sources.listing.numbered import found_in
+from trajsvc.sources.patterns import StepPattern
+from trajsvc.sources.states import wish_of
 from trajsvc.sources.steps import StepName
 from trajsvc.sources.transport.cancel import SYSTEM_CLOCK, Clock, Interrupted
 from trajsvc.sources.transport.scatter import Scatter
@@ -69,6 +73,10 @@ class HubOptions:
     """globs or regular expressions with named groups: which branches and tags are the run"""
     commits: str | None = None
     """the branch whose commits are the run"""
+    state: str | None = None
+    """which model of several in each checkpoint"""
+    step_pattern: StepPattern | None = None
+    """where the step is in the names of branches, or of folders and files of one revision"""
     connections: int = 16
     cache: Cache | None = None
     """where headers, listings and bytes read ahead are kept; None: in memory, and nothing is read ahead"""
@@ -109,7 +117,7 @@ class HubSource:
         self.folder = None if self.options.cache is None else self.options.cache.folder
         self.headers = Headers(self._bytes, self.folder)
         self._files: dict[str, tuple[HubFile, str]] = {}
-        self._torch: dict[str, TorchHeader] = {}
+        self._torch: dict[str, TorchFile] = {}
         self._tensors: dict[int, CheckpointTensors | TrajsvcError] = {}
         self._listed: dict[int, Found] = {}
         self._notes: list[Finding] = []
@@ -121,7 +129,7 @@ class HubSource:
 
     @property
     def name(self) -> str:
-        return self.address.name
+        return "-".join((self.address.name, *wish_of(self.options.state)))
 
     @property
     def remote(self) -> bool:
@@ -133,7 +141,9 @@ class HubSource:
 
     @cached_property
     def _revisions(self) -> Revisions:
-        found = list_revisions(self.api, self.address, self.options.revisions, self.options.commits)
+        found = list_revisions(
+            self.api, self.address, self.options.revisions, self.options.commits, self.options.step_pattern
+        )
         return found.pinned(self.options.pins) if self.options.pins else found
 
     def pins(self) -> dict[str, str]:
@@ -258,7 +268,7 @@ class HubSource:
         address = f"hf://{revision.repo}@{revision.ref}"
         folder = self._folder(address, revision.repo, tree)
         name = StepName(revision.step, revision.label, revision.kind, revision.extra)
-        found = None if folder is None else found_in(folder, name, folder.path, listing)
+        found = None if folder is None else found_in(folder, name, folder.path, self._how, listing)
         if found is None and not self._revisions.history:
             listing.note(
                 "missing-weights",
@@ -292,7 +302,7 @@ class HubSource:
             raise NotFound(
                 "hub-no-folder", f"{self.uri}: there is no such folder in {repo} at {label}", hint="Check the spelling."
             )
-        listing = list_in(folder, self._step_in_keys)
+        listing = list_in(folder, self._how)
         root = f"hf://{repo}@{label}"  # the model's configuration may lie above the folder that was asked for
         listing.found = [replace(f, config_folders=(*f.config_folders, root)) for f in listing.found]
         chosen = [listing.found[i] for i in select_steps(steps, [f.name.step for f in listing.found])]
@@ -305,7 +315,7 @@ class HubSource:
         self._listed[found.name.step] = found
         paths = [f"{found.weights.folder}/{n}" for n in found.weights.files]
         files = tuple(FileRef(p, self._files[p][0].size, 0, self._files[p][1]) for p in paths)
-        extra: Mapping[str, Any] = {**found.name.extra, "commit": commit}
+        extra: Mapping[str, Any] = {**extra_of(found), "commit": commit}
         return CheckpointRef(found.name.step, found.name.label, files, found.weights.format, extra)
 
     def _main_files(self, revisions: Revisions, chosen: Sequence[Revision]) -> dict[str, str]:
@@ -329,7 +339,7 @@ class HubSource:
     def _header(self, step: int) -> CheckpointTensors | TrajsvcError:
         found = self._listed[step]
         try:
-            read = read_checkpoint(self, found, self._torch_header)
+            read = read_checkpoint(self, found, self._torch_file)
         except TrajsvcError as error:
             return error
         paths = [f"{found.weights.folder}/{n}" for n in found.weights.files] + [
@@ -347,12 +357,16 @@ class HubSource:
     def exists(self, path: str) -> bool:
         return path in self._files
 
-    def _torch_header(self, path: str) -> TorchHeader:
-        return self._torch.pop(path, None) or read_torch(self.region(path))
+    @property
+    def _how(self) -> How:
+        return How(self._keys, wish_of(self.options.state), self.options.step_pattern)
 
-    def _step_in_keys(self, path: str) -> int | None:
-        self._torch[path] = header = read_torch(self.region(path))
-        return header.step
+    def _torch_file(self, path: str) -> TorchFile:
+        return self._torch.pop(path, None) or TorchFile(self.region(path))
+
+    def _keys(self, path: str) -> TorchFile:
+        self._torch[path] = held = self._torch.get(path) or TorchFile(self.region(path))
+        return held
 
     def _bytes(self, path: str, lo: int, hi: int) -> bytes:
         out = bytearray(hi - lo)

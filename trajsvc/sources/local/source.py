@@ -20,10 +20,13 @@ from trajsvc.sources.files import Files, failed
 from trajsvc.sources.formats.headers import read_checkpoint
 from trajsvc.sources.formats.layout import Found
 from trajsvc.sources.formats.torch_dcp import METADATA
-from trajsvc.sources.formats.torch_state import TorchHeader, read_torch
+from trajsvc.sources.formats.torch_state import TorchFile
 from trajsvc.sources.learning_rate import learning_rate
-from trajsvc.sources.local.listing import Listing, list_file, list_folder, list_glob
+from trajsvc.sources.listing.entries import How, Listing, extra_of
+from trajsvc.sources.listing.folders import list_file, list_folder, list_glob
+from trajsvc.sources.patterns import StepPattern
 from trajsvc.sources.run_names import default_name
+from trajsvc.sources.states import wish_of
 from trajsvc.steps import select_steps
 
 _MARKERS: Final = ("trainer_state.json", METADATA)
@@ -34,15 +37,24 @@ _MAGIC: Final = "*?["
 class LocalSource:
     """A ``CheckpointSource`` of a folder, a glob or a file. Nothing outside its root is opened, whatever links say.
 
-    ``spec`` is a folder of checkpoints or of one, a pattern with ``*``, ``?``, ``[…]`` or ``**``, or one file. ``max_open`` bounds the
+    ``spec`` is a folder of checkpoints or of one, a pattern with ``*``, ``?``, ``[…]`` or ``**``, or one file. ``state`` names the
+    model to read where there are several, ``step_pattern`` says where the step is in names. ``max_open`` bounds the
     descriptors that are held (half of the process's limit by default). Listing reads names only; the result is kept.
     """
 
-    def __init__(self, spec: str | Path, *, max_open: int | None = None) -> None:
+    def __init__(
+        self,
+        spec: str | Path,
+        *,
+        state: str | None = None,
+        step_pattern: StepPattern | None = None,
+        max_open: int | None = None,
+    ) -> None:
         self._spec = os.path.abspath(Path(spec).expanduser())  # noqa: PTH100 (links stay as they are)
         self._root = _root_of(self._spec)
         self._files = Files(_allowed(self._root), max_open)
-        self._headers: dict[str, TorchHeader] = {}
+        self._held: dict[str, TorchFile] = {}
+        self._how = How(self._keys, wish_of(state), step_pattern)
         self.shown: str | None = None
         """what the source is called instead of its path"""
 
@@ -57,7 +69,8 @@ class LocalSource:
     @property
     def name(self) -> str:
         base = Path(self._root if _is_glob(self._spec) else self._spec)
-        return default_name(str(base.with_suffix("") if base.is_file() else base))
+        name = default_name(str(base.with_suffix("") if base.is_file() else base))
+        return "-".join((name, *self._how.state))
 
     def exists(self) -> bool:
         """Whether there is anything where ``spec`` points; a pattern may meet nothing yet."""
@@ -99,7 +112,7 @@ class LocalSource:
         """Forget what was listed and close what is open: the next ``checkpoints()`` looks again."""
         for kept in ("_listing", "_references", "_by_step"):
             self.__dict__.pop(kept, None)
-        self._headers.clear()
+        self._held.clear()
         self._files.forget()
 
     def unchanged(self, checkpoint: CheckpointRef) -> bool:
@@ -118,13 +131,13 @@ class LocalSource:
     @cached_property
     def _listing(self) -> Listing:
         if _is_glob(self._spec):
-            return list_glob(self._spec, self._root, self._step_in_keys)
+            return list_glob(self._spec, self._root, self._how)
         if os.path.isdir(self._spec):  # noqa: PTH112
             try:
-                return list_folder(self._spec, self._step_in_keys)
+                return list_folder(self._spec, self._how)
             except OSError as error:
                 raise error if isinstance(error, TrajsvcError) else failed(self._spec, error) from error
-        return list_file(self._spec, self._step_in_keys)
+        return list_file(self._spec, self._how)
 
     @cached_property
     def _references(self) -> tuple[CheckpointRef, ...]:
@@ -145,15 +158,20 @@ class LocalSource:
         for file in files:
             if file.mtime_ns:
                 self._files.expect(file.path, file.size, file.mtime_ns)
-        return CheckpointRef(found.name.step, found.name.label, files, found.weights.format, dict(found.name.extra))
+        return CheckpointRef(found.name.step, found.name.label, files, found.weights.format, extra_of(found))
 
-    def _torch(self, path: str) -> TorchHeader:
-        # A file whose keys were read for its step when the run was listed is not read again.
-        return self._headers.pop(path, None) or read_torch(self._files.region(path))
+    def _keys(self, path: str) -> TorchFile:
+        self._held[path] = held = self._held.get(path) or TorchFile(self._files.region(path))
+        return held
 
-    def _step_in_keys(self, path: str) -> int | None:
-        self._headers[path] = header = read_torch(self._files.region(path))
-        return header.step
+    def _torch(self, path: str) -> TorchFile:
+        # A file whose keys were read when the run was listed is not read again; one that holds a whole run is kept for all of it.
+        held = self._held.get(path) or TorchFile(self._files.region(path))
+        if held.members:
+            self._held[path] = held
+        else:
+            self._held.pop(path, None)
+        return held
 
 
 def _reopened(spec: str, expected: dict[str, tuple[int, int]]) -> LocalSource:

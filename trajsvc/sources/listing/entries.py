@@ -1,0 +1,114 @@
+"""What a listing is made of: its entries, what was noticed, and how it asks for what is within files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+from storage_schema.models.results import Finding
+from trajsvc.errors import NotFound, TrajsvcError
+from trajsvc.sources.formats.layout import TORCH_SUFFIXES, Found
+from trajsvc.sources.formats.torch_state import TorchFile
+from trajsvc.sources.order import in_order
+from trajsvc.sources.patterns import StepPattern
+from trajsvc.sources.states import Wish
+from trajsvc.sources.steps import StepName, parse_step
+
+ReadKeys = Callable[[str], TorchFile]
+"""What the torch file at a path holds, without its tensors' values. Raises TrajsvcError."""
+
+CHOOSE: Final = "give a pattern that meets one checkpoint for each step, in quotes: 'run/stage1-*', or say where it is: --step-pattern"
+LOOKED_FOR: Final = (
+    "Looked for: folders and files with a step in their name (step500, checkpoint-500, epoch=3-step=500.ckpt, model_500.pt), "
+    "one checkpoint's own files (model.safetensors, pytorch_model.bin, an index with shards, .metadata with .distcp); "
+    "--step-pattern says where the step is in other names."
+)
+_QUIET: Final = ("ignored-file", "gap", "growing")
+
+
+@dataclass(frozen=True)
+class How:
+    """How a place is listed: which model of several (``state``), where the step is in names (``pattern``), how keys are read."""
+
+    keys: ReadKeys
+    state: Wish = ()
+    pattern: StepPattern | None = None
+
+    def parse(self, name: str) -> StepName | None:
+        """What a file's or folder's name says: by the user's pattern where there is one."""
+        return parse_step(name) if self.pattern is None else self.pattern.read(name, label_of(name))
+
+    def torch(self, path: str) -> TorchFile | None:
+        """What a torch file holds; None where it is none or cannot be read (which reading the checkpoint will explain)."""
+        if not path.lower().endswith(TORCH_SUFFIXES):
+            return None
+        try:
+            return self.keys(path)
+        except TrajsvcError:
+            return None
+
+
+@dataclass
+class Listing:
+    """The checkpoints under one path in order, and what was noticed."""
+
+    found: list[Found] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def note(
+        self,
+        kind: str,
+        message: str,
+        steps: Iterable[int] = (),
+        severity: Literal["info", "warning"] | None = None,
+        **details: Any,
+    ) -> None:
+        """Add a finding; a warning unless ``kind`` is one of those that are usual."""
+        level: Literal["info", "warning"] = severity or ("info" if kind in _QUIET else "warning")
+        self.findings.append(Finding(kind=kind, severity=level, message=message, steps=tuple(steps), details=details))
+
+    def ordered(self, where: str) -> Listing:
+        """In order of stage, ingredient and step. Raises Refused (``step-conflict``), NotFound (``no-checkpoints``)."""
+        if not self.found:
+            raise nothing(where, f"{self.findings[0].message}." if self.findings else "")
+        run = in_order([(f.name, f) for f in self.found], where, choose=CHOOSE)
+        self.found = [replace(found, name=name) for name, found in run.items]
+        self.findings += run.findings
+        return self
+
+
+def nothing(where: str, seen: str = "") -> NotFound:
+    """The error for a place without checkpoints, with what was seen there."""
+    return NotFound(
+        "no-checkpoints", f"there are no checkpoints in {where}", hint=f"{LOOKED_FOR} {seen}".rstrip(), file=where
+    )
+
+
+def label_of(name: str) -> str:
+    """A file's name without the suffix of weights."""
+    suffix = next((s for s in (".pth.tar", *TORCH_SUFFIXES, ".safetensors") if name.lower().endswith(s)), "")
+    return name[: len(name) - len(suffix)]
+
+
+def extra_of(found: Found) -> dict[str, Any]:
+    """What a checkpoint's name said beside its number: ``stage``, ``epoch`` …, the ``kind`` of number where it is no step, and where it
+    is ``inside`` a file that holds several."""
+    extra: dict[str, Any] = dict(found.name.extra)
+    if found.name.kind != "step":
+        extra["kind"] = found.name.kind
+    if found.inside:
+        extra["inside"] = "/".join(map(str, found.inside))
+    return extra
+
+
+def first_file(found: Found) -> str:
+    """The path of a checkpoint's first file; empty for one that cannot be used."""
+    return os.path.join(found.weights.folder, found.weights.files[0]) if found.weights.files else ""  # noqa: PTH118
+
+
+def some(names: Iterable[str], count: int = 4) -> str:
+    """The first few of ``names``."""
+    listed = list(names)
+    return ", ".join(listed[:count]) + (f" … ({len(listed)})" if len(listed) > count else "")

@@ -1,0 +1,255 @@
+"""Which folders and files under a path are the checkpoints of a run, in what order.
+
+Only names are read, and the keys of torch files where names do not say enough. Each step of the way narrows: what is numbered; one
+series of it; one axis; what has no number; stages in order.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from trajsvc.errors import Refused, TrajsvcError
+from trajsvc.sources.formats.layout import Folder, Found, is_weights, usual, weights_of
+from trajsvc.sources.formats.recognised import of_files, unsupported
+from trajsvc.sources.formats.shards import SHARD
+from trajsvc.sources.formats.torch_counts import first_epoch, first_step
+from trajsvc.sources.listing.axis import Axis, one_axis
+from trajsvc.sources.listing.entries import How, Listing, first_file, label_of, nothing, some
+from trajsvc.sources.listing.loose import Loose, numbered
+from trajsvc.sources.listing.numbered import (
+    expanded,
+    found_in,
+    numbered_files,
+    numbered_folders,
+    one_file,
+    one_model,
+)
+from trajsvc.sources.listing.series import one_series
+from trajsvc.sources.steps import StepName, stage_of
+
+_LOOKED_BELOW: Final = 50
+_UNFINISHED: Final = re.compile(r"(?:^|.*[-_.])(?:tmp|temp|partial|incomplete)(?:$|[-_.\d].*)", re.IGNORECASE)
+"""Names that writers give to what they have not finished: ``tmp-checkpoint-500``, ``step500.partial``."""
+
+
+def list_folder(path: str, how: How) -> Listing:
+    """The run in a folder: its numbered folders and files; else the one checkpoint that it is itself; else what its ``checkpoints``
+    folder holds. Raises NotFound (``no-checkpoints``), UnsupportedFormat, Refused."""
+    return list_in(Folder.read(path), how)
+
+
+def list_in(whole: Folder, how: How) -> Listing:
+    """``list_folder`` of a folder that was read, wherever it lies."""
+    listing = Listing()
+    folder = _finished(whole, how, listing)
+    path = folder.path
+    refused = list(numbered_folders(folder, how, listing))
+    numbered_files(folder, how, listing)
+    loose = sorted(n for n in folder.files if is_weights(n) and not SHARD.fullmatch(n) and how.parse(n) is None)
+    if listing.found:
+        _arrange(folder, loose, how, listing)
+    else:
+        _whole_folder(folder, loose, how, listing)
+    if not listing.found and (problem := next(iter(refused), None) or unsupported(folder)):
+        raise problem
+    if refused:
+        listing.note("unread-weights", f"{refused[0].args[0]}; {len(refused)} such are left out")
+    if not listing.found and "checkpoints" in folder.folders:
+        return list_in(folder.inner("checkpoints"), how)
+    if not listing.found and not listing.findings:
+        raise nothing(path, _below(folder, how))
+    return listing.ordered(path)
+
+
+def list_glob(pattern: str, root: str, how: How) -> Listing:
+    """One checkpoint for each folder or file that ``pattern`` meets; its step is in the last part of the path that names one."""
+    listing = Listing()
+    places = _places(pattern)
+    refused: list[TrajsvcError] = []
+    for place, whole in places.items():
+        name = _name_of(os.path.relpath(place, root), how) or _from_keys(place, how)
+        if name is None and len(places) == 1:
+            name = StepName(0, os.path.basename(place), "index")  # noqa: PTH119
+        if name is None:
+            listing.note("unread-weights", f"{place} names no step; it is left out (--step-pattern says where it is)")
+            continue
+        parent, base = os.path.split(place)
+        inner = Folder.read(place) if whole else None
+        found = found_in(inner, name, root, how, listing) if inner else one_file(parent, base, name, root, how)
+        if found is None and inner is not None and (problem := unsupported(inner)):
+            refused.append(problem)
+        listing.found += [found] if found else []
+    if not listing.found and refused:
+        raise refused[0]
+    if len(places) == 1:
+        listing.found = expanded(listing.found, how, listing)
+    else:
+        _one_run(pattern, how, listing)
+    return listing.ordered(pattern)
+
+
+def list_file(path: str, how: How) -> Listing:
+    """A run of one checkpoint: a file; or all checkpoints of a run in one file."""
+    parent, base = os.path.split(path)
+    listing = Listing()
+    name = how.parse(base) or _from_keys(path, how) or how.parse(os.path.basename(parent))  # noqa: PTH119
+    found = one_file(parent, base, name or StepName(0, base, "index"), parent, how, asked=True)
+    listing.found = expanded([found] if found else [], how, listing)
+    return listing.ordered(path)
+
+
+def _one_run(where: str, how: How, listing: Listing) -> None:
+    """Narrow what was found to one model of one series on one axis."""
+    listing.found = one_model(listing.found, where, listing)
+    if how.pattern is not None and not how.state:  # what the user's pattern meets is the run
+        listing.found, _ = one_axis(listing.found, where, how, listing)
+        return
+    found, left = one_series(listing.found, where, how.state, listing)
+    if left != how.state:
+        found = [replace(f, weights=replace(f.weights, wish=left)) for f in found]
+    listing.found, _ = one_axis(found, where, how, listing)
+
+
+def _arrange(folder: Folder, loose: Sequence[str], how: How, listing: Listing) -> None:
+    """The numbered checkpoints as one run, and beside them what has no number."""
+    alone = len(listing.found) == 1
+    _one_run(folder.path, how, listing)
+    if alone:
+        listing.found = expanded(listing.found, how, listing)
+    if not listing.found:
+        return
+    kind = listing.found[0].name.kind
+    beside = Loose(folder, listing.found, kind, how, listing)
+    others = sorted(n for n in folder.folders if how.parse(n) is None and not n.startswith("."))
+    if how.pattern is None:
+        listing.found = listing.found + beside.files(loose)
+        listing.found = listing.found + beside.folders(others)
+    elif loose:
+        listing.note(
+            "ignored-file", f"{folder.path}: {some(loose)} not met by --step-pattern, and left out", files=list(loose)
+        )
+    beside.report()
+
+
+def _whole_folder(folder: Folder, loose: Sequence[str], how: How, listing: Listing) -> None:
+    """The folder is one checkpoint, or holds several files that only their keys number."""
+    problem: Refused | None = None
+    if len(loose) > 1 and not how.state and not any(usual(n) for n in loose):
+        listing.found = _by_keys(folder, loose, how, listing)
+        if listing.found:
+            return
+    try:
+        weights = weights_of(folder, how.state)
+    except Refused as error:
+        weights, problem = None, error
+    if weights is not None:
+        label = os.path.basename(folder.path)  # noqa: PTH119
+        name = how.parse(label) or _from_keys(os.path.join(weights.folder, weights.files[0]), how)  # noqa: PTH118
+        found = found_in(folder, name or StepName(0, label, "index"), folder.path, how, listing)
+        listing.found = expanded(one_model([found] if found else [], folder.path, listing), how, listing)
+    elif problem is not None:
+        raise problem
+
+
+def _by_keys(folder: Folder, loose: Sequence[str], how: How, listing: Listing) -> list[Found]:
+    """Files that only their keys number, by steps where any says a step, else by epochs; none unless two stand apart."""
+    held = {name: t for name in loose if (t := how.torch(folder / name)) is not None}
+    axis = Axis("step" if any(first_step(t.counts) is not None for t in held.values()) else "epoch")
+    found: dict[int, Found] = {}
+    notes = []
+    for name in loose:
+        place = axis.of(held[name].counts) if name in held else None
+        if place is None or place in found:
+            why = "names no step" if place is None else f"holds {axis.kind} {place}, as {found[place].name.label} does"
+            notes.append((f"{folder / name} {why}; it is left out", [] if place is None else [place], place is None))
+        elif one := one_file(folder.path, name, StepName(place, label_of(name), axis.kind), folder.path, how):
+            found[place] = one
+    if len(found) < 2:
+        return []
+    for message, steps, unread in notes:
+        listing.note("unread-weights" if unread else "ignored-file", message, steps)
+    return one_series(list(found.values()), folder.path, how.state, listing)[0]
+
+
+def _places(pattern: str) -> dict[str, bool]:
+    """Folders and files that a pattern meets, and whether each is a folder; shards and indexes stand for the folder they are in."""
+    places = {}
+    for path in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207
+        parent, base = os.path.split(path.rstrip("/"))
+        if os.path.isdir(path):  # noqa: PTH112
+            places[path.rstrip("/")] = True
+        elif SHARD.fullmatch(base) or base.endswith(".index.json"):
+            places[parent] = True
+        elif is_weights(base):
+            places[path] = False
+    return places
+
+
+def _finished(folder: Folder, how: How, listing: Listing) -> Folder:
+    """The folder without what is still being written under another name."""
+    files, folders = ({n for n in names if not _UNFINISHED.fullmatch(n)} for names in (folder.files, folder.folders))
+    for name in sorted((folder.files - files) | (folder.folders - folders)):
+        if how.parse(name) is not None or is_weights(name):
+            listing.note("growing", f"{folder / name} is still being written, by its name; it is left for later")
+    return replace(folder, files=frozenset(files), folders=frozenset(folders))
+
+
+def _below(folder: Folder, how: How) -> str:
+    """What lies one level down, where nothing in the folder itself is a checkpoint."""
+    runs, formats = [], []
+    for base in sorted(n for n in folder.folders if not n.startswith("."))[:_LOOKED_BELOW]:
+        try:
+            inner = folder.inner(base)
+        except OSError:
+            continue
+        if numbered(inner) or any(how.parse(n) for n in inner.folders):
+            runs.append(base)
+        elif (found := of_files(inner.files)) is not None:
+            formats.append(f"{base} ({found.what})")
+        elif (problem := unsupported(inner)) is not None:
+            formats.append(f"{base} ({problem.message.removeprefix(f'{inner.path} is ')})")
+    said = []
+    if runs:
+        said.append(
+            f"These folders in it look like runs: {some(runs, 5)}. Analyse one of them, {folder / runs[0]}, or give a quoted pattern, "
+            f"'{folder / runs[0]}/*'."
+        )
+    if formats:
+        said.append(f"Not read: {some(formats, 8)}; analysing one says what to do with it.")
+    return " ".join(said)
+
+
+def _name_of(relative: str, how: How) -> StepName | None:
+    """The step in the last part of a path that names one, in the stage that an earlier part names."""
+    if how.pattern is not None:
+        return how.pattern.read(relative, label_of(relative))
+    parts = Path(relative).parts
+    for place in range(len(parts) - 1, -1, -1):
+        name = how.parse(parts[place])
+        if name is not None:
+            stage = next((s for part in parts[:place] if (s := stage_of(part)) is not None), None)
+            if stage is None or "stage" in name.extra:
+                return name
+            return replace(name, extra={**name.extra, "stage": stage}, label="/".join((*parts[:place], name.label)))
+    return None
+
+
+def _from_keys(path: str, how: How) -> StepName | None:
+    """The step that the keys of a torch file name, or the epoch; errors are left for when the checkpoint is read."""
+    held = how.torch(path)
+    if held is None:
+        return None
+    label = label_of(os.path.basename(path))  # noqa: PTH119
+    if (step := first_step(held.counts)) is not None:
+        return StepName(step, label, "step")
+    epoch = first_epoch(held.counts)
+    return None if epoch is None else StepName(epoch, label, "epoch")
+
+
+__all__ = ["first_file", "found_in", "list_file", "list_folder", "list_glob", "list_in", "nothing"]
