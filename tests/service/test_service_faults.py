@@ -192,9 +192,14 @@ def test_a_runner_asleep_past_its_lease_commits_nothing_when_it_wakes(
         assert done["state"] == "succeeded", done
         assert commits(server, run) == 1
         assert np.array_equal(RunStore(server.store).open(run).block_grams(), undisturbed)
-        assert _said(first, "job-lost", run)
-        assert not _said(first, "job-succeeded", run)
-        assert _said(second, "job-succeeded", run)
+        # The attempt that slept is lost; awake, the same runner may take the job that was given back, as any other may.
+        told = [
+            line
+            for line in first.text().splitlines()
+            if run in line and ("job-lost" in line or "job-succeeded" in line)
+        ]
+        assert "job-lost" in told[0]
+        assert [_said(runner, "job-succeeded", run) for runner in (first, second)].count(True) == 1
     finally:
         for process in (first, second, server.process):
             if process is not None:
