@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
@@ -103,7 +102,7 @@ class JobObserver(NullObserver):
 
     def _sample(self, trajectory: Trajectory) -> None:
         """A first estimate from about a hundredth of the bytes, which are read twice."""
-        options = replace(self.options, preview=DEFAULT_SAMPLE, copy=None, recompute=True, device="cpu")
+        options = self.options.with_(preview=DEFAULT_SAMPLE, copy_parameters=None, recompute=True, device="cpu")
         try:
             outcome = run_analysis(
                 trajectory.source, RunStore(self.store).live.root, self.lease.job.run, options,

@@ -146,6 +146,7 @@ def test_words_are_read_alike_at_every_door() -> None:
         ({"memory": "lots"}, "bad-size"),
         ({"preview": "all of it"}, "bad-share"),
         ({"heads": 0}, "bad-option"),
+        ({"steps": [None, 4]}, "bad-option"),
         ({"colour": "red"}, "bad-option"),
     ],
 )

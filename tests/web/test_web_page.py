@@ -248,7 +248,7 @@ class TestWork:
     def test_cancel_and_retry(self, site: Server, open_page: Open) -> None:
         page = open_page(f"{site.address}/#/")
         page.wait_for_selector("tbody th")
-        set_faults(site, latency_ms=1500)
+        set_faults(site, latency_ms=6000)
         try:
             site.submit("hf://local/far", copy=False, memory=40 * 2**20, name="stopped")
             line = page.locator(".jobline", has_text="stopped")

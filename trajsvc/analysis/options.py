@@ -46,9 +46,11 @@ def _parsed(parse: Callable[[str], float]) -> BeforeValidator:
 
 def _one_text(value: object) -> object:
     """A list of steps as the text that selects them."""
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ",".join(str(int(step)) for step in value)
-    return value
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        return value
+    if not all(isinstance(step, int) and not isinstance(step, bool) for step in value):
+        raise ValueError("steps are whole numbers")
+    return ",".join(map(str, value))
 
 
 def several(value: object) -> object:
@@ -138,7 +140,9 @@ class RunOptions(BaseModel):
             raise bad_option(error, given) from None
 
     def with_(self, **changed: Any) -> Self:
-        """The same options but for those that ``changed`` names."""
+        """The same options but for those that ``changed`` names. Raises TypeError for a name that is none."""
+        if unknown := set(changed) - set(type(self).model_fields):
+            raise TypeError(f"no option {', '.join(sorted(unknown))}")
         return self.model_copy(update=changed)
 
     @property
