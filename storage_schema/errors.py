@@ -127,6 +127,11 @@ class StoreError(TrajsvcError):
     def __init__(self, path: str | PathLike[str], message: str, hint: str = "") -> None:
         super().__init__(self.of_class, message, hint=hint, file=path)
 
+    @property
+    def path(self) -> str:
+        """What the error is about."""
+        return self.file or ""
+
 
 class RunMissing(StoreError, NotFound):
     of_class = "run-not-found"
