@@ -29,6 +29,8 @@ FILLED = {
     "device": "cuda",
     "memory": "256.5 MiB",
     "heads": "8",
+    "state": "ema",
+    "step_pattern": r"step(?P<step>\d+)",
     "exclude": "teacher.*, pos_encoder.pe",
     "rename": "visual.=model.visual.",
     "rules": "ours",
@@ -76,7 +78,6 @@ def test_every_choice_of_a_submission_is_there_and_sent(site: Server, open_page:
     page.wait_for_selector("[name=rules][aria-invalid]")  # there are none of that name
     assert serious(page) == []
     kept = page.url
-    kept = page.url
     page.goto("about:blank")
     page.goto(kept)
     page.wait_for_selector("form.submit")
@@ -97,7 +98,7 @@ def test_every_choice_of_a_submission_is_there_and_sent(site: Server, open_page:
         ({"source": "runs:plain", "name": "no spaces"}, "name", "pattern"),
         ({"source": "runs:plain", "steps": "sometimes"}, "steps", "sometimes"),
         ({"source": "runs:plain", "memory": "1 kB"}, "memory", "16777216"),
-        ({"source": "runs:plain", "memory": "much"}, "memory", "integer"),
+        ({"source": "runs:plain", "memory": "much"}, "memory", "not a size"),
         ({"source": "runs:plain", "priority": "1000"}, "priority", "100"),
         ({"source": "runs:plain", "heads": "none"}, "heads", "integer"),
         ({"source": "runs:plain", "preview": "150 %"}, "preview", "less than or equal"),
