@@ -99,7 +99,7 @@ def check_name_free(service: Service, spec: JobSpec) -> None:
 
 
 def _compare(service: Service, spec: JobSpec, stored: StoredRun) -> None:
-    from trajsvc.analysis.pipeline import trajectory_of
+    from trajsvc.analysis.selected import trajectory_of
     from trajsvc.jobs.options import options_of
 
     options, source = options_of(spec).with_(skip_damaged=True), None
@@ -126,7 +126,7 @@ def repetition(service: Service, job: Job) -> JobSpec:
 def planned(service: Service, spec: JobSpec) -> dict[str, Any]:
     """The plan of a job as plain values. Raises what reading headers raises."""
     from trajsvc.analysis.forecast import describe
-    from trajsvc.analysis.pipeline import plan_of, trajectory_of
+    from trajsvc.analysis.selected import plan_of, trajectory_of
     from trajsvc.jobs.options import options_of
     from trajsvc.results.labels import plain
 

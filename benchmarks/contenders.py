@@ -31,6 +31,7 @@ def engine(folder: Path, work: Path, **options: Any) -> Result:
     import torch  # noqa: F401  (imported before the clock starts, as for the others)
     import zarr  # noqa: F401
 
+    from trajsvc.analysis.job import AnalysisJob
     from trajsvc.analysis.options import Options
     from trajsvc.analysis.pipeline import run_analysis
     from trajsvc.gram.thread_pool import ThreadPool
@@ -42,7 +43,9 @@ def engine(folder: Path, work: Path, **options: Any) -> Result:
     begun = time.perf_counter()
     source = open_source(folder)
     threads = os.cpu_count() or 1
-    outcome = run_analysis(source, store, "bench", Options(threads=threads, **options), ThreadPool(threads))
+    outcome = run_analysis(
+        AnalysisJob(source, store, "bench", Options(threads=threads, **options), ThreadPool(threads))
+    )
     seconds = time.perf_counter() - begun
     import trajsvc
 

@@ -134,7 +134,7 @@ def table(results: dict[str, list[dict[str, Any]]], given: argparse.Namespace) -
 def contend(name: str, connections: int, place: Path) -> dict[str, Any]:
     """One contender's seconds, bytes and requests (of file contents). Imports, listings and headers are outside the clock."""
     from trajsvc.analysis.options import Options
-    from trajsvc.analysis.pipeline import plan_of
+    from trajsvc.analysis.selected import plan_of
     from trajsvc.sources.resolve import open_named
     from trajsvc.trajectory.opening import open_trajectory
 
@@ -310,12 +310,13 @@ def client(trajectory: Any, plan: Any, place: Path, connections: int, _: bool) -
 
 
 def analysis(trajectory: Any, plan: Any, place: Path, connections: int, copy: bool) -> None:
+    from trajsvc.analysis.job import AnalysisJob
     from trajsvc.analysis.options import Options
     from trajsvc.analysis.pipeline import run_analysis
     from trajsvc.gram.thread_pool import ThreadPool
 
     options = Options(copy=copy)
-    run_analysis(trajectory.source, place, "run", options, ThreadPool(options.threads))
+    run_analysis(AnalysisJob(trajectory.source, place, "run", options, ThreadPool(options.threads)))
 
 
 if __name__ == "__main__":

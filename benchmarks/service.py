@@ -54,6 +54,7 @@ def run_folder(given: argparse.Namespace) -> Path:
 
 
 def dask(given: argparse.Namespace) -> None:
+    from trajsvc.analysis.job import AnalysisJob
     from trajsvc.analysis.options import Options
     from trajsvc.analysis.pipeline import run_analysis
     from trajsvc.gram.thread_pool import ThreadPool
@@ -76,7 +77,7 @@ def dask(given: argparse.Namespace) -> None:
             with tempfile.TemporaryDirectory() as store:
                 source = open_named(str(folder))
                 begun = time.perf_counter()
-                outcome = run_analysis(source, Path(store), "run", Options(threads=2), pool())  # type: ignore[arg-type]
+                outcome = run_analysis(AnalysisJob(source, Path(store), "run", Options(threads=2), pool()))  # type: ignore[arg-type]
                 seconds[name].append(time.perf_counter() - begun)
                 source.close()
                 from trajsvc.results.run import open as open_run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -14,6 +14,7 @@ from storage_schema.errors import StoreError
 from storage_schema.runs.store import RunStore
 from trajsvc.analysis import live_estimate
 from trajsvc.analysis.forecast import network_mds
+from trajsvc.analysis.job import AnalysisJob
 from trajsvc.analysis.observer import NullObserver
 from trajsvc.analysis.options import DEFAULT_SAMPLE
 from trajsvc.analysis.pipeline import run_analysis
@@ -29,7 +30,6 @@ from workers.heartbeat import Heartbeat
 if TYPE_CHECKING:
     from trajsvc.gram.plan import Plan
     from trajsvc.gram.sums import GramState
-    from trajsvc.sources.base import RemoteSource
     from trajsvc.trajectory.matrix import Trajectory
 
 
@@ -98,16 +98,18 @@ class JobObserver(NullObserver):
 
     def _copies(self, trajectory: Trajectory) -> bool:
         """Whether all bytes are brought to the store before the first slab."""
-        return self.options.keeps_copy or (self.options.copy_parameters is None and trajectory.source.remote)
+        return self.options.keeps_copy or (
+            self.options.copy_parameters is None and trajectory.source.remote is not None
+        )
 
     def _sample(self, trajectory: Trajectory) -> None:
         """A first estimate from about a hundredth of the bytes, which are read twice."""
         options = self.options.with_(preview=DEFAULT_SAMPLE, copy_parameters=None, recompute=True, device="cpu")
         try:
+            live, pool = RunStore(self.store).live.root, ThreadPool(PLAN_THREADS)
             outcome = run_analysis(
-                trajectory.source, RunStore(self.store).live.root, self.lease.job.run, options,
-                ThreadPool(PLAN_THREADS), _Sampling(self), self.halt,
-            )  # fmt: skip
+                AnalysisJob(trajectory.source, live, self.lease.job.run, options, pool, _Sampling(self), self.halt)
+            )
             self._tell(estimate=DEFAULT_SAMPLE)
             log.info("sampled", run=outcome.name)
         except TrajsvcError as error:  # whatever it is, the job itself meets it too, or goes on without
@@ -193,9 +195,9 @@ class _Sampling(NullObserver):
 
 def _is_cheap(trajectory: Trajectory, plan: Plan) -> bool:
     """Whether a sample is little beside the whole run: of small networks it is many small requests."""
-    if not trajectory.source.remote:
+    if (remote := trajectory.source.remote) is None:
         return True
-    cache = cast("RemoteSource", trajectory.source).cache
+    cache = remote.cache
     cost = reading_cost(trajectory, plan, cache.room if cache is not None else 0, sample=True)
     return (cost.bytes + cost.requests * REQUEST) * DEAR <= trajectory.bytes
 

@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from trajsvc.analysis import live_estimate
+from trajsvc.analysis.job import AnalysisJob
 from trajsvc.analysis.observer import Outcome
 from trajsvc.analysis.pipeline import run_analysis
 from trajsvc.errors import Cancelled, TrajsvcError, TryAgain
@@ -131,7 +132,7 @@ class Runner:
                 waiting=heartbeat.wait_for,
             )
             watch = JobObserver(self.queue, lease, heartbeat, settings, device, halt)
-            outcome = run_analysis(source, settings.store, spec.run, watch.options, pool, watch, halt)
+            outcome = run_analysis(AnalysisJob(source, settings.store, spec.run, watch.options, pool, watch, halt))
             live_estimate.clear(settings.store, outcome.name)
             return outcome
         finally:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch  # noqa: F401  (part of the interpreter, not of the budget)
 
+from trajsvc.analysis.job import AnalysisJob
 from trajsvc.analysis.observer import NullObserver
 from trajsvc.analysis.options import Options
 from trajsvc.analysis.pipeline import run_analysis
@@ -61,7 +62,7 @@ def main() -> int:
     pause = 0.0 if measured or "--fast" in sys.argv else 0.5
     with stop_on_interrupt() as stop:
         try:
-            run_analysis(source, store, None, options, ThreadPool(1), Saying(pause), stop)
+            run_analysis(AnalysisJob(source, store, None, options, ThreadPool(1), Saying(pause), stop))
         except Cancelled:
             return 130
     done.set()

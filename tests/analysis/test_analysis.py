@@ -17,6 +17,7 @@ from small_runs import HIDDEN, attention_part, cosines, flat, shapes, trajectory
 
 import trajsvc
 from storage_schema.runs.store import RunStore
+from trajsvc.analysis.job import AnalysisJob
 from trajsvc.analysis.observer import NullObserver
 from trajsvc.analysis.options import Options
 from trajsvc.analysis.pipeline import run_analysis
@@ -133,7 +134,7 @@ def test_what_an_earlier_kernel_made_stays_readable_and_is_computed_anew_when_it
     np.testing.assert_allclose(old.norm().values, first.norm().values, rtol=1e-6)
     write_step(folder, 500, states[5])
     told = Told()
-    run_analysis(LocalSource(folder), store, None, Options(), ThreadPool(2), told)
+    run_analysis(AnalysisJob(LocalSource(folder), store, None, Options(), ThreadPool(2), told))
     assert "computed anew" in " ".join(told.notes)
     assert "run" in told.notes[0]
     anew = trajsvc.analyze(folder, store=tmp_path / "other")
@@ -158,7 +159,9 @@ def test_the_fast_way_is_kept_with_the_run(tmp_path: Path) -> None:
     trajsvc.analyze(folder, store=store, precision="float32")
     write_step(folder, 500, states[5])
     told = Told()
-    outcome = run_analysis(LocalSource(folder), store, None, Options(precision="float32"), ThreadPool(2), told)
+    outcome = run_analysis(
+        AnalysisJob(LocalSource(folder), store, None, Options(precision="float32"), ThreadPool(2), told)
+    )
     assert outcome.action == "appended"
     assert not any("anew" in note for note in told.notes)
     run = trajsvc.open(store, "run")

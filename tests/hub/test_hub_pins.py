@@ -10,6 +10,7 @@ from hub_repos import Revision
 from hub_runs import safetensors, state, steps_repo
 from hub_server import HubServer
 
+from trajsvc.analysis.job import AnalysisJob
 from trajsvc.analysis.pipeline import run_analysis
 from trajsvc.gram.thread_pool import ThreadPool
 from trajsvc.jobs.data_roots import Roots
@@ -31,7 +32,7 @@ def spec(store: Path) -> JobSpec:
 def analysed(job: JobSpec, store: Path) -> np.ndarray:
     source = open_job_source(job, Roots({}), store)
     try:
-        run_analysis(source, store, "run", options_of(job), ThreadPool(2))
+        run_analysis(AnalysisJob(source, store, "run", options_of(job), ThreadPool(2)))
     finally:
         source.close()
     return open_run(store, "run").stored.block_grams()

@@ -174,6 +174,7 @@ import json, sys, threading
 import torch, huggingface_hub
 import trajsvc
 from pathlib import Path
+from trajsvc.analysis.job import AnalysisJob
 from trajsvc.analysis.pipeline import Options, run_analysis
 from trajsvc.sources.resolve import open_named
 from trajsvc.gram.kernels.native import library
@@ -189,7 +190,7 @@ def watch():
     while not done.wait(0.003):
         peak[0] = max(peak[0], anonymous())
 threading.Thread(target=watch, daemon=True).start()
-run_analysis(source, Path(sys.argv[2]), "run", Options(memory=int(sys.argv[4]), threads=1, copy=False), ThreadPool(1))
+run_analysis(AnalysisJob(source, Path(sys.argv[2]), "run", Options(memory=int(sys.argv[4]), threads=1, copy=False), ThreadPool(1)))
 done.set()
 source.close()
 print(json.dumps({"peak": peak[0] - before}))

@@ -18,6 +18,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from storage_schema.runs.store import RunStore
+from trajsvc.analysis.job import AnalysisJob
 from trajsvc.analysis.observer import NullObserver, Outcome
 from trajsvc.analysis.options import Options
 from trajsvc.analysis.pipeline import run_analysis
@@ -56,7 +57,9 @@ def analyse(
 ) -> Outcome:
     source = open_source(str(folder))
     try:
-        return run_analysis(source, store, "run", options, pool, watch, stop)
+        return run_analysis(
+            AnalysisJob(source, store, "run", options, pool, watch or NullObserver(), stop or threading.Event())
+        )
     finally:
         source.close()
 

@@ -31,7 +31,7 @@ from dask_making import (
 from storage_schema.errors import DiskFull
 from storage_schema.files.slab_results import SlabFiles
 from trajsvc.analysis.options import Options
-from trajsvc.analysis.pipeline import plan_of
+from trajsvc.analysis.selected import plan_of
 from trajsvc.errors import Cancelled, DamagedCheckpoint, TrajsvcError, TryAgain, UnsafeFile
 from trajsvc.gram.thread_pool import ThreadPool
 from trajsvc.sources.resolve import open_source

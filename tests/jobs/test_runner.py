@@ -16,6 +16,7 @@ from job_making import due, expire
 from takeover import Place, take_over
 
 from storage_schema.runs.store import RunStore
+from trajsvc.analysis.job import AnalysisJob
 from trajsvc.analysis.pipeline import run_analysis
 from trajsvc.errors import TryAgain
 from trajsvc.gram.thread_pool import ThreadPool
@@ -50,7 +51,7 @@ def wanted(place: Place, tmp_path: Path) -> dict[str, bytes]:
     """The bits of the run as threads compute them with a job's options."""
     options = options_of(place.spec())
     source = open_source(str(place.data / "small"))
-    run_analysis(source, tmp_path / "threads", "small", options, ThreadPool(2))
+    run_analysis(AnalysisJob(source, tmp_path / "threads", "small", options, ThreadPool(2)))
     return bits(tmp_path / "threads", "small")
 
 

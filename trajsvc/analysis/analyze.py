@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trajsvc.analysis.job import AnalysisJob
 from trajsvc.analysis.options import Options, rules_text
-from trajsvc.analysis.pipeline import run_analysis, source_of
+from trajsvc.analysis.pipeline import run_analysis
+from trajsvc.analysis.selected import source_of
 from trajsvc.errors import UsageError
 from trajsvc.gram.thread_pool import ThreadPool
 from trajsvc.results.run import Run
@@ -73,7 +75,7 @@ def analyze(
     place = Path(store or Settings().store)
     opened = source_of(source, options, place) if isinstance(source, str | Path) else source
     try:
-        outcome = run_analysis(opened, place, name, options, ThreadPool(options.threads))
+        outcome = run_analysis(AnalysisJob(opened, place, name, options, ThreadPool(options.threads)))
     finally:
         opened.close()
     return open_run(outcome.store, outcome.name)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage_schema.format.arrays import FLOAT_TYPES
+from storage_schema.models.results import Finding
 from storage_schema.runs.contents import RunContents
 from trajsvc.analysis import integrity
 from trajsvc.analysis.suspects import suspects
@@ -25,70 +26,90 @@ def run_contents(
     name: str,
     trajectory: Trajectory,
     state: GramState,
+    facts: Mapping[str, Any],
     *,
-    old: RunContents | None,
-    facts: dict[str, Any],
+    old: RunContents | None = None,
     replicates: bool = True,
     averages: Mapping[str, str] | None = None,
 ) -> RunContents:
-    """What is committed. ``old`` is the run before these checkpoints were appended (None: computed anew). ``replicates``: an estimate is
-    kept with what its standard errors are computed from. ``averages``: tensor → the one that it moves as an average of."""
-    kept = 0 if old is None else len(trajectory.rows) - state.plan.new
+    """What is committed. ``facts``: how it was made. ``old`` is the run before these checkpoints were appended (None: computed anew).
+    ``replicates``: an estimate is kept with what its standard errors are computed from. ``averages``: tensor → the one that it moves as
+    an average of."""
     gram = estimated(state) if old is None else appended(old.gram, state.gram)
-    blocks = block_table(trajectory)
-    fingerprints = [f"{int(f):016x}" for f in state.fingerprint]
-    read = integrity.report(
-        steps=trajectory.steps,
-        blocks=trajectory.anatomy.blocks,
-        gram=gram,
-        nonfinite=state.nonfinite,
-        fingerprints=fingerprints if state.exact else [str(i) for i in range(len(fingerprints))],
-        zeros=state.zeros,
-        columns=[(c.name, c.size) for c in trajectory.columns],
-        precision=str(facts["precision"]),
-    )
-    proved = {f.steps for f in read if f.kind == "identical"}
-    listed = [f for f in trajectory.findings if f.kind != "identical" or f.steps not in proved]
-    doubted = suspects(
-        trajectory.anatomy.blocks,
-        gram,
-        state.nonfinite,
-        averages=averages or {},
-        doubtful=trajectory.doubtful,
-        matrices={c.name for c, shape in zip(trajectory.columns, trajectory.shapes, strict=True) if len(shape) > 1},
-        others=list(trajectory.anatomy.left_out),
-    )
-    findings = [f.model_dump() for f in (*listed, *doubted, *read)]
-    now = datetime.now(UTC).isoformat(timespec="seconds")
     rounding = block_rounding(trajectory, state)
     if old is not None:  # an append samples the old rows again; what was said of them stands
+        kept = len(trajectory.rows) - state.plan.new
         rounding[:, :kept] = old.rounding[:, :kept]
+    findings = _findings(trajectory, state, gram, averages or {}, str(facts["precision"]))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    created = now if old is None else old.attributes.get("created", now)
     attributes = {
-        "source": trajectory.source.uri,
-        "architecture": trajectory.anatomy.architecture,
-        "parameters": trajectory.parameters,
-        "findings": findings,
-        "axis": axis_of(trajectory),
-        "origins": [dict(r.checkpoint.extra) for r in trajectory.rows],
-        "excluded": [asdict(e) for e in trajectory.excluded],
-        "left_out": dict(trajectory.anatomy.left_out),
-        "notes": list(trajectory.anatomy.notes),
-        "learning_rate": _learning_rate(trajectory),
+        **_described(trajectory),
+        "findings": [f.model_dump() for f in findings],
         "estimate": None if state.exact else {"fraction": state.fraction},
-        "created": now if old is None else old.attributes.get("created", now),
+        "created": created,
         "updated": now,
         **facts,
     }
     return RunContents(
         name=name,
-        checkpoints=checkpoint_table(trajectory.rows, fingerprints),
-        blocks=blocks,
+        checkpoints=checkpoint_table(trajectory.rows, _fingerprints(state)),
+        blocks=block_table(trajectory),
         gram=gram,
         rounding=rounding,
         nonfinite=state.nonfinite,
         replicates=left_out_grams(state) if replicates and not state.exact and state.plan.replicates >= 2 else None,
         attributes=attributes,
     )
+
+
+def _fingerprints(state: GramState) -> list[str]:
+    return [f"{int(f):016x}" for f in state.fingerprint]
+
+
+def _findings(
+    trajectory: Trajectory, state: GramState, gram: NDArray[np.float64], averages: Mapping[str, str], precision: str
+) -> list[Finding]:
+    """What listing noticed, which tensors may be no parameters, and what the values show; copies that the values prove are said once."""
+    blocks = trajectory.anatomy.blocks
+    prints = _fingerprints(state)
+    read = integrity.report(
+        steps=trajectory.steps,
+        blocks=blocks,
+        gram=gram,
+        nonfinite=state.nonfinite,
+        fingerprints=prints if state.exact else [str(i) for i in range(len(prints))],
+        zeros=state.zeros,
+        columns=[(c.name, c.size) for c in trajectory.columns],
+        precision=precision,
+    )
+    proved = {f.steps for f in read if f.kind == "identical"}
+    listed = [f for f in trajectory.findings if f.kind != "identical" or f.steps not in proved]
+    doubted = suspects(
+        blocks,
+        gram,
+        state.nonfinite,
+        averages=averages,
+        doubtful=trajectory.doubtful,
+        matrices={c.name for c, shape in zip(trajectory.columns, trajectory.shapes, strict=True) if len(shape) > 1},
+        others=list(trajectory.anatomy.left_out),
+    )
+    return [*listed, *doubted, *read]
+
+
+def _described(trajectory: Trajectory) -> dict[str, Any]:
+    """What a trajectory is, for the run's attributes."""
+    return {
+        "source": trajectory.source.uri,
+        "architecture": trajectory.anatomy.architecture,
+        "parameters": trajectory.parameters,
+        "axis": axis_of(trajectory),
+        "origins": [dict(r.checkpoint.extra) for r in trajectory.rows],
+        "excluded": [asdict(e) for e in trajectory.excluded],
+        "left_out": dict(trajectory.anatomy.left_out),
+        "notes": list(trajectory.anatomy.notes),
+        "learning_rate": _learning_rate(trajectory),
+    }
 
 
 def axis_of(trajectory: Trajectory) -> str:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 from storage_schema.models.audit import AuditAnswer, AuditRow, State
 from storage_schema.models.results import Finding
 from trajsvc.analysis.options import RunOptions
-from trajsvc.analysis.pipeline import trajectory_of
+from trajsvc.analysis.selected import trajectory_of
 from trajsvc.errors import NotFound
-from trajsvc.sources.base import CheckpointRef, CheckpointSource, RemoteSource
+from trajsvc.sources.base import CheckpointRef, CheckpointSource
 from trajsvc.trajectory.matrix import Trajectory
 
 _SHOWN = 12
@@ -34,7 +33,7 @@ def audit(source: CheckpointSource, options: RunOptions) -> AuditAnswer:
         findings = [*source.findings(), Finding(kind=error.kind, severity="error", message=error.message)]
     rows = sorted([*_rows(listed, trajectory), *_empty(listed, findings)], key=lambda row: row.step)
     findings += _types(rows, {f.kind for f in findings})
-    outline = cast(RemoteSource, source).outline() if source.remote else {}
+    outline = source.remote.outline() if source.remote is not None else {}
     return AuditAnswer(
         source=source.uri,
         family=outline.get("family"),

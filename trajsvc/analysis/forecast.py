@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from trajsvc.gram.plan import Plan
-from trajsvc.sources.base import ReadRequest, RemoteSource
+from trajsvc.sources.base import ReadRequest, RemoteReading
 from trajsvc.sources.ranges import MergedRange
 from trajsvc.trajectory.download import contents
 from trajsvc.trajectory.matrix import Trajectory
@@ -64,12 +64,12 @@ def describe(trajectory: Trajectory, plan: Plan, options: Options, name: str | N
         "store_bytes": len(blocks) * len(rows) * len(rows) * 8 + len(block_table(trajectory).name) * len(rows) * 16,
         "copy_bytes": trajectory.bytes,
     }
-    if trajectory.source.remote:
-        facts |= _network(trajectory, plan, cast(RemoteSource, trajectory.source), flops / rate)
+    if (remote := trajectory.source.remote) is not None:
+        facts |= _network(trajectory, plan, remote, flops / rate)
     return facts
 
 
-def _network(trajectory: Trajectory, plan: Plan, source: RemoteSource, seconds: float) -> dict[str, Any]:
+def _network(trajectory: Trajectory, plan: Plan, source: RemoteReading, seconds: float) -> dict[str, Any]:
     """What a run on the Hub has, and what reading it takes in both modes."""
     asked = source.asked()
     whole = contents(trajectory, source)
@@ -77,7 +77,7 @@ def _network(trajectory: Trajectory, plan: Plan, source: RemoteSource, seconds: 
     room = source.cache.room if source.cache is not None else 0
     ranges, sample = reading_cost(trajectory, plan, room), reading_cost(trajectory, plan, room, sample=True)
     once = Cost(sum(len(MergedRange(c.file, 0, c.size, ()).requests()) for c in whole), sum(c.size for c in whole))
-    rate = measured_rate(trajectory, source)
+    rate = measured_rate(trajectory)
     largest = max((c.size for c in whole), default=0)
     return {
         "revisions": source.outline(),
@@ -98,7 +98,7 @@ def _mode(cost: Cost, rate: float, computing: float, *, disk: int) -> dict[str, 
     return {"requests": cost.requests, "bytes": cost.bytes, "seconds": seconds, "disk": disk}
 
 
-def measured_rate(trajectory: Trajectory, source: RemoteSource) -> float:
+def measured_rate(trajectory: Trajectory) -> float:
     """Bytes a second over the network, from reading the beginning of the largest tensor of some checkpoints, several at once: ``PROBE``
     bytes, or a fiftieth of a small run."""
     probe = min(PROBE, max(2**18, trajectory.bytes // 50))
@@ -109,7 +109,7 @@ def measured_rate(trajectory: Trajectory, source: RemoteSource) -> float:
         ReadRequest(e.file, e.offset, (memoryview(bytearray(n)),)) for e, n in zip(places, share, strict=True) if n
     ]
     begun = time.perf_counter()
-    source.read_many(wanted)
+    trajectory.source.read_many(wanted)
     took = time.perf_counter() - begun
     return sum(w.nbytes for w in wanted) / took if wanted and took > 0 else 0.0
 

@@ -46,8 +46,7 @@ def show(store: Path, run: str, trajectory: Trajectory, state: GramState, option
         run,
         trajectory,
         state,
-        old=None,
-        facts=facts_of(trajectory, state.plan, state, options),
+        facts_of(trajectory, state.plan, state, options),
         replicates=2 * state.sums.nbytes * (1 + state.plan.replicates) <= options.memory,
     )
     with RunStore(store).live.writer(run) as writer:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from storage_schema.runs.store import StoredRun
+from trajsvc.analysis.options import RunOptions
 from trajsvc.errors import Refused, UsageError
 from trajsvc.gram.plan import KERNEL
 from trajsvc.trajectory.matrix import Trajectory
@@ -25,17 +26,11 @@ class Continuation:
 def continue_from(
     old: StoredRun,
     trajectory: Trajectory,
-    *,
-    precision: str,
-    dtype: str | None,
-    copying: bool,
-    preview: bool,
-    selected: bool,
+    options: RunOptions,
     moved: Collection[int] = (),
-    replacing: bool = False,
 ) -> Continuation:
-    """What ``old`` spares. ``selected``: the user chose steps, so that fewer of them than are stored is no loss. ``moved``: steps whose
-    files are the stored ones in another place.
+    """What ``old`` spares an analysis with ``options``; where these choose steps, fewer of them than are stored is no loss. ``moved``:
+    steps whose files are the stored ones in another place.
 
     Raises Refused (``checkpoints-gone``) where computing anew would lose stored checkpoints whose files are no longer there, and
     UsageError (``preview-over-run``) where an estimate would replace a run computed from all its bytes.
@@ -46,33 +41,44 @@ def continue_from(
     now = dict(mine)
     stored = zip(old.checkpoints.step.tolist(), old.checkpoints.files, strict=True)
     theirs = [(step, now[step] if step in moved else files) for step, files in stored]
-    fits = (
-        old.attributes.get("precision") == precision
-        and old.attributes.get("dtype") == dtype
-        and list(old.blocks.name) == [b.name for b in trajectory.anatomy.blocks]
-        and old.blocks.size.tolist() == [b.size for b in trajectory.anatomy.blocks]
-        and (old.has_theta or old.has_archive or not copying)
-    )
-    gone = sorted({step for step, _ in theirs} - {step for step, _ in mine})
+    fits = _fits(old, trajectory, options)
     if fits and set(mine) <= set(theirs):
         return Continuation(len(mine), complete=True)
-    if preview:
+    if options.preview is not None:
         raise UsageError(
             "preview-over-run",
             f"the store has the run {old.name} already, computed from all its bytes; an estimate would replace it",
             hint="Leave out --preview to add what is new, or give the estimate another --name.",
         )
-    if gone and not selected and not replacing:
-        raise Refused(
-            "checkpoints-gone",
-            f"the stored run {old.name} has {len(gone)} checkpoints (steps {', '.join(map(str, gone[:6]))}"
-            f"{' …' if len(gone) > 6 else ''}) that {trajectory.source.uri} no longer has; computing anew would lose them",
-            hint="Give the new run another name with --name NAME, or let it replace the stored one with --replace.",
-        )
-    anew = _made_otherwise(old, precision)
+    gone = sorted({step for step, _ in theirs} - set(now))
+    if gone and options.steps is None and not options.replace:
+        raise _gone(old, trajectory, gone)
+    anew = _made_otherwise(old, options.precision)
     if not fits or anew or mine[: len(theirs)] != theirs or 2 * len(theirs) < len(mine):
         return Continuation(anew=anew)
     return Continuation(len(theirs))
+
+
+def _fits(old: StoredRun, trajectory: Trajectory, options: RunOptions) -> bool:
+    """Whether the stored run holds the same blocks in the same types, with a copy where one is wanted."""
+    blocks = trajectory.anatomy.blocks
+    return (
+        old.attributes.get("precision") == options.precision
+        and old.attributes.get("dtype") == options.dtype
+        and list(old.blocks.name) == [b.name for b in blocks]
+        and old.blocks.size.tolist() == [b.size for b in blocks]
+        and (old.has_theta or old.has_archive or not options.keeps_copy)
+    )
+
+
+def _gone(old: StoredRun, trajectory: Trajectory, steps: Sequence[int]) -> Refused:
+    shown = ", ".join(map(str, steps[:6])) + (" …" if len(steps) > 6 else "")
+    return Refused(
+        "checkpoints-gone",
+        f"the stored run {old.name} has {len(steps)} checkpoints (steps {shown}) that {trajectory.source.uri} no longer has; "
+        "computing anew would lose them",
+        hint="Give the new run another name with --name NAME, or let it replace the stored one with --replace.",
+    )
 
 
 def _made_otherwise(old: StoredRun, precision: str) -> str:

@@ -60,7 +60,7 @@ def analyze(
     from trajsvc.cli.summary import render
 
     kind = choose(form, None, ())
-    from trajsvc.analysis.pipeline import source_of
+    from trajsvc.analysis.selected import source_of
 
     options = make_options(chosen)
 

@@ -48,7 +48,7 @@ def audit(
     names, shapes and types that change."""
     from storage_schema.models.audit import AuditRow
     from trajsvc.analysis.audit import audit as examine
-    from trajsvc.analysis.pipeline import source_of
+    from trajsvc.analysis.selected import source_of
     from trajsvc.errors import Cancelled
 
     kind = choose(form, output, ("json", "csv"))

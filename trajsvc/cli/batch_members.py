@@ -91,8 +91,9 @@ class EmbeddedRunner:
 
     def _analyse(self, member: Member) -> Outcome:
         from trajsvc.analysis import pipeline
+        from trajsvc.analysis.job import AnalysisJob
         from trajsvc.analysis.observer import NullObserver
-        from trajsvc.analysis.pipeline import source_of
+        from trajsvc.analysis.selected import source_of
         from trajsvc.cli.progress import LiveObserver
         from trajsvc.gram.thread_pool import ThreadPool
 
@@ -107,7 +108,9 @@ class EmbeddedRunner:
             if source.remote and isinstance(observer, LiveObserver):
                 observer.listing(source.uri)
             pool = ThreadPool(options.threads)
-            return pipeline.run_analysis(source, self.store, member.name, options, pool, observer, self.stop)
+            return pipeline.run_analysis(
+                AnalysisJob(source, self.store, member.name, options, pool, observer, self.stop)
+            )
 
     def _done(self, member: Member, outcome: Outcome, seconds: float) -> MemberOutcome:
         from trajsvc.results.run import open as open_stored

@@ -38,7 +38,7 @@ def plan(
 ) -> None:
     """Say what would be read, how long it takes, what it needs, and what was recognised. Reads no tensor."""
     from trajsvc.analysis.forecast import describe
-    from trajsvc.analysis.pipeline import plan_of, source_of, trajectory_of
+    from trajsvc.analysis.selected import plan_of, source_of, trajectory_of
     from trajsvc.errors import Cancelled
     from trajsvc.sources.hub.selection import SeveralRuns
 

@@ -35,6 +35,7 @@ def run_analysis(
 ) -> Outcome:
     """Analyse the source that ``opener`` gives, with progress on stderr; ^C stops at the next chunk and leaves what resumes."""
     from trajsvc.analysis import pipeline
+    from trajsvc.analysis.job import AnalysisJob
     from trajsvc.analysis.observer import NullObserver
     from trajsvc.cli.progress import LiveObserver
     from trajsvc.errors import Cancelled
@@ -50,9 +51,9 @@ def run_analysis(
             open_things.callback(source.close)
             if source.remote and isinstance(observer, LiveObserver):
                 observer.listing(source.uri)
-            outcome = pipeline.run_analysis(
-                source, store or default_store(), name, options, ThreadPool(options.threads), observer, stop
-            )
+            pool = ThreadPool(options.threads)
+            job = AnalysisJob(source, store or default_store(), name, options, pool, observer, stop)
+            outcome = pipeline.run_analysis(job)
             if stop.is_set():  # asked for when there was nothing left to stop: what comes after is not done either
                 raise Cancelled
             return outcome

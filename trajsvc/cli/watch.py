@@ -62,7 +62,9 @@ def look(
     source: str, store: Path, name: str | None, options: Options, settle: float, stop: threading.Event
 ) -> Outcome | None:
     """One round: what was added, or None when there is nothing yet or it must be tried again."""
-    from trajsvc.analysis.pipeline import run_analysis, source_of
+    from trajsvc.analysis.job import AnalysisJob
+    from trajsvc.analysis.pipeline import run_analysis
+    from trajsvc.analysis.selected import source_of
     from trajsvc.errors import Cancelled
     from trajsvc.gram.thread_pool import ThreadPool
     from trajsvc.sources.local.settled import SettledSource
@@ -83,7 +85,7 @@ def look(
             if error.kind != "no-checkpoints":
                 raise
             return None
-        return run_analysis(whole, store, name, options, ThreadPool(options.threads), stop=stop)
+        return run_analysis(AnalysisJob(whole, store, name, options, ThreadPool(options.threads), stop=stop))
     except TryAgain as error:
         report(error)
         return None

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trajsvc.analysis.pipeline import source_of
+from trajsvc.analysis.selected import source_of
 from trajsvc.errors import Cancelled, LimitExceeded, TryAgain
 from trajsvc.jobs.data_roots import Roots
 from trajsvc.jobs.spec import JobSpec

@@ -126,8 +126,9 @@ class CheckpointSource(Protocol):
         ...
 
     @property
-    def remote(self) -> bool:
-        """Whether bytes come over a network: such a run is copied unless told otherwise, and read in few, large requests."""
+    def remote(self) -> RemoteReading | None:
+        """How to read bytes that come over a network; None where they lie on this machine. A run over a network is copied unless told
+        otherwise, and read in few, large requests."""
         ...
 
     def checkpoints(self, steps: Steps = None) -> tuple[CheckpointRef, ...]:
@@ -177,7 +178,7 @@ class NoSource:
 
     uri: str
     name: str = ""
-    remote: bool = False
+    remote: RemoteReading | None = None
 
     def checkpoints(self, steps: Steps = None) -> tuple[CheckpointRef, ...]:
         return ()
@@ -248,8 +249,8 @@ class Asked:
     bytes: int
 
 
-class RemoteSource(CheckpointSource, Protocol):
-    """A source whose bytes come over a network."""
+class RemoteReading(Protocol):
+    """What a source whose bytes come over a network can do beside a CheckpointSource."""
 
     @property
     def cache(self) -> Cache | None: ...

@@ -26,7 +26,7 @@ from storage_schema.files.durable import feed
 from storage_schema.format.arrays import ITEMSIZE
 from storage_schema.runs.store import RunWriter
 from trajsvc.errors import DamagedCheckpoint
-from trajsvc.sources.base import Cache, RemoteSource, TensorEntry
+from trajsvc.sources.base import Cache, RemoteReading, TensorEntry
 from trajsvc.sources.ranges import MergedRange
 from trajsvc.trajectory.copy import ThetaSink
 from trajsvc.trajectory.elements import gathered
@@ -110,7 +110,7 @@ class Content:
         return tuple(dict.fromkeys(h.row for h in self.held))
 
 
-def contents(trajectory: Trajectory, source: RemoteSource, first: int = 0) -> list[Content]:
+def contents(trajectory: Trajectory, source: RemoteReading, first: int = 0) -> list[Content]:
     """The distinct file contents that rows ``first`` and later are made of, in the order of the rows."""
     sizes = {f.path: f.size for row in trajectory.rows[first:] for f in row.checkpoint.files}
     held: dict[str, list[Held]] = {}
@@ -133,7 +133,7 @@ class Importer:
     """Brings contents into the rows of a theta. Files lie in ``place`` until they are copied, half of its room at a time."""
 
     def __init__(
-        self, trajectory: Trajectory, source: RemoteSource, writer: RunWriter, sink: ThetaSink, place: Cache
+        self, trajectory: Trajectory, source: RemoteReading, writer: RunWriter, sink: ThetaSink, place: Cache
     ) -> None:
         self.trajectory, self.source, self.writer, self.sink = trajectory, source, writer, sink
         self.folder, self.room = place.folder / "files" / writer.name, place.room // 2

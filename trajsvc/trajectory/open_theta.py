@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from storage_schema.runs.store import RunWriter
 from trajsvc.errors import Cancelled
 from trajsvc.gram.plan import Plan
 from trajsvc.gram.slab_worker import RowSink, Theta
-from trajsvc.sources.base import Cache, RemoteSource
+from trajsvc.sources.base import Cache
 from trajsvc.trajectory.copy import CopiedTheta, ThetaSink
 from trajsvc.trajectory.download import Importer, Told, import_files
 from trajsvc.trajectory.matrix import Trajectory
@@ -69,18 +68,18 @@ def read_from(
 ) -> Reading:
     """How to read ``trajectory``: with ``copy``, its rows are kept as they pass, or before where slabs are computed ``elsewhere``; of a
     ``preview`` only the sample is read. ``key`` names the job's own files on disk."""
-    if not trajectory.source.remote:
+    remote = trajectory.source.remote
+    if remote is None:
         if copy is not None and elsewhere:
             return Reading(CopiedTheta(writer, trajectory), None, None, copy)
         return Reading(trajectory, copy)
-    source = cast(RemoteSource, trajectory.source)
-    cache = source.cache
+    cache = remote.cache
     if copy is not None:
-        importer = Importer(trajectory, source, writer, copy, cache or Cache(Path(writer.work), DEFAULT_ROOM))
+        importer = Importer(trajectory, remote, writer, copy, cache or Cache(Path(writer.work), DEFAULT_ROOM))
         return Reading(CopiedTheta(writer, trajectory), importer=importer)
     if cache is not None:
         own = Cache(cache.folder / "windows" / writer.name / key[:16], cache.room)
-        ahead = ReadAhead(trajectory, source, plan, own, apart=preview)
+        ahead = ReadAhead(trajectory, remote, plan, own, apart=preview)
         if ahead.useful:
             return Reading(ahead, ahead=ahead)
     return Reading(RemoteTheta(trajectory))

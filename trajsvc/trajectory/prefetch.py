@@ -18,7 +18,7 @@ import numpy as np
 from storage_schema.files.durable import read_all
 from trajsvc.gram.plan import Plan, Slab
 from trajsvc.gram.slab_worker import Part
-from trajsvc.sources.base import Cache, RemoteSource
+from trajsvc.sources.base import Cache, RemoteReading
 from trajsvc.trajectory.elements import gathered, strided_bytes
 from trajsvc.trajectory.matrix import Trajectory
 from trajsvc.trajectory.remote import RemoteTheta, places
@@ -52,7 +52,7 @@ class ReadAhead(RemoteTheta):
     """A ``RemoteTheta`` whose slabs come from windows, which lie in ``cache``'s folder: the job's own, beside those of
     earlier jobs on the same run."""
 
-    def __init__(self, trajectory: Trajectory, source: RemoteSource, plan: Plan, cache: Cache, *, apart: bool) -> None:
+    def __init__(self, trajectory: Trajectory, source: RemoteReading, plan: Plan, cache: Cache, *, apart: bool) -> None:
         super().__init__(trajectory)
         self.source = source
         self.folder = cache.folder

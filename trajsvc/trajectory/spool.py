@@ -14,7 +14,7 @@ from typing import Final
 from xxhash import xxh3_64
 
 from storage_schema.files.durable import read_all, write_all, writing
-from trajsvc.sources.base import FetchRequest, RemoteSource, never
+from trajsvc.sources.base import FetchRequest, RemoteReading, never
 
 SCRATCH: Final = 2**17
 
@@ -150,7 +150,7 @@ class Kept:
 
 
 def fetch_into(
-    source: RemoteSource, wanted: Sequence[tuple[Spool, Sequence[SpoolRequest]]], stop: Callable[[], bool] = never
+    source: RemoteReading, wanted: Sequence[tuple[Spool, Sequence[SpoolRequest]]], stop: Callable[[], bool] = never
 ) -> None:
     """Make the requests of all spools side by side, but for those that are done. Raises what the source raises, and DiskFull."""
     todo = [

@@ -81,31 +81,37 @@ def select(
     """
     if pin is not None:
         return _pinned(refs, family, pin, step_pattern)
-    by_words = _by_words(refs, family, step_pattern)
-    named = _by_patterns(refs, family, revisions, step_pattern) if revisions else by_words
+    named = _by_patterns(refs, family, revisions, step_pattern) if revisions else _by_words(refs, family, step_pattern)
     named, noted = _staged(named, family)
-    branches = [r for r in refs if r.kind == "branch" and r.name in named]
-    tags = [r for r in refs if r.kind == "tag" and r.name in named]
-    # A tag that names a branch's step and commit is that checkpoint once more.
-    have = {(place(named[r.name]), r.commit) for r in branches}
-    tags = [t for t in tags if (place(named[t.name]), t.commit) not in have] if revisions or not branches else []
-    apart = runs_of({r.name: named[r.name] for r in branches + tags})
+    taken = _branches_or_tags(refs, named, both=bool(revisions))
+    apart = runs_of({r.name: named[r.name] for r in taken})
     if len(apart) > 1:
         raise several_runs(apart)
-    run = in_order(
-        [(named[r.name], r) for r in branches + tags], "the repository", choose=CHOOSE, chosen=bool(revisions)
-    )
+    run = in_order([(named[r.name], r) for r in taken], "the repository", choose=CHOOSE, chosen=bool(revisions))
     chosen = tuple(_chosen(name, ref.commit, family) for name, ref in run.items)
     findings = [*noted, *run.findings]
-    missing: tuple[int, ...] = ()
-    if family is not None and chosen and not revisions:
-        have_steps = {c.step for c in chosen}
-        missing = tuple(s for s in family.expected if s not in have_steps)
-        if missing:
-            findings = [f for f in findings if f.kind != "gap"]
-            findings.append(_missing(family, missing))
+    missing = () if family is None or revisions else _not_there(family, chosen)
+    if family is not None and missing:  # a gap is one of these
+        findings = [*(f for f in findings if f.kind != "gap"), _missing(family, missing)]
     others = tuple(r.name for r in refs if r.name not in named)
     return Selected(chosen, tuple(findings), missing, others)
+
+
+def _branches_or_tags(refs: Sequence[RefInfo], named: Mapping[str, StepName], *, both: bool) -> list[RefInfo]:
+    """The branches that have a step, and with ``both`` the tags too; without branches the tags. A tag that names a branch's step and
+    commit is that checkpoint once more."""
+    branches = [r for r in refs if r.kind == "branch" and r.name in named]
+    if branches and not both:
+        return branches
+    have = {(place(named[r.name]), r.commit) for r in branches}
+    tags = [r for r in refs if r.kind == "tag" and r.name in named]
+    return branches + [t for t in tags if (place(named[t.name]), t.commit) not in have]
+
+
+def _not_there(family: Family, chosen: Sequence[ChosenRevision]) -> tuple[int, ...]:
+    """Steps that the family published and the repository lacks."""
+    have = {c.step for c in chosen}
+    return tuple(s for s in family.expected if s not in have) if chosen else ()
 
 
 class SeveralRuns(Refused):

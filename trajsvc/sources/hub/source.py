@@ -22,6 +22,7 @@ from trajsvc.sources.base import (
     FetchRequest,
     FileRef,
     ReadRequest,
+    RemoteReading,
     Steps,
     never,
 )
@@ -132,8 +133,8 @@ class HubSource:
         return "-".join((self.address.name, *wish_of(self.options.state)))
 
     @property
-    def remote(self) -> bool:
-        return True
+    def remote(self) -> RemoteReading:
+        return self
 
     @property
     def cache(self) -> Cache | None:

@@ -6,7 +6,15 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from storage_schema.models.results import Finding, LearningRate
-from trajsvc.sources.base import CheckpointRef, CheckpointSource, CheckpointTensors, ReadRequest, Steps, never
+from trajsvc.sources.base import (
+    CheckpointRef,
+    CheckpointSource,
+    CheckpointTensors,
+    ReadRequest,
+    RemoteReading,
+    Steps,
+    never,
+)
 from trajsvc.sources.local.source import settled
 from trajsvc.steps import select_steps
 
@@ -34,7 +42,7 @@ class SettledSource:
         return tuple(whole), tuple(growing)
 
     @property
-    def remote(self) -> bool:
+    def remote(self) -> RemoteReading | None:
         return self.source.remote
 
     def checkpoints(self, steps: Steps = None) -> tuple[CheckpointRef, ...]:

@@ -63,8 +63,8 @@ class LocalSource:
         return self.shown or self._spec
 
     @property
-    def remote(self) -> bool:
-        return False
+    def remote(self) -> None:
+        return None
 
     @property
     def name(self) -> str:
