@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from trajsvc.errors import RunExists, TrajsvcError, printable
+from trajsvc.errors import RunExists, TrajsvcError, printable, validation_text
 from trajsvc.jobs.records import QuotaExceeded
 
 MEDIA: Final = "application/problem+json"
@@ -24,6 +24,12 @@ LISTED: Final[Mapping[str, str]] = {
     "family": "GET /v1/families lists them.",
 }
 """names within an address, and where those that exist are listed"""
+
+_OF_STATUS: Final[Mapping[int, str]] = {
+    401: "unauthorised", 403: "forbidden", 404: "no-such-address", 405: "method-not-allowed", 406: "not-acceptable",
+    413: "body-too-large", 414: "address-too-long", 416: "range-not-satisfiable", 421: "bad-host",
+}  # fmt: skip
+"""the kinds of what the framework refuses"""
 
 log = structlog.get_logger()
 
@@ -60,11 +66,11 @@ def problem(
     """One problem. ``detail`` may hold names from checkpoints: control characters are escaped, and JSON is never HTML."""
     title = HTTPStatus(status).phrase
     body = {
-        "type": kind if kind == "about:blank" else PREFIX + kind,
+        "type": PREFIX + kind,
         "title": title,
         "status": status,
         "detail": printable(detail),
-        "instance": request.url.path,
+        "instance": request.scope["path"],
         "hint": printable(hint),
         "request_id": request.scope.get("request_id", ""),
         **more,
@@ -91,7 +97,10 @@ async def _own(request: Request, error: Exception) -> JSONResponse:
 
 async def _validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    found = [{"where": ".".join(str(p) for p in e["loc"]), "message": str(e["msg"])} for e in error.errors()[:20]]
+    found = [
+        {"where": printable(".".join(str(p) for p in e["loc"])), "message": printable(validation_text(e))}
+        for e in error.errors()[:20]
+    ]
     if request.method != "PUT" and (missing := _no_such_name(request, error)):
         return missing
     detail = "; ".join(f"{f['where']}: {f['message']}" for f in found[:3])
@@ -109,9 +118,8 @@ def _no_such_name(request: Request, error: RequestValidationError) -> JSONRespon
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    kinds = {404: "no-such-address", 405: "method-not-allowed", 413: "body-too-large"}
     hint = "/openapi.json lists every address." if error.status_code in (404, 405) else ""
-    kind = kinds.get(error.status_code, "about:blank")
+    kind = _OF_STATUS.get(error.status_code, "bad-request" if error.status_code < 500 else "internal")
     return problem(request, kind, error.status_code, str(error.detail), hint=hint, headers=error.headers)
 
 
@@ -124,5 +132,5 @@ async def _database(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
-    log.error("unforeseen", path=request.url.path, exc_info=error)
+    log.error("unforeseen", path=request.scope["path"], exc_info=error)
     return problem(request, "internal", 500, "an error that was not foreseen", hint="The server's log has it whole.")

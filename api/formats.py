@@ -14,6 +14,7 @@ import numpy as np
 from fastapi import Request, Response
 from pydantic import BaseModel
 
+from api.headers import accepted, tags
 from storage_schema.models.service import Problem
 from trajsvc.errors import UsageError
 from trajsvc.version import __version__
@@ -49,10 +50,10 @@ def answer(request: Request, service: Service, run: Run, makers: Makers, also: S
 def answer_of(request: Request, service: Service, digests: Sequence[str], makers: Makers) -> Response:
     """A result that depends on what was asked and on what has these digests."""
     kind = choose(request, makers)
-    words = [__version__, *digests, request.url.path, kind, sorted(request.query_params.multi_items())]
+    words = [__version__, *digests, request.scope["path"], kind, sorted(request.query_params.multi_items())]
     tag = f'"{hashlib.sha256(json.dumps(words).encode()).hexdigest()[:32]}"'
     headers = {"etag": tag, "cache-control": "no-cache", "vary": "accept, authorization"}
-    if tag in _tags(request.headers.get("if-none-match", "")):
+    if tag in tags(request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
     body = service.answers.get(tag)
     if body is None:
@@ -69,7 +70,7 @@ def choose(request: Request, makers: Iterable[str]) -> str:
         if named in known:
             return named
         raise UsageError("not-acceptable", f"no format {named!r} here", hint=f"There are {', '.join(known)}.")
-    wanted = _accepted(request.headers.get("accept", "*/*"))
+    wanted = accepted(request.headers.get("accept", "*/*"))
     for media in wanted:
         for kind in known:
             plain = MEDIA[kind].partition(";")[0]
@@ -79,27 +80,6 @@ def choose(request: Request, makers: Iterable[str]) -> str:
     if any(media in ("text/html", "application/problem+json") for media in wanted):
         return known[0]
     raise UsageError("not-acceptable", "none of the formats in Accept is here", hint=f"There are {', '.join(known)}.")
-
-
-def _accepted(header: str) -> list[str]:
-    """Media types by their weights, the dearest first."""
-    found: list[tuple[float, str]] = []
-    for part in header.split(","):
-        media, *parameters = (p.strip() for p in part.split(";"))
-        weight = 1.0
-        for parameter in parameters:
-            if parameter.startswith("q="):
-                try:
-                    weight = float(parameter[2:])
-                except ValueError:
-                    weight = 0.0
-        if media and weight > 0:
-            found.append((weight, media.lower()))
-    return [media for _, media in sorted(found, key=lambda f: -f[0])]
-
-
-def _tags(header: str) -> set[str]:
-    return {tag.strip().removeprefix("W/") for tag in header.split(",")}
 
 
 def json_bytes(value: BaseModel | Sequence[BaseModel]) -> bytes:

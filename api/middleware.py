@@ -5,18 +5,18 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api import headers
 from api.errors import problem
 
 BODY: Final = 64 * 1024
 URL: Final = 16 * 1024
-LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 HEADERS: Final = (
     (
         b"content-security-policy",
@@ -26,6 +26,8 @@ HEADERS: Final = (
     (b"referrer-policy", b"no-referrer"),
 )
 WRITES: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+COSTLY: Final = frozenset({"/v1/plan", "/v1/audit"})
+"""what makes the server work or ask others, whatever the method"""
 
 
 class RequestMiddleware:
@@ -33,7 +35,8 @@ class RequestMiddleware:
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] | None) -> None:
         self.app = app
-        self.hosts = None if hosts is None else frozenset(h.lower() for h in hosts) | LOOPBACK
+        known = None if hosts is None else {headers.host_name(h) for h in hosts}
+        self.hosts = None if known is None else frozenset(n for n in known if n is not None) | LOOPBACK
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -56,23 +59,30 @@ class RequestMiddleware:
             await self.app(scope, _limited(receive, scope), adorned)
 
     def _refuse(self, request: Request) -> Any:
-        host = request.headers.get("host", "")
-        name = _without_port(host)
-        if self.hosts is not None and name not in self.hosts:
+        here = headers.host(request.headers.getlist("host"))
+        if here is None or (self.hosts is not None and here.name not in self.hosts):
             hint = "Start the server with --host-name NAME to have it answer to this name."
             return problem(request, "bad-host", 421, "this server has another name", hint=hint)
-        if request.method in WRITES:
-            origin = request.headers.get("origin")
-            if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-                return problem(request, "bad-origin", 403, "writes from another origin are refused")
-            length = request.headers.get("content-length", "0")
-            if not length.isdecimal() or int(length) > BODY:
+        if request.method in WRITES or request.scope["path"] in COSTLY:
+            if not _asked_here(request, here):
+                hint = "Open this server's own page, or ask from a program."
+                return problem(request, "bad-origin", 403, "requests of another site are refused", hint=hint)
+            length = headers.length(request.headers.getlist("content-length"))
+            if length is None or length > BODY:
                 return problem(
                     request, "body-too-large", 413, f"a body may have {BODY} bytes", headers={"connection": "close"}
                 )
         if len(request.scope.get("query_string", b"")) + len(request.scope["path"]) > URL:
             return problem(request, "address-too-long", 414, f"an address may have {URL} bytes")
         return None
+
+
+def _asked_here(request: Request, here: headers.Place) -> bool:
+    """Whether no browser says that another site's page asks. Programs send neither of the two headers."""
+    origins = request.headers.getlist("origin")
+    if origins and not headers.same_origin(origins, here):
+        return False
+    return headers.from_this_site(request.headers.getlist("sec-fetch-site"))
 
 
 def _limited(receive: Receive, scope: Scope) -> Receive:
@@ -89,9 +99,3 @@ def _limited(receive: Receive, scope: Scope) -> Receive:
         return message
 
     return counted
-
-
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host[: host.find("]") + 1].lower()
-    return host.rsplit(":", 1)[0].lower() if ":" in host else host.lower()

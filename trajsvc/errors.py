@@ -13,6 +13,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from storage_schema.error_kinds import KINDS, Outcome
 from storage_schema.errors import (
     EXIT_FAILED,
@@ -35,7 +38,7 @@ from storage_schema.errors import (
 __all__ = [
     "EXIT_FAILED", "EXIT_INTERRUPTED", "EXIT_OK", "EXIT_PARTLY", "EXIT_REFUSED", "EXIT_TRY_AGAIN", "EXIT_USAGE", "KINDS",
     "Cancelled", "Damaged", "DamagedCheckpoint", "DamagedStore", "LimitExceeded", "NotFound", "Outcome", "Refused", "RunExists",
-    "TrajsvcError", "TryAgain", "UnsafeFile", "UnsupportedFormat", "UsageError", "printable",
+    "TrajsvcError", "TryAgain", "UnsafeFile", "UnsupportedFormat", "UsageError", "printable", "validation_text",
 ]  # fmt: skip
 
 
@@ -67,3 +70,9 @@ class DamagedCheckpoint(Damaged):
 
 class Cancelled(Exception):
     """The work was asked to stop; what is finished is kept."""
+
+
+def validation_text(found: Mapping[str, Any]) -> str:
+    """What one of pydantic's errors says: a validator's own words alone, where it was one of ours."""
+    raised = found.get("ctx", {}).get("error")
+    return str(raised).replace("\n", " ") if isinstance(raised, ValueError | AssertionError) else str(found["msg"])

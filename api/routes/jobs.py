@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import hashlib
 import json
 import time
@@ -16,9 +14,11 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from api.bodies import StrictRoute
 from api.dependencies import Reader, Service, ServiceOf, Submitter
 from api.errors import Forbidden
 from api.formats import PROBLEMS
+from api.headers import MOST, accepted, cursor_of, number, numbers_in
 from api.requests import Recomputation, Submission
 from api.routes.results import RunName
 from api.submissions import audited, planned, recomputation, repetition, submission
@@ -30,7 +30,7 @@ from trajsvc.jobs.spec import JobSpec
 from trajsvc.jobs.states import State
 from trajsvc.jobs.tokens import Token
 
-router = APIRouter(prefix="/v1", tags=["jobs"])
+router = APIRouter(prefix="/v1", tags=["jobs"], route_class=StrictRoute)
 
 JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="The job's id")]
 IdempotencyKey = Annotated[
@@ -116,7 +116,7 @@ def list_jobs(
     found = service.queue.jobs(
         states=[State(s) for s in state], run=run, family=family, before=_cursor(cursor), limit=limit + 1
     )
-    following = _cursor_of(found[limit - 1]) if len(found) > limit else None
+    following = cursor_of(before=found[limit - 1].sequence) if len(found) > limit else None
     response.headers["cache-control"] = "no-store"
     if following is not None:
         response.headers["link"] = f'</v1/jobs?limit={limit}&cursor={following}>; rel="next"'
@@ -181,8 +181,7 @@ async def get_job_events(
 ) -> Response:
     """What happens to a job (state, waiting, progress), from its first event or after the one named by Last-Event-ID."""
     await run_in_threadpool(service.queue.get, job)
-    if last_event_id is not None and last_event_id.isascii() and last_event_id.isdecimal():
-        after = max(after, int(last_event_id[:10]))
+    after = max(after, number(last_event_id) or 0)
     if form == "json" or (form is None and _prefers_json(request)):
         found = await run_in_threadpool(service.queue.events, job, after)
         return JSONResponse([_event(e) for e in found], headers={"cache-control": "no-store"})
@@ -195,8 +194,8 @@ async def get_job_events(
 
 
 def _prefers_json(request: Request) -> bool:
-    accept = request.headers.get("accept", "")
-    return "application/json" in accept and "text/event-stream" not in accept
+    wanted = accepted(request.headers.get("accept", ""))
+    return "application/json" in wanted and "text/event-stream" not in wanted
 
 
 async def _stream(service: Service, job: str, after: int) -> AsyncIterator[bytes]:
@@ -244,19 +243,12 @@ def job_answer(job: Job) -> JobAnswer:
     )  # fmt: skip
 
 
-def _cursor_of(job: Job) -> str:
-    return base64.urlsafe_b64encode(json.dumps({"before": job.sequence}).encode()).decode().rstrip("=")
-
-
 def _cursor(text: str | None) -> int | None:
     """The sequence number in a cursor. One of an older server names a time and an id, which is no place in the order: it is refused."""
     if text is None:
         return None
-    try:
-        found = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        before = found["before"]
-    except (binascii.Error, ValueError, TypeError, LookupError):
-        before = None
-    if type(before) is not int or not 0 < before < 2**63:
+    found = numbers_in(text) or {}
+    before = found.get("before", 0)
+    if found.keys() != {"before"} or not 0 < before <= MOST:
         raise UsageError("bad-cursor", "the cursor is not one of this server's", hint="Begin without one.")
     return before

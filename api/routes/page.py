@@ -8,6 +8,7 @@ from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
+from api.headers import tags
 from trajsvc.errors import NotFound
 
 router = APIRouter(include_in_schema=False)
@@ -47,7 +48,6 @@ def _answer(request: Request, name: str) -> Response:
     content = path.read_bytes()
     tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers = {"etag": tag, "cache-control": "no-cache"}
-    known = {t.strip().removeprefix("W/") for t in request.headers.get("if-none-match", "").split(",")}
-    if tag in known:
+    if tag in tags(request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
     return Response(content, media_type=MEDIA[path.suffix], headers=headers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -13,13 +12,13 @@ from starlette.exceptions import HTTPException
 from api.dependencies import Reader, ServiceOf
 from api.errors import problem
 from api.formats import PROBLEMS
+from api.headers import byte_range, tags
 from api.routes.results import RunName
 from storage_schema.runs.reader import StoredRun
 
 router = APIRouter(prefix="/v1", tags=["zarr"])
 
 PIECE = 2**20
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The file",
@@ -46,13 +45,13 @@ def get_zarr_file(
         raise HTTPException(404, "the run's zarr has no such file")
     tag = f'"{entry.sha256[:32]}"'
     headers = {"etag": tag, "accept-ranges": "bytes", "cache-control": "no-cache"}
-    if tag in request.headers.get("if-none-match", ""):
+    if tag in tags(request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
     lo, hi = 0, entry.size
-    asked = request.headers.get("range")
+    asked = byte_range(request.headers.get("range"))
     status = 200
-    if asked is not None and (match := _RANGE.fullmatch(asked.strip())) and (match[1] or match[2]):
-        lo, hi = _span(match[1], match[2], entry.size)
+    if asked is not None:
+        lo, hi = _span(*asked, entry.size)
         if lo >= hi:
             detail = f"the file has {entry.size} bytes"
             return problem(
@@ -69,10 +68,10 @@ def get_zarr_file(
     return StreamingResponse(_chain(first, pieces), status, headers, media)
 
 
-def _span(first: str, last: str, size: int) -> tuple[int, int]:
-    if not first:
-        return max(0, size - int(last)), size
-    return int(first), min(size, int(last) + 1) if last else size
+def _span(first: int | None, last: int | None, size: int) -> tuple[int, int]:
+    if first is None:
+        return max(0, size - (last or 0)), size
+    return first, size if last is None else min(size, last + 1)
 
 
 def _pieces(stored: StoredRun, key: str, lo: int, hi: int) -> Iterator[bytes]:

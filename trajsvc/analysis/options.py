@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from trajsvc.errors import UsageError
+from trajsvc.errors import UsageError, validation_text
 from trajsvc.settings import Settings, parse_bytes, parse_share
 from trajsvc.sources.patterns import LONGEST
 
@@ -172,7 +172,7 @@ def bad_option(error: ValidationError, given: Mapping[str, Any]) -> UsageError:
     if first["type"] == "value_error" and kind != "bad-option":  # the parser's own words
         message, _, hint = str(first["ctx"]["error"]).partition(". ")
         return UsageError(kind, message, hint=hint)
-    return UsageError(kind, f"{name} cannot be {given.get(name)!r}: {first['msg']}", hint=hint)
+    return UsageError(kind, f"{name} cannot be {given.get(name)!r}: {validation_text(first)}", hint=hint)
 
 
 def rules_text(path: str | PathLike[str]) -> str:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 
 from trajsvc.anatomy.architectures import Rules, rows
 from trajsvc.anatomy.rule import GATE_UP, QKV, Axis, Fused, Layout, Rule, layer_pattern, pattern
-from trajsvc.errors import NotFound, UsageError
+from trajsvc.errors import NotFound, UsageError, validation_text
 
 _PARTS = dict(QKV + GATE_UP)
 
@@ -122,7 +122,7 @@ def _row(file: str, key: str, table: object) -> Rule:
         first = error.errors()[0]
         keys = [str(part) for part in first["loc"] if str(part)[:1] not in "<["]
         where = ".".join([key, *keys])
-        raise _bad(file, where, _said(first["msg"])) from None
+        raise _bad(file, where, _said(first)) from None
     base = _base(file, key, row.extends)
     if row.layers is None and base is None:
         raise _bad(file, f"{key}.layers", "missing: say what stands before a layer's own names, as in layers.#")
@@ -130,8 +130,8 @@ def _row(file: str, key: str, table: object) -> Rule:
     return _built(key, row, base)
 
 
-def _said(message: str) -> str:
-    return message.removeprefix("Value error, ").replace(" or instance of _Fused", "")
+def _said(found: Mapping[str, Any]) -> str:
+    return validation_text(found).replace(" or instance of _Fused", "")
 
 
 def _built(key: str, row: _Row, base: Rule | None) -> Rule:

@@ -261,9 +261,12 @@ def listen(app: Any, host: str, port: int, settings: ServiceSettings, asks: bool
     """Serve until SIGTERM or ^C; open answers may end first."""
     import uvicorn
 
+    from api.protocol import ProblemProtocol
+
     server = uvicorn.Server(
         uvicorn.Config(
             app,
+            http=ProblemProtocol,
             host=host,
             port=port,
             log_config=None,
