@@ -167,7 +167,7 @@ def _prefix_renames(left: Shapes, free: Shapes) -> dict[str, str] | None:
     rivals: list[dict[str, str]] = []
     for (old, new), _ in votes.most_common(16):
         moved = {n: new + n[len(old) :] for n in left if n.startswith(old)}
-        moved = {a: b for a, b in moved.items() if free.get(b) == left[a]}
+        moved = {a: b for a, b in moved.items() if b in free and _fits(left[a], free[b])}
         if len(moved) > len(best):
             best, chosen, rivals = moved, (old, new), []
         elif best and len(moved) == len(best) and chosen is not None:
@@ -177,6 +177,11 @@ def _prefix_renames(left: Shapes, free: Shapes) -> dict[str, str] | None:
     ):
         return None
     return best
+
+
+def _fits(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether two shapes are equal, or those of matrices of which one has more rows: a vocabulary may have grown at the same time."""
+    return shape == other or (len(shape) == len(other) > 1 and shape[1:] == other[1:])
 
 
 def _pairs(name: str, shape: tuple[int, ...], ends: Mapping[str, list[str]], free: Shapes) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,6 @@ out, each with a finding that says what differs: an explicit gap, never a padded
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from storage_schema.format.arrays import ITEMSIZE
 from storage_schema.models.results import Finding
 from trajsvc.anatomy.blocks import Anatomy
-from trajsvc.anatomy.dissect import dissect
 from trajsvc.anatomy.patterns import excluded as excluded_names
 from trajsvc.errors import NotFound, TrajsvcError
 from trajsvc.gram.plan import ColumnSpec
 from trajsvc.sources.base import CheckpointRef, CheckpointSource, CheckpointTensors, TensorEntry
 from trajsvc.sources.renames import Rename, apply_renames, read_renames
 from trajsvc.sources.spelling import spelt_alike
+from trajsvc.trajectory.common_rows import cut_finding, cut_to_common_rows
+from trajsvc.trajectory.describe import Describer
 from trajsvc.trajectory.matrix import Excluded, Row, Trajectory, whole_record
 from trajsvc.trajectory.notices import no_parameters_left, notices, renamed_finding, unused_rename
 from trajsvc.trajectory.set_aside import Aside, set_aside
@@ -78,7 +78,9 @@ def open_trajectory(
         )
     spelt, noted = _spelt(headers, renames)
     findings.extend(noted)
-    candidates, aside = _dissected(source, headers, spelt, rules, heads, exclude)
+    describe = Describer(_config_of(headers), rules, heads)
+    cut = cut_to_common_rows(spelt, describe.by_names)
+    candidates, aside = _dissected(source, headers, cut.tensors, describe, exclude)
     reference = _reference(candidates)
     if not reference.anatomy.blocks:
         raise no_parameters_left(source.uri, [(c.tensors, c.anatomy) for c in candidates])
@@ -92,6 +94,8 @@ def open_trajectory(
             findings.append(finding)
             excluded.append(Excluded(candidate.checkpoint.step, candidate.checkpoint.label, finding.message))
     findings.extend(same_digests(rows))
+    cut_off = cut_finding(cut, names, [checkpoint.step for checkpoint, _ in headers])
+    findings.extend([] if cut_off is None else [cut_off])
     findings.extend(notices([(c.tensors, c.anatomy) for c in candidates], reference.config, aside, exclude))
     return Trajectory(
         source=source,
@@ -207,46 +211,22 @@ def _dissected(
     source: CheckpointSource,
     headers: Sequence[tuple[CheckpointRef, CheckpointTensors]],
     spelt: Sequence[Mapping[str, TensorEntry]],
-    rules: Rules | None,
-    heads: int | None,
+    describe: Describer,
     exclude: Sequence[str],
 ) -> tuple[list[_Candidate], Aside]:
-    config = _config_of(headers)
+    config = describe.config
     unwanted = excluded_names(exclude, list(dict.fromkeys(n for tensors in spelt for n in tensors)))
     values = Values(source, [(c, tensors) for (c, _), tensors in zip(headers, spelt, strict=True)])
     aside = set_aside(values, config, done=unwanted)
     reasons = {**aside.reasons, **{n: f"left out by --exclude {pattern}" for n, pattern in unwanted.items()}}
-    seen: dict[str, Anatomy] = {}
     candidates = []
     for (checkpoint, header), tensors in zip(headers, spelt, strict=True):
-        copies = {n: other for n, other in aside.copies.items() if n in tensors and other in tensors}
-        tied = {**copies, **_tied(tensors)}
-        key = json.dumps([[n, e.shape, e.dtype] for n, e in tensors.items()] + [sorted(tied.items())])
-        if key not in seen:
-            kinds = {n: (e.shape, e.dtype) for n, e in tensors.items()}
-            try:
-                seen[key] = dissect(
-                    kinds, header.config or config, rules=rules, heads=heads, tied=tied, aside=reasons
-                )  # fmt: skip
-            except TrajsvcError as error:
-                raise error.about(step=checkpoint.step, file=checkpoint.files[0].path) from None
-        candidates.append(_Candidate(checkpoint, tensors, seen[key], header.config or config))
+        try:
+            anatomy = describe(tensors, header.config, aside.copies, reasons)
+        except TrajsvcError as error:
+            raise error.about(step=checkpoint.step, file=checkpoint.files[0].path) from None
+        candidates.append(_Candidate(checkpoint, tensors, anatomy, header.config or config))
     return candidates, aside
-
-
-def _tied(tensors: Mapping[str, TensorEntry]) -> dict[str, str]:
-    """Tensor → the first tensor that shares its bytes."""
-    first: dict[tuple[object, ...], str] = {}
-    tied = {}
-    for name, entry in tensors.items():
-        if entry.storage is None or entry.size == 0:
-            continue
-        place = (entry.storage, entry.offset, entry.shape, entry.strides)
-        if place in first:
-            tied[name] = first[place]
-        else:
-            first[place] = name
-    return tied
 
 
 def _reference(candidates: Sequence[_Candidate]) -> _Candidate:

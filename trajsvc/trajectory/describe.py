@@ -1,0 +1,64 @@
+"""What the tensors of a run's checkpoints are, each distinct set of them described once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from trajsvc.anatomy.blocks import Anatomy
+from trajsvc.anatomy.dissect import dissect
+from trajsvc.errors import TrajsvcError
+from trajsvc.sources.base import TensorEntry
+
+if TYPE_CHECKING:
+    from trajsvc.anatomy.architectures import Rules
+
+
+class Describer:
+    """Says what the tensors of a checkpoint are; checkpoints of the same names, shapes and types are described once."""
+
+    def __init__(self, config: Mapping[str, Any] | None, rules: Rules | None, heads: int | None) -> None:
+        self.config, self.rules, self.heads = config, rules, heads
+        self._seen: dict[str, Anatomy] = {}
+
+    def __call__(
+        self,
+        tensors: Mapping[str, TensorEntry],
+        config: Mapping[str, Any] | None,
+        copies: Mapping[str, str],
+        reasons: Mapping[str, str],
+    ) -> Anatomy:
+        """``copies``: tensor → the one that it equals; ``reasons``: tensor → why it is no parameter."""
+        equal = {n: other for n, other in copies.items() if n in tensors and other in tensors}
+        tied = {**equal, **_tied(tensors)}
+        shapes: list[Any] = [[n, e.shape, e.dtype] for n, e in tensors.items()]
+        key = json.dumps([*shapes, sorted(tied.items()), len(reasons)])
+        if key not in self._seen:
+            kinds = {n: (e.shape, e.dtype) for n, e in tensors.items()}
+            self._seen[key] = dissect(
+                kinds, config or self.config, rules=self.rules, heads=self.heads, tied=tied, aside=reasons
+            )
+        return self._seen[key]
+
+    def by_names(self, tensors: Mapping[str, TensorEntry]) -> Anatomy:
+        """What names alone say; nothing where that is a question, which is asked when values have been looked at."""
+        try:
+            return self(tensors, None, {}, {})
+        except TrajsvcError:
+            return Anatomy("", ())
+
+
+def _tied(tensors: Mapping[str, TensorEntry]) -> dict[str, str]:
+    """Tensor → the first tensor that shares its bytes."""
+    first: dict[tuple[object, ...], str] = {}
+    tied = {}
+    for name, entry in tensors.items():
+        if entry.storage is None or entry.size == 0:
+            continue
+        place = (entry.storage, entry.offset, entry.shape, entry.strides)
+        if place in first:
+            tied[name] = first[place]
+        else:
+            first[place] = name
+    return tied
