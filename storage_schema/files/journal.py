@@ -113,9 +113,16 @@ class SlabJournal:
         self._end = end
 
     def _later_records(self, cursor: int) -> Iterator[Buffer]:
-        for slab, arrays, meta in self.replay():
-            if slab >= cursor:
-                yield from encode_record(slab, arrays, meta)
+        """The records of slabs from ``cursor`` on, as they are; of the others only the first lines are read."""
+        if not self._end:
+            return
+        with self._slabs.open("rb") as file:
+            at = sum(len(piece) for piece in self._header())
+            while at < self._end and (record := _first_line(file.fileno(), at, self._end)) is not None:
+                words, size = record
+                if words["slab"] >= cursor:
+                    yield os.pread(file.fileno(), size, at)
+                at += size
 
     def discard(self) -> None:
         """Forget this job, and what other jobs on the same run left behind: their run is committed, or their bytes changed."""
@@ -202,6 +209,27 @@ def decode_record(data: bytes) -> Record | None:
     if magic != _MAGIC or length != len(payload) or hashlib.sha256(payload).digest() != digest:
         return None
     return _decode(payload)
+
+
+def _first_line(fd: int, at: int, size: int) -> tuple[dict[str, Any], int] | None:
+    """What the record at byte ``at`` says of itself, and its bytes; None where no whole one is. Its digest is not looked at."""
+    head = os.pread(fd, _HEAD.size, at)
+    if len(head) < _HEAD.size:
+        return None
+    magic, length, _ = _HEAD.unpack(head)
+    if magic != _MAGIC or length > size - at - _HEAD.size:
+        return None
+    line = b""
+    while b"\n" not in line:
+        more = os.pread(fd, min(_LINE, length - len(line)), at + _HEAD.size + len(line))
+        if not more:
+            return None
+        line += more
+    try:
+        words = json.loads(line[: line.index(b"\n")])
+    except ValueError:
+        return None
+    return words, _HEAD.size + length
 
 
 def _read_record(fd: int, at: int, size: int) -> memoryview | None:

@@ -231,7 +231,8 @@ def test_all_154_revisions_within_a_small_disk_and_memory(hubs: Hubs, tmp_path: 
     done.set()
     watcher.join()
     assert child.returncode == 0, child.stderr
-    assert json.loads(child.stdout)["peak"] < 1.1 * memory  # what is imported on the way counts here too
+    peak = json.loads(child.stdout)["peak"]
+    assert peak < memory
     assert most[0] <= cap
     stats = hub.stats()
     assert stats["kinds"]["cdn"] == plan["no_copy"]["requests"]

@@ -128,6 +128,7 @@ def compute(
             compacted, pending = state.cursor, 0
         done += plan.slab_read_bytes(slab)
         report()
+    job.release()
     return state
 
 

@@ -233,8 +233,8 @@ def _partly_sampled(columns: Sequence[ColumnSpec], sampled: Sequence[Mapping[int
 
 
 def _fixed_memory(blocks: int, partial: int, rows: int, new: int, replicates: int) -> int:
-    """The sums, and a copy of them while they are written; the jackknife's replicates."""
-    return (4 * blocks + replicates * partial) * pair_count(rows, new) * 8
+    """The sums, and a copy of them while they are written; the jackknife's replicates, and those once more."""
+    return (4 * blocks + 2 * replicates * partial) * pair_count(rows, new) * 8
 
 
 def _sample_segments(

@@ -215,6 +215,14 @@ class SlabJob:
         finally:
             self._idle.put(worker)
 
+    def release(self) -> None:
+        """Give the buffers of workers that are done back: what comes after the slabs has the memory."""
+        while True:
+            try:
+                self._idle.get_nowait()
+            except Empty:
+                return
+
     def until(self, stop: threading.Event) -> SlabJob:
         """The same job, its buffers and slots too, for a part of the work that ends when ``stop`` is set."""
         part = copy(self)
