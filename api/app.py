@@ -15,6 +15,7 @@ from api.dependencies import Service
 from api.middleware import RequestMiddleware
 from api.open_runs import RunCache
 from api.routes import families, health, jobs, page, results, zarr
+from storage_schema.runs.store import RunStore
 from trajsvc.errors import UsageError
 from trajsvc.jobs.data_roots import Roots
 from trajsvc.jobs.database import connect
@@ -39,7 +40,7 @@ TAGS: Final = [
 
 def make_service(settings: ServiceSettings, *, auth: bool) -> Service:
     """The parts of a server. Raises UsageError, NotFound, Refused, TryAgain where the settings do not do."""
-    settings.store.mkdir(parents=True, exist_ok=True)
+    RunStore(settings.store).make()
     engine = connect(settings.database_url)
     tokens = TokenStore(engine)
     if settings.token:

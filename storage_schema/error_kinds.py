@@ -55,7 +55,7 @@ _GROUPS: Final = {
     Outcome(4, 404): (
         "family-not-found file-missing file-not-found group-not-found hub-no-file hub-no-folder "
         "hub-no-repository hub-no-revision job-not-found measure-not-found member-not-found no-attention "
-        "no-checkpoints no-layers no-revisions no-such-address root-missing root-not-found "
+        "no-checkpoints no-current-folder no-layers no-revisions no-such-address root-missing root-not-found "
         "rules-not-found run-not-found store-not-found source-not-found state-not-found step-not-found token-not-found"
     ),
     # In conflict with what is there.
@@ -69,7 +69,7 @@ _GROUPS: Final = {
         "hub-unauthorized job-bytes job-checkpoints job-seconds journal-mismatch layout-mismatch "
         "legacy-torch limit-exceeded link-loop link-outside memory-budget memory-quota network-database "
         "newer-database no-data-roots no-parameters no-source not-a-file permission-denied pickled-module range-ignored step-conflict "
-        "store-unwritable store-version theta-lost theta-types too-many-files torchscript unsafe-member "
+        "store-not-folder store-unwritable store-version theta-lost theta-types too-many-files torchscript unsafe-member "
         "unsafe-path unsafe-pickle unsafe-shard-path unsupported-deepspeed unsupported-fsdp "
         "unsupported-megatron unsupported-orbax unsupported-sharding unsupported-source "
         "unsupported-tensor unsupported-tensorflow several-checkpoints unsupported-archive unsupported-coreml "
@@ -83,7 +83,7 @@ _GROUPS: Final = {
     Outcome(75, 503): (
         "busy database-unreachable disk-full file-changed hub-file-changed hub-rate-limited hub-slow "
         "hub-unavailable hub-unreachable no-scheduler read-failed server-unreachable slab-lost store-busy "
-        "store-changed store-not-shared theta-incomplete workers-die workers-stop"
+        "store-changed store-not-shared theta-incomplete workers-die workers-stop write-failed"
     ),
 }
 KINDS: Final[dict[str, Outcome]] = {kind: outcome for outcome, kinds in _GROUPS.items() for kind in kinds.split()}

@@ -10,6 +10,7 @@
       Refused                            recognised and not done: an unsupported format, a limit, an unsafe file
         StoreVersion                     a run or journal of a format this program does not know
         StoreUnwritable (OSError)        the store's folder cannot be written
+        UnsafeFile                       a pickle that would run code, a path out of its root, a device
         JournalMismatch                  a resume journal of another job
         ThetaTypes                       stored types that one theta cannot hold
         ThetaLost                        a commit that would silently drop or misplace the stored checkpoints
@@ -105,6 +106,10 @@ class NotFound(TrajsvcError, LookupError):
 
 class Refused(TrajsvcError):
     otherwise = Outcome(EXIT_REFUSED, 422)
+
+
+class UnsafeFile(Refused):
+    pass
 
 
 class Damaged(TrajsvcError, ValueError):

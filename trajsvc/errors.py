@@ -4,7 +4,6 @@
 
     Refused
       UnsupportedFormat
-      UnsafeFile                       a pickle that would run code, a path out of its root, a device
       RunExists                        a run of that name is another one's
       LimitExceeded                    too many tensors, too large a header, more memory than the budget
     Damaged
@@ -31,6 +30,7 @@ from storage_schema.errors import (
     Refused,
     TrajsvcError,
     TryAgain,
+    UnsafeFile,
     UsageError,
     printable,
 )
@@ -43,10 +43,6 @@ __all__ = [
 
 
 class UnsupportedFormat(Refused):
-    pass
-
-
-class UnsafeFile(Refused):
     pass
 
 

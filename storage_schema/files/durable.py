@@ -13,12 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from storage_schema.errors import DiskFull, StoreBusy, StoreError, StoreUnwritable
+from storage_schema.errors import StoreBusy, TrajsvcError
+from storage_schema.files.system_errors import of_system
 
 Buffer = bytes | memoryview
 
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _READ: Final = 2**20
 _SYNC_THREADS: Final = 8
 """fsyncs that wait together share one journal write of the file system"""
@@ -26,26 +25,14 @@ _SYNC_THREADS: Final = 8
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns the system's refusals to write under ``path`` into DiskFull and StoreUnwritable."""
+    """Turns the system's refusals to write under ``path`` into errors of ours: see ``of_system``."""
     try:
         yield
-    except StoreError:
-        raise
     except OSError as error:
+        if isinstance(error, TrajsvcError):
+            raise
         where = error.filename if isinstance(error.filename, str) else path
-        if error.errno in _FULL:
-            raise DiskFull(
-                where,
-                f"could not write: {os.strerror(error.errno or 0).lower()}",
-                "Nothing that was committed is lost. Free some space or raise the limit, then run the same command again.",
-            ) from error
-        if error.errno in _DENIED:
-            raise StoreUnwritable(
-                where,
-                f"could not write: {os.strerror(error.errno or 0).lower()}",
-                "Choose a store that you may write, with --store or TRAJSVC_STORE.",
-            ) from error
-        raise
+        raise of_system(error, where, writing=True) from error
 
 
 def write_all(fd: int, data: Buffer, at: int) -> None:

@@ -21,8 +21,8 @@ import os
 import shutil
 from pathlib import Path
 
-from storage_schema.errors import RunMissing
-from storage_schema.files.durable import sync_dir, writing
+from storage_schema.errors import NotFound, Refused, RunMissing
+from storage_schema.files.durable import make_dir, sync_dir, writing
 from storage_schema.format.arrays import SUFFIX
 from storage_schema.format.manifest import MANIFEST
 from storage_schema.format.names import check_name, run_name
@@ -56,6 +56,27 @@ class RunStore:
     def work(self, name: str) -> Path:
         """Folder of what an unfinished job on the run keeps."""
         return self.root / "work" / check_name(name)
+
+    def check(self, *, missing: bool = False) -> None:
+        """Raise Refused (``store-not-folder``) where the store is a file, a device or a broken link, NotFound (``store-not-found``) where
+        there is nothing, unless that (``missing``) is as good."""
+        if self.root.is_dir():
+            return
+        if os.path.lexists(self.root):
+            kind = "a link that leads nowhere" if self.root.is_symlink() and not self.root.exists() else "no folder"
+            hint = "Name a folder with --store or TRAJSVC_STORE."
+            raise Refused("store-not-folder", f"the store {self.root} is {kind}", hint=hint, file=self.root)
+        if missing:
+            return
+        hint = f"`trajsvc analyze SOURCE --store {self.root}` makes one; --store or TRAJSVC_STORE names another."
+        raise NotFound("store-not-found", f"there is no store {self.root}", hint=hint, file=self.root)
+
+    def make(self) -> None:
+        """The store's folder is there. Raises Refused (``store-not-folder``), StoreUnwritable, DiskFull."""
+        if not self.root.is_dir():
+            self.check(missing=True)
+            with writing(self.root):
+                make_dir(self.root)
 
     def names(self) -> tuple[str, ...]:
         """Names of the runs that have been committed, sorted."""

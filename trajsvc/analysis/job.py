@@ -106,9 +106,10 @@ def open_job(job: AnalysisJob) -> OpenedJob:
     Raises what listing and reading headers raise, RunExists (``run-exists``), Refused (``checkpoints-gone``) and UsageError
     (``preview-copy``, ``preview-over-run``).
     """
+    runs = RunStore(job.store)
+    runs.check(missing=True)
     trajectory = trajectory_of(job.source, job.options)
     job.observer.opened(trajectory)
-    runs = RunStore(job.store)
     run = identity.name_in(runs, job.source) if job.name is None else run_name(job.name)
     stored = _stored(runs, run)
     known = None

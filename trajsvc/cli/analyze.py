@@ -111,10 +111,13 @@ def machine_summary(run: Run, outcome: Outcome, figures: Path | None) -> dict[st
 
 def draw(run: Run, folder: Path) -> Path:
     """The figures of a run, those that it has enough checkpoints and layers for."""
-    from trajsvc.cli.output import save_figure
+    from trajsvc.cli.output import cannot_write, save_figure
     from trajsvc.figures.of_run import run_figures
 
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
     for stem, figure in run_figures(run):
         save_figure(figure, folder / f"{stem}.png", quiet=True)
     return folder

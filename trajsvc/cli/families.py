@@ -29,12 +29,14 @@ def ls(
 ) -> None:
     """List the families of a store, as `trajsvc batch` kept them."""
     from storage_schema.models.families import StoredFamilyRow
+    from storage_schema.runs.store import RunStore
     from trajsvc.cli.terminal import new_table
     from trajsvc.families.file import family_names, open_family
     from trajsvc.results.run import default_store, names
 
     kind = choose(form, output, ("json", "csv"))
     root = store or default_store()
+    RunStore(root).check(missing=True)
     stored, rows = set(names(root)), []
     for name in family_names(root):
         family = open_family(root, name)

@@ -16,6 +16,7 @@ process that is killed at any instant.
 from __future__ import annotations
 
 import atexit
+import errno
 import io
 import os
 import signal
@@ -32,16 +33,19 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 _FAILED = 1
+_TRY_AGAIN = 75
 _SHOW_CURSOR = b"\x1b[?25h\n"
 
 _unfinished: list[Path] = []
 _leaving: list[int] = []
 _held: list[io.TextIOWrapper[_Held]] = []
 _guarded: list[bool] = []
+_closed: list[int] = []
 
 
 def guarded(program: Callable[[], object]) -> None:
     """Run ``program``, which ends the process, with this module's rules for ^C. Raises SystemExit, or what ``program`` raises."""
+    _fill_standard_streams()
     interrupted = _take_over()
     _guarded.append(True)
     ending: BaseException = SystemExit(0)
@@ -49,12 +53,41 @@ def guarded(program: Callable[[], object]) -> None:
         program()
     except BaseException as raised:
         ending = raised
-    whole = release_results()
+    whole = release_results() and _flushed()
     if interrupted():
         ending = SystemExit(INTERRUPTED)
     elif not whole and isinstance(ending, SystemExit):
         ending = SystemExit(_FAILED)
+    elif (code := _said_of_system(ending)) is not None:
+        ending = SystemExit(code)
     raise ending
+
+
+def _said_of_system(ending: BaseException) -> int | None:
+    """The exit code for what the system refused before a command could say so itself, or while its help was printed."""
+    if isinstance(ending, OSError | ImportError) and os.strerror(errno.EMFILE) in str(ending):
+        _say("error: this process may open too few files\nRaise the limit on open files (ulimit -n 256).\n")
+        return _TRY_AGAIN
+    if isinstance(ending, OSError) and not isinstance(ending, BrokenPipeError):
+        _give_up_output()
+        _say(f"error: {ending.filename or 'standard output'}: {(ending.strerror or str(ending)).lower()}\n")
+        return _FAILED
+    return None
+
+
+def _fill_standard_streams() -> None:
+    """Where the parent closed one of the three, put the null device there: else the next file that is opened would take its place, and
+    what is meant for a terminal would be written into it."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+            _closed.append(number)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 (a descriptor, for the whole process)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _take_over() -> Callable[[], bool]:
@@ -172,6 +205,8 @@ def release_results() -> bool:
     held = _held.pop().detach()
     stream = held.stream
     try:
+        if 1 in _closed:
+            raise OSError(errno.EBADF, "standard output is closed")
         with asked(lambda: None, [signal.SIGINT]):
             stream.flush()
             rest = held.getbuffer()
@@ -179,7 +214,36 @@ def release_results() -> bool:
                 rest = rest[stream.buffer.write(rest) :]
             stream.flush()
     except BrokenPipeError:
-        # The reader has gone: say nothing, and give the interpreter's last flush somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        _give_up_output()  # the reader has gone: say nothing
+        return False
+    except OSError as error:
+        _give_up_output()
+        _say(
+            f"error: cannot write the results: {(error.strerror or str(error)).lower()}\nSend them to a file or a pipe that takes them.\n"
+        )
         return False
     return True
+
+
+def _flushed() -> bool:
+    """Whether stdout took what was printed beside the results, such as a help text."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _give_up_output()
+        return False
+    except OSError as error:
+        _give_up_output()
+        _say(f"error: cannot write to standard output: {(error.strerror or str(error)).lower()}\n")
+        return False
+    return True
+
+
+def _give_up_output() -> None:
+    """Give the interpreter's last flush of stdout somewhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):
+        os.write(2, text.encode("utf-8", "replace"))

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from contextvars import ContextVar
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from typer.core import TyperGroup
 
+from storage_schema.files.system_errors import of_any
 from trajsvc.cli.interrupts import results, unfinished
 from trajsvc.errors import EXIT_INTERRUPTED, Cancelled, TrajsvcError, UsageError, printable
 
@@ -32,12 +32,15 @@ class Commands(TyperGroup):
         try:
             with ExitStack() as opened:
                 _opened.set(opened)
-                result = super().invoke(ctx)
-                sys.stdout.flush()
-                return result
+                return super().invoke(ctx)
         except TrajsvcError as error:
             report(error)
             ctx.exit(error.outcome.exit_code)
+        except (OSError, ImportError) as error:
+            if isinstance(error, BrokenPipeError) or (found := of_any(error)) is None:
+                raise
+            report(found)
+            ctx.exit(found.outcome.exit_code)
         except (KeyboardInterrupt, Cancelled):
             errors_console().print("interrupted", style="yellow")
             ctx.exit(EXIT_INTERRUPTED)

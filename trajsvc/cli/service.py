@@ -147,7 +147,7 @@ def runner(
 
     settings = make_settings(store, root, None, database, scheduler, workers, None, None)
     configure("runner")
-    settings.store.mkdir(parents=True, exist_ok=True)
+    _make_store(settings.store)
     queue = JobQueue(connect(settings.database_url))
     cluster = Cluster(settings.scheduler, workers=settings.workers or settings.threads)
     allowed = RunnerSettings(
@@ -368,7 +368,7 @@ def _book(store: Path | None, database: str | None) -> Any:
     from trajsvc.jobs.tokens import TokenStore
 
     settings = make_settings(store, None, None, database, None, None, None, None)
-    settings.store.mkdir(parents=True, exist_ok=True)
+    _make_store(settings.store)
     return TokenStore(connect(settings.database_url))
 
 
@@ -405,3 +405,9 @@ def revoke_token(
 ) -> None:
     """Revoke a token: it is refused from now on."""
     _book(store, database).revoke(token)
+
+
+def _make_store(store: Path) -> None:
+    from storage_schema.runs.store import RunStore
+
+    RunStore(store).make()

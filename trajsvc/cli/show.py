@@ -8,7 +8,7 @@ import typer
 
 from trajsvc.cli.options import FormatOption, OutputOption, QuietOption, RunArgument, StoreOption
 from trajsvc.cli.output import choose, csv_rows, emit, errors_console, json_text, results_console, safe
-from trajsvc.errors import NotFound, UsageError
+from trajsvc.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,15 +32,14 @@ def ls(
 ) -> None:
     """List the runs of a store."""
     from storage_schema.models.results import RunRow
+    from storage_schema.runs.store import RunStore
     from trajsvc.results import answers
     from trajsvc.results.run import default_store, names
     from trajsvc.results.run import open as open_stored
 
     kind = choose(form, output, ("json", "csv"))
     root = store or default_store()
-    if not root.is_dir():
-        hint = f"`trajsvc analyze SOURCE --store {root}` makes one; --store or TRAJSVC_STORE names another."
-        raise NotFound("store-not-found", f"there is no store {root}", hint=hint, file=root)
+    RunStore(root).check()
     rows = [answers.run_row(open_stored(root, name)).model_dump() for name in names(root)]
     if kind == "json":
         return emit(json_text(rows), output, quiet)

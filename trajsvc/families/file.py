@@ -34,6 +34,7 @@ from storage_schema.errors import BadRunName
 from storage_schema.files.durable import make_dir, replace_file, writing
 from storage_schema.format.names import check_name, run_name
 from storage_schema.models.families import Scalar
+from storage_schema.runs.store import RunStore
 from trajsvc.analysis.options import RunOptions
 from trajsvc.errors import DamagedStore, NotFound, UsageError, printable
 from trajsvc.sources.run_names import default_name as local_name
@@ -337,6 +338,7 @@ def save_family(store: str | os.PathLike[str], family: Family) -> Path:
     kept = {"version": VERSION, "family": family.model_dump(mode="json", by_alias=True, exclude_unset=True)}
     data = json.dumps(kept, ensure_ascii=False, allow_nan=False, indent=2).encode() + b"\n"
     with writing(path):
+        RunStore(Path(store)).make()
         if not path.is_file() or path.read_bytes() != data:
             make_dir(path.parent)
             replace_file(path, data)

@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.expression import literal_column
 
+from storage_schema.files.durable import make_dir, writing
 from trajsvc.errors import Refused, TryAgain, UsageError
 
 BUSY_MS: Final = 30_000
@@ -94,7 +95,8 @@ def _sqlite(url: Any) -> Engine:
     path = Path(url.database or "")
     if not url.database or url.database == ":memory:":
         raise UsageError("bad-database", "the database must be a file", hint="sqlite:////var/lib/trajsvc/jobs.db")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path.parent):
+        make_dir(path.parent)
     if (kind := file_system(path.parent)) in _NETWORK:
         raise Refused(
             "network-database",

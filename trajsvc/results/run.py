@@ -60,6 +60,7 @@ def open(path: str | os.PathLike[str], name: str | None = None) -> Run:
     try:
         stored = RunStore(root).open(run)
     except LookupError as error:
+        RunStore(root).check()
         raise run_not_found(root, run) from error
     return Run(run, stored)
 

@@ -6,7 +6,6 @@ A file that another process may cut short must not be mapped: touching a lost pa
 
 from __future__ import annotations
 
-import errno
 import os
 import resource
 import stat
@@ -16,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trajsvc.errors import DamagedCheckpoint, NotFound, Refused, TrajsvcError, TryAgain, UnsafeFile
+from storage_schema.files.system_errors import not_a_file, of_system
+from trajsvc.errors import DamagedCheckpoint, NotFound, TrajsvcError, TryAgain, UnsafeFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,40 +211,16 @@ def _open_regular(root: str, parts: tuple[str, ...], path: str) -> int:
         os.close(folder)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise _not_a_file(path)
+        raise not_a_file(path)
     return descriptor
 
 
-def _not_a_file(path: str) -> UnsafeFile:
-    return UnsafeFile(
-        "not-a-file",
-        f"{path} is not a regular file",
-        hint="Pipes, devices, sockets and folders in the place of a checkpoint's file are refused.",
-        file=path,
-    )
-
-
 def failed(path: str, error: OSError) -> TrajsvcError:
-    """The error of this house for an error of the operating system."""
-    if error.errno == errno.ELOOP:
-        return UnsafeFile(
-            "link-loop", f"{path} is a link that leads back to itself", hint="Remove the link.", file=path
-        )
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return NotFound(
-            "file-missing", f"{path} does not exist", hint="A file is missing or a link is broken.", file=path
-        )
-    if error.errno in (errno.ENXIO, errno.EISDIR, errno.ENODEV):
-        return _not_a_file(path)
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return Refused(
-            "permission-denied", f"{path} may not be read by this user", hint="Change its permissions.", file=path
-        )
-    hint = "Raise the limit on open files (ulimit -n)." if error.errno in (errno.EMFILE, errno.ENFILE) else ""
-    return TryAgain("read-failed", f"{path} could not be read: {error.strerror}", hint=hint, file=path)
+    """The error for a file that the system does not let us read."""
+    return of_system(error, path)
 
 
 def _descriptor_limit() -> int:
     """Half of what the process may open, so that the store, the cluster and the doors keep the rest."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 512 if soft == resource.RLIM_INFINITY else max(8, min(512, soft // 2))
+    return 512 if soft == resource.RLIM_INFINITY else max(4, min(512, soft // 2))

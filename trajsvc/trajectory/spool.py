@@ -13,7 +13,7 @@ from typing import Final
 
 from xxhash import xxh3_64
 
-from storage_schema.files.durable import read_all, write_all, writing
+from storage_schema.files.durable import make_dir, read_all, write_all, writing
 from trajsvc.sources.base import FetchRequest, RemoteReading, never
 
 SCRATCH: Final = 2**17
@@ -40,7 +40,7 @@ class Spool:
         self.path, self.size = path, size
         self._log = path.with_name(f"{path.name}.done")
         with writing(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_dir(path.parent)
             if spare is not None and not path.exists():
                 self._log.unlink(missing_ok=True)
                 with suppress(FileNotFoundError):
@@ -110,14 +110,24 @@ class Spool:
 
 
 def _noted(log: Path) -> dict[SpoolRequest, str]:
-    """Requests that are done, and the digests of what they brought."""
-    done: dict[SpoolRequest, str] = {}
-    with suppress(FileNotFoundError):
-        for line in log.read_text().splitlines():
-            with suppress(ValueError, TypeError):  # the last line may have been cut short
-                *place, digest = json.loads(line)
-                done[SpoolRequest(*place)] = digest
-    return done
+    """Requests that are done, and the digests of what they brought. A list that is damaged counts for as much as can be read of it."""
+    try:
+        lines = log.read_bytes().splitlines()
+    except OSError:
+        return {}
+    return dict(found for line in lines if (found := _note_in(line)) is not None)
+
+
+def _note_in(line: bytes) -> tuple[SpoolRequest, str] | None:
+    """One line of the list; None for what ``note`` did not write, or wrote in part."""
+    try:
+        file, lo, hi, at, digest = json.loads(line)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    numbers = all(type(n) is int and 0 <= n < 2**62 for n in (lo, hi, at))
+    if not (numbers and lo < hi and isinstance(file, str) and isinstance(digest, str)):
+        return None
+    return SpoolRequest(file, lo, hi, at), digest
 
 
 class Kept:
@@ -136,6 +146,8 @@ class Kept:
         for path, request, digest in (k for f in files for k in self._of.get(f, ())):
             with suppress(OSError, EOFError):
                 size = request.hi - request.lo
+                if request.at + size > path.stat().st_size:
+                    continue
                 data = memoryview(bytearray(size))
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 try:
