@@ -361,6 +361,10 @@ def get_gram(
             "error": gram.error,
             "same": gram.same,
         }
+        if gram.trees:
+            found["tree_start"] = np.stack([tree.starts for tree in gram.trees])
+            found["tree_gram"] = np.stack([tree.gram for tree in gram.trees])
+            found["scale"] = gram.scale
         return found if left_out is None else {**found, "left_out": left_out}
 
     def as_json() -> bytes:

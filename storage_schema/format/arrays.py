@@ -5,12 +5,16 @@ A run is one zarr v3 group, ``<store>/runs/<name>.zarr``::
     gram         (block, basis, basis_2)  float64, chunk (1, T, T)   inner products in the update basis
     rounding     (block, step)            float64    expected squared norm of the stored type's rounding
     nonfinite    (block, step)            int64      count of NaN and infinite values
+    tree/        block, start, scale, gram    (tree) (tree, leg) (tree) (tree, leg, leg_2): blocks whose digits are lost in the
+                                                 update basis, in another; only where there are such
     replicates   (replicate, block, basis, basis_2)  float64    the gram with each jackknife replicate left out;
                                                  only in an estimate
     theta        (step, parameter)        stored type, chunks (1, 2**20); only in a self-contained run
     theta_archive  (step, parameter)      the same for cold storage: differences of ordered bits, compressed
     checkpoint/  step, label, fingerprint, dtype, files           (step)
     block/       name, tensor, part, layer, component, size, offset    (block)
+
+Leg t of a tree is 2**-scale (theta_t - theta_s) with s = start[t] - 1, and 2**-scale theta_t where start[t] is 0.
 
 The update basis of T checkpoints is [theta_0, U_1, ..., U_{T-1}] with U_t = theta_t - theta_{t-1}.
 """
@@ -25,6 +29,7 @@ GRAM: Final = "gram"
 ROUNDING: Final = "rounding"
 NONFINITE: Final = "nonfinite"
 REPLICATES: Final = "replicates"
+TREE: Final = "tree"
 THETA: Final = "theta"
 THETA_ARCHIVE: Final = "theta_archive"
 CHECKPOINT: Final = "checkpoint"
@@ -37,6 +42,13 @@ DIMS: Final[dict[str, tuple[str, ...]]] = {
     REPLICATES: ("replicate", "block", "basis", "basis_2"),
     THETA: ("step", "parameter"),
     THETA_ARCHIVE: ("step", "parameter"),
+}
+
+TREE_DIMS: Final[dict[str, tuple[str, ...]]] = {
+    "block": ("tree",),
+    "start": ("tree", "leg"),
+    "scale": ("tree",),
+    "gram": ("tree", "leg", "leg_2"),
 }
 
 CHECKPOINT_COLUMNS: Final = ("step", "label", "fingerprint", "dtype", "files")

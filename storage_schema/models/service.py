@@ -121,12 +121,18 @@ class GramAnswer(Answer):
     steps: list[int]
     usable: list[bool]
     """False: the checkpoint holds NaN or infinite values, and measures leave it out"""
-    gram: list[list[float]]
+    gram: list[list[float | None]]
     rounding: list[float | None]
     error: float
     """how far an inner product may be off, relative to the product of the norms"""
     same: list[int]
     """equal numbers for checkpoints of equal parameters"""
+    tree_start: list[list[int]] | None = Field(default=None, exclude_if=lambda v: v is None)
+    """where digits are lost in the update basis: at which station the legs of other bases begin, 0 the zero vector, s + 1 the point s"""
+    tree_gram: list[list[list[float | None]]] | None = Field(default=None, exclude_if=lambda v: v is None)
+    """inner products of those legs; the group is the sum of these trees"""
+    scale: int = Field(default=0, exclude_if=lambda v: v == 0)
+    """lengths are those of the Grams times 2^scale"""
     left_out: list[list[list[float]]] | None = Field(default=None, exclude_if=lambda v: v is None)
     """of an estimate, the Gram with each jackknife replicate left out"""
 

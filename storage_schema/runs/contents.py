@@ -38,6 +38,31 @@ class BlockTable:
 
 
 @dataclass(frozen=True)
+class TreeTable:
+    """Blocks whose digits are lost in the update basis, in another basis. Leg t leads from θ_s to θ_t, s = start[t] − 1, or from zero."""
+
+    block: NDArray[np.int64]
+    start: NDArray[np.int64]
+    """(tree, T): 0 for the zero vector, s + 1 for θ_s"""
+    scale: NDArray[np.int64]
+    """(tree): the values that were multiplied are those of the parameters times 2^−scale"""
+    gram: NDArray[np.float64]
+    """(tree, T, T): inner products of the legs"""
+
+
+@dataclass(frozen=True)
+class GroupTrees:
+    """The Grams of a group in as many trees as its blocks need; together they are the whole group."""
+
+    start: NDArray[np.int64]
+    """(k, T)"""
+    gram: NDArray[np.float64]
+    """(k, T, T)"""
+    scale: int
+    """of all of them"""
+
+
+@dataclass(frozen=True)
 class RunContents:
     """A committed run without its theta."""
 
@@ -52,6 +77,7 @@ class RunContents:
     """(block, step)"""
     replicates: NDArray[np.float64] | None = None
     """(replicate, block, basis, basis): for an estimate, the gram with each jackknife replicate of the sample left out"""
+    trees: TreeTable | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
     """JSON: source, architecture, findings (list), excluded (list of {step, label, reason}), left_out, notes, groups options,
     estimate (null when exact, else {fraction, …}), created, updated, version, plan"""

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schema.runs.contents import BlockTable, CheckpointTable
+from storage_schema.runs.contents import BlockTable, CheckpointTable, GroupTrees
 
 
 class GramStore(Protocol):
@@ -48,6 +48,10 @@ class GramStore(Protocol):
 
     def group_gram(self, group: str, blocks: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(T, T) Gram of the group in the update basis, and (T,) squared rounding error that the stored types explain; float64."""
+        ...
+
+    def group_trees(self, group: str, blocks: Sequence[int]) -> GroupTrees | None:
+        """The group in other bases, where digits of some of its blocks are lost in the update basis; None where they are not."""
         ...
 
     def group_left_out(self, group: str, blocks: Sequence[int]) -> NDArray[np.float64] | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from storage_schema.format import arrays
 from storage_schema.format.manifest import FileEntry
 from storage_schema.format.theta import ThetaLayout, shard_offsets
-from storage_schema.runs.contents import BlockTable, CheckpointTable, RunContents
+from storage_schema.runs.contents import BlockTable, CheckpointTable, GroupTrees, RunContents, TreeTable
 from storage_schema.runs.snapshot import Snapshot
 from storage_schema.runs.staging import ROOT, run_attributes
 
@@ -161,6 +161,26 @@ class StoredRun:
         """(R, T, T) of a set of blocks; see ``replicates``."""
         return self.replicates(blocks)
 
+    @cached_property
+    def trees(self) -> TreeTable | None:
+        """Blocks in another basis; None where the update basis serves all of them."""
+        if arrays.TREE not in self.group:
+            return None
+        return TreeTable(**{name: self._array(f"{arrays.TREE}/{name}") for name in arrays.TREE_DIMS})
+
+    def group_trees(self, group: str, blocks: Sequence[int]) -> GroupTrees | None:
+        """The trees of a set of blocks, those of the other blocks' updates among them; None where the update basis serves."""
+        table, chosen = self.trees, self._indices(blocks)
+        own = [] if table is None else np.flatnonzero(np.isin(table.block, chosen)).tolist()
+        if table is None or not own:
+            return None
+        path = np.arange(self.checkpoint_count, dtype=np.int64)
+        parts = [(table.start[i], int(table.scale[i]), table.gram[i]) for i in own]
+        rest = np.setdiff1d(chosen, table.block)
+        if rest.size:
+            parts.insert(0, (path, 0, self.gram(rest)))
+        return group_trees(parts)
+
     def replicates(self, blocks: Iterable[int] | None = None) -> NDArray[np.float64] | None:
         """(R, T, T): the Gram of a set of blocks with each jackknife replicate of the sample left out; None for an exact run."""
         if arrays.REPLICATES not in self.group:
@@ -177,6 +197,7 @@ class StoredRun:
             rounding=self._rounding.copy(),
             nonfinite=self.nonfinite(),
             replicates=self._array(arrays.REPLICATES) if arrays.REPLICATES in self.group else None,
+            trees=self.trees,
             attributes=dict(self.attributes),
         )
 
@@ -241,6 +262,17 @@ class StoredRun:
             for block in chosen[chosen // span == file]:
                 at = int(offsets[block % span])
                 yield int(block), np.frombuffer(shard, "<f8", size * size, at).reshape(size, size)
+
+
+def group_trees(parts: Sequence[tuple[NDArray[np.int64], int, NDArray[np.float64]]]) -> GroupTrees:
+    """Add (start, scale, Gram) of blocks, those of one tree together, in the scale of the largest that is not zero."""
+    scale = max((s for _, s, gram in parts if gram.any()), default=0)
+    sums: dict[bytes, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
+    for start, own, gram in parts:
+        factor = 2.0 ** min(0, own - scale)
+        held = sums.get(start.tobytes())
+        sums[start.tobytes()] = (start, gram * factor * factor + (0.0 if held is None else held[1]))
+    return GroupTrees(np.stack([s for s, _ in sums.values()]), np.stack([g for _, g in sums.values()]), scale)
 
 
 def _column(values: NDArray[Any]) -> NDArray[np.int64] | tuple[str, ...]:

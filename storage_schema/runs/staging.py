@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from storage_schema.format import arrays
 from storage_schema.format.theta import ThetaLayout
-from storage_schema.runs.contents import BlockTable, CheckpointTable, RunContents
+from storage_schema.runs.contents import BlockTable, CheckpointTable, RunContents, TreeTable
 
 if TYPE_CHECKING:
     import zarr
@@ -42,11 +42,13 @@ def stage(folder: Path, contents: RunContents, theta: ThetaLayout | None, archiv
     from zarr.storage import LocalStore
 
     group = zarr.create_group(LocalStore(folder), zarr_format=3, attributes=_attributes(contents), overwrite=False)
-    _gram(group, contents.gram)
+    _gram(group, arrays.GRAM, contents.gram, arrays.DIMS[arrays.GRAM])
     _array(group, arrays.ROUNDING, np.asarray(contents.rounding, np.float64))
     _array(group, arrays.NONFINITE, np.asarray(contents.nonfinite, np.int64))
     if contents.replicates is not None:
         _array(group, arrays.REPLICATES, np.asarray(contents.replicates, np.float64))
+    if contents.trees is not None:
+        _trees(group.create_group(arrays.TREE), contents.trees)
     _table(group.create_group(arrays.CHECKPOINT), "step", contents.checkpoints, arrays.CHECKPOINT_COLUMNS)
     _table(group.create_group(arrays.BLOCK), "block", contents.blocks, arrays.BLOCK_COLUMNS)
     if theta is not None:
@@ -72,16 +74,22 @@ def run_attributes(root: bytes) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name not in _RESERVED}
 
 
-def _gram(group: zarr.Group, gram: NDArray[np.float64]) -> None:
+def _trees(group: zarr.Group, trees: TreeTable) -> None:
+    for name in ("block", "start", "scale"):
+        _array(group, name, getattr(trees, name).astype(np.int64), arrays.TREE_DIMS[name])
+    _gram(group, "gram", trees.gram, arrays.TREE_DIMS["gram"])
+
+
+def _gram(group: zarr.Group, name: str, gram: NDArray[np.float64], dims: tuple[str, ...]) -> None:
     blocks, basis, _ = gram.shape
     span = gram_span(blocks, basis)
     array = group.create_array(
-        arrays.GRAM,
+        name,
         shape=gram.shape,
         dtype="float64",
         chunks=(1, basis, basis),
         shards=(span, basis, basis),
-        dimension_names=arrays.DIMS[arrays.GRAM],
+        dimension_names=dims,
         compressors=None,
         filters=None,
         fill_value="NaN",

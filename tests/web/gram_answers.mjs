@@ -6,9 +6,10 @@ for await (const chunk of process.stdin) text += chunk;
 const plain = (v) => (typeof v === "number" ? (Number.isNaN(v) ? null : v) : Array.from(v, plain));
 // The same with longer, still orthogonal parts of every update: another map.
 const doubled = (g) => ({ ...g, gram: g.gram.map((v, i) => (i % (g.steps.length + 1) ? v : 2 * v)) });
-const answers = JSON.parse(text).map(({ gram, steps, parameters, rounding, chosen }) => {
+const answers = JSON.parse(text).map(({ gram, steps, parameters, rounding, chosen, trees, scale }) => {
   const number = (v) => (v === null ? NaN : v);
   const whole = { group: "g", steps, parameters, gram: Float64Array.from(gram.flat(), number), rounding: Float64Array.from(rounding, number) };
+  if (trees) Object.assign(whole, { trees: trees.map((t) => ({ starts: t.starts, gram: Float64Array.from(t.gram.flat(), number) })), at: steps.map((_, i) => i), scale });
   const g = G.select(whole, chosen);
   const origins = [null, 0, Math.floor(g.steps.length / 2), g.steps.length - 1];
   return {

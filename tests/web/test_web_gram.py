@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from trajsvc.gram import spanning
 from trajsvc.measures import correlations, maps, nulls
 from trajsvc.measures.base import GroupGram
 from trajsvc.measures.heterogeneity import qkv_heterogeneity
 from trajsvc.measures.registry import MEASURES, compute
+from trajsvc.measures.trees import Tree
+from trajsvc.results.labels import plain
 
 SCRIPT = Path(__file__).parent / "gram_answers.mjs"
 NODE = shutil.which("node")
@@ -65,16 +68,49 @@ def trajectory(kind: str, steps: int, size: int, seed: int) -> NDArray[np.float6
     return legs
 
 
+def in_trees(gram: GroupGram, points: NDArray[np.float64], scale: int = 0) -> GroupGram:
+    """The same group in two bases that go round what is far away: one for each half of the coordinates."""
+    trees = []
+    for part in np.array_split(points, 2, axis=1):
+        starts = spanning.grown(spanning.distances(part @ part.T))
+        from_zero = np.vstack([np.zeros(part.shape[1]), part])
+        legs = part - from_zero[starts]
+        trees.append(Tree(starts, legs @ legs.T))
+    every = np.arange(len(points))
+    return replace(gram, scale=scale).along(tuple(trees), every, every)
+
+
+def far_away(kind: str, steps: int, size: int, seed: int) -> NDArray[np.float64]:
+    """Points of which some are far larger or smaller than others."""
+    legs = trajectory("walk", steps, size, seed)
+    legs[1:] *= 1e-2
+    points = np.cumsum(legs, axis=0)
+    if kind == "corrupted":
+        points[5] *= 1e5
+    if kind == "shrinking":
+        points *= 0.01 ** np.arange(steps)[:, None]
+    if kind == "out of range":
+        points[3] = 1e200
+    return points
+
+
 def gram_of(kind: str, steps: int = 14, size: int = 40, seed: int = 1) -> GroupGram:
     legs = trajectory(kind, steps, size, seed)
     at = np.cumsum(np.arange(steps) ** 2)
     rounding = np.full(steps, 1e-6 if kind != "tiny" else 1e-14)
-    return GroupGram("g", at.astype(np.int64), legs @ legs.T, size, rounding)
+    gram = GroupGram("g", at.astype(np.int64), legs @ legs.T, size, rounding)
+    if kind in FAR:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return in_trees(gram, far_away(kind, steps, size, seed), 768 if kind == "shrinking" else 0)
+    return gram
+
+
+FAR = ("corrupted", "shrinking", "out of range")
 
 
 CASES = [
     (kind, steps, chosen)
-    for kind in ("walk", "tiny", "drift", "repeats", "zero start")
+    for kind in ("walk", "tiny", "drift", "repeats", "zero start", *FAR)
     for steps, chosen in ((14, None), (14, (2, 3, 4, 5, 7, 8, 11)), (14, (0, 1, 2, 9, 10, 13)), (7, (1, 2, 3)))
 ]
 
@@ -83,11 +119,13 @@ def answered(grams: list[tuple[GroupGram, list[int]]]) -> list[dict[str, Any]]:
     """What gram.js makes of selections of Grams."""
     asked = [
         {
-            "gram": whole.gram.tolist(),
+            "gram": plain(whole.gram),
             "steps": whole.steps.tolist(),
             "parameters": whole.parameters,
             "rounding": whole.rounding.tolist(),
             "chosen": indices,
+            "trees": [{"starts": t.starts.tolist(), "gram": plain(t.gram)} for t in whole.trees] or None,
+            "scale": whole.scale,
         }
         for whole, indices in grams
     ]
@@ -122,7 +160,10 @@ class TestTheSameNumbers:
         gram, found = both[case]
         assert found["steps"] == gram.steps.tolist()
         np.testing.assert_allclose(
-            np.array(found["gram"]).reshape(gram.gram.shape), gram.gram, rtol=1e-12, atol=1e-12 * abs(gram.gram).max()
+            np.array(found["gram"], dtype=np.float64).reshape(gram.gram.shape),
+            gram.gram,
+            rtol=1e-12,
+            atol=1e-12 * np.nanmax(abs(gram.gram)),
         )
 
     @pytest.mark.parametrize("name", MEASURED)

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from storage_schema.format.arrays import FLOAT_TYPES
 from storage_schema.models.results import Finding
-from storage_schema.runs.contents import RunContents
+from storage_schema.runs.contents import RunContents, TreeTable
 from trajsvc.analysis import integrity
 from trajsvc.analysis.suspects import suspects
 from trajsvc.gram.estimate import estimated, left_out_grams
 from trajsvc.gram.rounding import expected_rounding
 from trajsvc.gram.sums import GramState, appended
+from trajsvc.measures.trees import Tree
 from trajsvc.trajectory.matrix import Trajectory
 from trajsvc.trajectory.tables import block_table, checkpoint_table
 
@@ -31,16 +32,17 @@ def run_contents(
     old: RunContents | None = None,
     replicates: bool = True,
     averages: Mapping[str, str] | None = None,
+    trees: TreeTable | None = None,
 ) -> RunContents:
     """What is committed. ``facts``: how it was made. ``old`` is the run before these checkpoints were appended (None: computed anew).
     ``replicates``: an estimate is kept with what its standard errors are computed from. ``averages``: tensor → the one that it moves as
-    an average of."""
+    an average of. ``trees``: the blocks that the update basis does not serve."""
     gram = estimated(state) if old is None else appended(old.gram, state.gram)
     rounding = block_rounding(trajectory, state)
     if old is not None:  # an append samples the old rows again; what was said of them stands
         kept = len(trajectory.rows) - state.plan.new
         rounding[:, :kept] = old.rounding[:, :kept]
-    findings = _findings(trajectory, state, gram, averages or {}, str(facts["precision"]))
+    findings = _findings(trajectory, state, gram, averages or {}, str(facts["precision"]), trees)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     created = now if old is None else old.attributes.get("created", now)
     attributes = {
@@ -59,6 +61,7 @@ def run_contents(
         rounding=rounding,
         nonfinite=state.nonfinite,
         replicates=left_out_grams(state) if replicates and not state.exact and state.plan.replicates >= 2 else None,
+        trees=trees,
         attributes=attributes,
     )
 
@@ -68,7 +71,12 @@ def _fingerprints(state: GramState) -> list[str]:
 
 
 def _findings(
-    trajectory: Trajectory, state: GramState, gram: NDArray[np.float64], averages: Mapping[str, str], precision: str
+    trajectory: Trajectory,
+    state: GramState,
+    gram: NDArray[np.float64],
+    averages: Mapping[str, str],
+    precision: str,
+    trees: TreeTable | None,
 ) -> list[Finding]:
     """What listing noticed, which tensors may be no parameters, and what the values show; copies that the values prove are said once."""
     blocks = trajectory.anatomy.blocks
@@ -76,18 +84,19 @@ def _findings(
     read = integrity.report(
         steps=trajectory.steps,
         blocks=blocks,
-        gram=gram,
+        gram=gram if trees is None else _updates(gram, trees, scaled=False),
         nonfinite=state.nonfinite,
         fingerprints=prints if state.exact else [str(i) for i in range(len(prints))],
         zeros=state.zeros,
         columns=[(c.name, c.size) for c in trajectory.columns],
         precision=precision,
+        trees=trees,
     )
     proved = {f.steps for f in read if f.kind == "identical"}
     listed = [f for f in trajectory.findings if f.kind != "identical" or f.steps not in proved]
     doubted = suspects(
         blocks,
-        gram,
+        gram if trees is None else _updates(gram, trees, scaled=True),
         state.nonfinite,
         averages=averages,
         doubtful=trajectory.doubtful,
@@ -110,6 +119,21 @@ def _described(trajectory: Trajectory) -> dict[str, Any]:
         "notes": list(trajectory.anatomy.notes),
         "learning_rate": _learning_rate(trajectory),
     }
+
+
+def _updates(gram: NDArray[np.float64], trees: TreeTable, *, scaled: bool) -> NDArray[np.float64]:
+    """Every block's Gram in the update basis, from its tree where it has one; ``scaled``: all of them in one unit, that of the largest."""
+    found = gram.copy()
+    every = np.arange(gram.shape[1], dtype=np.int64)
+    for block, start, products in zip(trees.block.tolist(), trees.start, trees.gram, strict=True):
+        found[block] = Tree(start, products).updates(every)[0]
+    if scaled:
+        own = np.zeros(len(gram))
+        own[trees.block] = trees.scale
+        factor = 2.0 ** (own - own.max())
+        found *= factor[:, None, None]
+        found *= factor[:, None, None]
+    return found
 
 
 def axis_of(trajectory: Trajectory) -> str:

@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage_schema.models.results import Finding
+from storage_schema.runs.contents import TreeTable
 from trajsvc.anatomy.blocks import Block
 from trajsvc.anatomy.patterns import covering
 from trajsvc.measures.base import certain, error_of
 from trajsvc.measures.finite import usable
+from trajsvc.measures.trees import Tree
 
 ZERO_SHARE = 0.25
 OUTLIER_RATIO = 0.25
@@ -34,16 +36,17 @@ def report(
     zeros: NDArray[np.int64],
     columns: Sequence[tuple[str, int]],
     precision: str = "float64",
+    trees: TreeTable | None = None,
 ) -> list[Finding]:
     """Findings of one run. ``gram`` is (block, T, T) in the update basis, ``nonfinite`` (block, T), ``zeros`` (column, T) values that are
-    zero, ``columns`` (tensor, size)."""
+    zero, ``columns`` (tensor, size); ``trees`` are blocks in other bases."""
     return [
         *identical(steps, fingerprints),
         *non_finite(steps, blocks, nonfinite),
         *zero_updates(steps, blocks, gram, nonfinite),
         *mostly_zero(steps, columns, zeros),
         *outliers(steps, blocks, gram),
-        *lost_digits(steps, blocks, gram, nonfinite, error_of(precision)),
+        *lost_digits(steps, blocks, gram, nonfinite, error_of(precision), trees),
     ]
 
 
@@ -217,11 +220,20 @@ def lost_digits(
     gram: NDArray[np.float64],
     nonfinite: NDArray[np.int64],
     error: float,
+    trees: TreeTable | None = None,
 ) -> list[Finding]:
-    """Checkpoints with blocks whose norm is lost in the sum of updates: a checkpoint before them is far larger. It is undefined."""
+    """Checkpoints with blocks whose norm is lost, in the sum of updates or in the tree of the block. It is undefined."""
     lost: dict[int, list[str]] = {}
-    for block, products in zip(blocks, gram, strict=True):
-        if np.isfinite(products).all():
+    rebased = (
+        {}
+        if trees is None
+        else {int(b): Tree(s, g) for b, s, g in zip(trees.block, trees.start, trees.gram, strict=True)}
+    )
+    for number, (block, products) in enumerate(zip(blocks, gram, strict=True)):
+        tree = rebased.get(number)
+        if tree is not None:
+            undefined = _lost_in(tree, error)
+        elif np.isfinite(products).all():
             norms, terms = (np.diagonal(m.cumsum(axis=0).cumsum(axis=1)) for m in (products, np.abs(products)))
             undefined = np.isnan(certain(norms, terms, error, np.zeros(len(norms), dtype=bool)))
         else:
@@ -235,13 +247,21 @@ def lost_digits(
     return [
         Finding(
             kind="lost-digits",
-            message=f"steps {_listed(at)}: {len(names)} blocks ({_listed(names)}) are so much smaller than at a step before that their "
-            "norms cannot be told from the updates; what depends on them is undefined. Leave out the step that is too large with --steps",
+            message=f"steps {_listed(at)}: {len(names)} blocks ({_listed(names)}) change so much in size that their norms there have "
+            "no digits left; what depends on them is undefined. Leave out the steps that are too large or too small with --steps",
             steps=tuple(at),
             tensors=tuple(names[:20]),
             details={"blocks": len(names)},
         )
     ]
+
+
+def _lost_in(tree: Tree, error: float) -> NDArray[np.bool_]:
+    """(T,): the points that have no norm left, and of the others those without a distance from one of the others."""
+    lengths = np.isnan(certain(*tree.distances, error, np.zeros((len(tree.gram) + 1,) * 2, dtype=bool)))
+    gone = lengths[0, 1:]
+    apart = lengths[1:, 1:] & ~gone[:, None] & ~gone[None, :]
+    return np.asarray(gone | apart.any(axis=1))
 
 
 def _listed(items: Sequence[object]) -> str:

@@ -8,12 +8,14 @@ from typing import Any
 
 from storage_schema.files.journal import SlabJournal
 from storage_schema.runs.archive import archive_theta, restore_theta
+from storage_schema.runs.contents import TreeTable
 from storage_schema.runs.store import RunWriter
 from trajsvc.analysis import assemble, identity
 from trajsvc.analysis.job import AnalysisJob, OpenedJob, open_job
 from trajsvc.analysis.observer import Outcome
 from trajsvc.analysis.options import Options
-from trajsvc.analysis.selected import plan_of
+from trajsvc.analysis.rebase import Rebasing, rebased
+from trajsvc.analysis.selected import READING, plan_of
 from trajsvc.errors import TrajsvcError, TryAgain
 from trajsvc.gram.engine import compute
 from trajsvc.gram.kernels.choose import KernelFactory, must_compile
@@ -93,6 +95,7 @@ class _Computation:
         reading = self._reading(sink)
         try:
             state = self._compute(reading, journal)
+            trees = self._rebased(reading, state)
             self._check(reading, state)
         except TrajsvcError as error:
             if error.kind in ("file-changed", "checksum-mismatch"):
@@ -100,7 +103,7 @@ class _Computation:
             raise
         finally:
             reading.close()
-        self._commit(state)
+        self._commit(state, trees)
         if state.exact:
             self._forget(journal)
             reading.clear()
@@ -152,13 +155,19 @@ class _Computation:
             folder=self.writer.work,
         )
 
+    def _rebased(self, reading: Reading, state: GramState) -> TreeTable | None:
+        """The blocks whose digits are lost in the update basis, in others."""
+        job = self.opened.job
+        work = Rebasing(reading.again, self.plan, self.options, job.pool, job.stop, self.key, self.writer.work, READING)
+        return rebased(work, self.trajectory, state, self.before, job.observer)
+
     def _check(self, reading: Reading, state: GramState) -> None:
         """Raises TryAgain (``file-changed``) and DamagedCheckpoint (``checksum-mismatch``)."""
         _check_unchanged(self.trajectory)
         if state.exact and not reading.proved:
             self.trajectory.check_crc(state.segments_done(), state.crc_rows())
 
-    def _commit(self, state: GramState) -> None:
+    def _commit(self, state: GramState, trees: TreeTable | None) -> None:
         opened = self.opened
         known = identity.recorded(self.trajectory, opened.continued, self.options.state)
         contents = assemble.run_contents(
@@ -168,6 +177,7 @@ class _Computation:
             facts_of(self.trajectory, self.plan, state, self.options) | {identity.ATTRIBUTE: known},
             old=self.before,
             averages=_averages(self.trajectory),
+            trees=trees,
         )
         opened.job.observer.committing()
         self.writer.commit(contents, theta="auto" if self.copying and state.exact else "drop")

@@ -116,7 +116,13 @@ def _groups(run: Run) -> list[str]:
 
 def _packed(gram: GroupGram) -> dict[str, Any]:
     upper = gram.gram[np.triu_indices(len(gram.steps))]
+    trees = {
+        "trees": [{"starts": tree.starts.tolist(), "gram": _base64(tree.gram)} for tree in gram.trees],
+        "at": gram.at.tolist(),
+        "scale": gram.scale,
+    }
     return {
+        **(trees if gram.trees else {}),
         "gram": _base64(upper),
         "rounding": _base64(gram.rounding),
         "parameters": gram.parameters,

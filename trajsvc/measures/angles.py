@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from trajsvc.measures.base import Array, GroupGram
-from trajsvc.measures.geometry import degrees, one_minus_cosine, one_minus_cosine_of_basis, squared_distances
+from trajsvc.measures.geometry import along_points, degrees, distances_of, one_minus_cosine, one_minus_cosine_of_basis
 from trajsvc.measures.maps import dissimilarity_map
 
 
@@ -50,9 +50,8 @@ def update_location_angle(gram: GroupGram) -> Array:
 
     NaN where the update or θ_t is zero. Source: *Hallmarks* (arXiv 2403.07379), appendix E.
     """
-    squares = squared_distances(gram.gram, gram.error, gram.same)
-    updates, points = np.diagonal(gram.gram)[1:], squares[0, 1:-1]
-    along = np.diagonal(np.cumsum(gram.gram, axis=0), 1)  # Σ_{k ≤ t} ⟨basis_k, U_{t+1}⟩ = ⟨θ_t, U_{t+1}⟩
+    updates, points = np.diagonal(gram.gram)[1:], distances_of(gram)[0, 1:-1]
+    along = along_points(gram)
     apart = updates + points - 2.0 * along
     return degrees(one_minus_cosine(updates, points, along, apart, updates - points))
 

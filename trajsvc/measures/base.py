@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from trajsvc.measures.trees import Tree, total_updates
 
 Array = NDArray[np.float64]
 
@@ -26,10 +28,16 @@ def error_of(precision: str) -> float:
     return DOUBLE_ERROR if precision == "float64" else SINGLE_ERROR
 
 
-def certain(sums: Array, terms: Array, error: float, returned: NDArray[np.bool_] | None = None) -> Array:
+def certain(
+    sums: Array,
+    terms: Array,
+    error: float,
+    returned: NDArray[np.bool_] | None = None,
+    limit: float = LARGEST_ERROR,
+) -> Array:
     """Squared lengths that are sums of inner products, ``terms`` the sum of their magnitudes: each sum is off by ``error`` · terms at most.
 
-    One that is off by more than ``LARGEST_ERROR`` of itself is NaN: the path leads so far away from its ends (through a checkpoint
+    One that is off by more than ``limit`` of itself is NaN: the path leads so far away from its ends (through a checkpoint
     that is a thousand times too large, say) that their distance is lost in it. A sum within its error of zero is exactly 0 where
     ``returned`` says that its ends are the same, and wherever that is not known. What was made in float32 is not held to this.
     """
@@ -37,7 +45,7 @@ def certain(sums: Array, terms: Array, error: float, returned: NDArray[np.bool_]
     if error > DOUBLE_ERROR:
         return np.where(nothing, 0.0, sums)
     same = nothing if returned is None else nothing & (returned | (terms == 0.0))
-    return np.where(same, 0.0, np.where(error * terms > LARGEST_ERROR * sums, np.nan, sums))
+    return np.where(same, 0.0, np.where(error * terms > limit * sums, np.nan, sums))
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,9 @@ class GroupGram:
     first t + 1 basis vectors. ``rounding`` is (T,), the expected squared norm of the rounding of the stored values
     (Σ ulp²/12), NaN where unknown. ``error`` is that of every inner product, relative to the product of the norms.
     ``same`` is (T,), equal numbers for checkpoints of equal parameters, None where that is not known.
+
+    Where the update basis loses digits, ``trees`` are the group in other bases, of all stored checkpoints, of which this one has those
+    numbered ``at``. Lengths are those of the Grams times 2^``scale``; ``rounding`` is in the Grams' unit.
     """
 
     group: str
@@ -57,6 +68,14 @@ class GroupGram:
     rounding: Array
     error: float = DOUBLE_ERROR
     same: NDArray[np.int64] | None = None
+    trees: tuple[Tree, ...] = ()
+    at: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    scale: int = 0
+
+    @property
+    def unit(self) -> float:
+        """What lengths of the Gram are multiplied with."""
+        return 2.0**self.scale
 
     @classmethod
     def of_points(cls, points: NDArray[Any], steps: Sequence[int] | None = None, group: str = "network") -> GroupGram:
@@ -82,18 +101,28 @@ class GroupGram:
         index = np.asarray(indices, dtype=np.int64)
         if index.size == 0 or np.any(np.diff(index) <= 0) or index[0] < 0 or index[-1] >= len(self.steps):
             raise ValueError(f"checkpoint indices must increase within 0 … {len(self.steps) - 1}")
+        if self.trees:
+            return self.along(self.trees, self.at[index], index)
         sums = np.zeros((len(index), len(self.steps)))
         sums[0, : index[0] + 1] = 1.0
         for row, (before, here) in enumerate(pairwise(index), start=1):
             sums[row, before + 1 : here + 1] = 1.0
         gram = sums @ self.gram @ sums.T
         terms = np.einsum("ik,kl,il->i", sums, np.abs(self.gram), sums, optimize=True)
+        return self._of_updates(index, gram, terms)
+
+    def along(self, trees: tuple[Tree, ...], at: NDArray[np.int64], index: NDArray[np.int64]) -> GroupGram:
+        """The checkpoints ``index`` of this group from ``trees``, in which they are numbered ``at``."""
+        gram, terms = total_updates(trees, at)
+        return replace(self._of_updates(index, gram, terms), trees=trees, at=at)
+
+    def _of_updates(self, index: NDArray[np.int64], gram: Array, terms: Array) -> GroupGram:
         same = None if self.same is None else self.same[index]
         returned = None if same is None else np.append(False, same[1:] == same[:-1])
         lengths = certain(np.diag(gram), terms, self.error, returned)
         for value, which in ((0.0, lengths == 0.0), (np.nan, np.isnan(lengths))):
             gram[which] = gram[:, which] = value
-        return GroupGram(self.group, self.steps[index], gram, self.parameters, self.rounding[index], self.error, same)
+        return replace(self, steps=self.steps[index], gram=gram, rounding=self.rounding[index], same=same)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from trajsvc.measures.base import DOUBLE_ERROR, Array, certain
+from trajsvc.measures.base import DOUBLE_ERROR, LARGEST_ERROR, Array, GroupGram, certain
+from trajsvc.measures.trees import total_distances, total_products
 
 
 def station_coefficients(count: int) -> Array:
@@ -25,7 +26,9 @@ def station_coefficients(count: int) -> Array:
     return np.tri(count + 1, count, -1)
 
 
-def squared_distances(gram: Array, error: float = DOUBLE_ERROR, same: NDArray[np.int64] | None = None) -> Array:
+def squared_distances(
+    gram: Array, error: float = DOUBLE_ERROR, same: NDArray[np.int64] | None = None, limit: float = LARGEST_ERROR
+) -> Array:
     """‖station_i − station_j‖² for all pairs, (T + 1, T + 1), from the (T, T) Gram in the update basis.
 
     Entry (i, j), i < j, is the sum of the block of legs i … j − 1, accumulated from its own corner so that legs outside the
@@ -36,7 +39,50 @@ def squared_distances(gram: Array, error: float = DOUBLE_ERROR, same: NDArray[np
     if same is not None:
         returned = np.zeros_like(blocks, dtype=bool)
         returned[1:, 1:] = same[:, None] == same[None, :]
-    return certain(blocks, _block_sums(np.abs(gram)), error, returned)
+    return certain(blocks, _block_sums(np.abs(gram)), error, returned, limit)
+
+
+def distances_of(group: GroupGram) -> Array:
+    """``squared_distances`` between the stations of a group, (T + 1, T + 1), in the unit of its Gram."""
+    if not group.trees:
+        return squared_distances(group.gram, group.error, group.same)
+    chosen = _stations(group)
+    return _tree_distances(group)[np.ix_(chosen, chosen)]
+
+
+def one_minus_cosines_of(group: GroupGram, origin: int = 0) -> Array:
+    """``one_minus_cosine_map`` of a group, (T + 1, T + 1); ``origin`` is a station of it."""
+    if not group.trees:
+        return one_minus_cosine_map(group.gram, origin, group.error, group.same)
+    chosen = _stations(group)
+    station = int(chosen[origin])
+    distances = _tree_distances(group)
+    inner, gained = total_products(group.trees, station)
+    squares = distances[:, station]
+    x = one_minus_cosine(squares[:, None], squares[None, :], inner, distances, gained.T - gained)
+    np.fill_diagonal(x, np.where(squares > 0.0, 0.0, np.nan))
+    return x[np.ix_(chosen, chosen)]
+
+
+def along_points(group: GroupGram) -> Array:
+    """⟨θ_t, U_{t+1}⟩ for t = 0 … T − 2, (T − 1)."""
+    if not group.trees:
+        return np.diagonal(np.cumsum(group.gram, axis=0), 1)  # Σ_{k ≤ t} ⟨basis_k, U_{t+1}⟩
+    stations = _stations(group)
+    return total_products(group.trees, 0)[1][stations[1:-1], stations[2:]]
+
+
+def _tree_distances(group: GroupGram) -> Array:
+    sums, terms = total_distances(group.trees)
+    returned = np.zeros_like(sums, dtype=bool)
+    if group.same is not None:
+        points = np.ix_(group.at + 1, group.at + 1)
+        returned[points] = group.same[:, None] == group.same[None, :]
+    return certain(sums, terms, group.error, returned)
+
+
+def _stations(group: GroupGram) -> NDArray[np.int64]:
+    return np.concatenate([[0], group.at + 1])
 
 
 def _block_sums(gram: Array) -> Array:

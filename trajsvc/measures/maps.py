@@ -10,7 +10,7 @@ import numpy as np
 
 from trajsvc.errors import NotFound
 from trajsvc.measures.base import Array, GroupGram
-from trajsvc.measures.geometry import mean_defined, one_minus_cosine_map
+from trajsvc.measures.geometry import mean_defined, one_minus_cosines_of
 
 
 def trajectory_map(gram: GroupGram, origin: int | None = None) -> Array:
@@ -36,10 +36,10 @@ def trajectory_map(gram: GroupGram, origin: int | None = None) -> Array:
 def dissimilarity_map(gram: GroupGram, origin: int | None = None) -> Array:
     """1 − ``trajectory_map``, with all its digits where points are nearly parallel. The same shapes and undefined entries."""
     if origin is None:
-        return one_minus_cosine_map(gram.gram, 0, gram.error, gram.same)[1:, 1:]
+        return one_minus_cosines_of(gram)[1:, 1:]
     point = point_of(gram, origin)
     kept = np.delete(np.arange(len(gram.steps)), point) + 1
-    return one_minus_cosine_map(gram.gram, point + 1, gram.error, gram.same)[np.ix_(kept, kept)]
+    return one_minus_cosines_of(gram, point + 1)[np.ix_(kept, kept)]
 
 
 def mds(gram: GroupGram, origin: int | None = None) -> float:

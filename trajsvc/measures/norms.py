@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trajsvc.measures.base import Array, GroupGram
-from trajsvc.measures.geometry import squared_distances
+from trajsvc.measures.geometry import distances_of
 from trajsvc.measures.maps import trajectory_map
 
 SETTLED = 0.9
@@ -18,17 +18,17 @@ SETTLED = 0.9
 
 def norm(gram: GroupGram) -> Array:
     """‖θ_t‖, (T)."""
-    return np.sqrt(squared_distances(gram.gram, gram.error, gram.same)[0, 1:])
+    return gram.unit * np.sqrt(distances_of(gram)[0, 1:])
 
 
 def distance_from_init(gram: GroupGram) -> Array:
     """‖θ_t − θ_0‖, (T); the first is 0."""
-    return np.sqrt(squared_distances(gram.gram, gram.error, gram.same)[1, 1:])
+    return gram.unit * np.sqrt(distances_of(gram)[1, 1:])
 
 
 def update_norm(gram: GroupGram) -> Array:
     """‖θ_{t+1} − θ_t‖ for t = 0 … T − 2, (T − 1)."""
-    return np.sqrt(np.maximum(np.diagonal(gram.gram)[1:], 0.0))
+    return np.asarray(gram.unit * np.sqrt(np.maximum(np.diagonal(gram.gram)[1:], 0.0)))
 
 
 def update_ratio(gram: GroupGram) -> Array:

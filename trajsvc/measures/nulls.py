@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trajsvc.measures.base import Array, GroupGram
-from trajsvc.measures.geometry import mean_defined, squared_distances, zero_updates
+from trajsvc.measures.geometry import distances_of, mean_defined, zero_updates
 from trajsvc.measures.maps import point_of
 from trajsvc.measures.norms import update_norm
 
@@ -65,7 +65,7 @@ def below_floor_map(gram: GroupGram, origin: int | None = None) -> NDArray[np.bo
     Without an origin 1 − C_ij is a function of θ_i − θ_j, which is compared with sqrt(r_i + r_j), i ≠ j; with one, C_ij of
     θ_i − θ_o and θ_j − θ_o, and both are. Raises NotFound (``step-not-found``).
     """
-    distance = squared_distances(gram.gram, gram.error, gram.same)[1:, 1:]
+    distance = distances_of(gram)[1:, 1:]
     floor = np.add.outer(gram.rounding, gram.rounding)
     noise = (floor > 0.0) & (distance <= floor)
     if origin is None:
@@ -78,7 +78,7 @@ def below_floor_map(gram: GroupGram, origin: int | None = None) -> NDArray[np.bo
 
 def undefined(gram: GroupGram) -> dict[str, int]:
     """Counts of what is undefined: ``points`` θ_t = 0, ``updates`` U_t = 0, ``relative_points`` θ_t = θ_0 with t > 0."""
-    squares = squared_distances(gram.gram, gram.error, gram.same)
+    squares = distances_of(gram)
     return {
         "points": int((squares[0, 1:] == 0.0).sum()),
         "updates": int(zero_updates(gram.gram).sum()),
@@ -87,4 +87,4 @@ def undefined(gram: GroupGram) -> dict[str, int]:
 
 
 def _rounding_norm(gram: GroupGram) -> Array:
-    return np.sqrt(gram.rounding[:-1] + gram.rounding[1:])
+    return np.asarray(gram.unit * np.sqrt(gram.rounding[:-1] + gram.rounding[1:]))

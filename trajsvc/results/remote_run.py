@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schema.runs.contents import BlockTable, CheckpointTable
+from storage_schema.runs.contents import BlockTable, CheckpointTable, GroupTrees
 from trajsvc.client import Client
 from trajsvc.errors import NotFound
 from trajsvc.results.run import Run
@@ -69,11 +69,17 @@ class ServerGrams:
         found = self._arrays(group)
         return found["gram"], found["rounding"]
 
+    def group_trees(self, group: str, blocks: Sequence[int]) -> GroupTrees | None:
+        found = self._arrays(group)
+        if "tree_gram" not in found:
+            return None
+        return GroupTrees(found["tree_start"], found["tree_gram"], int(found["scale"]))
+
     def group_left_out(self, group: str, blocks: Sequence[int]) -> NDArray[np.float64] | None:
         return self._arrays(group).get("left_out")
 
     def _arrays(self, group: str) -> dict[str, NDArray[Any]]:
-        """What the server answers of a group, the last one kept: of an estimate both halves are asked for in turn."""
+        """What the server answers of a group, the last one kept: its parts are asked for in turn."""
         held = self._last
         if held is not None and held[0] == group:
             return held[1]
@@ -83,8 +89,7 @@ class ServerGrams:
             if error.kind == "run-not-found":
                 raise
             raise NotFound("group-not-found", error.message, hint=error.hint) from None
-        if "left_out" in found:
-            self._last = (group, found)
+        self._last = (group, found)
         return found
 
 

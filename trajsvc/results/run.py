@@ -35,6 +35,7 @@ from trajsvc.measures.base import GroupGram, error_of
 from trajsvc.measures.finite import usable
 from trajsvc.measures.jackknife import standard_error
 from trajsvc.measures.registry import measure_named
+from trajsvc.measures.trees import Tree
 from trajsvc.results import tables
 from trajsvc.results.labels import label
 from trajsvc.results.measure_methods import MeasureMethods, Steps
@@ -264,11 +265,25 @@ class Run(MeasureMethods):
         """The group's Gram at all stored checkpoints, cached; with ``every`` also of one that holds undefined blocks, else NaN."""
         found = find_group(self._groups, group)
         gram, rounding = self.stored.group_gram(found.id, found.blocks)
-        if not every and not self._undefined.isdisjoint(found.blocks):
+        undefined = not every and not self._undefined.isdisjoint(found.blocks)
+        if undefined:
             gram = np.full_like(gram, np.nan)
         error = error_of(str(self.attributes.get("precision", "")))
         _, same = np.unique(np.array(self.stored.checkpoints.fingerprint), return_inverse=True)
-        return GroupGram(found.id, self.stored.checkpoints.step, gram, found.parameters, rounding, error, same)
+        whole = GroupGram(found.id, self.stored.checkpoints.step, gram, found.parameters, rounding, error, same)
+        return whole if undefined else self._in_trees(whole, found)
+
+    def _in_trees(self, whole: GroupGram, group: Group) -> GroupGram:
+        """The group from the bases in which its blocks have all their digits, where the update basis is not enough."""
+        trees = self.stored.group_trees(group.id, group.blocks)
+        if trees is None:
+            return whole
+        every = np.arange(len(whole.steps), dtype=np.int64)
+        with np.errstate(invalid="ignore"):
+            rounding = whole.rounding * 2.0**-trees.scale * 2.0**-trees.scale
+        rounding = np.where(np.isfinite(rounding), rounding, np.nan)
+        parts = tuple(Tree(start, gram) for start, gram in zip(trees.start, trees.gram, strict=True))
+        return replace(whole, rounding=rounding, scale=trees.scale).along(parts, every, every)
 
     def standard_error(
         self, name: str, group: str = "network", steps: Steps = None, **parameters: Any

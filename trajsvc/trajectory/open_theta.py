@@ -36,6 +36,11 @@ class Reading:
         """Whether the files' own digests were compared as they came: checksums of parts say nothing more."""
         return self.importer is not None or self.copying is not None
 
+    @property
+    def again(self) -> Theta:
+        """The Θ for reading parts of it once more."""
+        return RemoteTheta(self.ahead.trajectory) if self.ahead is not None else self.theta
+
     def begin(self, told: Told, stop: threading.Event) -> None:
         """Bring what must be there before slabs are read. Raises Cancelled when ``stop`` is set."""
         if self.importer is not None:

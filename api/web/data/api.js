@@ -120,6 +120,15 @@ async function fetchGram(run, group) {
     same: Array.from(arrays.same.data, Number),
     parameters: Number(arrays.parameters.data[0]),
   };
+  if (arrays.tree_gram) {
+    const size = whole.steps.length;
+    whole.trees = Array.from({ length: arrays.tree_gram.shape[0] }, (_, k) => ({
+      starts: Array.from(arrays.tree_start.data.subarray(k * size, (k + 1) * size), Number),
+      gram: arrays.tree_gram.data.subarray(k * size * size, (k + 1) * size * size),
+    }));
+    whole.at = whole.steps.map((_, i) => i);
+    whole.scale = Number(arrays.scale.data[0]);
+  }
   const usable = Array.from(arrays.usable.data, (u, i) => (u ? i : -1)).filter((i) => i >= 0);
   const found = select(whole, usable);
   if (arrays.left_out) {
@@ -139,6 +148,10 @@ function floats(text) {
   return new Float64Array(out.buffer);
 }
 
+function unpackTrees({ trees, at, scale }) {
+  return trees ? { trees: trees.map(({ starts, gram }) => ({ starts, gram: floats(gram) })), at, scale } : {};
+}
+
 function unpack(group) {
   const stored = report.grams[group];
   if (!stored) throw new Problem(404, { detail: `the report does not hold ${group}`, hint: "It holds the network, its layers and their components." });
@@ -147,7 +160,7 @@ function unpack(group) {
   const gram = new Float64Array(T * T);
   let at = 0;
   for (let i = 0; i < T; i++) for (let j = i; j < T; j++) gram[i * T + j] = gram[j * T + i] = triangle[at++];
-  return { run: report.run, group, steps: report.steps, gram, rounding: floats(stored.rounding), parameters: stored.parameters, error: stored.error, same: stored.same };
+  return { run: report.run, group, steps: report.steps, gram, rounding: floats(stored.rounding), parameters: stored.parameters, error: stored.error, same: stored.same, ...unpackTrees(stored) };
 }
 
 const chosen = (g, range) => {

@@ -3,7 +3,11 @@
 // The formulas are those of trajsvc/measures: differences of points are plain sums of neighbouring updates, so that nothing large is
 // subtracted, and 1 − cos is kept instead of the cosine, so that small angles have all their digits. Everything is O(T²).
 //
-// A Gram is {group, steps: number[], gram: Float64Array(T·T), rounding: Float64Array(T), parameters}; undefined values are NaN.
+// A Gram is {group, steps: number[], gram: Float64Array(T·T), rounding: Float64Array(T), parameters}; undefined values are NaN. Where digits
+// are lost in the update basis, `trees` are the group in others, of all stored points, of which these are the numbers `at`; lengths are
+// those of the Gram times 2^scale.
+
+import { treeDistances, treeProducts, treeUpdates } from "./trees.js";
 
 // How far an inner product may be off, relative to the product of the norms: of a Gram made in float64.
 export const DOUBLE_ERROR = 2 ** -50;
@@ -21,6 +25,7 @@ export function select(g, indices) {
   const T = g.steps.length;
   const m = indices.length;
   if (m === T) return g;
+  if (g.trees) return selectInTrees(g, indices);
   const starts = indices.map((_, r) => (r === 0 ? 0 : indices[r - 1] + 1));
   const gram = new Float64Array(m * m);
   const row = new Float64Array(T);
@@ -48,6 +53,12 @@ export function select(g, indices) {
     const length = certain(gram[r * m + r], terms, error, returned);
     if (length === 0 || Number.isNaN(length)) replaced.push([r, length]);
   }
+  return chosen(g, indices, gram, replaced);
+}
+
+// The checkpoints `indices` of a group, whose Gram is `gram` but for the rows and columns of `replaced` updates.
+function chosen(g, indices, gram, replaced) {
+  const m = indices.length;
   for (const undefinedToo of [false, true]) {
     for (const [r, value] of replaced) {
       if (Number.isNaN(value) === undefinedToo) for (let s = 0; s < m; s++) gram[r * m + s] = gram[s * m + r] = value;
@@ -60,6 +71,19 @@ export function select(g, indices) {
     rounding: Float64Array.from(indices, (i) => g.rounding[i]),
     same: g.same && indices.map((i) => g.same[i]),
   };
+}
+
+function selectInTrees(g, indices) {
+  const at = indices.map((i) => g.at[i]);
+  const { gram, terms } = treeUpdates(g.trees, at);
+  const m = indices.length;
+  const replaced = [];
+  for (let r = 0; r < m; r++) {
+    const returned = !g.same || (r > 0 && g.same[indices[r]] === g.same[indices[r - 1]]);
+    const length = certain(gram[r * m + r], terms[r], g.error ?? DOUBLE_ERROR, returned);
+    if (length === 0 || Number.isNaN(length)) replaced.push([r, length]);
+  }
+  return { ...chosen(g, indices, gram, replaced), at };
 }
 
 // ‖station_i − station_j‖², (T + 1)², station 0 the zero vector and station t + 1 the point θ_t.
@@ -82,6 +106,51 @@ export function squaredDistances(gram, T, error = DOUBLE_ERROR, same = null) {
     }
   }
   return out;
+}
+
+// The same of a group, in the unit of its Gram.
+function distancesOf(g) {
+  const T = g.steps.length;
+  if (!g.trees) return squaredDistances(g.gram, T, g.error, g.same);
+  return inStations(g, certainInTrees(g));
+}
+
+// ‖station_i − station_j‖² of all stored points.
+function certainInTrees(g) {
+  const { N, sums, terms } = treeDistances(g.trees);
+  const same = new Array(N).fill(-1);
+  if (g.same) g.at.forEach((t, i) => (same[t + 1] = g.same[i]));
+  const returned = (i, j) => !g.same || (same[i] >= 0 && same[i] === same[j]);
+  return sums.map((sum, k) => certain(sum, terms[k], g.error, returned(Math.floor(k / N), k % N)));
+}
+
+// The entries of an N × N array of all stored points that are of the group's own.
+function inStations(g, values) {
+  const N = g.trees[0].starts.length + 1;
+  const stations = [0, ...g.at.map((t) => t + 1)];
+  const out = new Float64Array(stations.length ** 2);
+  stations.forEach((i, a) => stations.forEach((j, b) => (out[a * stations.length + b] = values[i * N + j])));
+  return out;
+}
+
+// 1 − cos(station_i − station_o, station_j − station_o) of a group, (T + 1)².
+function oneMinusCosinesOf(g, origin) {
+  const T = g.steps.length;
+  if (!g.trees) return oneMinusCosineMap(g.gram, T, origin, distancesOf(g));
+  const station = origin === 0 ? 0 : g.at[origin - 1] + 1;
+  const distances = certainInTrees(g);
+  const { inner, gained } = treeProducts(g.trees, station);
+  const N = g.trees[0].starts.length + 1;
+  const out = new Float64Array(N * N);
+  for (let i = 0; i < N; i++) {
+    const aa = distances[i * N + station];
+    for (let j = 0; j < N; j++) {
+      const bb = distances[j * N + station];
+      const excess = gained[j * N + i] - gained[i * N + j];
+      out[i * N + j] = i === j ? (aa > 0 ? 0 : NaN) : oneMinusCosine(aa, bb, inner[i * N + j], distances[i * N + j], excess);
+    }
+  }
+  return inStations(g, out);
 }
 
 function oneMinusCosine(aa, bb, ab, dd, excess) {
@@ -139,7 +208,7 @@ export function oneMinusCosineOfUpdates(g) {
 export function dissimilarityMap(g, origin = null) {
   const T = g.steps.length;
   const N = T + 1;
-  const x = oneMinusCosineMap(g.gram, T, origin === null ? 0 : origin + 1, squaredDistances(g.gram, T, g.error, g.same));
+  const x = oneMinusCosinesOf(g, origin === null ? 0 : origin + 1);
   const kept = [];
   for (let t = 0; t < T; t++) if (t !== origin) kept.push(t + 1);
   const n = kept.length;
@@ -218,16 +287,17 @@ export const sweepAngleInit = (g) => offDiagonal(dissimilarityMap(g, 0)).map(deg
 
 function rowOf(g, row) {
   const T = g.steps.length;
-  const d = squaredDistances(g.gram, T, g.error, g.same);
-  return Array.from(d.subarray(row * (T + 1) + 1, (row + 1) * (T + 1)), Math.sqrt);
+  return Array.from(distancesOf(g).subarray(row * (T + 1) + 1, (row + 1) * (T + 1)), (d) => unit(g) * Math.sqrt(d));
 }
+
+const unit = (g) => 2 ** (g.scale ?? 0);
 
 export const norm = (g) => rowOf(g, 0);
 export const distanceFromInit = (g) => rowOf(g, 1);
 
 export function updateNorm(g) {
   const T = g.steps.length;
-  return Array.from({ length: T - 1 }, (_, t) => Math.sqrt(Math.max(g.gram[(t + 1) * T + t + 1], 0)));
+  return Array.from({ length: T - 1 }, (_, t) => unit(g) * Math.sqrt(Math.max(g.gram[(t + 1) * T + t + 1], 0)));
 }
 
 export const pathLength = (g) => updateNorm(g).reduce((a, b) => a + b, 0);
@@ -294,7 +364,7 @@ export function nonrandomFraction(g) {
 
 // sqrt(r_t + r_{t+1}): the norm that rounding of the stored type gives an update.
 export const roundingNorm = (g) =>
-  Array.from({ length: g.steps.length - 1 }, (_, t) => Math.sqrt(g.rounding[t] + g.rounding[t + 1]));
+  Array.from({ length: g.steps.length - 1 }, (_, t) => unit(g) * Math.sqrt(g.rounding[t] + g.rounding[t + 1]));
 
 export function noiseFloor(g) {
   const norms = updateNorm(g);

@@ -1,0 +1,180 @@
+"""Compute blocks again whose digits are lost in the update basis, along a tree of differences that serves each of them.
+
+Lost are the digits of a block where a checkpoint is far larger than those around it, or far smaller than those before, and where squares
+are beyond what float64 holds. The certificate of its Gram says so (``trajsvc.measures.base.certain``). Its bytes are then read twice more:
+for the inner products of its points, from which the tree is chosen (``trajsvc.gram.spanning``), and for those of the tree's legs. Blocks
+that a tree serves alike share it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage_schema.runs.contents import RunContents, TreeTable
+from trajsvc.analysis.observer import Observer
+from trajsvc.analysis.options import Options
+from trajsvc.errors import LimitExceeded
+from trajsvc.gram import spanning
+from trajsvc.gram.engine import SlabPool, compute
+from trajsvc.gram.kernels.choose import KernelFactory, workspace
+from trajsvc.gram.kernels.tree import TreeFactory
+from trajsvc.gram.pairs import matrices, pair_count
+from trajsvc.gram.plan import ColumnSpec, Plan, make_plan
+from trajsvc.gram.slab_worker import Theta
+from trajsvc.gram.sums import GramState, appended
+from trajsvc.measures.base import DOUBLE_ERROR, LARGEST_ERROR
+from trajsvc.measures.geometry import squared_distances
+from trajsvc.trajectory.matrix import Trajectory
+
+Array = NDArray[np.float64]
+
+MARGIN: Final = 0.5
+"""Blocks are held to this share of the error that is allowed, so that sums of them keep to it."""
+SMALL: Final = 1e-200
+"""Squared norms below this have squared updates that float64 does not hold."""
+RESCALED: Final = 768
+"""Binary orders by which values are moved whose squares float64 does not hold: what it can hold has squares that it can hold, then."""
+
+
+@dataclass(frozen=True)
+class Rebasing:
+    """What computing a block again takes; ``key`` names the work."""
+
+    theta: Theta
+    plan: Plan
+    options: Options
+    pool: SlabPool
+    stop: threading.Event
+    key: str
+    folder: Path
+    reserve: int
+
+    def trees(self, blocks: Sequence[int]) -> TreeTable | None:
+        """``blocks`` along trees; None where there are none. Raises what reading raises, LimitExceeded and Cancelled."""
+        at_once = max(1, self.options.memory // (32 * pair_count(self.plan.rows, self.plan.rows)))
+        found = [t for i in range(0, len(blocks), at_once) for t in self._batch(blocks[i : i + at_once])]
+        if not found:
+            return None
+        block, start, scale, gram = zip(*sorted(found, key=lambda t: t[0]), strict=True)
+        return TreeTable(np.array(block), np.stack(start), np.array(scale), np.stack(gram))
+
+    def _batch(self, blocks: Sequence[int]) -> Iterator[tuple[int, NDArray[np.int64], int, Array]]:
+        exponents, points = self._points(blocks)
+        for exponent in sorted(set(exponents.values())):
+            mine = [b for b in blocks if exponents[b] == exponent]
+            for starts, served in spanning.shared([spanning.distances(points[b]) for b in mine]):
+                tree = [mine[i] for i in served]
+                grams = self._pass(tree, starts, exponent)
+                for block, gram in zip(tree, grams, strict=True):
+                    yield block, starts, -exponent, gram
+
+    def _points(self, blocks: Sequence[int]) -> tuple[dict[int, int], dict[int, Array]]:
+        """Of every block the power of two that its values are multiplied with, and the inner products of its points."""
+        star = np.zeros(self.plan.rows, dtype=np.int64)
+        points = dict(zip(blocks, self._pass(blocks, star, 0), strict=True))
+        exponents = {b: _exponent(gram) for b, gram in points.items()}
+        for exponent in {e for e in exponents.values() if e}:
+            moved = [b for b in blocks if exponents[b] == exponent]
+            points |= dict(zip(moved, self._pass(moved, star, exponent), strict=True))
+        return exponents, points
+
+    def _pass(self, blocks: Sequence[int], starts: NDArray[np.int64], exponent: int) -> Array:
+        """(n, T, T): inner products of the legs of one tree, for ``blocks``."""
+        plan, options = self.plan, self.options
+        again = make_plan(
+            _columns(plan.columns, blocks),
+            plan.rows,
+            memory=options.memory,
+            reserve=self.reserve,
+            threads=options.threads,
+            dtype=plan.dtype,
+            replicates=0,
+            workspace=2 * workspace(options.device, plan.rows, "float64"),
+        )
+        return compute(
+            self.theta,
+            again,
+            TreeFactory(KernelFactory.of(options.device, again), tuple(starts.tolist()), exponent),
+            self.pool,
+            stop=self.stop,
+            key=f"{again.key()[:16]}-{_hash(starts, exponent)}-{self.key}",
+            folder=self.folder,
+        ).gram
+
+
+def _hash(starts: NDArray[np.int64], exponent: int) -> str:
+    """A short name of a basis."""
+    return hashlib.sha256(starts.tobytes() + str(exponent).encode()).hexdigest()[:12]
+
+
+def rebased(
+    work: Rebasing, trajectory: Trajectory, state: GramState, old: RunContents | None, observer: Observer
+) -> TreeTable | None:
+    """The blocks of a computed run that the update basis does not serve, along trees; None where it serves all.
+
+    A block that does not fit the memory budget is left as it is. What was made in float32 is not held to the promise.
+    """
+    if not state.exact or work.plan.precision != "float64":
+        return None
+    lost = lost_blocks(trajectory, state, old)
+    if not lost:
+        return None
+    observer.note(f"{len(lost)} blocks change so much in size that their digits are lost: they are computed again")
+    try:
+        return work.trees(lost)
+    except LimitExceeded:
+        return None
+
+
+def lost_blocks(trajectory: Trajectory, state: GramState, old: RunContents | None) -> list[int]:
+    """The blocks whose digits are lost in the update basis, at any two points."""
+    _, same = np.unique(state.fingerprint, return_inverse=True)
+    stored = {c.name: i for i, c in enumerate(trajectory.columns)}
+    found = []
+    for b, block in enumerate(trajectory.anatomy.blocks):
+        column = stored[block.tensor]
+        tiny = "float64" in trajectory.dtypes(column) and (state.zeros[column] < trajectory.columns[column].size).any()
+        rows = matrices(state.sums[b].sum(axis=0), state.plan.rows, state.plan.new)
+        gram = rows if old is None else appended(old.gram[b : b + 1], rows[None])[0]
+        if _is_lost(gram, same, small=bool(tiny)):
+            found.append(b)
+    return found
+
+
+def _is_lost(gram: Array, same: NDArray[np.int64], *, small: bool = False) -> bool:
+    """Whether a block's update basis loses digits that are promised; ``small``: its values are not all zero, and may be tiny."""
+    squares = np.diagonal(gram)
+    if not np.isfinite(gram).all():
+        return True
+    if squares.max() == 0.0:
+        return small
+    lengths = squared_distances(gram, DOUBLE_ERROR, same, MARGIN * LARGEST_ERROR)
+    return bool(np.isnan(lengths).any() or (small and lengths[0].max() < SMALL))
+
+
+def _exponent(points: Array) -> int:
+    """The power of two that brings the squares of most points of a block to within float64."""
+    squares = np.diagonal(points)
+    squares = np.where(np.isnan(squares), np.inf, squares)[squares != 0.0]
+    usual = float(np.median(squares)) if squares.size else 1.0
+    if usual > 1.0 / SMALL:
+        return -RESCALED
+    return RESCALED if usual < SMALL else 0
+
+
+def _columns(columns: Sequence[ColumnSpec], blocks: Sequence[int]) -> list[ColumnSpec]:
+    """All columns, of which those without ``blocks`` are empty; the blocks are numbered anew."""
+    number = {block: i for i, block in enumerate(blocks)}
+    found = []
+    for column in columns:
+        own = tuple((number[block], extent) for block, extent in column.blocks if block in number)
+        found.append(replace(column, blocks=own) if own else replace(column, blocks=(), size=0))
+    return found
