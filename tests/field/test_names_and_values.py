@@ -130,3 +130,21 @@ def test_nothing_left_is_refused_with_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"a\.mask .*b\.running_mean") as caught:
         analysed(tmp_path, masks)
     assert caught.value.kind == "no-parameters"
+
+
+@pytest.mark.parametrize("changed", [("model.layers.0.w", "model.layers.1.w"), tuple(NAMES)])
+def test_a_type_that_changes_is_a_warning(tmp_path: Path, changed: tuple[str, ...]) -> None:
+    points = Maker(31).walk(NAMES, count=6)
+    stored = [{n: v.bfloat16() if i > 3 and n in changed else v for n, v in p.items()} for i, p in enumerate(points)]
+    run = analysed(tmp_path, stored)
+    assert_right(run, stored)
+    found = of_kind(run, "type-change")
+    assert found.steps == (400, 500)
+    assert found.tensors == changed
+    assert "most checkpoints are float32, but bfloat16 at steps 400, 500" in found.message
+    assert said(run) == {"type-change"}
+
+
+def test_types_that_differ_between_tensors_are_no_change(tmp_path: Path) -> None:
+    points = [{n: v.half() if "norm" in n else v for n, v in p.items()} for p in Maker(32).walk(NAMES)]
+    assert not said(analysed(tmp_path, points))

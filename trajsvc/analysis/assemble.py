@@ -159,8 +159,9 @@ def block_rounding(trajectory: Trajectory, state: GramState) -> NDArray[np.float
     tensor_column = {c.name: i for i, c in enumerate(trajectory.columns)}
     for t in range(state.plan.rows):
         for b, block in enumerate(trajectory.anatomy.blocks):
-            stored = trajectory.dtypes(tensor_column[block.tensor])[t]
-            out[b, t] = expected_rounding(state.rounding[b, t], state.statistics.carried_type(stored, t)) * scale[b]
+            entry = trajectory.rows[t].entries[tensor_column[block.tensor]]
+            carried = entry.stored_type if entry.encoding else state.statistics.carried_type(entry.dtype, t)
+            out[b, t] = expected_rounding(state.rounding[b, t], carried) * scale[b]
     return out
 
 

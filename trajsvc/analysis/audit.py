@@ -17,8 +17,6 @@ from trajsvc.errors import NotFound
 from trajsvc.sources.base import CheckpointRef, CheckpointSource
 from trajsvc.trajectory.matrix import Trajectory
 
-_SHOWN = 12
-
 
 def audit(source: CheckpointSource, options: RunOptions) -> AuditAnswer:
     """Look at every checkpoint of ``source`` that ``options`` choose. Raises what listing raises; what cannot be read is a row."""
@@ -32,7 +30,6 @@ def audit(source: CheckpointSource, options: RunOptions) -> AuditAnswer:
         trajectory = None
         findings = [*source.findings(), Finding(kind=error.kind, severity="error", message=error.message)]
     rows = sorted([*_rows(listed, trajectory), *_empty(listed, findings)], key=lambda row: row.step)
-    findings += _types(rows, {f.kind for f in findings})
     outline = source.remote.outline() if source.remote is not None else {}
     return AuditAnswer(
         source=source.uri,
@@ -101,25 +98,3 @@ def _copies(listed: Sequence[CheckpointRef]) -> Mapping[int, tuple[int, ...]]:
     return {
         step: tuple(s for s in steps if s != step) for steps in holders.values() if len(steps) > 1 for step in steps
     }
-
-
-def _types(rows: Sequence[AuditRow], said: set[str]) -> list[Finding]:
-    """A finding where the stored type changes from checkpoint to checkpoint, unless one has said so."""
-    by_type: dict[str, list[int]] = defaultdict(list)
-    for row in rows:
-        if row.dtype is not None:
-            by_type[row.dtype].append(row.step)
-    if len(by_type) < 2 or "type-change" in said:
-        return []
-    usual = max(by_type, key=lambda t: len(by_type[t]))
-    parts = [f"{t} at {_steps(s)}" for t, s in by_type.items() if t != usual]
-    odd = sorted(step for t, steps in by_type.items() if t != usual for step in steps)
-    message = f"the stored type changes: most checkpoints are {usual}, but {'; '.join(parts)}"
-    return [
-        Finding(kind="type-change", message=message, steps=tuple(odd), details={t: len(s) for t, s in by_type.items()})
-    ]
-
-
-def _steps(steps: Sequence[int]) -> str:
-    shown = ", ".join(map(str, steps[:_SHOWN])) + (" …" if len(steps) > _SHOWN else "")
-    return f"step {shown}" if len(steps) == 1 else f"steps {shown} ({len(steps)} checkpoints)"

@@ -66,9 +66,10 @@ _SINGULAR: Final = ending(r"u[0-9]+|sv[0-9]+")
 _COMPANIONS: Final = (
     "absmax", "nested_absmax", "quant_map", "nested_quant_map", "quant_state", "SCB", "weight_format", "scales", "qzeros",
     "g_idx", "weight_scale", "weight_scale_inv", "scale_inv", "weight_scale_2", "input_scale", "weight_zero_point", "scale",
-    "zero_point",
+    "zero_point", "scale_weight", "scale_input", "output_scale", "_scale", "k_scale", "v_scale",
 )  # fmt: skip
 """What stands beside a quantised matrix: its scales and offsets."""
+SCALE: Final = "scale of a quantised matrix"
 QUANTISED: Final = ("int8", "uint8", "int16", "uint16", "int32", "uint32")
 """Types in which weights are kept packed or quantised; int64 and bool are indices and masks."""
 _LIKE_BUFFERS: Final = frozenset(
@@ -92,7 +93,7 @@ def _reason(rule: Rule, name: str, shape: Shape, kind: str, tensors: Tensors, qu
         return f"not a floating type: {kind}"
     if 0 in shape:
         return "no elements"
-    return "scale of a quantised matrix" if _companion(name, quantised) else None
+    return SCALE if _companion(name, quantised) else None
 
 
 def buffer_reason(rule: Rule | None, name: str, shape: Shape, beside: Collection[str] = ()) -> str | None:
@@ -159,6 +160,12 @@ def is_quantised(name: str, shape: Shape, kind: str) -> bool:
         return False
     square = len(shape) == 4 and shape[0] == shape[1] == 1 and shape[2] == shape[3]
     return (kind in QUANTISED or kind.startswith(("float8", "float4", "float6"))) and not square
+
+
+def companions(tensors: Tensors) -> dict[str, str]:
+    """Tensor → why it is no parameter, for the scales and offsets that stand beside quantised matrices."""
+    quantised = quantised_modules(tensors)
+    return {n: SCALE for n in tensors if quantised and _companion(n, quantised)}
 
 
 def _companion(name: str, quantised: Collection[str]) -> bool:

@@ -38,7 +38,7 @@ def dissect(
     """
     choice = (rules or Rules()).choose(tensors, config)
     known = _heads(choice.rule, config or {}, heads)
-    left_out = {**(aside or {}), **no_parameters(choice.rule, tensors)}
+    left_out = {**no_parameters(choice.rule, tensors), **(aside or {})}
     left_out |= {name: f"left out by the rules: {p}" for name, p in excluded(choice.rule.exclude, tensors).items()}
     places = {name: place(choice.rule, name) for name in tensors if name not in left_out}
     repeated = _tied(choice.rule, config, places, tensors, tied or {})

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage_schema.format.arrays import MANTISSA_BITS
+from storage_schema.format.float8 import FLOAT8_MANTISSA_BITS
 
 _EXPONENT = np.int32(0x7F800000)
 _MANTISSA = np.int32(0x007FFFFF)
 _HALF_MIN_NORMAL = 2.0**-14
 _HALF_MAX = 65504.0
+_BITS = {**MANTISSA_BITS, **FLOAT8_MANTISSA_BITS}
 PIECE = 2**16
 """values that are looked at together"""
 
@@ -80,4 +82,4 @@ def _observe(values: NDArray[np.floating], statistics: ValueStatistics) -> NDArr
 def expected_rounding(sums: NDArray[np.float64], carried: str) -> NDArray[np.float64]:
     """Expected squared norm of rounding from the sums of ``observe`` (…, 2) for values that carry type ``carried``."""
     power = sums[..., 1] if carried == "float16" else sums[..., 0]
-    return np.asarray(power * 4.0 ** -MANTISSA_BITS[carried] / 12.0)
+    return np.asarray(power * 4.0 ** -_BITS[carried] / 12.0)

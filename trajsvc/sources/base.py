@@ -49,6 +49,29 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Scale:
+    """The scales that stand beside a tensor of an 8-bit type: their values are in C order without gaps at ``offset`` of ``file``. Scale i
+    along an axis multiplies elements [i · block, (i + 1) · block)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    """of the same rank as the tensor's"""
+    block: tuple[int, ...]
+    file: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How the stored bytes of a tensor become values: codes of an 8-bit floating type (``storage_schema.format.float8``), and what they
+    are multiplied by."""
+
+    stored: str
+    scale: Scale | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TensorEntry:
     """Where one stored tensor lies.
 
@@ -58,6 +81,7 @@ class TensorEntry:
     ``storage_offset``, ``storage_nbytes`` bound the record in the file, ``crc32`` is the archive's checksum of it.
     ``pieces`` is set when the elements lie in several places (a tensor saved by several ranks): they are in order and cover the
     tensor exactly; ``file`` and ``offset`` are then those of the first, and ``strides`` and ``crc32`` are None.
+    With an ``encoding`` ``dtype`` is the type of the values that are read, and an element takes one byte in the file.
     """
 
     name: str
@@ -71,6 +95,7 @@ class TensorEntry:
     storage_nbytes: int = 0
     crc32: int | None = None
     pieces: tuple[Piece, ...] | None = None
+    encoding: Encoding | None = None
 
     @property
     def size(self) -> int:
@@ -78,6 +103,16 @@ class TensorEntry:
         for d in self.shape:
             n *= d
         return n
+
+    @property
+    def stored_type(self) -> str:
+        """The type of the bytes in the file."""
+        return self.dtype if self.encoding is None else self.encoding.stored
+
+    @property
+    def plain(self) -> bool:
+        """Whether the stored bytes are those of the values, in C order: in one place, or in ``pieces``."""
+        return self.strides is None and self.encoding is None
 
 
 @dataclass(frozen=True, slots=True)

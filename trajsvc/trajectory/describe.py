@@ -18,8 +18,15 @@ if TYPE_CHECKING:
 class Describer:
     """Says what the tensors of a checkpoint are; checkpoints of the same names, shapes and types are described once."""
 
-    def __init__(self, config: Mapping[str, Any] | None, rules: Rules | None, heads: int | None) -> None:
-        self.config, self.rules, self.heads = config, rules, heads
+    def __init__(
+        self,
+        config: Mapping[str, Any] | None,
+        rules: Rules | None,
+        heads: int | None,
+        known: Mapping[str, str] | None = None,
+    ) -> None:
+        """``known``: tensor → why it is no parameter, as far as headers say it."""
+        self.config, self.rules, self.heads, self.known = config, rules, heads, known or {}
         self._seen: dict[str, Anatomy] = {}
 
     def __call__(
@@ -33,7 +40,7 @@ class Describer:
         equal = {n: other for n, other in copies.items() if n in tensors and other in tensors}
         tied = {**equal, **_tied(tensors)}
         shapes: list[Any] = [[n, e.shape, e.dtype] for n, e in tensors.items()]
-        key = json.dumps([*shapes, sorted(tied.items()), len(reasons)])
+        key = json.dumps([*shapes, sorted(tied.items()), reasons is self.known])
         if key not in self._seen:
             kinds = {n: (e.shape, e.dtype) for n, e in tensors.items()}
             self._seen[key] = dissect(
@@ -44,7 +51,7 @@ class Describer:
     def by_names(self, tensors: Mapping[str, TensorEntry]) -> Anatomy:
         """What names alone say; nothing where that is a question, which is asked when values have been looked at."""
         try:
-            return self(tensors, None, {}, {})
+            return self(tensors, None, {}, self.known)
         except TrajsvcError:
             return Anatomy("", ())
 

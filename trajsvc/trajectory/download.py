@@ -29,9 +29,8 @@ from trajsvc.errors import DamagedCheckpoint
 from trajsvc.sources.base import Cache, RemoteReading, TensorEntry
 from trajsvc.sources.ranges import MergedRange
 from trajsvc.trajectory.copy import ThetaSink
-from trajsvc.trajectory.elements import gathered
+from trajsvc.trajectory.elements import Place, delivered, element_places, raw_bytes, scale_place, stored_itemsize
 from trajsvc.trajectory.matrix import Trajectory, checksum_mismatch
-from trajsvc.trajectory.remote import Place, places
 from trajsvc.trajectory.spool import Kept, Spool, SpoolRequest, fetch_into
 
 STEP: Final = 2**22
@@ -117,8 +116,8 @@ def contents(trajectory: Trajectory, source: RemoteReading, first: int = 0) -> l
     files: dict[str, list[str]] = {}
     for r, row in enumerate(trajectory.rows[first:], start=first):
         for c, entry in enumerate(row.entries):
-            item = ITEMSIZE[entry.dtype]
-            for place in places(entry, 0, entry.size):
+            item = stored_itemsize(entry)
+            for place in element_places(entry, 0, entry.size):
                 digest = source.digest(place.file)
                 lo = place.at // item
                 hi = entry.size if entry.strides is not None else lo + (place.hi - place.lo) // item
@@ -223,18 +222,26 @@ class Importer:
     def _copy(self, content: Content, spool: Spool) -> None:
         for held in content.held:
             entry = held.entry
-            item = ITEMSIZE[entry.dtype]
-            if entry.strides is not None:
-                raw = np.empty(held.place.hi - held.place.lo, np.uint8)
-                spool.read(raw.data, held.place.lo)
-                whole = np.frombuffer(gathered(entry, raw, 0, entry.size), np.uint8)
-                self.sink(held.column, held.row, 0, whole)
-                continue
-            for lo in range(held.lo, held.hi, STEP):
-                hi = min(held.hi, lo + STEP)
-                values: NDArray[np.uint8] = np.empty((hi - lo) * item, np.uint8)
-                spool.read(values.data, held.place.lo + (lo - held.lo) * item)
+            step = entry.size if entry.strides is not None else STEP
+            for lo in range(held.lo, held.hi, step):
+                hi = min(held.hi, lo + step)
+                values: NDArray[np.uint8] = np.empty(raw_bytes(entry, lo, hi), np.uint8)
+                self._read(held, lo, hi, values, spool)
+                if not entry.plain:
+                    values = np.frombuffer(delivered(entry, values, lo, hi), np.uint8)
                 self.sink(held.column, held.row, lo, values)
+
+    def _read(self, held: Held, lo: int, hi: int, out: NDArray[np.uint8], spool: Spool) -> None:
+        """The bytes of elements [lo, hi) from the file, and their scales, which may lie in another one, from the source."""
+        entry, place = held.entry, held.place
+        scale = None if entry.encoding is None else entry.encoding.scale
+        elements = len(out)
+        if scale is not None:
+            beside = scale_place(entry, scale, lo, hi)
+            elements = beside.at
+            self.trajectory.source.read(beside.file, beside.lo, out[elements:].data)
+        begin = place.lo if entry.strides is not None else place.lo + (lo - held.lo) * stored_itemsize(entry)
+        spool.read(out[:elements].data, begin)
 
 
 def _requests(content: Content, there: Sequence[tuple[int, int]]) -> list[SpoolRequest]:

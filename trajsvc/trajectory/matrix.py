@@ -17,7 +17,7 @@ from trajsvc.errors import DamagedCheckpoint, TrajsvcError
 from trajsvc.gram.plan import ColumnSpec, Slab
 from trajsvc.gram.slab_worker import Part
 from trajsvc.sources.base import CheckpointRef, CheckpointSource, NoSource, TensorEntry
-from trajsvc.trajectory.elements import read_elements
+from trajsvc.trajectory.elements import read_elements, stored_itemsize
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Row:
     @property
     def dtype(self) -> str:
         """Stored type, ``mixed`` when tensors differ."""
-        kinds = {e.dtype for e in self.entries}
+        kinds = {e.stored_type for e in self.entries}
         return kinds.pop() if len(kinds) == 1 else "mixed"
 
 
@@ -82,7 +82,7 @@ class Trajectory:
     @cached_property
     def bytes(self) -> int:
         """Bytes of all rows: what one pass reads."""
-        return sum(e.size * ITEMSIZE[e.dtype] for r in self.rows for e in r.entries)
+        return sum(e.size * stored_itemsize(e) for r in self.rows for e in r.entries)
 
     def dtypes(self, column: int) -> Sequence[str]:
         return self._dtypes[column]
@@ -156,7 +156,7 @@ def whole_record(entry: TensorEntry) -> bool:
     """Whether the archive's checksum covers exactly this tensor's elements in order."""
     return (
         entry.crc32 is not None
-        and entry.strides is None
+        and entry.plain
         and entry.pieces is None
         and entry.offset == entry.storage_offset
         and entry.size * ITEMSIZE[entry.dtype] == entry.storage_nbytes

@@ -23,9 +23,11 @@ from trajsvc.sources.renames import Rename, apply_renames, read_renames
 from trajsvc.sources.spelling import spelt_alike
 from trajsvc.trajectory.common_rows import cut_finding, cut_to_common_rows
 from trajsvc.trajectory.describe import Describer
+from trajsvc.trajectory.float8 import decoded, float8_finding
 from trajsvc.trajectory.matrix import Excluded, Row, Trajectory, whole_record
 from trajsvc.trajectory.notices import no_parameters_left, notices, renamed_finding, unused_rename
 from trajsvc.trajectory.set_aside import Aside, set_aside
+from trajsvc.trajectory.stored_types import type_change
 from trajsvc.trajectory.values import Values
 
 if TYPE_CHECKING:
@@ -78,8 +80,9 @@ def open_trajectory(
         )
     spelt, noted = _spelt(headers, renames)
     findings.extend(noted)
-    describe = Describer(_config_of(headers), rules, heads)
-    cut = cut_to_common_rows(spelt, describe.by_names)
+    values = decoded(spelt, _config_of(headers))
+    describe = Describer(_config_of(headers), rules, heads, values.scales)
+    cut = cut_to_common_rows(values.tensors, describe.by_names)
     candidates, aside = _dissected(source, headers, cut.tensors, describe, exclude)
     reference = _reference(candidates)
     if not reference.anatomy.blocks:
@@ -95,7 +98,8 @@ def open_trajectory(
             excluded.append(Excluded(candidate.checkpoint.step, candidate.checkpoint.label, finding.message))
     findings.extend(same_digests(rows))
     cut_off = cut_finding(cut, names, [checkpoint.step for checkpoint, _ in headers])
-    findings.extend([] if cut_off is None else [cut_off])
+    eight = float8_finding(cut.tensors, names, [checkpoint.step for checkpoint, _ in headers])
+    findings.extend(f for f in (cut_off, eight, type_change(rows)) if f is not None)
     findings.extend(notices([(c.tensors, c.anatomy) for c in candidates], reference.config, aside, exclude))
     return Trajectory(
         source=source,
@@ -217,8 +221,12 @@ def _dissected(
     config = describe.config
     unwanted = excluded_names(exclude, list(dict.fromkeys(n for tensors in spelt for n in tensors)))
     values = Values(source, [(c, tensors) for (c, _), tensors in zip(headers, spelt, strict=True)])
-    aside = set_aside(values, config, done=unwanted)
-    reasons = {**aside.reasons, **{n: f"left out by --exclude {pattern}" for n, pattern in unwanted.items()}}
+    aside = set_aside(values, config, done=unwanted.keys() | describe.known.keys())
+    reasons = {
+        **describe.known,
+        **aside.reasons,
+        **{n: f"left out by --exclude {pattern}" for n, pattern in unwanted.items()},
+    }
     candidates = []
     for (checkpoint, header), tensors in zip(headers, spelt, strict=True):
         try:

@@ -19,9 +19,9 @@ from storage_schema.files.durable import read_all
 from trajsvc.gram.plan import Plan, Slab
 from trajsvc.gram.slab_worker import Part
 from trajsvc.sources.base import Cache, RemoteReading
-from trajsvc.trajectory.elements import gathered, strided_bytes
+from trajsvc.trajectory.elements import delivered, places, raw_bytes
 from trajsvc.trajectory.matrix import Trajectory
-from trajsvc.trajectory.remote import RemoteTheta, places
+from trajsvc.trajectory.remote import RemoteTheta
 from trajsvc.trajectory.spool import Spool, SpoolRequest, fetch_into
 from trajsvc.trajectory.windows import Layout, Window, cut_windows, lay_out, windows_on_disk
 
@@ -98,13 +98,11 @@ class ReadAhead(RemoteTheta):
             return
         for part in parts:
             entry = self.trajectory.rows[part.row].entries[part.column]
-            if entry.strides is None:
-                for place in places(entry, part.lo, part.hi):
-                    opened.read(place.file, place.lo, part.out[place.at : place.at + place.hi - place.lo])
-            else:
-                raw = np.empty(strided_bytes(entry), np.uint8)
-                opened.read(entry.file, entry.offset, raw.data)
-                part.out[:] = gathered(entry, raw, part.lo, part.hi)
+            raw = part.out if entry.plain else np.empty(raw_bytes(entry, part.lo, part.hi), np.uint8).data
+            for place in places(entry, part.lo, part.hi):
+                opened.read(place.file, place.lo, raw[place.at : place.at + place.hi - place.lo])
+            if not entry.plain:
+                part.out[:] = delivered(entry, np.frombuffer(raw, np.uint8), part.lo, part.hi)
         with self._changed:
             opened.left.discard(slab.index)
             if not opened.left:

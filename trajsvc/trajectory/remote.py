@@ -9,42 +9,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from storage_schema.format.arrays import ITEMSIZE
 from trajsvc.gram.plan import Slab
 from trajsvc.gram.slab_worker import Part
 from trajsvc.sources.base import TensorEntry
 from trajsvc.sources.ranges import ByteRange, MergedRange, coalesce, read_requests
-from trajsvc.trajectory.elements import gathered, strided_bytes
+from trajsvc.trajectory.elements import delivered, places, raw_bytes
 from trajsvc.trajectory.matrix import Trajectory
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a stretch of a tensor's elements lies: bytes [lo, hi) of a file, which belong at ``at`` of the wanted bytes."""
-
-    file: str
-    lo: int
-    hi: int
-    at: int
-
-
-def places(entry: TensorEntry, lo: int, hi: int) -> list[Place]:
-    """Where elements [lo, hi) of a tensor lie; of one with strides, all that it spans."""
-    item = ITEMSIZE[entry.dtype]
-    if entry.pieces is not None:
-        cut = ((p, max(lo, p.lo), min(hi, p.hi)) for p in entry.pieces)
-        return [
-            Place(p.file, p.offset + (a - p.lo) * item, p.offset + (b - p.lo) * item, (a - lo) * item)
-            for p, a, b in cut
-            if a < b
-        ]
-    if entry.strides is None:
-        return [Place(entry.file, entry.offset + lo * item, entry.offset + hi * item, 0)]
-    return [Place(entry.file, entry.offset, entry.offset + strided_bytes(entry), 0)]
 
 
 class RemoteTheta:
@@ -70,22 +43,22 @@ class RemoteTheta:
         """All parts at once: neighbours in a file are one request, and requests are made side by side."""
         ranges: list[ByteRange] = []
         buffers: list[memoryview] = []
-        strided: list[tuple[Part, TensorEntry, np.ndarray]] = []
+        others: list[tuple[Part, TensorEntry, np.ndarray]] = []
         for part in parts:
             entry = self.trajectory.rows[part.row].entries[part.column]
-            if entry.strides is not None:
-                raw = np.empty(strided_bytes(entry), np.uint8)
-                strided.append((part, entry, raw))
+            out = part.out
+            if not entry.plain:
+                others.append((part, entry, np.empty(raw_bytes(entry, part.lo, part.hi), np.uint8)))
+                out = others[-1][2].data
             for place in places(entry, part.lo, part.hi):
                 ranges.append(ByteRange(place.file, place.lo, place.hi, len(buffers)))
-                size = place.hi - place.lo
-                buffers.append(part.out[place.at : place.at + size] if entry.strides is None else strided[-1][2].data)
+                buffers.append(out[place.at : place.at + place.hi - place.lo])
         requests = [w for s in _disjoint(coalesce(ranges, self.gap)) for w in read_requests(s, buffers)]
         self.trajectory.source.read_many(requests, stop)
         if stop():
             return
-        for part, entry, raw in strided:
-            part.out[:] = gathered(entry, raw, part.lo, part.hi)
+        for part, entry, raw in others:
+            part.out[:] = delivered(entry, raw, part.lo, part.hi)
 
 
 def _disjoint(stretches: Sequence[MergedRange]) -> list[MergedRange]:

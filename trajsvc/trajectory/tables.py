@@ -48,4 +48,6 @@ def rows_digest(rows: Sequence[Row]) -> str:
     for row in rows:
         digest.update(files_json(row).encode())
         digest.update(repr([(e.file, e.offset, e.dtype, e.strides) for e in row.entries]).encode())
+        encoded = [(c, e.encoding) for c, e in enumerate(row.entries) if e.encoding is not None]
+        digest.update(repr(encoded).encode() if encoded else b"")
     return digest.hexdigest()

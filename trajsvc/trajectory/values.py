@@ -69,7 +69,7 @@ class Values:
         apart: list[int] = []
         wanted: list[ReadRequest] = []
         for i, (w, e) in enumerate(zip(windows, entries, strict=True)):
-            if self.source.remote and e.strides is None and e.pieces is None:
+            if self.source.remote and e.plain and e.pieces is None:
                 wanted.append(ReadRequest(e.file, e.offset + w.lo * ITEMSIZE[e.dtype], (raw[i].data,)))
             else:
                 apart.append(i)

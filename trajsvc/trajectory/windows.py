@@ -10,8 +10,9 @@ import numpy as np
 
 from trajsvc.gram.plan import Plan, Slab
 from trajsvc.sources.ranges import ByteRange, Gap, MergedRange, coalesce
+from trajsvc.trajectory.elements import places
 from trajsvc.trajectory.matrix import Row, Trajectory
-from trajsvc.trajectory.remote import Gaps, places
+from trajsvc.trajectory.remote import Gaps
 
 ENOUGH: Final = 2**22
 """Bytes of a request from which on larger ones gain nothing worth a detour over the disk."""
