@@ -20,7 +20,7 @@ class Outcome:
 _GROUPS: Final = {
     # Bytes of a checkpoint that are not what they say.
     Outcome(1, 422): (
-        "bad-index bad-name bad-shape checksum-mismatch empty-file html-instead-of-file lfs-pointer "
+        "bad-index bad-name bad-shape checksum-mismatch empty-file html-instead-of-file hub-bad-answer lfs-pointer "
         "malformed-dcp malformed-pickle malformed-safetensors malformed-torch malformed-zip missing-shard "
         "name-conflict no-tensors tensor-in-two-shards tensor-missing truncated-file wrong-bytes"
     ),
@@ -65,7 +65,7 @@ _GROUPS: Final = {
     # Recognised, and not done.
     Outcome(4, 422): (
         "several-runs ambiguous-checkpoint ambiguous-state ambiguous-state-dict big-endian checkpoints-gone disk-space heads-unknown "
-        "hub-disabled hub-encoded hub-forbidden hub-gated hub-insecure hub-offline hub-refused "
+        "hub-disabled hub-encoded hub-forbidden hub-gated hub-insecure hub-limit hub-offline hub-refused "
         "hub-unauthorized job-bytes job-checkpoints job-seconds journal-mismatch layout-mismatch "
         "legacy-torch limit-exceeded link-loop link-outside memory-budget memory-quota network-database "
         "newer-database no-data-roots no-parameters no-source not-a-file permission-denied pickled-module range-ignored step-conflict "

@@ -50,8 +50,25 @@ class Settings(BaseSettings):
     timeout: float = Field(
         default=20.0, gt=0, description="seconds after which a body that stands still is asked for again"
     )
+    hub_pages: int = Field(default=1000, ge=1, description="pages of one listing of the Hub")
+    hub_rows: int = Field(
+        default=150_000, ge=1, description="rows (files, branches, commits) of the Hub's listings for one run"
+    )
+    hub_memory: int = Field(default=48 * 2**20, ge=2**16, description="bytes of memory that those rows take")
+    hub_received: int = Field(default=4 * 2**20, ge=2**10, description="bytes of one page of a listing as it comes")
+    hub_unpacked: int = Field(default=4 * 2**20, ge=2**10, description="bytes of one page once it is unpacked")
+    hub_values: int = Field(default=200_000, ge=1, description="values (commas and brackets) of the JSON of one page")
+    hub_depth: int = Field(default=16, ge=1, le=500, description="brackets within each other in the JSON of one page")
+    hub_header: int = Field(
+        default=32 * 2**10, ge=2**10, le=2**16, description="bytes of the headers of one answer of the Hub"
+    )
+    hub_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="seconds that one listing may take, without the waits that a rate limit asks for",
+    )
 
-    @field_validator("memory", "cache", mode="before")
+    @field_validator("memory", "cache", "hub_memory", "hub_received", "hub_unpacked", "hub_header", mode="before")
     @classmethod
     def _bytes(cls, value: object) -> object:
         return parse_bytes(value) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""Regular expressions that users give: where the step is in a name. Matched in time linear in the name, whatever the pattern.
+"""Patterns that users give, for names: regular expressions that say where the step is, and shell patterns. Matched in linear time.
 
 The engine is RE2: Python's syntax with named groups, without look-around and back-references, which cannot be matched in linear time.
 """
@@ -26,6 +26,31 @@ _EXAMPLE: Final = r"For example 'phase(?P<phase>\d+)_checkpoint_(?P<step>\d+)'."
 
 
 @dataclass(frozen=True)
+class Glob:
+    """A shell pattern for names: ``*`` any text, ``?`` one character, ``[…]`` one of several; the whole name must match."""
+
+    text: str
+    _compiled: Any
+
+    @classmethod
+    def of(cls, text: str) -> Glob:
+        """Raises UsageError (``bad-pattern``) for what is too long."""
+        return cls(text, compiled(_of_shell(text), text))
+
+    def meets(self, name: str) -> bool:
+        """Whether ``name`` is one of those that the pattern means."""
+        return self.stars(name) is not None
+
+    def stars(self, name: str) -> tuple[str, ...] | None:
+        """What its ``*`` and ``?`` stand for in ``name``, each star as much as it can; None where it does not match."""
+        try:
+            match = self._compiled.fullmatch(name)
+        except UnicodeEncodeError:  # a name that is not UTF-8
+            return None
+        return None if match is None else match.groups()
+
+
+@dataclass(frozen=True)
 class StepPattern:
     """A regular expression whose named groups say what the numbers of a name are.
 
@@ -39,24 +64,14 @@ class StepPattern:
     @classmethod
     def of(cls, text: str) -> StepPattern:
         """Raises UsageError (``bad-pattern``) for what is no pattern, is too long, or cannot be matched in linear time."""
-        if len(text) > LONGEST:
-            raise UsageError(
-                "bad-pattern", f"a pattern of {len(text):,} characters; at most {LONGEST} are read", hint="Shorten it."
-            )
-        options = re2.Options()
-        options.log_errors = False
-        options.max_mem = _MEMORY
-        try:
-            compiled = re2.compile(text, options)
-        except (re2.error, UnicodeEncodeError) as error:
-            raise _bad(text, error) from None
-        if not {*COUNTS} & {*compiled.groupindex}:
+        regex = compiled(text, text)
+        if not {*COUNTS} & {*regex.groupindex}:
             raise UsageError("bad-pattern", f"{text!r} has no group that is called {', '.join(COUNTS)}", hint=_EXAMPLE)
-        unknown = sorted({*compiled.groupindex} - {*GROUPS})
+        unknown = sorted({*regex.groupindex} - {*GROUPS})
         if unknown:
             hint = f"Groups may be called {', '.join(GROUPS)}."
             raise UsageError("bad-pattern", f"{text!r} has a group that is called {unknown[0]}", hint=hint)
-        return cls(text, compiled)
+        return cls(text, regex)
 
     def meets(self, name: str) -> bool:
         """Whether the pattern matches all of ``name``."""
@@ -100,6 +115,56 @@ def _step_name(groups: Mapping[str, str | None], label: str) -> StepName | None:
 def _stage(text: str) -> int | None:
     """A stage by its number, or the place of a known word among the stages of a training."""
     return scaled(text) if text[:1].isdigit() else STAGES.get(re.sub(r"[-_ ]", "", text.lower()))
+
+
+def compiled(regex: str, text: str) -> Any:
+    """``regex`` for the linear-time engine; ``text`` is what the user wrote. Raises UsageError (``bad-pattern``) for what is no pattern, is
+    too long, or cannot be matched in linear time."""
+    if len(text) > LONGEST:
+        raise UsageError(
+            "bad-pattern", f"a pattern of {len(text):,} characters; at most {LONGEST} are read", hint="Shorten it."
+        )
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = _MEMORY
+    try:
+        return re2.compile(regex, options)
+    except (re2.error, UnicodeEncodeError) as error:
+        raise _bad(text, error) from None
+
+
+def _of_shell(text: str) -> str:
+    """A shell pattern as a regular expression, a group for each ``*`` and ``?``."""
+    parts, at = ["(?s)"], 0
+    while at < len(text):
+        character = text[at]
+        end = text.find("]", at + 2 + text.startswith("[!", at)) if character == "[" else -1
+        at += 1
+        if character in "*?":
+            parts.append("(.*)" if character == "*" else "(.)")
+        elif end > 0:
+            inside = text[at:end]
+            negated = inside.startswith("!")
+            parts.append(f"[{'^' if negated else ''}{_set(inside[negated:])}]")
+            at = end + 1
+        else:
+            parts.append(re2.escape(character))
+    return "".join(parts)
+
+
+def _set(inside: str) -> str:
+    """What stands in brackets: characters, and ranges of them that go upwards."""
+    parts, at = [], 0
+    while at < len(inside):
+        first = inside[at]
+        if inside[at + 1 : at + 2] == "-" and at + 2 < len(inside):
+            last = inside[at + 2]
+            parts += [f"{re2.escape(first)}-{re2.escape(last)}"] if first <= last else []
+            at += 3
+        else:
+            parts.append(re2.escape(first))
+            at += 1
+    return "".join(parts) or r"^\x00-\x{10FFFF}"
 
 
 def _bad(text: str, error: Exception) -> UsageError:

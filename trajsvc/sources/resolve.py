@@ -101,6 +101,7 @@ def open_named(
             hint = "Choose checkpoints with steps, or give a quoted glob."
             raise UsageError("hub-option", f"{option} are chosen of repositories on the Hub, not of folders", hint=hint)
         return open_source(source, state=state, step_pattern=pattern)
+    from trajsvc.sources.hub.limits import HubLimits
     from trajsvc.sources.hub.source import HubOptions
 
     settings = Settings()
@@ -111,6 +112,7 @@ def open_named(
         connections=connections or settings.connections,
         cache=Cache((store or settings.store) / "cache", room) if room > 0 else None,
         timeout=settings.timeout,
+        limits=HubLimits.of(settings),
         stop=stop,
         pins=dict(pins or {}),
         state=state,

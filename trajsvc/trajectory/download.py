@@ -23,6 +23,7 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from storage_schema.files.durable import feed
+from storage_schema.files.inside import folder_inside, path_inside
 from storage_schema.format.arrays import ITEMSIZE
 from storage_schema.runs.store import RunWriter
 from trajsvc.errors import DamagedCheckpoint
@@ -135,8 +136,8 @@ class Importer:
         self, trajectory: Trajectory, source: RemoteReading, writer: RunWriter, sink: ThetaSink, place: Cache
     ) -> None:
         self.trajectory, self.source, self.writer, self.sink = trajectory, source, writer, sink
-        self.folder, self.room = place.folder / "files" / writer.name, place.room // 2
-        self.windows = place.folder / "windows" / writer.name
+        self.folder, self.room = folder_inside(place.folder, "files", writer.name), place.room // 2
+        self.windows = path_inside(place.folder, "windows", writer.name)
         self.kept = Kept(self.windows)
         self._stop = threading.Event()
         self._spares: list[Path] = []
@@ -196,7 +197,7 @@ class Importer:
 
     def _fetch(self, batch: Sequence[Content], spares: Sequence[Path], stop: Callable[[], bool]) -> list[Spool]:
         pairs = zip_longest(batch, spares[: len(batch)])
-        spools = [Spool(self.folder / content.digest, content.size, spare) for content, spare in pairs]
+        spools = [Spool(path_inside(self.folder, content.digest), content.size, spare) for content, spare in pairs]
         for spare in spares:  # there is room for two batches
             spare.unlink(missing_ok=True)
         there = [self.kept.fill(s, c.files) for s, c in zip(spools, batch, strict=True)]

@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from storage_schema.files.inside import path_inside
 from storage_schema.runs.store import RunWriter
 from trajsvc.errors import Cancelled
 from trajsvc.gram.plan import Plan
@@ -83,7 +84,7 @@ def read_from(
         importer = Importer(trajectory, remote, writer, copy, cache or Cache(Path(writer.work), DEFAULT_ROOM))
         return Reading(CopiedTheta(writer, trajectory), importer=importer)
     if cache is not None:
-        own = Cache(cache.folder / "windows" / writer.name / key[:16], cache.room)
+        own = Cache(path_inside(cache.folder, "windows", writer.name, key[:16]), cache.room)
         ahead = ReadAhead(trajectory, remote, plan, own, apart=preview)
         if ahead.useful:
             return Reading(ahead, ahead=ahead)

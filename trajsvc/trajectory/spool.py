@@ -45,7 +45,7 @@ class Spool:
                 self._log.unlink(missing_ok=True)
                 with suppress(FileNotFoundError):
                     spare.rename(path)
-            self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             fresh = os.fstat(self.descriptor).st_size != size
             os.ftruncate(self.descriptor, size)
         if fresh:
@@ -75,7 +75,9 @@ class Spool:
         line = json.dumps([request.file, request.lo, request.hi, request.at, digest]) + "\n"
         with self._lock, writing(self.path.parent):
             if self._noting < 0:
-                self._noting = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+                self._noting = os.open(
+                    self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+                )
             os.write(self._noting, line.encode())
 
     def close(self) -> None:

@@ -1,48 +1,39 @@
-"""What the Hub lists: refs, files of a commit, commits of a branch, repositories of a pattern. No file is downloaded.
-
-The requests go through the session of ``huggingface_hub``, so that its user's settings hold (certificates, proxies, offline mode), but not
-through its listings: those wait without end for an answer and retry out of the caller's sight, whatever the session's timeout is.
-"""
+"""What the Hub lists: refs, files of a commit, commits of a branch, repositories of a pattern. No file is downloaded."""
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import os
-import random
+import sys
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from typing import Final, TypeVar
+from urllib.parse import quote, urlsplit
 
-from storage_schema.files.durable import replace_file
+from storage_schema.files.inside import read_inside, write_inside
 from trajsvc.errors import TrajsvcError, UsageError
+from trajsvc.settings import Settings
 from trajsvc.sources.base import never
-from trajsvc.sources.hub import errors
+from trajsvc.sources.hub import answers
+from trajsvc.sources.hub.api_client import ApiClient
+from trajsvc.sources.hub.limits import Budget, HubLimits
 from trajsvc.sources.hub.selection import CommitInfo, RefInfo
-from trajsvc.sources.transport.cancel import SYSTEM_CLOCK, Clock, Interrupted, Stop, check, pause
+from trajsvc.sources.patterns import Glob
+from trajsvc.sources.transport.cancel import SYSTEM_CLOCK, Clock, Stop
 from trajsvc.sources.transport.rate_limit import RateLimiter, shared_limiter
-from trajsvc.version import __version__
 
 T = TypeVar("T")
 
 THREADS: Final = 8
 """Commits whose files are listed at once."""
-TIMEOUT: Final = 30.0
-"""Seconds without a byte after which a request has failed."""
-LONGEST: Final = 300.0
-"""Seconds that one page of a listing may take, however steadily its bytes trickle."""
-LARGEST: Final = 64 * 2**20
-"""Bytes of one page; a thousand files take a third of a megabyte."""
-_SLOWEST: Final = 30.0
-_PATIENT: Final = 100
-"""Refusals for asking too often that one call bears: the limiter makes everybody wait after each."""
-_PASSING: Final = frozenset(["hub-rate-limited", "hub-unavailable", "hub-unreachable"])
+_A_PAGE: Final = 250
+"""Repositories of a page: each comes with all its tags."""
+_LARGEST_TREE: Final = 64 * 2**20
+"""Bytes of a kept listing that is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +45,11 @@ class TreeFile:
     blob_id: str
     sha256: str | None
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What it holds beside its size."""
+        return (self.path, self.blob_id) if self.sha256 is None else (self.path, self.blob_id, self.sha256)
+
 
 @dataclass(frozen=True, slots=True)
 class Tree:
@@ -63,105 +59,18 @@ class Tree:
     files: tuple[TreeFile, ...]
 
 
-class _Answered(Exception):
-    """An answer that is no success."""
-
-    def __init__(self, status: int, headers: Mapping[str, str]) -> None:
-        super().__init__(status)
-        self.status, self.headers = status, headers
-
-
-class ApiClient:
-    """Requests to one endpoint's ``/api/models``. Thread-safe."""
-
-    def __init__(
-        self, endpoint: str, token: str | None, limiter: RateLimiter, *, attempts: int, backoff: float, clock: Clock
-    ) -> None:
-        self._address = f"{endpoint}/api/models"
-        self._signed_in, self._limiter = token is not None, limiter
-        self._attempts, self._backoff, self._clock = attempts, backoff, clock
-        self._headers = {"User-Agent": f"trajsvc/{__version__}", "Accept": "application/json"}
-        if token is not None:
-            self._headers["Authorization"] = f"Bearer {token}"
-
-    def pages(self, path: str, query: Mapping[str, str], stop: Stop) -> list[dict[str, Any]]:
-        """All rows of a listing. Of the address of a next page only the query is followed: the token stays with the endpoint."""
-        rows: list[dict[str, Any]] = []
-        words: str | None = urlencode(query)
-        seen: set[str] = set()
-        while words is not None:
-            if words in seen:
-                raise ValueError("its pages go in a circle")
-            seen.add(words)
-            page, words = self.get(path, words, stop)
-            if not isinstance(page, list):
-                raise ValueError("no list")
-            rows += page
-        return rows
-
-    def get(self, path: str, query: str, stop: Stop) -> tuple[Any, str | None]:
-        """The JSON of one answer, and the query of the next page."""
-        from huggingface_hub import get_session
-
-        self._limiter.wait("api", stop)
-        address = (f"{self._address}/{path}" if path else self._address) + (f"?{query}" if query else "")
-        until = time.monotonic() + LONGEST
-        with get_session().stream(
-            "GET", address, headers=self._headers, timeout=TIMEOUT, follow_redirects=True
-        ) as answer:
-            told = {k.lower(): v for k, v in answer.headers.items()}
-            self._limiter.note("api", answer.status_code, told)
-            if not answer.is_success:
-                raise _Answered(answer.status_code, told)
-            body = bytearray()
-            for piece in answer.iter_bytes():
-                body += piece
-                check(stop)
-                if time.monotonic() > until or len(body) > LARGEST:
-                    raise ValueError("too slow or too long")
-            link = answer.links.get("next", {}).get("url")
-        return json.loads(body), None if link is None else urlsplit(link).query
-
-    def call(self, where: str, ask: Callable[[], T], stop: Stop) -> T:
-        """``ask`` as a whole, again and again while what fails may pass. Raises errors of ``hub.errors``, and Interrupted."""
-        from huggingface_hub import constants
-        from huggingface_hub.errors import OfflineModeIsEnabled
-
-        if constants.is_offline_mode():
-            raise errors.offline(where)
-        failures = refusals = 0
-        while True:
-            try:
-                return ask()
-            except (Interrupted, TrajsvcError):
-                raise
-            except OfflineModeIsEnabled:
-                raise errors.offline(where) from None
-            except _Answered as answer:
-                error = errors.of_response(answer.status, answer.headers, where, signed_in=self._signed_in)
-            except Exception as broken:
-                error = errors.unreachable(where, _why(broken))
-            refusals += error.kind == "hub-rate-limited"
-            failures += error.kind != "hub-rate-limited"
-            if error.kind not in _PASSING or failures >= self._attempts or refusals > _PATIENT:
-                raise error
-            if error.kind != "hub-rate-limited":
-                longest = min(_SLOWEST, self._backoff * 2 ** (failures - 1))
-                pause(random.uniform(0.5, 1) * longest, stop, self._clock)
-
-
 class HubApi:
     """Listings of one endpoint: the one given, else HF_ENDPOINT, else the Hub. Thread-safe.
 
     Every listing raises the errors of ``hub.errors`` (``hub-no-repository``, ``hub-no-revision``, ``hub-gated``, ``hub-unauthorized``,
-    ``hub-offline``; after ``attempts`` that failed ``hub-unreachable``, ``hub-unavailable``, ``hub-rate-limited``), and Interrupted
-    when ``stop`` says so between two requests. ``backoff`` is the first pause between attempts, in seconds
-    of ``clock``.
+    ``hub-offline``; after ``attempts`` that failed ``hub-unreachable``, ``hub-unavailable``, ``hub-rate-limited``), ``hub-bad-answer`` and
+    ``hub-limit`` for what no Hub says and for what is larger than ``limits`` (by default those of the settings), and Interrupted as soon as
+    ``stop`` says so. ``backoff`` is the first pause between attempts, in seconds of ``clock``.
     """
 
     def __init__(
         self, endpoint: str | None = None, token: str | bool | None = None, *, limiter: RateLimiter | None = None, attempts: int = 6,
-        backoff: float = 0.5, stop: Stop = never, clock: Clock = SYSTEM_CLOCK,
+        backoff: float = 0.5, stop: Stop = never, clock: Clock = SYSTEM_CLOCK, limits: HubLimits | None = None,
     ) -> None:  # fmt: skip
         self.endpoint: str = (endpoint or _endpoint()).rstrip("/")
         if urlsplit(self.endpoint).scheme not in ("http", "https") or not urlsplit(self.endpoint).hostname:
@@ -170,6 +79,7 @@ class HubApi:
                 hint="Set HF_ENDPOINT to an address such as https://huggingface.co, or unset it.",
             )  # fmt: skip
         self._given = token
+        self.limits = limits or HubLimits.of(Settings())
         self._limiter = limiter or shared_limiter(self.endpoint, clock)
         self._attempts, self._backoff, self._clock, self.stop = attempts, backoff, clock, stop
 
@@ -195,28 +105,45 @@ class HubApi:
     @cached_property
     def _client(self) -> ApiClient:
         return ApiClient(
-            self.endpoint, self.token, self._limiter, attempts=self._attempts, backoff=self._backoff, clock=self._clock
-        )
+            self.endpoint, self.token, self._limiter, self.limits, attempts=self._attempts, backoff=self._backoff, clock=self._clock
+        )  # fmt: skip
 
     def refs(self, repo: str) -> list[RefInfo]:
         """Branches and tags, each with its commit."""
+        where = f"the branches of {repo}"
 
         def ask() -> list[RefInfo]:
-            found, _ = self._client.get(f"{repo}/refs", "", self.stop)
-            branches = [RefInfo(_text(r["name"]), "branch", _text(r["targetCommit"])) for r in found["branches"]]
-            return branches + [RefInfo(_text(r["name"]), "tag", _text(r["targetCommit"])) for r in found["tags"]]
+            found = answers.read(answers.Refs, self._client.get(f"{quote(repo)}/refs", where, self.stop), where)
+            budget = Budget(self.limits)
+            rows = []
+            for kind, told in (("branch", found.branches), ("tag", found.tags)):
+                for value in told:
+                    row = answers.read(answers.RefRow, value, where)
+                    budget.take(where, (row.name, row.commit))
+                    rows.append(RefInfo(row.name, kind, row.commit))  # type: ignore[arg-type]
+            return rows
 
         return self._client.call(repo, ask, self.stop)
 
-    def tree(self, repo: str, commit: str, *, stop: Stop | None = None) -> Tree:
-        """All files of a commit, with sizes in bytes and digests."""
-
-        stop = stop or self.stop
+    def tree(self, repo: str, commit: str, *, stop: Stop | None = None, budget: Budget | None = None) -> Tree:
+        """All files of a commit, with sizes in bytes and digests. ``budget`` bounds what several trees are together."""
+        stop, budget = stop or self.stop, budget or Budget(self.limits)
+        where = f"the files of {repo}@{commit[:8]}"
 
         def ask() -> Tree:
-            path = f"{repo}/tree/{quote(commit, safe='')}"
-            rows = self._client.pages(path, {"recursive": "true", "expand": "false"}, stop)
-            return Tree(commit, tuple(_tree_file(row) for row in rows if row["type"] == "file"))
+            files: list[TreeFile] = []
+            path, query = f"{quote(repo)}/tree/{quote(commit, safe='')}", {"recursive": "true", "expand": "false"}
+            try:
+                for page in self._client.pages(path, query, where, stop):
+                    for row in answers.files_of(page, where):
+                        files.append(_tree_file(row))
+                        budget.take(where, files[-1].texts)
+            except TrajsvcError:
+                raise
+            except BaseException:  # it is asked for again
+                budget.give_back(f.texts for f in files)
+                raise
+            return Tree(commit, tuple(files))
 
         return self._client.call(f"{repo}@{commit[:8]}", ask, stop)
 
@@ -225,15 +152,14 @@ class HubApi:
 
         The first that fails ends the others.
         """
-        failed = threading.Event()
+        failed, budget = threading.Event(), Budget(self.limits)
 
         def one(pair: tuple[str, str]) -> Tree:
-            place = None if folder is None else folder / "trees" / pair[0] / f"{pair[1]}.json"
-            known = None if place is None else _kept(place, pair[1])
+            known = None if folder is None else self._kept(folder, *pair, budget)
             if known is None:
-                known = self.tree(*pair, stop=lambda: failed.is_set() or self.stop())
-                if place is not None:
-                    _keep(place, known)
+                known = self.tree(*pair, stop=lambda: failed.is_set() or self.stop(), budget=budget)
+                if folder is not None:
+                    _keep(folder, pair[0], known)
             return known
 
         distinct = list(dict.fromkeys(wanted))
@@ -252,10 +178,16 @@ class HubApi:
 
     def commits(self, repo: str, branch: str) -> list[CommitInfo]:
         """The history of a branch, newest first."""
+        where, path = f"the commits of {repo}@{branch}", f"{quote(repo)}/commits/{quote(branch, safe='')}"
 
         def ask() -> list[CommitInfo]:
-            rows = self._client.pages(f"{repo}/commits/{quote(branch, safe='')}", {}, self.stop)
-            return [CommitInfo(_text(r["id"]), _text(r["title"]), _text(r["date"])) for r in rows]
+            budget, found = Budget(self.limits), []
+            for page in self._client.pages(path, {}, where, self.stop):
+                for value in page:
+                    row = answers.read(answers.CommitRow, value, where)
+                    budget.take(where, (row.id, row.title, row.date))
+                    found.append(CommitInfo(row.id, row.title, row.date))
+            return found
 
         return self._client.call(f"{repo}@{branch}", ask, self.stop)
 
@@ -263,45 +195,37 @@ class HubApi:
         """Ids of the models that a pattern over names (``org/name-*``) meets, in alphabetical order."""
         org, _, name = pattern.partition("/")
         words = name.split("*")[0].split("?")[0].split("[")[0]
-        query = {"author": org, **({"search": words} if words else {})}
+        query = {"author": org, "limit": str(_A_PAGE), **({"search": words} if words else {})}
+        where, glob = f"the repositories of {org}", Glob.of(pattern)
 
         def ask() -> list[str]:
-            ids = {_text(r["id"]) for r in self._client.pages("", query, self.stop)}
-            return sorted(i for i in ids if fnmatch.fnmatchcase(i, pattern))
+            budget, ids = Budget(self.limits), set()
+            for page in self._client.pages("", query, where, self.stop):
+                for value in page:
+                    row = answers.read(answers.RepositoryRow, value, where)
+                    budget.take(where, (row.id,))
+                    ids.add(row.id)
+            return sorted(i for i in ids if glob.meets(i))
 
         return self._client.call(pattern, ask, self.stop)
 
-
-def _why(error: Exception) -> str:
-    """A few words on what broke, without any of its own: those may hold addresses. Raises what is no fault of the network."""
-    import httpx2
-
-    if isinstance(error, httpx2.TimeoutException):
-        return "it does not answer in time"
-    if isinstance(error, httpx2.ConnectError):
-        return "there is no connection to it"
-    if isinstance(error, httpx2.HTTPError | json.JSONDecodeError | UnicodeDecodeError | OSError):
-        return "the answer breaks off"
-    if isinstance(error, ValueError | LookupError | TypeError | RecursionError):
-        return "its answer cannot be read"
-    # Other users of the client library close its session when they lose their connection.
-    if isinstance(error, RuntimeError) and "closed" in str(error):
-        return "the connection was closed"
-    raise error
+    def _kept(self, folder: Path, repo: str, commit: str, budget: Budget) -> Tree | None:
+        """The files of a commit as they were kept, which are looked at as the Hub's answer is: what does not do is asked for again."""
+        body = read_inside(folder, *_place(repo, commit), most=_LARGEST_TREE)
+        if body is None:
+            return None
+        where = f"the kept files of {repo}@{commit[:8]}"
+        try:
+            files = tuple(_tree_file(row) for row in answers.files_of(answers.rows_of(json.loads(body), where), where))
+        except (ValueError, RecursionError, TrajsvcError):
+            return None
+        for file in files:
+            budget.take(where, file.texts)
+        return Tree(commit, files)
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("no text")
-    return value
-
-
-def _tree_file(row: Mapping[str, Any]) -> TreeFile:
-    size = row["size"]
-    if not isinstance(size, int) or size < 0:
-        raise TypeError("no size")
-    large = row.get("lfs")
-    return TreeFile(_text(row["path"]), size, _text(row["oid"]), None if large is None else _text(large["oid"]))
+def _tree_file(row: answers.FileRow) -> TreeFile:
+    return TreeFile(sys.intern(row.path), row.size, row.oid, None if row.lfs is None else row.lfs.oid)
 
 
 def _endpoint() -> str:
@@ -311,14 +235,13 @@ def _endpoint() -> str:
     return os.environ.get("HF_ENDPOINT") or str(constants.ENDPOINT)
 
 
-def _kept(place: Path, commit: str) -> Tree | None:
-    try:
-        rows: Any = json.loads(place.read_bytes())
-        return Tree(commit, tuple(TreeFile(*row) for row in rows))
-    except (OSError, ValueError, TypeError):
-        return None
+def _place(repo: str, commit: str) -> tuple[str, ...]:
+    return "trees", repo, f"{commit}.json"
 
 
-def _keep(place: Path, tree: Tree) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(place, json.dumps([[f.path, f.size, f.blob_id, f.sha256] for f in tree.files]).encode())
+def _keep(folder: Path, repo: str, tree: Tree) -> None:
+    rows = [
+        {"type": "file", "path": f.path, "size": f.size, "oid": f.blob_id, "lfs": None if f.sha256 is None else {"oid": f.sha256}}
+        for f in tree.files
+    ]  # fmt: skip
+    write_inside(folder, *_place(repo, tree.commit), data=json.dumps(rows).encode())

@@ -16,7 +16,7 @@ from typing import Final
 
 from xxhash import xxh3_64_hexdigest
 
-from storage_schema.files.durable import replace_file
+from storage_schema.files.inside import read_inside, write_inside
 from trajsvc.sources.files import Region
 
 FIRST: Final = 2**13
@@ -24,6 +24,8 @@ FIRST: Final = 2**13
 WHOLE: Final = 2**14
 """Files up to this size (configurations, indexes) are read whole."""
 
+LARGEST: Final = 2**26
+"""Bytes of a kept file that is read."""
 _NUMBER: Final = re.compile(r"\d+")
 
 ReadRange = Callable[[str, int, int], bytes]
@@ -131,31 +133,31 @@ class Headers:
         return lo, hi
 
     def _write(self, digest: str, held: _Held) -> None:
-        place = self._place(digest)
-        place.parent.mkdir(parents=True, exist_ok=True)
+        assert self._folder is not None
         parts = [f"{at} {len(data)}\n".encode() for at, data in sorted(held.pieces.items())]
         data = b"".join(d for _, d in sorted(held.pieces.items()))
-        replace_file(place, b"".join([xxh3_64_hexdigest(data).encode(), b"\n", *parts, b"\n", data]))
+        whole = b"".join([xxh3_64_hexdigest(data).encode(), b"\n", *parts, b"\n", data])
+        write_inside(self._folder, *_place(digest), data=whole)
         held.changed = False
-
-    def _place(self, digest: str) -> Path:
-        assert self._folder is not None
-        return self._folder / "headers" / digest[:2] / digest
 
     def _load(self, digest: str) -> _Held:
         held = _Held()
         if self._folder is None:
             return held
         try:
-            words, data = self._place(digest).read_bytes().split(b"\n\n", 1)
-        except (FileNotFoundError, ValueError):
+            words, data = (read_inside(self._folder, *_place(digest), most=LARGEST) or b"").split(b"\n\n", 1)
+            proof, *lines = words.decode("ascii").split("\n")
+            stretches = [(int(offset), int(count)) for offset, count in (line.split(" ") for line in lines)]
+        except ValueError:  # what cannot be read is asked for again
             return held
-        proof, *lines = words.decode().splitlines()
-        if proof != xxh3_64_hexdigest(data):
+        if proof != xxh3_64_hexdigest(data) or sum(count for _, count in stretches) != len(data):
             return held
         at = 0
-        for line in lines:
-            offset, count = map(int, line.split())
+        for offset, count in stretches:
             held.pieces[offset] = data[at : at + count]
             at += count
         return held
+
+
+def _place(digest: str) -> tuple[str, ...]:
+    return "headers", digest[:2], digest

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from trajsvc.errors import UsageError
 from trajsvc.sources.base import Sink, never
 from trajsvc.sources.hub import errors
+from trajsvc.sources.hub.answers import file_headers
 from trajsvc.sources.transport.cancel import Stop
 from trajsvc.sources.transport.fetch import Fetcher
 from trajsvc.sources.transport.service import RemoteFile
@@ -40,14 +41,14 @@ class HubFile:
         return f"{quote(self.repo)}/resolve/{quote(self.commit, safe='')}/{quote(self.path)}"
 
     def check_answer(self, headers: Mapping[str, str]) -> None:
-        """Raise TryAgain (``hub-file-changed``) where the Hub's own answer is about another commit or other contents."""
-        commit = (headers.get("X-Repo-Commit") or "").lower()
-        if commit and _COMMIT.fullmatch(self.commit) and commit != self.commit:
-            raise errors.changed(self.where, f"is answered from another commit, {commit[:8]}")
-        size = headers.get("X-Linked-Size") or ""
-        if size.isdecimal() and int(size) != self.size:
-            raise errors.changed(self.where, f"has {size} bytes on the Hub, and {self.size} in its listing")
-        tag = (headers.get("X-Linked-ETag") or headers.get("ETag") or "").removeprefix("W/").strip('"').lower()
+        """Raise TryAgain (``hub-file-changed``) where the Hub's own answer is about another commit or other contents, and
+        DamagedCheckpoint (``hub-bad-answer``) where it says what no Hub does."""
+        said = file_headers(headers, self.where)
+        if said.commit is not None and _COMMIT.fullmatch(self.commit) and said.commit != self.commit:
+            raise errors.changed(self.where, f"is answered from another commit, {said.commit[:8]}")
+        if said.size is not None and said.size != self.size:
+            raise errors.changed(self.where, f"has {said.size} bytes on the Hub, and {self.size} in its listing")
+        tag = said.linked_etag or said.etag or ""
         if self.sha256 is not None and _SHA256.fullmatch(tag) and tag != self.sha256.lower():
             raise errors.changed(
                 self.where, f"has the SHA-256 {tag[:8]}… on the Hub, and {self.sha256[:8]}… in its listing"

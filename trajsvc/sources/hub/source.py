@@ -34,6 +34,7 @@ from trajsvc.sources.hub.address import HubAddress
 from trajsvc.sources.hub.api import HubApi, Tree, TreeFile
 from trajsvc.sources.hub.duplicates import copies
 from trajsvc.sources.hub.headers import Headers
+from trajsvc.sources.hub.limits import HubLimits
 from trajsvc.sources.hub.remote_file import HubFetcher, HubFile
 from trajsvc.sources.hub.revisions import Revision, Revisions, list_revisions
 from trajsvc.sources.learning_rate import learning_rate, places
@@ -85,6 +86,8 @@ class HubOptions:
     token: str | bool | None = None
     timeout: float = 20.0
     """seconds after which a body that stands still, or hardly moves, is given up and asked for again"""
+    limits: HubLimits | None = None
+    """bounds of what the Hub answers; None: those of the settings"""
     attempts: int = 8
     """failures in a row after which a request is given up"""
     stop: Callable[[], bool] = never
@@ -106,6 +109,7 @@ class HubSource:
             attempts=self.options.attempts,
             stop=self.options.stop,
             clock=self.options.clock,
+            limits=self.options.limits,
         )
         self.fetcher = HubFetcher(
             self.api.endpoint,

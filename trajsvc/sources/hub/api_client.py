@@ -1,0 +1,251 @@
+"""One request for a listing at a time, and again while what fails may pass; an answer is taken within ``HubLimits``.
+
+The requests go through the session of ``huggingface_hub``, so that its user's settings hold (certificates, proxies, offline mode), but not
+through its listings: those wait without end for an answer and retry out of the caller's sight, whatever the session's timeout is. Each is
+made in a thread of its own, which is left behind when the caller is to stop: the session cannot be interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypeVar
+from urllib.parse import urlencode, urljoin
+
+from trajsvc.errors import TrajsvcError
+from trajsvc.sources.hub import answers, errors
+from trajsvc.sources.hub.limits import HubLimits
+from trajsvc.sources.transport.cancel import SLICE, Clock, Interrupted, Stop, check, pause
+from trajsvc.sources.transport.rate_limit import RateLimiter
+from trajsvc.sources.transport.url import Url
+from trajsvc.version import __version__
+
+T = TypeVar("T")
+
+TIMEOUT: Final = 30.0
+"""Seconds without a byte after which a request has failed."""
+MOST_REDIRECTS: Final = 5
+_SLOWEST: Final = 30.0
+_PATIENT: Final = 100
+"""Refusals for asking too often that one call bears: the limiter makes everybody wait after each."""
+_PASSING: Final = frozenset(["hub-rate-limited", "hub-unavailable", "hub-unreachable"])
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+
+class _Answered(Exception):
+    """An answer that is no success."""
+
+    def __init__(self, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(status)
+        self.status, self.headers = status, headers
+
+
+@dataclass(slots=True)
+class _Asked:
+    """One listing: its pages have one time together, in which the waits that a rate limit asks for do not count."""
+
+    where: str
+    stop: Stop
+    left: float
+    """seconds"""
+
+
+class ApiClient:
+    """Requests to one endpoint's ``/api/models``. Thread-safe."""
+
+    def __init__(
+        self, endpoint: str, token: str | None, limiter: RateLimiter, limits: HubLimits, *, attempts: int, backoff: float, clock: Clock
+    ) -> None:  # fmt: skip
+        self._endpoint, self._address = endpoint, f"{endpoint}/api/models"
+        self._signed_in, self._limiter, self._limits = token is not None, limiter, limits
+        self._attempts, self._backoff, self._clock = attempts, backoff, clock
+        self._headers = {
+            "User-Agent": f"trajsvc/{__version__}", "Accept": "application/json", "Accept-Encoding": "gzip, identity",
+        }  # fmt: skip
+        self._token = token
+
+    def pages(self, path: str, query: Mapping[str, str], where: str, stop: Stop) -> Iterator[list[Any]]:
+        """The rows of a listing, page by page. Raises DamagedCheckpoint (``hub-bad-answer``), LimitExceeded (``hub-limit``)."""
+        asked = _Asked(where, stop, self._limits.seconds)
+        words: str | None = urlencode(query)
+        seen: set[str] = set()
+        while words is not None:
+            if words in seen:
+                raise answers.bad_answer(where, "its pages go in a circle")
+            seen.add(words)
+            if len(seen) > self._limits.pages:
+                self._limits.exceeded("pages", where, f"{len(seen):,} pages")
+            page, words = self._page(path, words, asked)
+            yield answers.rows_of(page, where)
+
+    def get(self, path: str, where: str, stop: Stop) -> Any:
+        """The JSON of an answer that is a listing by itself."""
+        return self._page(path, "", _Asked(where, stop, self._limits.seconds))[0]
+
+    def call(self, where: str, ask: Callable[[], T], stop: Stop) -> T:
+        """``ask`` as a whole, again and again while what fails may pass. Raises errors of ``hub.errors``, and Interrupted."""
+        from huggingface_hub import constants
+        from huggingface_hub.errors import OfflineModeIsEnabled
+
+        if constants.is_offline_mode():
+            raise errors.offline(where)
+        failures = refusals = 0
+        while True:
+            try:
+                return ask()
+            except (Interrupted, TrajsvcError):
+                raise
+            except OfflineModeIsEnabled:
+                raise errors.offline(where) from None
+            except _Answered as answer:
+                error = errors.of_response(answer.status, answer.headers, where, signed_in=self._signed_in)
+            except Exception as broken:
+                error = errors.unreachable(where, _why(broken))
+            refusals += error.kind == "hub-rate-limited"
+            failures += error.kind != "hub-rate-limited"
+            if error.kind not in _PASSING or failures >= self._attempts or refusals > _PATIENT:
+                raise error
+            if error.kind != "hub-rate-limited":
+                longest = min(_SLOWEST, self._backoff * 2 ** (failures - 1))
+                pause(random.uniform(0.5, 1) * longest, stop, self._clock)
+
+    def _page(self, path: str, query: str, asked: _Asked) -> tuple[Any, str | None]:
+        """The JSON of one answer, and the query of the next page. The token stays with the endpoint."""
+        address = (f"{self._address}/{path}" if path else self._address) + (f"?{query}" if query else "")
+        trusted = True
+        for _ in range(MOST_REDIRECTS + 1):
+            self._limiter.wait("api", asked.stop)
+            begun = time.monotonic()
+            try:
+                found = _left_behind(partial(self._ask, address, trusted, asked), asked.stop)
+            except Exception as broken:
+                asked.left -= time.monotonic() - begun
+                if asked.left <= 0 and not isinstance(broken, TrajsvcError):
+                    self._limits.exceeded("seconds", asked.where, "")
+                raise
+            asked.left -= time.monotonic() - begun
+            if not isinstance(found, str):
+                body, link = found
+                following = answers.next_query(link, address, self._endpoint, asked.where)
+                return answers.read_json(body, self._limits, asked.where), following
+            address, trusted = self._moved(address, found, trusted, asked.where)
+        raise answers.bad_answer(asked.where, "its redirects do not end")
+
+    def _moved(self, address: str, location: str, trusted: bool, where: str) -> tuple[str, bool]:
+        """Where a redirect leads, and whether the endpoint itself answers there."""
+        text = urljoin(address, answers.read(answers.Link, {"url": location}, where).url)
+        try:
+            here, there = Url.parse(address), Url.parse(text)
+        except ValueError:
+            raise answers.bad_answer(where, f"it leads to {answers.shown(location)}, which is no address") from None
+        if here.origin.scheme == "https" != there.origin.scheme:
+            raise errors.insecure(where)
+        return text, trusted and there.origin == here.origin
+
+    def _ask(self, address: str, trusted: bool, asked: _Asked, stop: Stop) -> tuple[bytes, str | None] | str:
+        """The body of an answer and its link to the next page, or where it redirects to."""
+        from huggingface_hub import get_session
+
+        headers = dict(self._headers)
+        if trusted and self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
+        until = time.monotonic() + asked.left
+        timeout = min(TIMEOUT, max(asked.left, 0.01))
+        with self._header_bound(asked.where), get_session().stream(
+            "GET", address, headers=headers, timeout=timeout, follow_redirects=False
+        ) as answer:  # fmt: skip
+            told = {k.lower(): v for k, v in answer.headers.items()}
+            size = sum(len(k) + len(v) + 4 for k, v in answer.headers.raw)
+            if size > self._limits.header:
+                self._limits.exceeded("header", asked.where, f"{size:,} bytes of headers")
+            self._limiter.note("api", answer.status_code, told)
+            if answer.status_code in _REDIRECTS:
+                return told.get("location", "")
+            if not answer.is_success:
+                raise _Answered(answer.status_code, told)
+            body = self._body(answer.iter_raw(), told.get("content-encoding", ""), asked.where, until, stop)
+            return body, answer.links.get("next", {}).get("url")
+
+    @contextmanager
+    def _header_bound(self, where: str) -> Iterator[None]:
+        """The session's own bound of a head, as that of the setting."""
+        import httpx2
+
+        try:
+            yield
+        except httpx2.RemoteProtocolError as error:
+            if "too long" not in str(error):
+                raise
+        else:
+            return
+        self._limits.exceeded("header", where, "headers that do not end")
+
+    def _body(self, pieces: Iterator[bytes], encoding: str, where: str, until: float, stop: Stop) -> bytes:
+        """A body, unpacked as it comes, so that none of it is larger than the bounds."""
+        encoding = encoding.strip().lower()
+        if encoding not in ("", "identity", "gzip", "x-gzip"):
+            raise errors.encoded(where)
+        unpack = zlib.decompressobj(zlib.MAX_WBITS | 16) if "gzip" in encoding else None
+        limits, body, came = self._limits, bytearray(), 0
+        for piece in pieces:
+            check(stop)
+            came += len(piece)
+            if time.monotonic() > until:
+                limits.exceeded("seconds", where, "")
+            if came > limits.received:
+                limits.exceeded("received", where, f"at least {came:,} bytes in one page")
+            body += piece if unpack is None else unpack.decompress(piece, limits.unpacked + 1 - len(body))
+            if len(body) > limits.unpacked:
+                limits.exceeded("unpacked", where, f"at least {len(body):,} bytes in one page once it is unpacked")
+        if unpack is not None and (not unpack.eof or unpack.unused_data):
+            raise EOFError
+        return bytes(body)
+
+
+def _left_behind(work: Callable[[Stop], T], stop: Stop) -> T:
+    """What ``work`` gives, which is done in a thread of its own; when ``stop`` says so, it is told to stop and left behind."""
+    done: Future[T] = Future()
+    over = threading.Event()
+
+    def run() -> None:
+        try:
+            done.set_result(work(over.is_set))
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="trajsvc-listing", daemon=True).start()
+    try:
+        while not wait([done], SLICE / 2).done:
+            check(stop)
+    except BaseException:
+        over.set()
+        raise
+    return done.result()
+
+
+def _why(error: Exception) -> str:
+    """A few words on what broke, without any of its own: those may hold addresses. Raises what is no fault of the network."""
+    import httpx2
+
+    if isinstance(error, httpx2.TimeoutException):
+        return "it does not answer in time"
+    if isinstance(error, httpx2.ConnectError):
+        return "there is no connection to it"
+    if isinstance(
+        error, httpx2.HTTPError | json.JSONDecodeError | UnicodeDecodeError | OSError | EOFError | zlib.error
+    ):
+        return "the answer breaks off"
+    if isinstance(error, ValueError | LookupError | TypeError | RecursionError):
+        return "its answer cannot be read"
+    # Other users of the client library close its session when they lose their connection.
+    if isinstance(error, RuntimeError) and "closed" in str(error):
+        return "the connection was closed"
+    raise error
