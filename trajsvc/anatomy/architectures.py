@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from trajsvc.anatomy.rule import CROSS_QKV, GATE_UP, Fused, Rule, ending
+from trajsvc.anatomy.adapters import base_name
+from trajsvc.anatomy.rule import CROSS_QKV, GATE_UP, LEAF, Fused, Rule, ending, layer_pattern, pattern
 
 _LM_HEAD: Final = ("lm_head", "unembedding")
 _NUMBER: Final = re.compile(r"(?<![^.])[0-9]+(?![^.])")
@@ -306,6 +307,33 @@ TABLE: Final[tuple[Rule, ...]] = (
         outside=((r"(cls|reg|dist)_token|pos_embed|patch_embed.proj", "embedding"), (r"norm|fc_norm|norm_pre", "norm")),
     ),
     Rule(
+        # TransformerLens: a tensor has an axis of heads, [heads, d_model, d_head] for Q, K and V; of shared keys and values
+        # the stored ones begin with an underscore.
+        key="transformer-lens",
+        marks=("(blocks|encoder|decoder).#.attn.W_Q",),
+        layers="(blocks|encoder|decoder).#",
+        inside=(
+            ("attn.[Wb]_Q", "attention.q"),
+            ("attn._?[Wb]_K", "attention.k"),
+            ("attn._?[Wb]_V", "attention.v"),
+            ("attn.[Wb]_O", "attention.out"),
+            ("cross_attn.[Wb]_Q", "cross-attention.q"),
+            ("cross_attn._?[Wb]_K", "cross-attention.k"),
+            ("cross_attn._?[Wb]_V", "cross-attention.v"),
+            ("cross_attn.[Wb]_O", "cross-attention.out"),
+            ("mlp.(experts.#.)?([Wb]_in)", "mlp.in"),
+            ("mlp.(experts.#.)?([Wb]_gate)", "mlp.gate"),
+            ("mlp.(experts.#.)?([Wb]_out)", "mlp.out"),
+            (r"(ln\d\w*|(mlp|attn).ln|attn.[qk]_norm).(w|b)", "norm"),
+        ),
+        outside=(
+            ("embed.W_E|pos_embed.W_pos|embed.(ln.)?(w|b)|token_type_embed.W_token_type", "embedding"),
+            ("unembed.[Wb]_U|unembed.[Wb]_D", "unembedding"),
+            (r"\w*ln_final.(w|b)", "norm"),
+        ),
+        buffers=("attn.(mask|IGNORE|rotary_(sin|cos)|alibi)",),
+    ),
+    Rule(
         # torch.nn.MultiheadAttention wherever it stands, and the layers of torch.nn.Transformer.
         key="torch-mha",
         marks=("in_proj_weight|q_proj_weight",),
@@ -365,7 +393,7 @@ class Rules:
         names alone are trusted where no config speaks against them: a ``model_type`` that is not in the table may reuse a name
         for another layout.
         """
-        kinds = {_NUMBER.sub("0", name) for name in names}
+        kinds = {_NUMBER.sub("0", base_name(name)) for name in names}
         config = config or {}
         for rule in self.rows:
             always = not (rule.model_types or rule.architectures)
@@ -382,7 +410,26 @@ class Rules:
             if _marked(rule, kinds):
                 notes.append(f"rule {rule.key} was chosen by the tensors' names")
                 return Choice(rule, model_type is None, tuple(notes))
+        adapted = _of_adapters(names, config)
+        if adapted is not None:
+            notes.append(f"rule {adapted.key} was chosen by the names of the adapted modules")
+            return Choice(adapted, model_type is None, tuple(notes))
         return Choice(GENERIC, True, tuple(notes))
+
+
+def _of_adapters(names: Collection[str], config: Mapping[str, Any]) -> Rule | None:
+    """The row that knows most of the modules that adapters stand in, where there are any: they are few of the model's, so that its
+    marks may be missing. The one that the config names comes first."""
+    modules = {_NUMBER.sub("0", base_name(name)) for name in names if base_name(name) != name}
+    known = {rule.key: sum(bool(_role(rule, module)) for module in modules) for rule in TABLE}
+    best = max(TABLE, key=lambda rule: (known[rule.key] > 0 and _named(rule, config), known[rule.key]))
+    return best if modules and known[best.key] else None
+
+
+def _role(rule: Rule, name: str) -> str | Fused:
+    found = layer_pattern(rule.layers).match(name) if rule.layers else None
+    inside = LEAF.sub("", found["inside"]) if found else ""
+    return next((role for text, role in rule.inside if found and pattern(text).match(inside)), "")
 
 
 def _named(rule: Rule, config: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from trajsvc.anatomy.adapters import base_name, is_factor
 from trajsvc.anatomy.rule import LEAF, Fused, Rule, ending, layer_pattern, pattern
 
 _SEPARATOR: Final = re.compile(r"[./]")
@@ -26,13 +27,19 @@ class Place:
 
 def place(rule: Rule, name: str) -> Place:
     """What ``rule`` says of a tensor's name."""
-    found = layer_pattern(rule.layers).match(name) if rule.layers else None
+    base = base_name(name)
+    found = layer_pattern(rule.layers).match(base) if rule.layers else None
     if found is not None:
         inside = found["inside"]
         role = next((role for text, role in rule.inside if pattern(text).match(_module(inside))), "")
-        return Place(name, found["stack"], str(int(found["number"])), role)
-    role = next((role for text, role in rule.outside if ending(text).match(_module(name))), "")
-    return Place(name, "", "", role)
+        return Place(name, found["stack"], str(int(found["number"])), _whole(name, role))
+    role = next((role for text, role in rule.outside if ending(text).match(_module(base))), "")
+    return Place(name, "", "", _whole(name, role))
+
+
+def _whole(name: str, role: str | Fused) -> str | Fused:
+    """The role, but for a factor of a fused projection: it is laid out otherwise, and stays whole."""
+    return "" if isinstance(role, Fused) and is_factor(name) else role
 
 
 def layer_labels(places: Iterable[Place]) -> dict[str, str]:
