@@ -68,6 +68,7 @@ def make_app(service: Service, hosts: tuple[str, ...] | None = ()) -> FastAPI:
         docs_url=None, redoc_url=None,
     )  # fmt: skip
     app.state.service = service
+    app.state.places = service.places
     errors.register(app)
     for routes in (results, jobs, families, zarr, health, page):
         app.include_router(routes.router)

@@ -12,6 +12,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from api.answer_cache import AnswerCache
 from api.errors import Forbidden, Unauthorised
 from api.open_runs import RunCache
+from api.places import Places
 from trajsvc.jobs.data_roots import Roots
 from trajsvc.jobs.queue import JobQueue
 from trajsvc.jobs.records import Quota
@@ -36,6 +37,9 @@ class Service:
     auth: bool
     answers: AnswerCache = field(default_factory=AnswerCache)
     streams: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(STREAMS))
+
+    def __post_init__(self) -> None:
+        self.places = Places(self.settings)
 
     @property
     def quota(self) -> Quota:

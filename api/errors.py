@@ -13,6 +13,8 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
+from api.places import Places
+from storage_schema.files.system_errors import of_system
 from trajsvc.errors import RunExists, TrajsvcError, printable, validation_text
 from trajsvc.jobs.records import QuotaExceeded
 
@@ -65,6 +67,9 @@ def problem(
 ) -> JSONResponse:
     """One problem. ``detail`` may hold names from checkpoints: control characters are escaped, and JSON is never HTML."""
     title = HTTPStatus(status).phrase
+    places: Places | None = getattr(request.app.state, "places", None) if "app" in request.scope else None
+    if places is not None:
+        detail, hint, more = _without_paths(request, places, detail, hint, more)
     body = {
         "type": PREFIX + kind,
         "title": title,
@@ -76,6 +81,19 @@ def problem(
         **more,
     }
     return JSONResponse(body, status, {"cache-control": "no-store", **(headers or {})}, MEDIA)
+
+
+def _without_paths(
+    request: Request, places: Places, detail: str, hint: str, more: dict[str, Any]
+) -> tuple[str, str, dict[str, Any]]:
+    """The words of a problem without where the server's folders lie."""
+    if places.tells(detail) or places.tells(hint):
+        log.warning("withheld", path=request.scope["path"], detail=detail, hint=hint)
+    detail = places.plain(detail)
+    hint = "Ask the operator of the server." if places.tells(hint) else hint
+    if (file := more.get("file")) is not None:
+        more = {**more, "file": places.name(file)}
+    return detail, hint, {k: v for k, v in more.items() if v is not None}
 
 
 async def _own(request: Request, error: Exception) -> JSONResponse:
@@ -132,5 +150,8 @@ async def _database(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, OSError):
+        log.warning("system-failed", path=request.scope["path"], exc_info=error)
+        return await _own(request, of_system(error))
     log.error("unforeseen", path=request.scope["path"], exc_info=error)
     return problem(request, "internal", 500, "an error that was not foreseen", hint="The server's log has it whole.")

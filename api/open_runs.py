@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
 from storage_schema.format.manifest import MANIFEST
 from storage_schema.runs.store import RunStore, StoredRun
 from trajsvc.errors import DamagedStore, NotFound, TryAgain
-from trajsvc.results.run import Run, names, open, run_not_found
+from trajsvc.results.run import Run, names, open
 
 OPEN: Final = 16
 """runs held open: each holds some descriptors and Grams"""
@@ -29,6 +30,9 @@ class RunCache:
 
     def names(self) -> list[str]:
         """The committed runs, and those of which there is a running job's estimate; sorted."""
+        if not self.store.is_dir():
+            hint = "Its operator has to bring the folder back, or start the server anew."
+            raise NotFound("store-not-found", "the server's store is gone", hint=hint)
         return sorted({*names(self.store), *names(self.live)})
 
     def open(self, name: str) -> Run:
@@ -40,7 +44,7 @@ class RunCache:
         if run is None or run.estimate is not None:
             run = self._estimated(name) or self._open(self.store, name)  # it may be committed since
         if run is None:
-            raise run_not_found(self.store, name)
+            raise _not_found(name, self.names())
         return run
 
     def stored(self, name: str) -> StoredRun:
@@ -84,3 +88,10 @@ class RunCache:
         except OSError:
             return None
         return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _not_found(name: str, known: list[str]) -> NotFound:
+    """The error for a run that is not there, with the names that are close to it."""
+    close = get_close_matches(name, known, n=3) or known[:5]
+    there = f"There are {', '.join(close)}{' …' if len(known) > len(close) else ''}. " if close else "There are none. "
+    return NotFound("run-not-found", f"no run {name!r}", hint=f"{there}GET /v1/runs lists them.")

@@ -30,7 +30,7 @@ def list_families(service: ServiceOf, who: Reader) -> list[StoredFamilyRow]:
     present = set(service.runs.names())
     rows = []
     for name in family_names(service.settings.store):
-        family = open_family(service.settings.store, name)
+        family = _family(service, name)
         missing = [m.name for m in family.runs if m.name not in present]
         rows.append(
             StoredFamilyRow(
@@ -53,7 +53,7 @@ def list_families(service: ServiceOf, who: Reader) -> list[StoredFamilyRow]:
 )
 def get_family(service: ServiceOf, who: Reader, family: FamilyName) -> Family:
     """A family: its members with source, size, seed and hyperparameters."""
-    return open_family(service.settings.store, family)
+    return _family(service, family)
 
 
 @router.put(
@@ -89,7 +89,7 @@ def compare_members(
     form: Format = None,
 ) -> Response:
     """Its members side by side: MDS, relative MDS, heterogeneity of Q, K and V, settling over depth."""
-    found = open_family(service.settings.store, family)
+    found = _family(service, family)
     runs = _runs(service, found)
 
     def rows() -> Any:
@@ -117,3 +117,10 @@ def _runs(service: Service, family: Family) -> dict[str, Run]:
         except NotFound:
             continue
     return found
+
+
+def _family(service: Service, name: str) -> Family:
+    try:
+        return open_family(service.settings.store, name)
+    except NotFound:
+        raise NotFound("family-not-found", f"no family {name!r}", hint="GET /v1/families lists them.") from None

@@ -19,6 +19,7 @@ from api.dependencies import Reader, Service, ServiceOf, Submitter
 from api.errors import Forbidden
 from api.formats import PROBLEMS
 from api.headers import MOST, accepted, cursor_of, number, numbers_in
+from api.places import Places
 from api.requests import Recomputation, Submission
 from api.routes.results import RunName
 from api.submissions import audited, planned, recomputation, repetition, submission
@@ -98,7 +99,7 @@ def _submit(service: Service, who: Token, spec: JobSpec, priority: int, key: str
     headers = {"location": f"/v1/jobs/{job.id}", "cache-control": "no-store"}
     if not job.state.final:
         headers["retry-after"] = RETRY_AFTER
-    return JSONResponse(job_answer(job).model_dump(), 202 if new else 200, headers)
+    return JSONResponse(job_answer(service, job).model_dump(), 202 if new else 200, headers)
 
 
 @router.get("/jobs", operation_id="listJobs", response_model=JobsPage, responses=PROBLEMS)
@@ -120,7 +121,7 @@ def list_jobs(
     response.headers["cache-control"] = "no-store"
     if following is not None:
         response.headers["link"] = f'</v1/jobs?limit={limit}&cursor={following}>; rel="next"'
-    return JobsPage(items=[job_answer(j) for j in found[:limit]], next=following)
+    return JobsPage(items=[job_answer(service, j) for j in found[:limit]], next=following)
 
 
 @router.get("/jobs/{job}", operation_id="getJob", response_model=JobAnswer, responses=PROBLEMS)
@@ -130,7 +131,7 @@ def get_job(service: ServiceOf, who: Reader, job: JobId, response: Response) -> 
     response.headers["cache-control"] = "no-store"
     if not found.state.final:
         response.headers["retry-after"] = RETRY_AFTER
-    return job_answer(found)
+    return job_answer(service, found)
 
 
 @router.delete("/jobs/{job}", operation_id="cancelJob", response_model=JobAnswer, responses=PROBLEMS)
@@ -140,7 +141,7 @@ def cancel_job(service: ServiceOf, who: Submitter, job: JobId, response: Respons
     if found.token != who.id and not who.may("admin"):
         raise Forbidden("admin")
     response.headers["cache-control"] = "no-store"
-    return job_answer(service.queue.cancel(job))
+    return job_answer(service, service.queue.cancel(job))
 
 
 @router.post(
@@ -152,7 +153,9 @@ def retry_job(request: Request, service: ServiceOf, who: Submitter, job: JobId, 
     found = service.queue.get(job)
     if found.state not in (State.FAILED, State.CANCELLED):
         return JSONResponse(
-            job_answer(found).model_dump(), 200, {"location": f"/v1/jobs/{found.id}", "cache-control": "no-store"}
+            job_answer(service, found).model_dump(),
+            200,
+            {"location": f"/v1/jobs/{found.id}", "cache-control": "no-store"},
         )
     return _submit(service, who, repetition(service, found), found.priority, key, f"retry {job}")
 
@@ -184,7 +187,7 @@ async def get_job_events(
     after = max(after, number(last_event_id) or 0)
     if form == "json" or (form is None and _prefers_json(request)):
         found = await run_in_threadpool(service.queue.events, job, after)
-        return JSONResponse([_event(e) for e in found], headers={"cache-control": "no-store"})
+        return JSONResponse(service.places.plain([_event(e) for e in found]), headers={"cache-control": "no-store"})
     if form is not None:
         raise UsageError("not-acceptable", f"no format {form!r} here", hint="There are json and the stream itself.")
     if not service.streams.acquire(blocking=False):
@@ -208,7 +211,7 @@ async def _stream(service: Service, job: str, after: int) -> AsyncIterator[bytes
             found = await run_in_threadpool(partial(service.queue.events, job, after))
             for event in found:
                 after = event.seq
-                yield _lines(event)
+                yield _lines(event, service.places)
                 quiet = time.monotonic()
             if final and not found:
                 return
@@ -225,21 +228,21 @@ def _event(event: Event) -> dict[str, Any]:
     return {"id": event.seq, "at": event.at, "event": event.kind, "data": dict(event.data)}
 
 
-def _lines(event: Event) -> bytes:
-    data = json.dumps({"at": event.at, **event.data}, allow_nan=False)
+def _lines(event: Event, places: Places) -> bytes:
+    data = json.dumps(places.plain({"at": event.at, **event.data}), allow_nan=False)
     return f"id: {event.seq}\nevent: {event.kind}\ndata: {data}\n\n".encode()
 
 
-def job_answer(job: Job) -> JobAnswer:
+def job_answer(service: Service, job: Job) -> JobAnswer:
     """A job as it is shown. Pins and rules are left out: they may be long."""
     spec = job.spec.model_dump(mode="json", exclude={"pins", "rules"})
     return JobAnswer(
         id=job.id, kind=job.kind.value, state=job.state.value, run=job.run, source=job.spec.source, spec=spec,
         digest=job.digest, priority=job.priority, created=job.created, updated=job.updated, started=job.started,
-        finished=job.finished, attempts=job.attempts, waiting=job.waiting,
+        finished=job.finished, attempts=job.attempts, waiting=service.places.plain(job.waiting),
         progress=None if job.progress is None else JobProgress.model_validate(dict(job.progress)),
-        result=None if job.result is None else dict(job.result),
-        cause=None if job.cause is None else Cause.model_validate(dict(job.cause)), events=job.events,
+        result=None if job.result is None else service.places.plain(job.result),
+        cause=None if job.cause is None else Cause.model_validate(service.places.plain(job.cause)), events=job.events,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from trajsvc.anatomy.rules_toml import parse_rules
 from trajsvc.gram.kernels.choose import workspace
 from trajsvc.gram.plan import Plan, make_plan
 from trajsvc.sources.base import CheckpointSource, never
+from trajsvc.sources.named import PATHS, Naming
 from trajsvc.sources.resolve import open_named
 from trajsvc.trajectory.matrix import Trajectory
 from trajsvc.trajectory.opening import open_trajectory
@@ -24,6 +25,7 @@ def source_of(
     store: Path | None = None,
     stop: Callable[[], bool] = never,
     pins: Mapping[str, str] | None = None,
+    naming: Naming = PATHS,
 ) -> CheckpointSource:
     """The source that a user names, opened with ``options``; see ``open_named``. What is read ahead lies in a folder of ``store``."""
     here = options if isinstance(options, Options) else None
@@ -38,6 +40,7 @@ def source_of(
         pins=pins,
         state=options.state,
         step_pattern=options.step_pattern,
+        naming=naming,
     )
 
 

@@ -357,7 +357,7 @@ def open_family(store: str | os.PathLike[str], name: str) -> Family:
         data = path.read_bytes()
     except FileNotFoundError:
         raise family_not_found(store, name) from None
-    again = f"`trajsvc batch` with the family's TOML file writes it anew; {path} may be removed."
+    again = "`trajsvc batch` with the family's TOML file writes it anew; the stored file may be removed."
     try:
         kept = json.loads(data)
         version = kept["version"]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from trajsvc.errors import NotFound, Refused, UsageError
+from trajsvc.sources.named import Naming
 
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _SPEC: Final = re.compile(r"([^:/]+):(?!//)(.*)", re.DOTALL)
@@ -65,6 +66,13 @@ class Roots:
             raise UsageError("bad-path", "the path must be relative, without . and .. and patterns", hint="runs:my-run")
         self._walk(root, parts)
         return self.folders[root].joinpath(*parts)
+
+    def naming(self, source: str) -> Naming:
+        """What the files of ``source`` are called: ``ROOT:`` and the path within. Where a data root lies is the operator's matter. Raises
+        what ``resolve`` raises."""
+        self.resolve(source)
+        root = source.partition(":")[0]
+        return Naming(f"{root}:", str(self.folders[root]))
 
     def _walk(self, root: str, parts: list[str]) -> None:
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK

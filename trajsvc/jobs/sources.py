@@ -14,7 +14,6 @@ from trajsvc.errors import Cancelled, LimitExceeded, TryAgain
 from trajsvc.jobs.data_roots import Roots
 from trajsvc.jobs.spec import JobSpec
 from trajsvc.sources.base import CheckpointSource, never
-from trajsvc.sources.local.source import LocalSource
 from trajsvc.sources.resolve import is_remote
 
 if TYPE_CHECKING:
@@ -46,10 +45,7 @@ def open_job_source(spec: JobSpec, roots: Roots, store: Path, stop: Callable[[],
     """The source of a job, a repository at the commits that it had when the job was submitted. Raises what opening it raises."""
     if is_remote(spec.source):
         return source_of(spec.source, spec, store, stop, spec.pins)
-    source = source_of(roots.resolve(spec.source), spec, store)
-    if isinstance(source, LocalSource):
-        source.shown = spec.source  # where the data root lies is the operator's matter
-    return source
+    return source_of(spec.source, spec, store, naming=roots.naming(spec.source))
 
 
 def pins_of(spec: JobSpec, roots: Roots, store: Path) -> dict[str, str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from storage_schema.files.system_errors import not_a_file, of_system
 from trajsvc.errors import DamagedCheckpoint, NotFound, TrajsvcError, TryAgain, UnsafeFile
+from trajsvc.sources.named import PATHS, Naming
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,8 @@ class Region:
 class Files:
     """The open files of one source: at most ``limit`` descriptors, the least recently used closed first. Safe to use from threads."""
 
-    def __init__(self, root: str | os.PathLike[str], limit: int | None = None) -> None:
-        self.root = os.path.realpath(root)
+    def __init__(self, root: str | os.PathLike[str], limit: int | None = None, naming: Naming = PATHS) -> None:
+        self.root, self.naming = os.path.realpath(root), naming
         self._limit = limit or _descriptor_limit()
         self._lock = threading.Lock()
         self._open: OrderedDict[str, _Open] = OrderedDict()
@@ -75,7 +76,7 @@ class Files:
 
     def exists(self, path: str) -> bool:
         """Whether there is anything of that name, a broken link too."""
-        return os.path.lexists(path)
+        return os.path.lexists(self.naming.path(path))
 
     def bytes(self, path: str, offset: int, count: int) -> bytes:
         out = bytearray(count)
@@ -148,7 +149,7 @@ class Files:
 
     def _opened(self, path: str) -> _Open:
         try:
-            descriptor = open_beneath(self.root, path)
+            descriptor = open_beneath(self.root, path, self.naming)
         except NotFound:
             if path in self._expected:
                 raise _changed(path, "is gone since it was listed") from None
@@ -175,18 +176,18 @@ def _changed(path: str, how: str) -> TryAgain:
     )
 
 
-def open_beneath(root: str, path: str) -> int:
-    """Descriptor of the regular file ``path``, which with all its links resolved must lie within ``root`` (itself resolved).
+def open_beneath(root: str, path: str, naming: Naming = PATHS) -> int:
+    """Descriptor of the regular file that is called ``path``, which with all its links resolved must lie within ``root`` (itself resolved).
 
     The resolved path is walked part by part without following links, so that a link put in its way meanwhile is refused.
     Raises UnsafeFile (``link-outside``, ``link-loop``, ``not-a-file``), TryAgain (``file-changed``) when it is gone, Refused.
     """
     try:
-        real = os.path.realpath(path, strict=True)
+        real = os.path.realpath(naming.path(path), strict=True)
         if os.path.commonpath([root, real]) != root:
             raise UnsafeFile(
                 "link-outside",
-                f"{path} leads to {real}, which lies outside {root}",
+                f"{path} leads to {naming.name(real)}, which lies outside {naming.name(root)}",
                 hint="Put the file itself in the folder, or give the folder that holds it.",
                 file=path,
             )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from trajsvc.errors import NotFound, UnsupportedFormat, UsageError
 from trajsvc.sources.base import CheckpointSource
 from trajsvc.sources.local.source import LocalSource
+from trajsvc.sources.named import PATHS, Naming
 from trajsvc.sources.patterns import StepPattern
 
 if TYPE_CHECKING:
@@ -31,9 +32,10 @@ def open_source(
     *,
     state: str | None = None,
     step_pattern: StepPattern | None = None,
+    naming: Naming = PATHS,
 ) -> CheckpointSource:
     """The source that ``spec`` names: a local folder, a pattern, a file, or ``hf://org/name`` on the Hub. A local one is listed;
-    the Hub is not asked yet. ``state`` and ``step_pattern`` are for local ones; those of the Hub are in ``hub``.
+    the Hub is not asked yet. ``naming`` is what local files are called; it, ``state`` and ``step_pattern`` are for local ones.
 
     Raises UnsupportedFormat (``unsupported-source``) for other addresses, NotFound (``source-not-found``, ``no-checkpoints``),
     UsageError (``bad-source``, ``bad-hub-address``), and what ``LocalSource.checkpoints`` raises.
@@ -48,9 +50,9 @@ def open_source(
         return HubSource(parse_address(text), hub)
     if match := _SCHEME.match(text):
         raise _unsupported(text, match[1].lower())
-    source = LocalSource(text, state=state, step_pattern=step_pattern)
+    source = LocalSource(text, state=state, step_pattern=step_pattern, naming=naming)
     if not source.exists():
-        raise _not_found(text)
+        raise _not_found(text, naming)
     source.checkpoints()
     return source
 
@@ -65,7 +67,9 @@ def _unsupported(text: str, scheme: str) -> UnsupportedFormat:
     return UnsupportedFormat("unsupported-source", f"sources at {scheme}:// are not in this version", hint=hint)
 
 
-def _not_found(text: str) -> NotFound:
+def _not_found(text: str, naming: Naming) -> NotFound:
+    if naming.prefix:
+        return NotFound("source-not-found", f"there is no {text}", hint="Is it spelled as on disk?", file=text)
     path = Path(text).expanduser()
     parent = path.parent
     names = sorted(os.listdir(parent))[:10_000] if parent.is_dir() else []  # noqa: PTH208
@@ -87,6 +91,7 @@ def open_named(
     pins: Mapping[str, str] | None = None,
     state: str | None = None,
     step_pattern: str | None = None,
+    naming: Naming = PATHS,
 ) -> CheckpointSource:
     """The source that a user names; of the Hub, with what is to be read and how. What is read ahead lies in a folder of the store;
     ``stop`` is asked while the Hub is waited for; ``pins`` (label → commit) hold it to revisions as they were. ``state`` names the model
@@ -100,7 +105,7 @@ def open_named(
             option = "revisions" if revisions else "commits"
             hint = "Choose checkpoints with steps, or give a quoted glob."
             raise UsageError("hub-option", f"{option} are chosen of repositories on the Hub, not of folders", hint=hint)
-        return open_source(source, state=state, step_pattern=pattern)
+        return open_source(source, state=state, step_pattern=pattern, naming=naming)
     from trajsvc.sources.hub.limits import HubLimits
     from trajsvc.sources.hub.source import HubOptions
 

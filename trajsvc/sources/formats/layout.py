@@ -13,6 +13,7 @@ from trajsvc.sources.formats.recognised import shards, unsupported
 from trajsvc.sources.formats.shards import SHARD
 from trajsvc.sources.formats.torch_dcp import METADATA
 from trajsvc.sources.formats.torch_series import Place
+from trajsvc.sources.named import PATHS, Naming
 from trajsvc.sources.states import Choice, Wish, ambiguous, choose, is_model, matched, words_of
 from trajsvc.sources.steps import WEIGHT_SUFFIXES, StepName, parse_step
 
@@ -59,11 +60,18 @@ class Folder:
     folders: frozenset[str]
 
     @classmethod
-    def read(cls, path: str) -> Folder:
-        with os.scandir(path) as entries:
+    def read(cls, path: str, naming: Naming = PATHS) -> Folder:
+        """The folder that is called ``path``. Raises OSError."""
+        with os.scandir(naming.path(path)) as entries:
             listed = [(e.name, _is_folder(e)) for e in entries]
         files = frozenset(n for n, is_folder in listed if not is_folder)
-        return cls(path, files, frozenset(n for n, is_folder in listed if is_folder))
+        folders = frozenset(n for n, is_folder in listed if is_folder)
+        return cls(path, files, folders) if naming is PATHS else NamedFolder(path, files, folders, naming)
+
+    @property
+    def base(self) -> str:
+        """The folder's own name."""
+        return os.path.basename(self.path)  # noqa: PTH119
 
     def __truediv__(self, name: str) -> str:
         return os.path.join(self.path, name)  # noqa: PTH118 (text in, text out: thousands of files)
@@ -71,6 +79,20 @@ class Folder:
     def inner(self, name: str) -> Folder:
         """The folder ``name`` in this one. Raises OSError."""
         return Folder.read(self / name)
+
+
+@dataclass(frozen=True)
+class NamedFolder(Folder):
+    """A folder whose files have names that are not their paths."""
+
+    naming: Naming = PATHS
+
+    @property
+    def base(self) -> str:
+        return os.path.basename(self.naming.path(self.path))  # noqa: PTH119
+
+    def inner(self, name: str) -> Folder:
+        return Folder.read(self / name, self.naming)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

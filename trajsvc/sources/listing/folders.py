@@ -31,6 +31,7 @@ from trajsvc.sources.listing.numbered import (
     one_model,
 )
 from trajsvc.sources.listing.series import one_series
+from trajsvc.sources.named import PATHS, Naming
 from trajsvc.sources.steps import StepName, stage_of
 
 _LOOKED_BELOW: Final = 50
@@ -38,10 +39,10 @@ _UNFINISHED: Final = re.compile(r"(?:^|.*[-_.])(?:tmp|temp|partial|incomplete)(?
 """Names that writers give to what they have not finished: ``tmp-checkpoint-500``, ``step500.partial``."""
 
 
-def list_folder(path: str, how: How) -> Listing:
+def list_folder(path: str, how: How, naming: Naming = PATHS) -> Listing:
     """The run in a folder: its numbered folders and files; else the one checkpoint that it is itself; else what its ``checkpoints``
     folder holds. Raises NotFound (``no-checkpoints``), UnsupportedFormat, Refused."""
-    return list_in(Folder.read(path), how)
+    return list_in(Folder.read(path, naming), how)
 
 
 def list_in(whole: Folder, how: How) -> Listing:
@@ -94,9 +95,9 @@ def list_glob(pattern: str, root: str, how: How) -> Listing:
     return listing.ordered(pattern)
 
 
-def list_file(path: str, how: How) -> Listing:
+def list_file(path: str, how: How, naming: Naming = PATHS) -> Listing:
     """A run of one checkpoint: a file; or all checkpoints of a run in one file."""
-    parent, base = os.path.split(path)
+    parent, base = naming.split(path)
     listing = Listing()
     name = how.parse(base) or _from_keys(path, how) or how.parse(os.path.basename(parent))  # noqa: PTH119
     found = one_file(parent, base, name or StepName(0, base, "index"), parent, how, asked=True)
@@ -149,7 +150,7 @@ def _whole_folder(folder: Folder, loose: Sequence[str], how: How, listing: Listi
     except Refused as error:
         weights, problem = None, error
     if weights is not None:
-        label = os.path.basename(folder.path)  # noqa: PTH119
+        label = folder.base
         name = how.parse(label) or _from_keys(os.path.join(weights.folder, weights.files[0]), how)  # noqa: PTH118
         found = found_in(folder, name or StepName(0, label, "index"), folder.path, how, listing)
         listing.found = expanded(one_model([found] if found else [], folder.path, listing), how, listing)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -62,7 +61,7 @@ def numbered_files(folder: Folder, how: How, listing: Listing) -> None:
 
 def found_in(inner: Folder, name: StepName | None, root: str, how: How, listing: Listing) -> Found | None:
     """The checkpoint that a folder is, None when it holds no weights; configurations are looked for up to ``root``."""
-    name = name or StepName(0, os.path.basename(inner.path), "index")  # noqa: PTH119
+    name = name or StepName(0, inner.base, "index")
     try:
         weights = weights_of(inner, how.state)
     except Refused as problem:

@@ -24,6 +24,7 @@ from trajsvc.sources.formats.torch_state import TorchFile
 from trajsvc.sources.learning_rate import learning_rate
 from trajsvc.sources.listing.entries import How, Listing, extra_of
 from trajsvc.sources.listing.folders import list_file, list_folder, list_glob
+from trajsvc.sources.named import PATHS, Naming
 from trajsvc.sources.patterns import StepPattern
 from trajsvc.sources.run_names import default_name
 from trajsvc.sources.states import wish_of
@@ -39,7 +40,8 @@ class LocalSource:
 
     ``spec`` is a folder of checkpoints or of one, a pattern with ``*``, ``?``, ``[…]`` or ``**``, or one file. ``state`` names the
     model to read where there are several, ``step_pattern`` says where the step is in names. ``max_open`` bounds the
-    descriptors that are held (half of the process's limit by default). Listing reads names only; the result is kept.
+    descriptors that are held (half of the process's limit by default). ``naming`` is what files are called: ``spec`` is such a name then.
+    Listing reads names only; the result is kept.
     """
 
     def __init__(
@@ -49,18 +51,19 @@ class LocalSource:
         state: str | None = None,
         step_pattern: StepPattern | None = None,
         max_open: int | None = None,
+        naming: Naming = PATHS,
     ) -> None:
-        self._spec = os.path.abspath(Path(spec).expanduser())  # noqa: PTH100 (links stay as they are)
-        self._root = _root_of(self._spec)
-        self._files = Files(_allowed(self._root), max_open)
+        self._naming = naming
+        # Links stay as they are.
+        self._spec = str(spec) if naming.prefix else os.path.abspath(Path(spec).expanduser())  # noqa: PTH100
+        self._root = _root_of(self._spec, naming)
+        self._files = Files(_allowed(naming.path(self._root)), max_open, naming)
         self._held: dict[str, TorchFile] = {}
         self._how = How(self._keys, wish_of(state), step_pattern)
-        self.shown: str | None = None
-        """what the source is called instead of its path"""
 
     @property
     def uri(self) -> str:
-        return self.shown or self._spec
+        return self._spec
 
     @property
     def remote(self) -> None:
@@ -68,13 +71,13 @@ class LocalSource:
 
     @property
     def name(self) -> str:
-        base = Path(self._root if _is_glob(self._spec) else self._spec)
+        base = Path(self._naming.path(self._root if self._is_glob else self._spec))
         name = default_name(str(base.with_suffix("") if base.is_file() else base))
         return "-".join((name, *self._how.state))
 
     def exists(self) -> bool:
         """Whether there is anything where ``spec`` points; a pattern may meet nothing yet."""
-        return _is_glob(self._spec) or os.path.lexists(self._spec)
+        return self._is_glob or os.path.lexists(self._naming.path(self._spec))
 
     def checkpoints(self, steps: Steps = None) -> tuple[CheckpointRef, ...]:
         """The checkpoints that ``steps`` selects, in order of (stage, ingredient, step). Raises NotFound (``no-checkpoints``), Refused
@@ -116,28 +119,32 @@ class LocalSource:
         self._files.forget()
 
     def unchanged(self, checkpoint: CheckpointRef) -> bool:
-        return all(_as_listed(file) for file in checkpoint.files)
+        return all(_as_listed(file, self._naming) for file in checkpoint.files)
 
     def portable(self) -> LocalSource:
         return self
 
     def __reduce__(self) -> tuple[object, ...]:
         # Another process reads the files that were listed here, and notices when they change.
-        return _reopened, (self._spec, self._files.expected())
+        return _reopened, (self._spec, self._files.expected(), self._naming)
 
     def close(self) -> None:
         self._files.close()
 
+    @property
+    def _is_glob(self) -> bool:
+        return not self._naming.prefix and _is_glob(self._spec)
+
     @cached_property
     def _listing(self) -> Listing:
-        if _is_glob(self._spec):
+        if self._is_glob:
             return list_glob(self._spec, self._root, self._how)
-        if os.path.isdir(self._spec):  # noqa: PTH112
+        if os.path.isdir(self._naming.path(self._spec)):  # noqa: PTH112
             try:
-                return list_folder(self._spec, self._how)
+                return list_folder(self._spec, self._how, self._naming)
             except OSError as error:
                 raise error if isinstance(error, TrajsvcError) else failed(self._spec, error) from error
-        return list_file(self._spec, self._how)
+        return list_file(self._spec, self._how, self._naming)
 
     @cached_property
     def _references(self) -> tuple[CheckpointRef, ...]:
@@ -154,7 +161,7 @@ class LocalSource:
 
     def _reference(self, found: Found) -> CheckpointRef:
         names = found.weights.files or ("",)
-        files = tuple(_file_ref(os.path.join(found.weights.folder, n)) for n in names)  # noqa: PTH118
+        files = tuple(_file_ref(os.path.join(found.weights.folder, n), self._naming) for n in names)  # noqa: PTH118
         for file in files:
             if file.mtime_ns:
                 self._files.expect(file.path, file.size, file.mtime_ns)
@@ -174,8 +181,8 @@ class LocalSource:
         return held
 
 
-def _reopened(spec: str, expected: dict[str, tuple[int, int]]) -> LocalSource:
-    source = LocalSource(spec)
+def _reopened(spec: str, expected: dict[str, tuple[int, int]], naming: Naming) -> LocalSource:
+    source = LocalSource(spec, naming=naming)
     for path, (size, mtime_ns) in expected.items():
         source._files.expect(path, size, mtime_ns)
     return source
@@ -194,17 +201,17 @@ def settled(checkpoint: CheckpointRef, quiet_seconds: float) -> bool:
     return any(m >= newest for m in markers)
 
 
-def _file_ref(path: str) -> FileRef:
+def _file_ref(path: str, naming: Naming = PATHS) -> FileRef:
     """A file as it is now; size and time are zero for one that cannot be looked at, which opening it will explain."""
     try:
-        status = os.stat(path)  # noqa: PTH116
+        status = os.stat(naming.path(path))  # noqa: PTH116
     except OSError:
         return FileRef(path, 0)
     return FileRef(path, status.st_size, status.st_mtime_ns)
 
 
-def _as_listed(file: FileRef) -> bool:
-    now = _file_ref(file.path)
+def _as_listed(file: FileRef, naming: Naming = PATHS) -> bool:
+    now = _file_ref(file.path, naming)
     return (now.size, now.mtime_ns) == (file.size, file.mtime_ns) and file.mtime_ns != 0
 
 
@@ -212,8 +219,10 @@ def _is_glob(spec: str) -> bool:
     return any(c in spec for c in _MAGIC) and not os.path.lexists(spec)
 
 
-def _root_of(spec: str) -> str:
+def _root_of(spec: str, naming: Naming) -> str:
     """The folder itself; a pattern's parts before the first wildcard; the folder that a file's link leads to."""
+    if naming.prefix:
+        return spec if os.path.isdir(naming.path(spec)) else naming.split(spec)[0]  # noqa: PTH112
     if not _is_glob(spec):
         return spec if os.path.isdir(spec) else os.path.dirname(os.path.realpath(spec))  # noqa: PTH112, PTH120
     parts = Path(spec).parts
