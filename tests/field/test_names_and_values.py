@@ -11,6 +11,7 @@ import torch
 from field_runs import Maker, Point, analysed, assert_right, of_kind, said
 
 from trajsvc.errors import Refused, UsageError
+from trajsvc.sources.rename_hints import suggested_renames
 from trajsvc.sources.renames import apply_renames, read_renames
 
 NAMES = {
@@ -148,3 +149,43 @@ def test_a_type_that_changes_is_a_warning(tmp_path: Path, changed: tuple[str, ..
 def test_types_that_differ_between_tensors_are_no_change(tmp_path: Path) -> None:
     points = [{n: v.half() if "norm" in n else v for n, v in p.items()} for p in Maker(32).walk(NAMES)]
     assert not said(analysed(tmp_path, points))
+
+
+TWO = {f"layers.{i}.{w}.weight": (8, 8) for i in range(2) for w in ("attn.query", "attn.key", "mlp.up")} | {
+    "embed.weight": (9, 8)
+}
+
+
+@pytest.mark.parametrize(
+    ("moves", "renames"),
+    [
+        ({"attn__query": "attn.q_proj", "attn__key": "attn.k_proj"}, {"*.q_proj.*=*.query.*", "*.k_proj.*=*.key.*"}),
+        ({"embed__": "tokens."}, {"tokens.=embed."}),
+    ],
+)
+def test_a_name_that_changes_is_told_with_the_line_to_type(
+    tmp_path: Path, moves: dict[str, str], renames: set[str]
+) -> None:
+    points = Maker(41).walk(TWO, count=6)
+    files = [renamed(p, **moves) if i < 2 else p for i, p in enumerate(points)]
+    run = analysed(tmp_path, files)
+    first, second = [f for f in run.findings if f.kind == "name-change"]
+    assert set(first.details["rename"]) == renames
+    assert f"trajsvc analyze {tmp_path / 'run'} --rename" in first.message
+    assert "--rename" not in second.message
+    again = analysed(tmp_path, files, called="again", rename=first.details["rename"])
+    assert_right(again, points)
+    assert not said(again)
+
+
+def test_numbers_between_the_parts_stay() -> None:
+    one = {f"h.{i}.self.{w}": (8, 8) for i in range(3) for w in ("q", "k")}
+    other = {f"layers.{i}.attn.{w}": (8, 8) for i in range(3) for w in ("q", "k")}
+    assert suggested_renames(one, other) == (r"^h\.(\d+)\.self\.=layers.\1.attn.",)
+
+
+def test_two_readings_are_no_reason_to_suggest_one() -> None:
+    one = {"a.weight": (4, 4), "b.weight": (4, 4), "c.weight": (2,)}
+    other = {"x1.weight": (4, 4), "y1.weight": (4, 4), "c.weight": (2,)}
+    assert suggested_renames(one, other) == ()
+    assert suggested_renames({"a.w": (4,)}, {"a.w": (5,)}) == ()

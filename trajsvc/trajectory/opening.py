@@ -6,6 +6,7 @@ out, each with a finding that says what differs: an explicit gap, never a padded
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from trajsvc.anatomy.patterns import excluded as excluded_names
 from trajsvc.errors import NotFound, TrajsvcError
 from trajsvc.gram.plan import ColumnSpec
 from trajsvc.sources.base import CheckpointRef, CheckpointSource, CheckpointTensors, TensorEntry
+from trajsvc.sources.rename_hints import suggested_renames
 from trajsvc.sources.renames import Rename, apply_renames, read_renames
 from trajsvc.sources.spelling import spelt_alike
 from trajsvc.trajectory.common_rows import cut_finding, cut_to_common_rows
@@ -89,12 +91,15 @@ def open_trajectory(
         raise no_parameters_left(source.uri, [(c.tensors, c.anatomy) for c in candidates])
     rows: list[Row] = []
     names = list(dict.fromkeys(b.tensor for b in reference.anatomy.blocks))
+    asked: set[Signature] = set()
     for candidate in candidates:
         if candidate.signature == reference.signature:
             rows.append(Row(candidate.checkpoint, tuple(candidate.tensors[n] for n in names)))
         else:
             finding = _difference(candidate, reference)
-            findings.append(finding)
+            hinted = candidate.signature in asked or finding.kind != "name-change"
+            findings.append(finding if hinted else _with_renames(finding, candidate, reference, source.uri))
+            asked.add(candidate.signature)
             excluded.append(Excluded(candidate.checkpoint.step, candidate.checkpoint.label, finding.message))
     findings.extend(same_digests(rows))
     cut_off = cut_finding(cut, names, [checkpoint.step for checkpoint, _ in headers])
@@ -260,6 +265,16 @@ def _difference(candidate: _Candidate, reference: _Candidate) -> Finding:
         steps=(candidate.checkpoint.step,),
         tensors=tuple(reshaped + missing + extra)[:20],
     )
+
+
+def _with_renames(finding: Finding, candidate: _Candidate, reference: _Candidate, uri: str) -> Finding:
+    """``finding`` with the command that would bring the names together, where there is one."""
+    renames = suggested_renames(dict(candidate.signature), dict(reference.signature))
+    if not renames:
+        return finding
+    options = " ".join(f"--rename {shlex.quote(text)}" for text in renames)
+    message = f"{finding.message}. If these are the same tensors: `trajsvc analyze {shlex.quote(uri)} {options}`"
+    return finding.model_copy(update={"message": message, "details": {"rename": list(renames)}})
 
 
 def _all_left_out(anatomy: Anatomy, candidates: Sequence[_Candidate]) -> Anatomy:
