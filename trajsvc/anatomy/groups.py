@@ -19,6 +19,7 @@ from typing import Final, Protocol
 from storage_schema.runs.contents import BlockTable
 from trajsvc.anatomy.blocks import Anatomy, Group
 from trajsvc.anatomy.module_paths import OUTSIDE
+from trajsvc.anatomy.patterns import matches
 from trajsvc.errors import NotFound
 
 COMPONENTS: Final = (
@@ -155,6 +156,4 @@ def find_group(groups: Mapping[str, Group], id: str) -> Group:
 def match_groups(groups: Mapping[str, Group], pattern: str) -> dict[str, Group]:
     """The groups whose ids a shell pattern matches: ``layer/*/attention.q``. ``*`` crosses slashes; ``[q]`` may be written as it
     stands, for an id that ends with it."""
-    from fnmatch import fnmatchcase
-
-    return {id: group for id, group in groups.items() if id == pattern or fnmatchcase(id, pattern.replace("[", "[[]"))}
+    return {id: group for id, group in groups.items() if matches(pattern, id)}

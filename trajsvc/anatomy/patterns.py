@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from fnmatch import translate
 from functools import lru_cache
 from typing import Final
+
+from trajsvc.linear_patterns import Glob
 
 _DIGITS: Final = re.compile(r"(?<![A-Za-z0-9])[0-9]+(?![A-Za-z0-9])")
 
 
-@lru_cache(maxsize=4096)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(translate(pattern.replace("[", "[[]")))
+@lru_cache(maxsize=256)
+def _compiled(pattern: str) -> Glob:
+    return Glob.of(pattern, sets=False)
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether ``pattern`` means ``name``."""
-    return _compiled(pattern).match(name) is not None
+    """Whether ``pattern`` means ``name``. Raises UsageError (``bad-pattern``) for a pattern that is too long."""
+    return pattern == name or _compiled(pattern).meets(name)
 
 
 def excluded(patterns: Sequence[str], names: Collection[str]) -> dict[str, str]:

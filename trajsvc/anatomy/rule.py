@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
 
+from trajsvc.linear_patterns import compiled
+
 Layout = Literal["concatenated", "interleaved", "grouped-concatenated", "grouped-interleaved"]
 Axis = Literal["rows", "columns", "either", "expert-rows"]
 Parts = tuple[tuple[str, str], ...]
@@ -73,24 +75,37 @@ class Rule:
     """the number of heads where the rule itself knows it"""
 
 
-@lru_cache(maxsize=4096)
+class UsersPattern(str):
+    """The text of a pattern that is not of this program's own tables: it is matched by the linear-time engine."""
+
+    __slots__ = ()
+
+
+@lru_cache(maxsize=4096, typed=True)
 def pattern(text: str) -> re.Pattern[str]:
-    """The regular expression of a pattern, matching a whole text. Raises ``re.error``."""
-    return re.compile(rf"(?:{_expanded(text)})\Z")
+    """The regular expression of a pattern, matching a whole text. Raises UsageError (``bad-pattern``)."""
+    return _compiled(text, rf"(?:{_expanded(text)})")
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096, typed=True)
 def ending(text: str) -> re.Pattern[str]:
-    """The regular expression of a pattern, matching whole last parts of a name. Raises ``re.error``."""
-    return re.compile(rf"(?:.+\.)?(?:{_expanded(text)})\Z")
+    """The regular expression of a pattern, matching whole last parts of a name. Raises UsageError (``bad-pattern``)."""
+    return _compiled(text, rf"(?:.+\.)?(?:{_expanded(text)})")
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=256, typed=True)
 def layer_pattern(text: str) -> re.Pattern[str]:
-    """The regular expression of ``Rule.layers``: groups ``stack``, ``number`` and ``inside`` (the rest). Raises ``re.error``."""
+    """The regular expression of ``Rule.layers``: groups ``stack``, ``number`` and ``inside`` (the rest). Raises UsageError."""
     before, _, after = text.partition("#")
     stack, rest = _expanded(before), _expanded(after)
-    return re.compile(rf"(?P<stack>(?:.+?\.)?{stack})(?P<number>[0-9]+){rest}\.(?P<inside>.+)\Z")
+    return _compiled(text, rf"(?P<stack>(?:.+?\.)?{stack})(?P<number>[0-9]+){rest}\.(?P<inside>.+)")
+
+
+def _compiled(text: str, regex: str) -> re.Pattern[str]:
+    if isinstance(text, UsersPattern):
+        compiled_whole: re.Pattern[str] = compiled(text, within=rf"{regex}\z")
+        return compiled_whole
+    return re.compile(rf"{regex}\Z")
 
 
 def _expanded(text: str) -> str:

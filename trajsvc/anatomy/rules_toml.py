@@ -2,45 +2,43 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from trajsvc.anatomy.architectures import Rules, rows
-from trajsvc.anatomy.rule import GATE_UP, QKV, Axis, Fused, Layout, Rule, layer_pattern, pattern
+from trajsvc.anatomy.rule import GATE_UP, QKV, Axis, Fused, Layout, Rule, UsersPattern, layer_pattern, pattern
 from trajsvc.errors import NotFound, UsageError, validation_text
 
 _PARTS = dict(QKV + GATE_UP)
 
 
-def _compiles(text: object) -> object:
-    if isinstance(text, str):
-        try:
-            pattern(text)
-        except re.error as error:
-            raise ValueError(f"{text!r} is not a pattern: {error}") from None
+def _compiles(text: str) -> str:
+    users = UsersPattern(text)
+    try:
+        pattern(users)
+    except UsageError as error:
+        raise ValueError(f"not a pattern: {error.message}") from None
+    return users
+
+
+def _one_number(text: str) -> str:
+    if text.count("#") != 1:
+        raise ValueError(f"{text!r} must have one # for the layer's number, as in layers.#")
+    try:
+        for half in text.split("#"):
+            pattern(UsersPattern(half))
+        layer_pattern(text)
+    except UsageError as error:
+        raise ValueError(f"not a pattern around a number: {error.message}") from None
     return text
 
 
-def _one_number(text: object) -> object:
-    if isinstance(text, str):
-        if text.count("#") != 1:
-            raise ValueError(f"{text!r} must have one # for the layer's number, as in layers.#")
-        try:
-            for half in text.split("#"):
-                pattern(half)
-            layer_pattern(text)
-        except re.error as error:
-            raise ValueError(f"{text!r} is not a pattern around a number: {error}") from None
-    return text
-
-
-Pattern = Annotated[str, BeforeValidator(_compiles), Field(min_length=1)]
+Pattern = Annotated[str, Field(min_length=1), AfterValidator(_compiles)]
 Component = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 Part = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 PartList = Annotated[list[Literal["q", "k", "v", "gate", "up"]], Field(min_length=1)]
@@ -73,7 +71,7 @@ Role = Annotated[
 
 class _Row(_Strict):
     extends: str | None = None
-    layers: Annotated[Pattern, BeforeValidator(_one_number)] | None = None
+    layers: Annotated[Pattern, AfterValidator(_one_number)] | None = None
     inside: dict[Pattern, Role] = {}
     outside: dict[Pattern, Role] = {}
     buffers: list[Pattern] = []

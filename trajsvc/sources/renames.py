@@ -3,6 +3,7 @@ r"""The user's own renames of tensors: ``FROM=TO``.
 FROM is a whole name (``wte.weight=embed.weight``); the beginning of names where it ends with a dot (``visual.=model.visual.``); a shell
 pattern, whose stars stand for any text and are taken in order by the stars of TO (``*.gamma=*.weight``); or a regular expression where it
 begins with ``^``, whose groups TO takes as ``\1`` (``^h\.(\d+)\.=layers.\1.``). Of several the first that fits a name is applied, once.
+Regular expressions are matched in linear time (``linear_patterns``).
 """
 
 from __future__ import annotations
@@ -10,16 +11,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from trajsvc.errors import UsageError
+from trajsvc.linear_patterns import compiled
 
 LONGEST: Final = 1024
 """Characters of a name or of a rename's text beyond which it is left alone or refused."""
+
+
+_EXAMPLE: Final = r"Write 'visual.=model.visual.', '*.gamma=*.weight', or '^h\.(\d+)\.=layers.\1.'."
 REPEATS: Final = 3
-"""Unbounded repetitions in one regular expression: more, or one of a group, could take a name's length to a high power."""
+"""Unbounded repetitions in one regular expression, none of them of a group: which of its repetitions would ``\\1`` mean?"""
 _REPEATED_GROUP: Final = re.compile(r"(?<!\\)\)[*+{]")
 _REPEAT: Final = re.compile(r"(?<!\\)(?:[*+]|\{\d*,\d*\})")
+_GROUP: Final = re.compile(r"\\(?:([0-9]{1,2})|g<([A-Za-z0-9_]{1,64})>)")
 
 
 @dataclass(frozen=True)
@@ -28,19 +34,33 @@ class Rename:
     a template of the expression's groups, or the texts between stars."""
 
     text: str
-    pattern: re.Pattern[str] | tuple[str, ...]
+    pattern: Any
     to: str | tuple[str, ...]
 
     def of(self, name: str) -> str | None:
         """The new name, or None where this rename does not fit ``name``."""
-        if isinstance(self.pattern, re.Pattern):
-            fits = len(name) <= LONGEST and self.pattern.match(name)
-            return self.pattern.sub(str(self.to), name, count=1) if fits else None
+        if not isinstance(self.pattern, tuple):
+            return _substituted(self.pattern, str(self.to), name)
         stars = _stars(self.pattern, name)
         if stars is None:
             return None
         ends = [*stars[: len(self.to) - 1], ""]
         return "".join(part + star for part, star in zip(self.to, ends, strict=True))
+
+
+def _substituted(pattern: Any, to: str, name: str) -> str | None:
+    """``name`` with what the expression matches at its beginning put as ``to`` has it; None where it does not match."""
+    try:
+        match = pattern.match(name) if len(name) <= LONGEST else None
+    except UnicodeEncodeError:  # a name that is not UTF-8
+        return None
+    return None if match is None else _GROUP.sub(lambda g: match[_group(g)] or "", to) + name[match.end() :]
+
+
+def _group(reference: re.Match[str]) -> int | str:
+    """The group that ``\\1`` or ``\\g<name>`` means."""
+    word = reference[1] or reference[2]
+    return int(word) if word.isdigit() else str(word)
 
 
 def _stars(parts: Sequence[str], name: str) -> list[str] | None:
@@ -81,14 +101,17 @@ def _read(text: str) -> Rename:
     return Rename(text, tuple(source.split("*")), tuple(to.split("*")))
 
 
-def _expression(text: str, source: str, to: str) -> re.Pattern[str]:
+def _expression(text: str, source: str, to: str) -> Any:
     if _REPEATED_GROUP.search(source) or len(_REPEAT.findall(source)) > REPEATS:
         raise _bad(text, f"a regular expression may repeat no group, and have at most {REPEATS} of *, + and {{,}}")
     try:
-        pattern = re.compile(source)
-        pattern.sub(to, "")  # what TO names must be groups of FROM
-    except (re.error, IndexError) as error:
-        raise _bad(text, f"{source!r} is not a regular expression for {to!r}: {error}") from None
+        pattern = compiled(source)
+    except UsageError as error:
+        raise _bad(text, error.message) from None
+    known = {*range(1, pattern.groups + 1), *pattern.groupindex, 0}
+    unknown = [g[0] for g in _GROUP.finditer(to) if _group(g) not in known]
+    if unknown or "\\" in _GROUP.sub("", to):
+        raise _bad(text, f"{unknown[0] if unknown else to} names no group of {source}")
     return pattern
 
 
@@ -96,7 +119,7 @@ def _bad(text: str, what: str) -> UsageError:
     return UsageError(
         "bad-rename",
         f"--rename {text}: {what}",
-        hint=r"Write 'visual.=model.visual.', '*.gamma=*.weight', or '^h\.(\d+)\.=layers.\1.'.",
+        hint=_EXAMPLE,
     )
 
 

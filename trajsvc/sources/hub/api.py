@@ -16,13 +16,13 @@ from urllib.parse import quote, urlsplit
 
 from storage_schema.files.inside import read_inside, write_inside
 from trajsvc.errors import TrajsvcError, UsageError
+from trajsvc.linear_patterns import Glob
 from trajsvc.settings import Settings
 from trajsvc.sources.base import never
 from trajsvc.sources.hub import answers
 from trajsvc.sources.hub.api_client import ApiClient
 from trajsvc.sources.hub.limits import Budget, HubLimits
 from trajsvc.sources.hub.selection import CommitInfo, RefInfo
-from trajsvc.sources.patterns import Glob
 from trajsvc.sources.transport.cancel import SYSTEM_CLOCK, Clock, Stop
 from trajsvc.sources.transport.rate_limit import RateLimiter, shared_limiter
 

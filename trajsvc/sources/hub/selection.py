@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from typing import Any, Final, Literal
 
 from storage_schema.models.results import Finding
 from trajsvc.errors import NotFound, Refused, UsageError
+from trajsvc.linear_patterns import Glob
 from trajsvc.sources.hub.known_families import Family, number
 from trajsvc.sources.order import in_order, place
 from trajsvc.sources.patterns import StepPattern
@@ -202,12 +202,12 @@ def select_repositories(ids: Sequence[str], pattern: str) -> Selected:
 
     Raises NotFound (``no-revisions``) where none names a step.
     """
-    capture = "".join("(.*)" if c == "*" else "(.)" if c == "?" else re.escape(c) for c in pattern)
+    glob = Glob.of(pattern)
     items: list[tuple[StepName, str]] = []
     others = []
     for repo in sorted(ids):
-        match = re.fullmatch(capture, repo) if "[" not in pattern else None
-        step = _number(match.groups()[-1]) if match and match.groups() else None
+        stars = glob.stars(repo) if "[" not in pattern else None
+        step = _number(stars[-1]) if stars else None
         name = parse_step(repo.split("/")[-1]) if step is None else StepName(step, repo, "step")
         if name is None:
             others.append(repo)
@@ -276,7 +276,8 @@ def _by_patterns(
     named: dict[str, StepName] = {}
     for pattern in patterns:
         regex = StepPattern.of(pattern) if "(?P<" in pattern else None
-        met = [r.name for r in refs if (regex.meets(r.name) if regex else fnmatch.fnmatchcase(r.name, pattern))]
+        meets = (regex or Glob.of(pattern)).meets
+        met = [r.name for r in refs if meets(r.name)]
         if not met:
             raise _none_met(refs, pattern)
         found = {
