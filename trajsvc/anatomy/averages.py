@@ -71,7 +71,8 @@ def averages(tensors: Tensors) -> list[Average]:
         if best is not None:
             found.append(best)
             taken |= best.pairs.keys()
-    return found + _without_dots(tensors, floats, taken)
+    found += _without_dots(tensors, floats, taken)
+    return found + _in_one_word(tensors, floats, taken.union(*(f.pairs for f in found)))
 
 
 def _best(
@@ -148,6 +149,20 @@ def _instead(part: str, *, last: bool) -> list[str]:
             if not last:
                 found += ["", *(o for o in _ONLINE if o not in rest)]
     return list(dict.fromkeys(f for f in found if f != part))
+
+
+def _in_one_word(tensors: Tensors, floats: set[str], taken: set[str]) -> list[Average]:
+    """Averages that are buffers of the model, with their dots as underscores (``ema_blocks_0_weight`` beside ``blocks.0.weight``)."""
+    pairs: dict[str, str] = {}
+    for other in floats - taken:
+        lead, dot, _ = other.partition(".")
+        for prefix, name in (("", other), (f"{lead}{dot}", other[len(lead) + len(dot) :])):
+            average = f"{prefix}ema_{name.replace('.', '_')}"
+            if average in floats - taken and average != other and tensors[average][0] == tensors[other][0]:
+                pairs.setdefault(average, other)
+    others = [n for n in floats - taken if n.startswith("ema_") and n not in pairs]
+    enough = len(pairs) >= max(1, SHARE * (len(pairs) + len(others)))
+    return [Average("ema_", "the model", pairs)] if enough else []
 
 
 def _without_dots(tensors: Tensors, floats: set[str], taken: set[str]) -> list[Average]:

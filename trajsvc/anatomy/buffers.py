@@ -34,6 +34,11 @@ NAMED: Final[tuple[tuple[str, str], ...]] = (
     ("relative_coords_table", "table of relative positions"),
     ("_extra_state", "state of a module that is no tensor of parameters"),
     (r"(activation_post_process|\w*fake_quant\w*)\.[\w.]+", "statistics of quantisation-aware training"),
+    (
+        r"(?:\w+_)?(?:rms|running_mean_std|normali[sz]er|(?:obs|observation|state|ret|return|reward|value|input)_norm(?:ali[sz]ation)?)"
+        r"\._?(?:running_)?(?:mean|means|var|variance|std|count|sum|sumsq|m2|num_samples)(?:_sq)?",
+        "running statistics of a normaliser",
+    ),
     ("n_averaged", "counter of an average"),
     ("(ema_)?cluster_size|embed_avg|ema_w|ema_dw", "running statistics of a codebook"),
     ("w_avg|dlatent_avg|latent_avg|pl_mean|magnitude_ema", "running average of activations"),
@@ -45,6 +50,8 @@ NAMED: Final[tuple[tuple[str, str], ...]] = (
 
 TABLES: Final[tuple[tuple[str, str], ...]] = (
     (r"pe|pos_?table|pos(ition|itional)?_?enc(oding|odings)?(\.weight)?|\w*sinusoid\w*|\w*sin_?cos\w*|_float_tensor", "table of positions"),
+    (r"(\w+_)?pos(ition|itional)?_?embed(ding|dings|s)?(\.weight)?", "table of positions"),
+    (r"(\w+_)?(alibi\w*|slopes?)", "slopes of attention"),
     (r"(freqs|frequencies|omegas?)(_\w+)?|(sin|cos)(_table|_emb|_pos)?", "table of frequencies"),
     (r"(?!mask_(token|emb)\w*)(?i:(\w+_)?masks?(_\w+)?|ignore|(\w+_)?(tril|triu)|causal\w*)", "mask"),
     (r"(betas?|alphas?|sigmas|log_sigmas|timesteps|logvar|snr|noise_levels|lambdas)|\w*(schedule|cumprod|posterior)\w*", "schedule"),

@@ -48,8 +48,11 @@ _MEASURED: Final = re.compile(
 )
 """Scores and settings that are whole numbers."""
 
-_EPOCH_AND_STEP: Final = re.compile(r"checkpoint_(\d+)_(\d+)(?![a-z0-9])")
-_STEP_WORDS: Final = ("global[-_]?steps?", "steps?", "iterations?|iters?|itr", "updates?", "ba")
+_EPOCH_AND_STEP: Final = re.compile(
+    r"(?:checkpoint_(?=\d+_\d)|(?<![a-z])e(?=\d+[-_]?s\d))(\d+)[-_]?s?(\d+)(?![a-z0-9])"
+)
+"""``checkpoint_3_2000``, ``e3_s2000``."""
+_STEP_WORDS: Final = ("global[-_]?steps?", "steps?", "iterations?|iters?|itr|it", "updates?", "ba")
 # In order of trust: a name that says "step" means it, whatever else it counts.
 _STEPS: Final = tuple(
     re.compile(pattern)
@@ -70,18 +73,19 @@ _TOKENS_AFTER: Final = re.compile(r"(?<=[\dkm])-(\d+(?:\.\d+)?[bt])$")
 """``step-50k-105b``: tokens, where a step stands before them."""
 _CHECKPOINT: Final = re.compile(rf"(?<![a-z])checkpoint{_NUMBER}")
 _INDEX: Final = re.compile(rf"(?<![a-z])(?:ckpt|chkpt|index|idx){_NUMBER}")
-_PLAIN: Final = re.compile(r"(\d+[km]?)")
+_COUNT: Final = r"\d+(?:\.\d+(?=[km]))?[km]?"
+_PLAIN: Final = re.compile(rf"({_COUNT})")
 _NETWORK_OF_EPOCH: Final = re.compile(r"(\d+)_net_[a-z]\w*")
 """Image translation scripts: ``5_net_G.pth``."""
 _LEADING: Final = re.compile(
-    r"(\d+[km]?)[-_](?:adapters?|model|weights|checkpoints?|ckpt|state|params|policy|net|network|ema|lora)(?![a-z])"
+    rf"({_COUNT})[-_](?:adapters?|model|weights|checkpoints?|ckpt|state|params|policy|net|network|ema|lora)(?![a-z])"
 )
 _BEFORE_STATE: Final = re.compile(
-    r".*[a-z][-_.](\d+[km]?)[-_](?:ema|swa|avg|averaged?|teacher|student|target|weights|model|net|unet|lora|adapters?|ckpt|checkpoint|g|d"
+    rf".*[a-z][-_.]({_COUNT})[-_](?:ema|swa|avg|averaged?|teacher|student|target|weights|model|net|unet|lora|adapters?|ckpt|checkpoint|g|d"
     r"|generator|discriminator|actor|critic|policy)(?:[-_].*)?"
 )
 """``net_1000_ema.pt``: a number before the name of what is in the file."""
-_TRAILING: Final = re.compile(r"(.*[a-z0-9~])[-_.]0*(\d+[km]?)")
+_TRAILING: Final = re.compile(rf"(.*[a-z0-9~])(?:[-_]|(?<!\d)\.)0*({_COUNT})")
 _ATTACHED: Final = re.compile(r"(?:.*[-_.])?([a-z]+)(0\d+|\d{4,})")
 """``model010000``: a number of four digits or more, or with zeros before it, right after a word."""
 _NOT_STEPS: Final = re.compile(
@@ -170,7 +174,8 @@ def _counted(text: str) -> tuple[int | None, Kind, bool] | None:
     if number := _first(_TOKENS, text):
         return scaled(number), "tokens", True
     if match := _INDEX.search(text):
-        return scaled(match[1]), "index", False
+        unit = match[1][-1]  # thousands of checkpoints are not counted
+        return scaled(match[1]), "index" if unit.isdigit() else "tokens" if unit == "b" else "step", False
     return None
 
 

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final
 
 from trajsvc.sources.formats.layout import Found
@@ -49,7 +50,7 @@ def one_axis(found: Sequence[Found], where: str, how: How, listing: Listing) -> 
     Numbers that a name does not explain are what the files' keys say they are. Where names count different things, those whose files
     say the step stand at that step; else what most of them count is the axis, and the others are left out with a warning.
     """
-    known = _explained(list(found), how)
+    known = _counted_apart(_explained(list(found), how), where, how, listing)
     kinds = Counter(f.name.kind for f in known)
     if len(kinds) < 2:
         kind: Kind = next(iter(kinds), "step")
@@ -112,6 +113,33 @@ def _explained(found: list[Found], how: How) -> list[Found]:
             own = "epoch"  # checkpoint_3_2000 is update 2000, checkpoint3 the end of epoch 3
         result.append(one if one.name.sure or own is None else replace(one, name=replace(one.name, kind=own)))
     return result
+
+
+def _counted_apart(found: list[Found], where: str, how: How, listing: Listing) -> list[Found]:
+    """Where no name says what its number is, and every file has a step of its own that rises with the numbers and is another, the
+    numbers only count the checkpoints: they stand at their files' steps."""
+    ordered = sorted(found, key=lambda f: f.name.step)
+    if len(found) < _ASKED or any(f.name.sure or f.name.kind in ("epoch", "tokens") for f in found):
+        return found
+    last, first = (_own_step(f, how) for f in _ends(found))
+    if last is None or first is None or last <= ordered[-1].name.step + 1 or first < ordered[0].name.step:
+        return found
+    steps = [_own_step(f, how) for f in ordered]
+    known = [s for s in steps if s is not None]
+    if len(known) < len(steps) or any(a >= b for a, b in pairwise(known)):
+        return found
+    listing.note(
+        "counted",
+        f"{where}: the numbers in the names ({ordered[0].name.label} … {ordered[-1].name.label}) count checkpoints; they stand at the "
+        f"steps that their files say ({known[0]} … {known[-1]})",
+        severity="info",
+    )
+    return [replace(f, name=replace(f.name, step=s, kind="step")) for f, s in zip(ordered, known, strict=True)]
+
+
+def _own_step(found: Found, how: How) -> int | None:
+    held = how.torch(first_file(found))
+    return None if held is None else first_step(held.counts)
 
 
 def _kind_by_keys(found: Sequence[Found], how: How) -> Kind | None:
