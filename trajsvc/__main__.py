@@ -12,9 +12,11 @@ def run() -> None:
 
 
 def _program() -> None:
-    from trajsvc.cli.main import make_app
+    import sys
 
-    make_app()()
+    from trajsvc.cli.main import make_app, named
+
+    make_app(named(sys.argv))()
 
 
 if __name__ == "__main__":

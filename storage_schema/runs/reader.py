@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from storage_schema.format import arrays
 from storage_schema.format.manifest import FileEntry
 from storage_schema.format.theta import ThetaLayout, shard_offsets
+from storage_schema.runs import small_arrays
 from storage_schema.runs.contents import BlockTable, CheckpointTable, GroupTrees, RunContents, TreeTable
 from storage_schema.runs.snapshot import Snapshot
 from storage_schema.runs.staging import ROOT, run_attributes
@@ -105,7 +107,16 @@ class StoredRun:
     def _table(self, group: str, columns: Sequence[str]) -> dict[str, Any]:
         return {column: _column(self._array(f"{group}/{column}")) for column in columns}
 
+    @cached_property
+    def _metadata(self) -> dict[str, Any]:
+        """That of every array and group, by path."""
+        found: dict[str, Any] = json.loads(self._snapshot.read(ROOT))["consolidated_metadata"]["metadata"]
+        return found
+
     def _array(self, path: str) -> NDArray[Any]:
+        metadata = self._metadata.get(path, {})
+        if small_arrays.is_small(metadata):
+            return small_arrays.read(metadata, lambda key: self._snapshot.read(f"{path}/{key}"))
         import zarr
 
         array = self.group[path]
@@ -164,7 +175,7 @@ class StoredRun:
     @cached_property
     def trees(self) -> TreeTable | None:
         """Blocks in another basis; None where the update basis serves all of them."""
-        if arrays.TREE not in self.group:
+        if arrays.TREE not in self._metadata:
             return None
         return TreeTable(**{name: self._array(f"{arrays.TREE}/{name}") for name in arrays.TREE_DIMS})
 
@@ -183,7 +194,7 @@ class StoredRun:
 
     def replicates(self, blocks: Iterable[int] | None = None) -> NDArray[np.float64] | None:
         """(R, T, T): the Gram of a set of blocks with each jackknife replicate of the sample left out; None for an exact run."""
-        if arrays.REPLICATES not in self.group:
+        if arrays.REPLICATES not in self._metadata:
             return None
         return np.asarray(self._array(arrays.REPLICATES)[:, self._indices(blocks)].sum(axis=1))
 
@@ -196,7 +207,7 @@ class StoredRun:
             gram=self.block_grams(),
             rounding=self._rounding.copy(),
             nonfinite=self.nonfinite(),
-            replicates=self._array(arrays.REPLICATES) if arrays.REPLICATES in self.group else None,
+            replicates=self._array(arrays.REPLICATES) if arrays.REPLICATES in self._metadata else None,
             trees=self.trees,
             attributes=dict(self.attributes),
         )

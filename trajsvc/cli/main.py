@@ -5,19 +5,13 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 4 not found or refus
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Final
 
 import typer
 
-from trajsvc.cli import analyze as analyze_commands
-from trajsvc.cli import audit, doctor, plan, watch
-from trajsvc.cli import batch as batch_commands
-from trajsvc.cli import compare as compare_commands
-from trajsvc.cli import families as family_commands
-from trajsvc.cli import jobs as remote_commands
-from trajsvc.cli import results as result_commands
-from trajsvc.cli import service as service_commands
-from trajsvc.cli import show as show_commands
 from trajsvc.cli.interrupts import guarded
 from trajsvc.cli.output import Commands
 from trajsvc.version import __version__
@@ -42,8 +36,39 @@ TRAJSVC_DEBUG=1 shows tracebacks; NO_COLOR=1 switches colours off.
 """
 
 
-def make_app() -> typer.Typer:
-    """The whole command line."""
+COMMANDS: Final = {
+    "analyze": "analyze",
+    "plan": "plan",
+    "audit": "audit",
+    "watch": "watch",
+    "doctor": "doctor",
+    "ls": "show",
+    "show": "show",
+    "checkpoints": "show",
+    "groups": "show",
+    "map": "results",
+    "measures": "results",
+    "layers": "results",
+    "qkv": "results",
+    "compare": "compare",
+    "batch": "batch",
+    "families": "families",
+    "submit": "jobs",
+    "jobs": "jobs",
+    "wait": "jobs",
+    "cancel": "jobs",
+    "retry": "jobs",
+    "serve": "service",
+    "api": "service",
+    "runner": "service",
+    "worker": "service",
+    "tokens": "service",
+}
+"""Every command and the module that registers it, in the order of the help: only that module is imported for a command."""
+
+
+def make_app(command: str | None = None) -> typer.Typer:
+    """The whole command line; where ``command`` is one of its commands, no more of it than that takes."""
     app = typer.Typer(
         name="trajsvc",
         cls=Commands,
@@ -54,19 +79,14 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
-    analyze_commands.register(app)
-    plan.register(app)
-    audit.register(app)
-    watch.register(app)
-    doctor.register(app)
-    show_commands.register(app)
-    result_commands.register(app)
-    compare_commands.register(app)
-    batch_commands.register(app)
-    family_commands.register(app)
-    remote_commands.register(app)
-    service_commands.register(app)
+    for module in [COMMANDS[command]] if command in COMMANDS else dict.fromkeys(COMMANDS.values()):
+        import_module(f"trajsvc.cli.{module}").register(app)
     return app
+
+
+def named(arguments: Sequence[str]) -> str | None:
+    """The command that a command line begins with; None where it begins with an option, or with nothing."""
+    return arguments[1] if len(arguments) > 1 else None
 
 
 def _version(wanted: bool) -> None:
@@ -85,4 +105,4 @@ def _options(
 
 def run() -> None:
     """Run the command line that ``sys.argv`` names; ends the process."""
-    guarded(make_app())
+    guarded(make_app(named(sys.argv)))
