@@ -110,8 +110,9 @@ class MeasuresAnswer(Answer):
     steps: list[int]
     measures: dict[str, Values]
     undefined: dict[str, int | list[int]]
-    """``points`` and ``updates`` that are zero vectors; ``below_noise_floor``, the steps of the updates that rounding of the
-    stored type could explain"""
+    """``points`` and ``updates`` that are zero vectors; ``map_cells`` and ``relative_map_cells`` that have no value, over the others
+    of which ``mds`` and ``relative_mds`` are means; ``below_noise_floor``, the steps of the updates that rounding of the stored type
+    could explain"""
     errors: dict[str, Values] | None = Field(default=None, exclude_if=lambda v: v is None)
     """of an estimate, the standard error of every value; absent for an exact run"""
 

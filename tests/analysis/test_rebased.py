@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 import trajsvc
+from trajsvc.cli.terminal import cells_noted
 from trajsvc.results.run import Run
 
 Array = NDArray[np.float64]
@@ -125,6 +126,12 @@ def test_what_float64_cannot_hold_is_undefined_with_a_finding(tmp_path: Path) ->
     assert np.isnan(np.asarray(run.norm())).tolist() == [t == 3 for t in range(8)]
     [finding] = [f for f in run.findings if f.kind == "lost-digits"]
     assert finding.steps == (3,)
+    undefined = run.measures()["undefined"]
+    assert (undefined["map_cells"], undefined["relative_map_cells"]) == (15, 13)
+    assert cells_noted(undefined, 8) == [
+        "mds is the mean over 49 of 64 cells of the map; the others are undefined",
+        "relative mds is the mean over 36 of 49 cells of the map; the others are undefined",
+    ]
 
 
 def test_the_bits_do_not_depend_on_threads_and_memory(tmp_path: Path) -> None:

@@ -168,6 +168,8 @@ def test_undefined_counts(case: Trajectory) -> None:
         "points": sum(not p.any() for p in case.points),
         "updates": sum(not u.any() for u in case.updates),
         "relative_points": sum(not p.any() for p in case.about(0)),
+        "map_cells": int(np.isnan(table(cosine, case.points)).sum()),
+        "relative_map_cells": int(np.isnan(table(cosine, case.about(0))).sum()),
     }
     assert undefined(case.gram) == expected
 

@@ -99,7 +99,9 @@ def test_a_repeated_checkpoint_is_recognised_through_rounding(loop: int) -> None
     assert np.isnan(relative[loop - 1]).all()
     assert np.isfinite(np.delete(np.delete(relative, loop - 1, 0), loop - 1, 1)).all()
     selected = coarse.select([0, loop])
-    assert undefined(selected) == {"points": 0, "updates": 1, "relative_points": 1}
+    assert undefined(selected) == {
+        "points": 0, "updates": 1, "relative_points": 1, "map_cells": 0, "relative_map_cells": 1,
+    }  # fmt: skip
     assert np.isnan(norms.tortuosity(selected))
 
 

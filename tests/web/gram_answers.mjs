@@ -21,6 +21,7 @@ const answers = JSON.parse(text).map(({ gram, steps, parameters, rounding, chose
     updates: plain(G.updateMap(g).values),
     walk: plain(G.randomWalk(g).values),
     walkFromZero: plain(G.randomWalk(g, false).values),
+    cells: [null, 0].map((origin) => G.definedCells(g, origin)),
     below: G.belowFloor(g),
     row: G.layerRow(g),
     qkv: [null, 1].map((origin) => G.qkvRow("layer/0", g, doubled(g), g, origin)),

@@ -194,6 +194,11 @@ class TestTheSameNumbers:
         close(found["walkFromZero"], nulls.random_walk(gram, relative=False))
         below = [int(s) for s, b in zip(gram.steps[1:], nulls.below_floor(gram), strict=True) if b]
         assert found["below"] == below
+        counts, count = nulls.undefined(gram), len(gram.steps)
+        assert found["cells"] == [
+            [count**2 - counts["map_cells"], count**2],
+            [(count - 1) ** 2 - counts["relative_map_cells"], (count - 1) ** 2],
+        ]
 
     def test_distances_between_maps(self, both: Any, case: int) -> None:
         gram, found = both[case]

@@ -30,7 +30,7 @@ from trajsvc.cli.output import (
     save_figure,
     write_file,
 )
-from trajsvc.cli.terminal import NUMBERS_UP_TO, heat, limits, new_table, number
+from trajsvc.cli.terminal import CELLS, NUMBERS_UP_TO, cells_noted, heat, limits, new_table, number
 from trajsvc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -184,7 +184,11 @@ def _print_measures(answer: MeasuresAnswer) -> None:
     for axis, columns in curves.items():
         console.print(_curve_table(axis, columns, answer.steps))
     notes = {k: v for k, v in answer.undefined.items() if v}
+    for note in cells_noted(notes, len(answer.steps)):
+        console.print(f"[yellow]{note}[/yellow]")
     for name, count in notes.items():
+        if name in CELLS:
+            continue
         shown = ", ".join(map(str, count)) if isinstance(count, list) else str(count)
         console.print(f"[yellow]{name.replace('_', ' ')}[/yellow]: {shown}")
 

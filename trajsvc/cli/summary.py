@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trajsvc.cli.output import safe
-from trajsvc.cli.terminal import bar, new_table, number, sparkline, step_number
+from trajsvc.cli.terminal import bar, cells_noted, new_table, number, sparkline, step_number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,6 +54,7 @@ def _head(facts: Summary, console: Console) -> None:
 
 
 def _network(run: Run, facts: Summary, console: Console) -> None:
+    from trajsvc.measures.nulls import undefined
     from trajsvc.measures.registry import MEASURES
 
     network: dict[str, Any] = facts.network
@@ -65,6 +66,8 @@ def _network(run: Run, facts: Summary, console: Console) -> None:
     console.print()
     for titles in NETWORK:
         console.print(" · ".join(said(name, title) for name, title in titles.items()))
+    for note in cells_noted(undefined(run.gram()), facts.checkpoints):
+        console.print(f"[yellow]{note}[/yellow]")
     for name, unit, line in (("update_angle", "°", lambda v: v), ("update_norm", "", _decades)):
         numbers = np.asarray(MEASURES[name].compute(run.gram()), dtype=np.float64)
         defined = numbers[np.isfinite(numbers)]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,22 @@ def number(value: float | None, digits: int = 4) -> str:
         return f"{value:.{digits - 1}e}"
     decimals = max(0, digits - 1 - int(np.floor(np.log10(abs(value)))))
     return f"{value:.{decimals}f}"
+
+
+CELLS = {"map_cells": ("mds", 0), "relative_map_cells": ("relative mds", 1)}
+"""Counts of cells without a value, the mean over the others, and how many rows fewer than checkpoints the map has."""
+
+
+def cells_noted(undefined: Mapping[str, Any], checkpoints: int) -> list[str]:
+    """Over how many cells a mean is taken, for those of maps that are not defined everywhere."""
+    found = []
+    for name, (mean, fewer) in CELLS.items():
+        count, every = undefined.get(name, 0), (checkpoints - fewer) ** 2
+        if count:
+            found.append(
+                f"{mean} is the mean over {every - count} of {every} cells of the map; the others are undefined"
+            )
+    return found
 
 
 def step_number(value: float | None) -> str:

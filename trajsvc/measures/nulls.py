@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from trajsvc.measures.base import Array, GroupGram
 from trajsvc.measures.geometry import distances_of, mean_defined, zero_updates
-from trajsvc.measures.maps import point_of
+from trajsvc.measures.maps import dissimilarity_map, point_of
 from trajsvc.measures.norms import update_norm
 
 
@@ -77,12 +77,15 @@ def below_floor_map(gram: GroupGram, origin: int | None = None) -> NDArray[np.bo
 
 
 def undefined(gram: GroupGram) -> dict[str, int]:
-    """Counts of what is undefined: ``points`` θ_t = 0, ``updates`` U_t = 0, ``relative_points`` θ_t = θ_0 with t > 0."""
+    """Counts of what is undefined: ``points`` θ_t = 0, ``updates`` U_t = 0, ``relative_points`` θ_t = θ_0 with t > 0; ``map_cells`` of the
+    trajectory map, over the others of which ``mds`` is the mean, and ``relative_map_cells`` of the relative map at the first step."""
     squares = distances_of(gram)
     return {
         "points": int((squares[0, 1:] == 0.0).sum()),
         "updates": int(zero_updates(gram.gram).sum()),
         "relative_points": int((squares[1, 2:] == 0.0).sum()),
+        "map_cells": int(np.isnan(dissimilarity_map(gram)).sum()),
+        "relative_map_cells": int(np.isnan(dissimilarity_map(gram, int(gram.steps[0]))).sum()),
     }
 
 

@@ -262,6 +262,12 @@ export function meanDefined(values) {
   return count ? sum / count : NaN;
 }
 
+// [cells with a value, all cells] of the trajectory map, or of the relative one.
+export function definedCells(g, origin = null) {
+  const { values } = dissimilarityMap(g, origin);
+  return [values.reduce((count, v) => count + !Number.isNaN(v), 0), values.length];
+}
+
 export const mds = (g, origin = null) => 1 - meanDefined(dissimilarityMap(g, origin).values);
 export const relativeMds = (g) => mds(g, 0);
 export const randomWalkMds = (g, relative = true) => meanDefined(randomWalk(g, relative).values);

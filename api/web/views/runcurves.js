@@ -78,9 +78,14 @@ export function numbersOf(g, m, { error, mean }) {
   const { steps } = g;
   const row = (term, value, note) => [h("dt", { title: note }, term), h("dd", {}, value)];
   const settled = Number.isNaN(m.settling_step) ? "–" : `step ${number(Number(m.settling_step.toPrecision(4)))}`;
+  const cells = (origin, lengths) => {
+    if (!g.trees && lengths.every((v) => v > 0)) return "";
+    const [defined, all] = G.definedCells(g, origin);
+    return defined < all ? ` over ${defined} of ${all} cells` : "";
+  };
   return [
-    row("MDS", number(m.mds, 5) + error("mds"), "mean directional similarity: mean of the trajectory map"),
-    row("relative MDS", number(m.relative_mds, 5) + error("relative_mds"), "mean of the relative map at the first step of the range"),
+    row("MDS", number(m.mds, 5) + error("mds") + cells(null, m.norm), "mean directional similarity: mean of the trajectory map"),
+    row("relative MDS", number(m.relative_mds, 5) + error("relative_mds") + cells(0, m.distance_from_init.slice(1)), "mean of the relative map at the first step of the range"),
     row("relative MDS of a random walk", number(m.random_walk_mds, 5), "what independent updates of the same norms would give"),
     mean === null ? null : row("mean of this map", number(mean, 5)),
     row("path length", number(m.path_length) + error("path_length"), "sum of the norms of the updates, in the unit of the parameters"),
