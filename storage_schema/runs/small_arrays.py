@@ -1,19 +1,25 @@
-"""Read the small arrays of a run from their chunk: what zarr would answer, without what importing zarr takes.
+"""Read and write the arrays of a run but theta as zarr would, without what importing zarr takes.
 
-A small array is one uncompressed chunk: numbers as little-endian bytes, or strings as zarr's ``vlen-utf8`` (a count, then every string's
-length and bytes).
+A small array is one uncompressed chunk; the Grams are shards of one chunk a block. Numbers are little-endian bytes, strings zarr's
+``vlen-utf8`` (a count, then every string's length and bytes).
 """
 
 from __future__ import annotations
 
+import json
 import math
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_schema.format.theta import shard_index
+
+FILL: Final = {"float64": "NaN", "int64": -1, "string": ""}
+"""What a reader that checks nothing sees of a lost chunk: undefined values, never zeros."""
 _COUNT: Final = struct.Struct("<I")
 _PLAIN: Final = {"name": "bytes", "configuration": {"endian": "little"}}
 
@@ -43,6 +49,81 @@ def read(metadata: Mapping[str, Any], chunk: Callable[[str], bytes]) -> NDArray[
     if text:
         return np.array(_strings(data, math.prod(shape)), dtype=object).reshape(shape)
     return np.frombuffer(data, np.dtype(metadata["data_type"]).newbyteorder("<")).reshape(shape).copy()
+
+
+def write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
+    """A group without members in ``folder``, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder, {"attributes": dict(attributes), "zarr_format": 3, "node_type": "group"})
+
+
+def write(folder: Path, values: NDArray[Any], dims: Sequence[str]) -> None:
+    """An array of one chunk: int64, float64, or strings (as objects)."""
+    text = values.dtype == object
+    codec = {"name": "vlen-utf8", "configuration": {}} if text else _PLAIN
+    chunks = [max(1, n) for n in values.shape]
+    _write_metadata(folder, values, dims, chunks, [codec])
+    if values.size:
+        data = _encoded(values.tolist()) if text else np.ascontiguousarray(values, _little(values)).tobytes()
+        _chunk_file(folder, 0, values.ndim).write_bytes(data)
+
+
+def write_sharded(folder: Path, values: NDArray[np.float64], dims: Sequence[str], span: int) -> None:
+    """An array (n, …) in shards of ``span`` chunks, each of which is one of the n."""
+    inner = [1, *values.shape[1:]]
+    index = [_PLAIN, {"name": "crc32c"}]
+    shards = {"chunk_shape": inner, "codecs": [_PLAIN], "index_codecs": index, "index_location": "end"}
+    sharding = {"name": "sharding_indexed", "configuration": shards}
+    _write_metadata(folder, values, dims, [span, *values.shape[1:]], [sharding])
+    step = 8 * math.prod(inner)
+    for number, first in enumerate(range(0, len(values), span)):
+        held = np.ascontiguousarray(values[first : first + span], "<f8")
+        with _chunk_file(folder, number, values.ndim).open("wb") as file:
+            file.write(held.data)
+            file.write(shard_index(len(held), span, step))
+
+
+def _write_metadata(
+    folder: Path, values: NDArray[Any], dims: Sequence[str], chunks: Sequence[int], codecs: Sequence[Mapping[str, Any]]
+) -> None:
+    kind = "string" if values.dtype == object else values.dtype.name
+    folder.mkdir(parents=True)
+    found = {
+        "shape": list(values.shape),
+        "data_type": kind,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunks)}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": FILL[kind],
+        "codecs": list(codecs),
+        "attributes": {},
+        "dimension_names": list(dims),
+        "zarr_format": 3,
+        "node_type": "array",
+        "storage_transformers": [],
+    }
+    _write_json(folder, found)
+
+
+def _write_json(folder: Path, metadata: Mapping[str, Any]) -> None:
+    (folder / "zarr.json").write_text(json.dumps(metadata, indent=2, allow_nan=False))
+
+
+def _chunk_file(folder: Path, number: int, axes: int) -> Path:
+    path = folder.joinpath("c", str(number), *("0" for _ in range(axes - 1)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _little(values: NDArray[Any]) -> np.dtype[Any]:
+    return values.dtype.newbyteorder("<")
+
+
+def _encoded(texts: Sequence[str]) -> bytes:
+    parts = [_COUNT.pack(len(texts))]
+    for text in texts:
+        raw = text.encode()
+        parts += [_COUNT.pack(len(raw)), raw]
+    return b"".join(parts)
 
 
 def _strings(data: bytes, count: int) -> list[str]:

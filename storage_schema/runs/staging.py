@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from storage_schema.format import arrays
 from storage_schema.format.theta import ThetaLayout
+from storage_schema.runs import small_arrays
 from storage_schema.runs.contents import BlockTable, CheckpointTable, RunContents, TreeTable
 
 if TYPE_CHECKING:
     import zarr
 
 ROOT: Final = "zarr.json"
-_FILL: Final[dict[str, Any]] = {"f": "NaN", "i": -1, "T": ""}
 _QUIET_NAN: Final = 0x7FC0
 """the bits of a bfloat16 NaN"""
 _RESERVED: Final = ("format", "format_version")
@@ -38,24 +38,30 @@ def gram_span(blocks: int, basis: int) -> int:
 
 def stage(folder: Path, contents: RunContents, theta: ThetaLayout | None, archive: ThetaLayout | None) -> None:
     """All of a run's files but the chunks of theta and its archive."""
+    small_arrays.write_group(folder, _attributes(contents))
+    _gram(folder / arrays.GRAM, contents.gram, arrays.DIMS[arrays.GRAM])
+    _array(folder, arrays.ROUNDING, np.asarray(contents.rounding, np.float64))
+    _array(folder, arrays.NONFINITE, np.asarray(contents.nonfinite, np.int64))
+    if contents.replicates is not None:
+        _array(folder, arrays.REPLICATES, np.asarray(contents.replicates, np.float64))
+    if contents.trees is not None:
+        _trees(folder / arrays.TREE, contents.trees)
+    _table(folder / arrays.CHECKPOINT, "step", contents.checkpoints, arrays.CHECKPOINT_COLUMNS)
+    _table(folder / arrays.BLOCK, "block", contents.blocks, arrays.BLOCK_COLUMNS)
+    if theta is not None or archive is not None:
+        _create_thetas(folder, theta, archive)
+    _consolidate(folder)
+
+
+def _create_thetas(folder: Path, theta: ThetaLayout | None, archive: ThetaLayout | None) -> None:
     import zarr
     from zarr.storage import LocalStore
 
-    group = zarr.create_group(LocalStore(folder), zarr_format=3, attributes=_attributes(contents), overwrite=False)
-    _gram(group, arrays.GRAM, contents.gram, arrays.DIMS[arrays.GRAM])
-    _array(group, arrays.ROUNDING, np.asarray(contents.rounding, np.float64))
-    _array(group, arrays.NONFINITE, np.asarray(contents.nonfinite, np.int64))
-    if contents.replicates is not None:
-        _array(group, arrays.REPLICATES, np.asarray(contents.replicates, np.float64))
-    if contents.trees is not None:
-        _trees(group.create_group(arrays.TREE), contents.trees)
-    _table(group.create_group(arrays.CHECKPOINT), "step", contents.checkpoints, arrays.CHECKPOINT_COLUMNS)
-    _table(group.create_group(arrays.BLOCK), "block", contents.blocks, arrays.BLOCK_COLUMNS)
+    group = zarr.open_group(LocalStore(folder), mode="r+", zarr_format=3)
     if theta is not None:
         create_theta(group, theta)
     if archive is not None:
         create_archive(group, archive)
-    _consolidate(folder)
 
 
 def _attributes(contents: RunContents) -> dict[str, Any]:
@@ -74,55 +80,28 @@ def run_attributes(root: bytes) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name not in _RESERVED}
 
 
-def _trees(group: zarr.Group, trees: TreeTable) -> None:
+def _trees(folder: Path, trees: TreeTable) -> None:
+    small_arrays.write_group(folder, {})
     for name in ("block", "start", "scale"):
-        _array(group, name, getattr(trees, name).astype(np.int64), arrays.TREE_DIMS[name])
-    _gram(group, "gram", trees.gram, arrays.TREE_DIMS["gram"])
+        small_arrays.write(folder / name, getattr(trees, name).astype(np.int64), arrays.TREE_DIMS[name])
+    _gram(folder / "gram", trees.gram, arrays.TREE_DIMS["gram"])
 
 
-def _gram(group: zarr.Group, name: str, gram: NDArray[np.float64], dims: tuple[str, ...]) -> None:
+def _gram(folder: Path, gram: NDArray[np.float64], dims: tuple[str, ...]) -> None:
     blocks, basis, _ = gram.shape
-    span = gram_span(blocks, basis)
-    array = group.create_array(
-        name,
-        shape=gram.shape,
-        dtype="float64",
-        chunks=(1, basis, basis),
-        shards=(span, basis, basis),
-        dimension_names=dims,
-        compressors=None,
-        filters=None,
-        fill_value="NaN",
-        config={"write_empty_chunks": True},
-    )
-    for first in range(0, blocks, span):  # a file at a time: a write that straddles two would read both back
-        array[first : first + span] = gram[first : first + span]
+    small_arrays.write_sharded(folder, gram, dims, gram_span(blocks, basis))
 
 
-def _array(
-    group: zarr.Group, name: str, values: NDArray[Any], dims: tuple[str, ...] = (), kind: str | None = None
-) -> None:
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        dtype=str if kind == "T" else values.dtype,
-        chunks=tuple(max(1, n) for n in values.shape),
-        dimension_names=dims or arrays.DIMS[name],
-        compressors=None,
-        filters=None,
-        fill_value=_FILL[kind or values.dtype.kind],
-        config={"write_empty_chunks": True},
-    )
-    array[...] = values
+def _array(folder: Path, name: str, values: NDArray[Any]) -> None:
+    small_arrays.write(folder / name, values, arrays.DIMS[name])
 
 
-def _table(group: zarr.Group, dim: str, table: CheckpointTable | BlockTable, columns: Sequence[str]) -> None:
+def _table(folder: Path, dim: str, table: CheckpointTable | BlockTable, columns: Sequence[str]) -> None:
+    small_arrays.write_group(folder, {})
     for column in columns:
         values = getattr(table, column)
-        if isinstance(values, np.ndarray):
-            _array(group, column, values.astype(np.int64), (dim,))
-        else:
-            _array(group, column, np.array(values, dtype=np.dtypes.StringDType()), (dim,), "T")
+        kept = values.astype(np.int64) if isinstance(values, np.ndarray) else np.array(values, dtype=object)
+        small_arrays.write(folder / column, kept, (dim,))
 
 
 def create_theta(group: zarr.Group, layout: ThetaLayout) -> None:

@@ -15,7 +15,19 @@ from made_runs import Cli
 pytestmark = pytest.mark.timing
 
 COMMAND = [sys.executable, "-c", "from trajsvc.cli.main import run; run()"]
-HEAVY = ("dask", "distributed", "fastapi", "torch", "xarray", "zarr", "matplotlib", "pandas", "ruptures")
+HEAVY = (
+    "dask",
+    "distributed",
+    "fastapi",
+    "torch",
+    "scipy",
+    "llvmlite",
+    "xarray",
+    "zarr",
+    "matplotlib",
+    "pandas",
+    "ruptures",
+)
 
 
 def trajsvc(store: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -42,6 +54,16 @@ def test_importing_is_cheap(statement: str, store: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_every_command_is_registered_by_the_module_that_is_imported_for_it() -> None:
+    import typer
+
+    from trajsvc.cli.main import COMMANDS, make_app
+
+    assert set(typer.main.get_command(make_app()).commands) == set(COMMANDS)  # type: ignore[attr-defined]
+    for command in COMMANDS:
+        assert command in typer.main.get_command(make_app(command)).commands  # type: ignore[attr-defined]
+
+
 def test_the_public_names_are_all_there() -> None:
     import trajsvc as package
 
@@ -57,7 +79,7 @@ def test_reading_needs_neither_torch_nor_matplotlib(store: Path) -> None:
     code = (
         "import sys\nfrom trajsvc.cli.main import run\n"
         "try:\n    run()\nexcept SystemExit as done:\n    code = done.code\n"
-        "print(code, [m for m in ('torch', 'matplotlib', 'pandas', 'xarray', 'dask') if m in sys.modules], file=sys.stderr)"
+        f"print(code, [m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
     )
     for command in (["ls"], ["map", "nano"], ["measures", "nano"], ["layers", "nano"], ["qkv", "nano"]):
         done = subprocess.run(
