@@ -134,7 +134,7 @@ def planned(service: Service, spec: JobSpec) -> dict[str, Any]:
     until = Deadline(PLANNING)
     source = open_job_source(spec, service.roots, service.settings.store, until)
     try:
-        trajectory = trajectory_of(source, options)
+        trajectory = trajectory_of(source, options, whole=True)
         facts: dict[str, Any] = plain(describe(trajectory, plan_of(trajectory, options), options, spec.run))
         return {**facts, "source": spec.source}
     except Cancelled:

@@ -108,10 +108,10 @@ def open_job(job: AnalysisJob) -> OpenedJob:
     """
     runs = RunStore(job.store)
     runs.check(missing=True)
-    trajectory = trajectory_of(job.source, job.options)
-    job.observer.opened(trajectory)
     run = identity.name_in(runs, job.source) if job.name is None else run_name(job.name)
     stored = _stored(runs, run)
+    trajectory = trajectory_of(job.source, job.options, whole=stored is None)
+    job.observer.opened(trajectory)
     known = None
     if stored is not None:
         known = identity.check(stored, trajectory, state=job.options.state, replace=job.options.replace)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
+from storage_schema.format.arrays import FLOAT_TYPES
 from trajsvc.analysis.options import DEFAULT_SAMPLE, Options, RunOptions
 from trajsvc.anatomy.rules_toml import parse_rules
+from trajsvc.errors import LimitExceeded
 from trajsvc.gram.kernels.choose import workspace
-from trajsvc.gram.plan import Plan, make_plan
-from trajsvc.sources.base import CheckpointSource, never
+from trajsvc.gram.plan import Plan, make_plan, sums_memory
+from trajsvc.sources.base import CheckpointSource, CheckpointTensors, never
 from trajsvc.sources.named import PATHS, Naming
 from trajsvc.sources.resolve import open_named
 from trajsvc.trajectory.matrix import Trajectory
@@ -44,8 +47,9 @@ def source_of(
     )
 
 
-def trajectory_of(source: CheckpointSource, options: RunOptions) -> Trajectory:
-    """The checkpoints of ``source`` that ``options`` choose, side by side. Raises what reading headers raises."""
+def trajectory_of(source: CheckpointSource, options: RunOptions, *, whole: bool = False) -> Trajectory:
+    """The checkpoints of ``source`` that ``options`` choose, side by side. Where the ``whole`` of it is to be computed, a run whose sums
+    cannot fit the memory is refused from its first header. Raises what reading headers raises, LimitExceeded (``memory-budget``)."""
     rules = None if options.rules is None else parse_rules(options.rules, "the rules file")
     return open_trajectory(
         source,
@@ -55,7 +59,23 @@ def trajectory_of(source: CheckpointSource, options: RunOptions) -> Trajectory:
         skip_damaged=options.skip_damaged,
         exclude=options.exclude,
         rename=options.rename,
+        first_look=partial(_check_width, options) if whole and isinstance(options, Options) else None,
     )
+
+
+def _check_width(options: Options, rows: int, tensors: CheckpointTensors) -> None:
+    """Raise LimitExceeded (``memory-budget``) where the sums of a quarter of the floating tensors are more than the whole budget: the
+    plan will find that they do not fit, whatever of them are no parameters."""
+    if options.exclude:
+        return
+    blocks = sum(1 for e in tensors.tensors.values() if e.dtype in FLOAT_TYPES and e.size) // 4
+    need = sums_memory(blocks, rows)
+    if need > options.memory:
+        raise LimitExceeded(
+            "memory-budget",
+            f"{rows} checkpoints of {len(tensors.tensors)} tensors do not fit the memory budget of {options.memory >> 20} MiB",
+            hint=f"Give --memory {4 * need >> 20}MiB, or fewer checkpoints with --steps.",
+        )
 
 
 def plan_of(

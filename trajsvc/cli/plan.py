@@ -49,7 +49,7 @@ def plan(
         contextlib.closing(source_of(source, options, store, stop.is_set)) as opened,
     ):
         try:
-            trajectory = trajectory_of(opened, options)
+            trajectory = trajectory_of(opened, options, whole=True)
             facts = describe(trajectory, plan_of(trajectory, options), options, name)
         except SeveralRuns as several:
             return list_runs(source, several, kind)

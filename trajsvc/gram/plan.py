@@ -234,7 +234,12 @@ def _partly_sampled(columns: Sequence[ColumnSpec], sampled: Sequence[Mapping[int
 
 def _fixed_memory(blocks: int, partial: int, rows: int, new: int, replicates: int) -> int:
     """The sums, and a copy of them while they are written; the jackknife's replicates, and those once more."""
-    return (4 * blocks + 2 * replicates * partial) * pair_count(rows, new) * 8
+    return sums_memory(blocks, rows, new) + 2 * replicates * partial * pair_count(rows, new) * 8
+
+
+def sums_memory(blocks: int, rows: int, new: int | None = None) -> int:
+    """Bytes that the sums of ``blocks`` take at least, for ``new`` of ``rows`` checkpoints; all by default."""
+    return 4 * blocks * pair_count(rows, rows if new is None else new) * 8
 
 
 def _sample_segments(

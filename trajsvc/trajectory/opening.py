@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -59,12 +59,14 @@ def open_trajectory(
     skip_damaged: bool = False,
     exclude: Sequence[str] = (),
     rename: Sequence[str] = (),
+    first_look: Callable[[int, CheckpointTensors], None] | None = None,
 ) -> Trajectory:
     """Read the headers of ``source``'s checkpoints (those of ``steps``) and lay their parameters side by side.
 
     ``exclude`` are shell patterns of tensors that are to be left out, ``rename`` renames of tensors (``sources.renames``), which come
     first. A few values are read where names leave open what is a parameter
-    (``set_aside``).
+    (``set_aside``). ``first_look`` is shown how many checkpoints are chosen and the first one's tensors, and may refuse before the other
+    headers are read.
 
     Raises what the source raises for a damaged checkpoint, unless ``skip_damaged`` leaves it out with a finding;
     NotFound (``no-checkpoints``) when none is left, Refused (``no-parameters``) when no tensor is left.
@@ -73,7 +75,7 @@ def open_trajectory(
     chosen = source.checkpoints(steps)
     findings = list(source.findings())
     excluded: list[Excluded] = []
-    headers = _headers(source, chosen, skip_damaged, excluded, findings)
+    headers = _headers(source, chosen, skip_damaged, excluded, findings, first_look)
     if not headers:
         raise NotFound(
             "no-checkpoints",
@@ -155,9 +157,10 @@ def _headers(
     skip_damaged: bool,
     excluded: list[Excluded],
     findings: list[Finding],
+    first_look: Callable[[int, CheckpointTensors], None] | None,
 ) -> list[tuple[CheckpointRef, CheckpointTensors]]:
     found: list[Finding] = []
-    headers = []
+    headers: list[tuple[CheckpointRef, CheckpointTensors]] = []
     for checkpoint in chosen:
         try:
             tensors = source.tensors(checkpoint)
@@ -171,6 +174,8 @@ def _headers(
                         details={"error": error.kind})
             )  # fmt: skip
             continue
+        if first_look is not None and not headers:
+            first_look(len(chosen), tensors)
         found.extend(tensors.findings)
         headers.append((checkpoint, tensors))
     findings.extend(_merged(found))

@@ -9,6 +9,10 @@ from trajsvc.errors import DamagedCheckpoint, LimitExceeded
 MAX_HEADER: Final = 16 * 2**20
 """Bytes of a header, a pickle, an index or a table of contents."""
 MAX_TENSORS: Final = 100_000
+MAX_VIEWS: Final = 10_000
+"""Tensors in one storage: trainers that lay a whole model in one buffer make a few thousand."""
+MAX_EMPTY: Final = 10_000
+"""Tensors without elements: a trainer that keeps its parameters elsewhere leaves as many as the model has parameters."""
 MAX_RANK: Final = 16
 MAX_NAME: Final = 512
 MAX_ELEMENTS: Final = 2**56

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from trajsvc.errors import DamagedCheckpoint, TrajsvcError
-from trajsvc.sources.formats.limits import MAX_HEADER, too_much
+from trajsvc.sources.formats.limits import MAX_HEADER, MAX_VIEWS, too_much
 from trajsvc.sources.formats.pickle_denylist import refuse_unsafe
 
 MAX_OPCODES: Final = 2_000_000
@@ -89,6 +89,8 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.views: dict[str, int] = {}
+        """tensors of every storage"""
         self.spent = 0
         self.allowed = _MEMORY_BASE + _MEMORY_PER_BYTE * len(data)
 
@@ -161,7 +163,17 @@ class _Machine:
         self.make(Global(module, name))
 
     def call(self, function: object, arguments: object) -> None:
+        if isinstance(arguments, tuple) and arguments and isinstance(arguments[0], Persistent):
+            self.view(arguments[0].key)
         self.make(Built(function, arguments))
+
+    def view(self, key: object) -> None:
+        """Count a tensor of the storage ``key``; its record says which."""
+        record = key[2] if isinstance(key, tuple) and len(key) > 2 else None
+        if isinstance(record, str):
+            self.views[record] = count = self.views.get(record, 0) + 1
+            if count > MAX_VIEWS:
+                raise too_much(self.path, f"more than {MAX_VIEWS:,} tensors in one storage", f"{MAX_VIEWS:,}")
 
     def reduce(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()

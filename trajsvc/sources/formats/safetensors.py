@@ -7,16 +7,18 @@ data exactly: no gap, no overlap, nothing after the last.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from trajsvc.errors import DamagedCheckpoint
 from trajsvc.sources.base import TensorEntry
 from trajsvc.sources.files import Region
 from trajsvc.sources.formats.json_file import parse_object
-from trajsvc.sources.formats.limits import MAX_HEADER, MAX_TENSORS, check_name, check_rank, too_much
+from trajsvc.sources.formats.limits import MAX_EMPTY, MAX_HEADER, MAX_TENSORS, check_name, check_rank, too_much
 from trajsvc.sources.formats.sniff import refuse_impostors
 
 DTYPES: Final[Mapping[str, tuple[str, int]]] = {
@@ -29,6 +31,8 @@ DTYPES: Final[Mapping[str, tuple[str, int]]] = {
 }  # fmt: skip
 """Spelling in the header → spelling everywhere else, bytes an element."""
 
+# A shape with a zero among its lengths.
+_EMPTY: Final = re.compile(rb'"shape"\s*+:\s*+\[(?:[\s\d]*+,)*?\s*+0\s*+[,\]]')
 _KIND: Final = "malformed-safetensors"
 _FIELDS: Final = {"dtype", "shape", "data_offsets"}
 _AGAIN: Final = (
@@ -53,7 +57,9 @@ def read_header(region: Region) -> SafetensorsHeader:
     refuse_impostors(region)
     length = _header_length(region)
     data = 8 + length
-    words = parse_object(region.bytes(8, length), region.path, _KIND)
+    raw = region.bytes(8, length)
+    _check_empties(raw, region.path)
+    words = parse_object(raw, region.path, _KIND)
     metadata = _metadata(region.path, words.pop("__metadata__", None))
     if len(words) > MAX_TENSORS:
         raise too_much(region.path, f"{len(words):,} tensors", f"{MAX_TENSORS:,}")
@@ -62,6 +68,13 @@ def read_header(region: Region) -> SafetensorsHeader:
     tensors = {name: _entry(region, data, name, value) for name, value in words.items()}
     _check_layout(region, data, tensors)
     return SafetensorsHeader(tensors, metadata)
+
+
+def _check_empties(raw: bytes, path: str) -> None:
+    """Raise LimitExceeded for more tensors without elements than a checkpoint has, before anything is made of them."""
+    empty = sum(1 for _ in islice(_EMPTY.finditer(raw), MAX_EMPTY + 1))
+    if empty > MAX_EMPTY:
+        raise too_much(path, f"more than {MAX_EMPTY:,} tensors without elements", f"{MAX_EMPTY:,}")
 
 
 def _bad(path: str, what: str, tensor: str | None = None) -> DamagedCheckpoint:
