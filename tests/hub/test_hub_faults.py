@@ -21,6 +21,8 @@ from trajsvc.errors import NotFound, Refused, TrajsvcError, TryAgain
 from trajsvc.sources.hub.address import parse_address
 from trajsvc.sources.hub.source import HubOptions, HubSource
 
+pytestmark = pytest.mark.timing
+
 Hubs = Callable[..., HubServer]
 STEPS = [0, 10, 20, 30, 40, 50]
 CANARY = "hf_canaryCanaryCanary0123"
