@@ -5,14 +5,17 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 from markdown_text import code, page, prose
 
 import trajsvc
 from storage_schema import errors as store_errors
-from trajsvc import client, errors
+from trajsvc import client, errors, gradients
 from trajsvc.client import Client
+from trajsvc.gradients import clustering, estimators, measures
+from trajsvc.gradients.vector_gram import VectorGram
 
 INTRO = """
 `import trajsvc` loads nothing else; each name is imported when it is first used. Measures answer as labelled `xarray` objects, or as floats
@@ -25,8 +28,11 @@ def text() -> str:
         "Python API",
         INTRO,
         prose(inspect.getdoc(trajsvc)),
-        *(_function(f"trajsvc.{name}", getattr(trajsvc, name)) for name in ("analyze", "open")),
+        *(_function(f"trajsvc.{name}", getattr(trajsvc, name)) for name in ("analyze", "open", "audit")),
         _class("trajsvc.Run", trajsvc.Run),
+        "# Gradients\n\n" + prose(inspect.getdoc(gradients)),
+        _class("VectorGram", VectorGram),
+        *(_functions(module) for module in (measures, estimators, clustering)),
         "# Client of a server\n\n" + prose(inspect.getdoc(client)),
         _class("trajsvc.client.Client", Client),
         "# Errors\n\n" + prose(inspect.getdoc(store_errors)),
@@ -43,6 +49,16 @@ def members(cls: type) -> Iterator[tuple[str, Any]]:
             if not name.startswith("_") and name not in seen and documented:
                 seen.add(name)
                 yield name, getattr(cls, name)
+
+
+def _functions(module: ModuleType) -> str:
+    """The public functions and classes that a module defines."""
+    parts = []
+    for name, member in vars(module).items():
+        if name.startswith("_") or getattr(member, "__module__", None) != module.__name__:
+            continue
+        parts.append(_class(name, member) if inspect.isclass(member) else _function(name, member))
+    return "\n".join(parts)
 
 
 def _function(name: str, function: Any, level: str = "##") -> str:

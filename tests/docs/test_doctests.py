@@ -15,6 +15,8 @@ MODULES = (
     "trajsvc.measures.norms",
     "trajsvc.measures.angles",
     "trajsvc.measures.registry",
+    "trajsvc.gradients",
+    "trajsvc.gradients.vector_gram",
     "trajsvc.sources.steps",
     "trajsvc.families.file",
     "storage_schema.errors",

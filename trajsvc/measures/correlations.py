@@ -23,12 +23,12 @@ def update_map(gram: GroupGram) -> Array:
 
 def mu(gram: GroupGram) -> float:
     """μ = mean of g_i·g_j over all pairs i < j. NaN with fewer than two defined updates."""
-    return mean_defined(_pairs(gram))
+    return mean_defined(pairs_of(update_map(gram)))
 
 
 def alpha(gram: GroupGram) -> float:
     """α = sqrt(mean of (g_i·g_j)² over all pairs i < j): about 1/√P for independent directions. NaN as ``mu``."""
-    return math.sqrt(mean_defined(_pairs(gram) ** 2))
+    return math.sqrt(mean_defined(pairs_of(update_map(gram)) ** 2))
 
 
 def inv_sqrt_parameters(gram: GroupGram) -> float:
@@ -38,12 +38,12 @@ def inv_sqrt_parameters(gram: GroupGram) -> float:
 
 def mu_lag(gram: GroupGram) -> Array:
     """μ(k) = mean over i of g_i·g_{i+k} for lags k = 0 … T − 2, (T − 1); μ(0) = 1. NaN at a lag without a defined pair."""
-    return _mean_by_lag(update_map(gram))
+    return mean_by_lag(update_map(gram))
 
 
 def alpha_lag(gram: GroupGram) -> Array:
     """α(k) = sqrt(mean over i of (g_i·g_{i+k})²) for lags k = 0 … T − 2, (T − 1); α(0) = 1. NaN as ``mu_lag``."""
-    return np.sqrt(_mean_by_lag(update_map(gram) ** 2))
+    return np.sqrt(mean_by_lag(update_map(gram) ** 2))
 
 
 def update_cosine(gram: GroupGram) -> Array:
@@ -67,13 +67,13 @@ def nonrandom_fraction_absolute(gram: GroupGram) -> float:
     return _share_above(np.abs(update_cosine(gram)), random_bound(gram))
 
 
-def _pairs(gram: GroupGram) -> Array:
-    cosines = update_map(gram)
-    return cosines[np.triu_indices(len(cosines), 1)]
+def pairs_of(values: Array) -> Array:
+    """The entries i < j of (n, n), as (n (n − 1) / 2)."""
+    return values[np.triu_indices(len(values), 1)]
 
 
-def _mean_by_lag(values: Array) -> Array:
-    """Means of the defined entries of each upper diagonal."""
+def mean_by_lag(values: Array) -> Array:
+    """Means of the defined entries of each upper diagonal of (n, n), (n); NaN where a diagonal has none."""
     rows, columns = np.triu_indices(len(values))
     entries = values[rows, columns]
     defined = ~np.isnan(entries)

@@ -17,7 +17,7 @@ def explained_variance(gram: GroupGram) -> Array:
 
     T points span at most T − 1 dimensions about their mean. NaN when all points are equal.
     """
-    return _shares(_point_eigenvalues(gram))
+    return shares(_point_eigenvalues(gram))
 
 
 def explained_variance_updates(gram: GroupGram) -> Array:
@@ -25,31 +25,31 @@ def explained_variance_updates(gram: GroupGram) -> Array:
 
     NaN when all updates are equal: a straight, even path has no variance of updates.
     """
-    return _shares(_update_eigenvalues(gram))
+    return shares(_update_eigenvalues(gram))
 
 
 def participation_ratio(gram: GroupGram) -> float:
     """(Σλ)²/Σλ² of the points' centred Gram: an effective number of dimensions, 1 … T − 1; unit: 1. NaN when all are equal."""
-    return _ratio(_point_eigenvalues(gram))
+    return ratio(_point_eigenvalues(gram))
 
 
 def participation_ratio_updates(gram: GroupGram) -> float:
     """(Σλ)²/Σλ² of the updates' centred Gram, 1 … T − 2; unit: 1. NaN when all updates are equal."""
-    return _ratio(_update_eigenvalues(gram))
+    return ratio(_update_eigenvalues(gram))
 
 
 def _point_eigenvalues(gram: GroupGram) -> Array:
     count = len(gram.steps)
     points = np.tri(count, count)[:, 1:]
-    return _eigenvalues(points - points.mean(axis=0), gram.gram[1:, 1:])
+    return eigenvalues(points - points.mean(axis=0), gram.gram[1:, 1:])
 
 
 def _update_eigenvalues(gram: GroupGram) -> Array:
     count = len(gram.steps) - 1
-    return _eigenvalues(np.eye(count) - (1.0 / count if count else 0.0), gram.gram[1:, 1:])
+    return eigenvalues(np.eye(count) - (1.0 / count if count else 0.0), gram.gram[1:, 1:])
 
 
-def _eigenvalues(coefficients: Array, gram: Array) -> Array:
+def eigenvalues(coefficients: Array, gram: Array) -> Array:
     """Eigenvalues of A G Aᵀ, descending, without the one that centring makes zero; 0 where they are rounding."""
     centred = coefficients @ gram @ coefficients.T
     if not np.isfinite(centred).all():
@@ -59,11 +59,13 @@ def _eigenvalues(coefficients: Array, gram: Array) -> Array:
     return np.where(values <= 8 * np.finfo(np.float64).eps * magnitude, 0.0, values)
 
 
-def _shares(values: Array) -> Array:
+def shares(values: Array) -> Array:
+    """Eigenvalues over their sum; NaN where all are zero."""
     total = float(values.sum())
     return values / total if total > 0.0 else np.full(values.shape, np.nan)
 
 
-def _ratio(values: Array) -> float:
+def ratio(values: Array) -> float:
+    """The participation ratio (Σλ)²/Σλ²; NaN where all are zero."""
     total = float(values.sum())
     return total**2 / float((values**2).sum()) if total > 0.0 else float("nan")

@@ -1,0 +1,96 @@
+"""Gradient Clustering: strata of examples whose gradients are alike, from the Gram alone.
+
+Source: *Variance* (Faghri et al., "A Study of Gradient Variance in Deep Learning"), §3. The objective J is N² times the variance of the
+estimator that draws one example from every cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trajsvc.gradients.estimators import objective, stratified_variance
+from trajsvc.gradients.vector_gram import VectorGram
+from trajsvc.measures.base import Array
+
+RESTARTS: Final = 10
+SWEEPS: Final = 100
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """The cluster of every example (n), the clusters' sizes N_k and traces of covariance v_k, J, and the estimator's average variance."""
+
+    assignment: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    traces: Array
+    objective: float
+    average_variance: float
+
+    @classmethod
+    def of(cls, gram: VectorGram, assignment: NDArray[np.int64]) -> Clustering:
+        """What an assignment is worth on ``gram``: of another checkpoint, say, where the gradients have moved on."""
+        sizes = np.bincount(assignment)
+        within = np.array([gram.squared_distances[np.ix_(m, m)].sum() for m in _members(assignment)])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            traces = np.where(sizes > 0, within / (2.0 * sizes.astype(np.float64) ** 2), np.nan)
+        return cls(assignment, sizes, traces, objective(gram, assignment), stratified_variance(gram, assignment))
+
+
+def cluster(gram: VectorGram, clusters: int, *, seed: int = 0, restarts: int = RESTARTS) -> Clustering:
+    """The best of ``restarts`` local minima of J over assignments to at most ``clusters`` clusters; the same seed gives the same one.
+
+    Each begins as k-means++ does and moves one example at a time to the cluster that lowers J most: every move lowers it by exactly the
+    difference of two sums of squared distances, so it ends. O(n²) memory, O(n · clusters) a sweep and O(n) a move.
+
+    Raises ValueError for a number of clusters that is not 1 … n, and where distances are lost in rounding.
+    """
+    if not 1 <= clusters <= len(gram):
+        raise ValueError(f"{clusters} clusters of {len(gram)} examples")
+    distances = gram.squared_distances
+    if np.isnan(distances).any():
+        raise ValueError(
+            "distances of these vectors are lost in rounding: form their differences before their products"
+        )
+    rng = np.random.default_rng(seed)
+    found = [_descend(distances, _start(distances, clusters, rng), clusters) for _ in range(max(1, restarts))]
+    best = min(found, key=lambda a: objective(gram, a))
+    return Clustering.of(gram, best)
+
+
+def _start(distances: Array, clusters: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Centres among the examples, each drawn by its squared distance to the nearest before (k-means++); all go to the nearest."""
+    centres = [int(rng.integers(len(distances)))]
+    while len(centres) < clusters:
+        nearest = distances[:, centres].min(axis=1)
+        total = nearest.sum()
+        share = nearest / total if total > 0.0 else None
+        centres.append(int(rng.choice(len(distances), p=share)))
+    return np.asarray(distances[:, centres].argmin(axis=1), dtype=np.int64)
+
+
+def _descend(distances: Array, assignment: NDArray[np.int64], clusters: int) -> NDArray[np.int64]:
+    """Single moves until none lowers J."""
+    out = assignment.copy()
+    to = np.stack([distances[:, out == k].sum(axis=1) for k in range(clusters)], axis=1)  # Σ_{j in k} d_ij²
+    for _ in range(SWEEPS):
+        moved = False
+        for i in range(len(out)):
+            here, best = int(out[i]), int(to[i].argmin())
+            if to[i, best] < to[i, here] * (1.0 - 1e-12):
+                to[:, here] -= distances[:, i]
+                to[:, best] += distances[:, i]
+                out[i], moved = best, True
+        if not moved:
+            break
+        np.maximum(to, 0.0, out=to)
+    return out
+
+
+def _members(assignment: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    for k in range(int(assignment.max()) + 1):
+        yield np.flatnonzero(assignment == k)
