@@ -76,6 +76,7 @@ _COMPANIONS: Final = (
     "zero_point", "scale_weight", "scale_input", "output_scale", "_scale", "k_scale", "v_scale",
 )  # fmt: skip
 """What stands beside a quantised matrix: its scales and offsets."""
+NOT_FLOATING: Final = "not a floating type"
 SCALE: Final = "scale of a quantised matrix"
 QUANTISED: Final = ("int8", "uint8", "int16", "uint16", "int32", "uint32")
 """Types in which weights are kept packed or quantised; int64 and bool are indices and masks."""
@@ -97,7 +98,7 @@ def _reason(rule: Rule, name: str, shape: Shape, kind: str, tensors: Tensors, qu
     if (why := buffer_reason(rule, name, shape, tensors)) is not None:
         return f"buffer: {why}"
     if kind not in FLOAT_TYPES:
-        return f"not a floating type: {kind}"
+        return f"{NOT_FLOATING}: {kind}"
     if 0 in shape:
         return "no elements"
     return SCALE if _companion(name, quantised) else None

@@ -7,7 +7,7 @@ from typing import Any
 
 from trajsvc.anatomy.architectures import Choice, Rules
 from trajsvc.anatomy.blocks import Anatomy, Block
-from trajsvc.anatomy.buffers import no_parameters
+from trajsvc.anatomy.buffers import NOT_FLOATING, no_parameters
 from trajsvc.anatomy.layouts import Heads, Shape, part_extents, whole
 from trajsvc.anatomy.module_paths import Place, layer_labels, place
 from trajsvc.anatomy.patterns import excluded
@@ -38,7 +38,7 @@ def dissect(
     """
     choice = (rules or Rules()).choose(tensors, config)
     known = _heads(choice.rule, config or {}, heads)
-    left_out = {**no_parameters(choice.rule, tensors), **(aside or {})}
+    left_out = _reasons(no_parameters(choice.rule, tensors), aside or {})
     left_out |= {name: f"left out by the rules: {p}" for name, p in excluded(choice.rule.exclude, tensors).items()}
     places = {name: place(choice.rule, name) for name in tensors if name not in left_out}
     repeated = _tied(choice.rule, config, places, tensors, tied or {})
@@ -57,6 +57,11 @@ def dissect(
         left_out={name: left_out[name] for name in tensors if name in left_out},
         notes=choice.notes + _note_unsplit(unsplit),
     )
+
+
+def _reasons(named: Mapping[str, str], aside: Mapping[str, str]) -> dict[str, str]:
+    """Why tensors are no parameters: what a name says is known better than what values look like, and a stored type says least."""
+    return {**aside, **{n: why for n, why in named.items() if n not in aside or not why.startswith(NOT_FLOATING)}}
 
 
 def _heads(rule: Rule, config: Mapping[str, Any], given: int | None) -> Heads:
