@@ -210,3 +210,6 @@ class TestTheSameNumbers:
             close(row["rms"], expected.rms_mean)
             assert not row["rms_qv"]
         close(found["row"]["mds"], maps.mds(gram))
+        known = [c for c in MEASURES["update_cosine"].compute(gram) if np.isfinite(c)]
+        close(found["row"]["mean_update_cosine"], np.mean(known) if known else None)
+        close(found["row"]["nonrandom_fraction"], MEASURES["nonrandom_fraction"].compute(gram))

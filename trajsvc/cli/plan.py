@@ -119,12 +119,21 @@ def render(facts: dict[str, Any]) -> None:
         line("disk", f"{size(facts['store_bytes'])}; with --copy {size(facts['store_bytes'] + facts['copy_bytes'])}")
     line("memory", f"{size(facts['memory'])} beside the interpreter")
     for left in facts["excluded"]:
-        console.print(f"[yellow]left out[/yellow]     step {left['step']}: {safe(left['reason'])}")
-    for finding in facts["findings"][: 2 * SHOWN]:
+        reason = left["reason"].removeprefix(f"step {left['step']} is left out: ")
+        console.print(f"[yellow]left out[/yellow]     step {left['step']}: {safe(reason)}")
+    findings = _not_said(facts)
+    for finding in findings[: 2 * SHOWN]:
         console.print(f"[yellow]{safe(finding['kind'])}[/yellow]  {safe(finding['message'])}")
-    if len(facts["findings"]) > 2 * SHOWN:
-        console.print(f"and {len(facts['findings']) - 2 * SHOWN} more findings: --format json lists them")
+    if len(findings) > 2 * SHOWN:
+        console.print(f"and {len(findings) - 2 * SHOWN} more findings: --format json lists them")
     console.print(f"\n[dim]trajsvc analyze {safe(facts['source'])}[/dim]")
+
+
+def _not_said(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """The findings that say more than the lines above them: of checkpoints and tensors that are left out each is named once."""
+    reasons = {left["reason"] for left in facts["excluded"]}
+    listed = len(facts["left_out"]) <= SHOWN
+    return [f for f in facts["findings"] if f["message"] not in reasons and not (listed and f["kind"] == "left-out")]
 
 
 def _network(facts: dict[str, Any], line: Callable[[str, str], None]) -> None:

@@ -478,6 +478,7 @@ export function qkvRow(layer, q, k, v, origin = null) {
 // One line of the table of layers: the fields of the API's row.
 export function layerRow(g) {
   const angles = updateAngle(g).filter((a) => !Number.isNaN(a));
+  const cosines = [...updateCosine(g)].filter((c) => !Number.isNaN(c));
   return {
     layer: g.group.replace(/^layer\//, ""),
     group: g.group,
@@ -486,7 +487,9 @@ export function layerRow(g) {
     relative_mds: nullable(relativeMds(g)),
     path_length: nullable(pathLength(g)),
     tortuosity: nullable(tortuosity(g)),
+    nonrandom_fraction: nullable(nonrandomFraction(g)),
     largest_update_angle: angles.length ? Math.max(...angles) : null,
+    mean_update_cosine: cosines.length ? cosines.reduce((a, b) => a + b, 0) / cosines.length : null,
     settling_step: nullable(settlingStep(g)),
     below_noise_floor: belowFloor(g).length,
   };

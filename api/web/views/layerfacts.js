@@ -5,7 +5,8 @@ import { count, csv, h, number } from "../base/dom.js";
 export const COMPONENTS = [["attention.q", "Q"], ["attention.k", "K"], ["attention.v", "V"], ["attention.out", "out"], ["mlp.gate", "MLP gate"], ["mlp.in", "MLP in"], ["mlp.out", "MLP out"], ["norm", "norm"]];
 export const SCALARS = [
   ["mds", "MDS", "1"], ["relative_mds", "relative MDS", "1"], ["path_length", "path length", "norm"], ["tortuosity", "tortuosity", "1"],
-  ["largest_update_angle", "largest update angle", "degrees"], ["settling_step", "settling step", "step"],
+  ["largest_update_angle", "largest update angle", "degrees"], ["mean_update_cosine", "mean update cosine", "1"],
+  ["nonrandom_fraction", "share of non-random updates", "1"], ["settling_step", "settling step", "step"],
   ["below_noise_floor", "updates that rounding explains", "updates"], ["parameters", "parameters", "parameters"],
 ];
 
@@ -55,6 +56,8 @@ export function layersTable(rows, link) {
     { ...digits("path_length"), title: "Path length", cell: (r) => number(r.path_length) },
     { ...digits("tortuosity"), title: "Tortuosity", cell: (r) => number(r.tortuosity) },
     { ...digits("largest_update_angle"), title: "Largest update angle (°)", cell: (r) => number(r.largest_update_angle) },
+    { ...digits("mean_update_cosine"), title: "Mean update cosine", cell: (r) => number(r.mean_update_cosine, 3) },
+    { ...digits("nonrandom_fraction"), title: "Non-random updates", note: "share of neighbouring updates whose cosine is beyond that of random ones", cell: (r) => (r.nonrandom_fraction === null ? "–" : `${number(100 * r.nonrandom_fraction, 3)} %`) },
     { ...digits("settling_step"), title: "Settling step", cell: (r) => number(r.settling_step) },
     { ...digits("below_noise_floor"), title: "Below noise floor", note: "updates that rounding of the stored type could explain", cell: (r) => String(r.below_noise_floor) },
   ];
