@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test test-all test-timing check docs format benchmark clean
+.PHONY: help setup demo test test-all test-timing fuzz check docs format benchmark clean
 
 help:
 	@echo "make demo        set up and analyse the run under examples/"
 	@echo "make test        set up and run the tests, without the slow ones"
 	@echo "make test-all    set up and run all tests"
+	@echo "make fuzz SECONDS=60     random changes of what the parsers read, for as long on each"
 	@echo "make test-timing N=100   repeat every test that waits, sleeps, signals or orders by time; TESTS=tests/jobs for some"
 	@echo "make check       format, lint, spelling, types, import contract"
 	@echo "make docs        build the documentation site into build/site; warnings are errors"
@@ -33,6 +34,10 @@ test-all: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 N ?= 100
+SECONDS ?= 60
+fuzz: $(STAMP)
+	$(BIN)/python tests/fuzz/fuzz.py --seconds $(SECONDS)
+
 test-timing: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist load -m "timing and not slow" --repeat $(N) $(TESTS)
 

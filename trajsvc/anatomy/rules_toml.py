@@ -104,7 +104,7 @@ def rules_in(text: str, file: str) -> tuple[Rule, ...]:
     """The rows of a file's text; ``file`` is what messages call it. Raises UsageError (``bad-rules``)."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise _bad(file, "", f"not TOML: {error}") from None
     if not document:
         raise _bad(file, "", "no architecture is described: write a table such as [my-net]")

@@ -228,7 +228,10 @@ def load_family(path: str | os.PathLike[str]) -> Family:
         raise _bad(file, f"cannot be read: {error.strerror or error}", hint) from error
     except UnicodeDecodeError as error:
         raise _bad(file, f"is not UTF-8 text (byte {error.start})", "Save the file as UTF-8.") from error
-    except tomllib.TOMLDecodeError as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # numbers of thousands of digits and deep nesting are none of tomllib's own
         raise _bad(
             file, f"is not TOML: {error}", "Text wants quotes, a list [ ], a member's table [[runs]]."
         ) from error
