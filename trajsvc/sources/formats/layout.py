@@ -14,7 +14,7 @@ from trajsvc.sources.formats.shards import SHARD
 from trajsvc.sources.formats.torch_dcp import METADATA
 from trajsvc.sources.formats.torch_series import Place
 from trajsvc.sources.named import PATHS, Naming
-from trajsvc.sources.states import Choice, Wish, ambiguous, choose, is_model, matched, words_of
+from trajsvc.sources.states import Choice, Wish, ambiguous, choose, is_average, is_model, matched, words_of
 from trajsvc.sources.steps import WEIGHT_SUFFIXES, StepName, parse_step
 
 SAFETENSORS: Final = ".safetensors"
@@ -124,7 +124,9 @@ def weights_of(folder: Folder, wish: Wish = ()) -> Weights | None:
     if name is None and shards(folder) is None:
         own = _own(folder, wish)
         if own is not None:
-            return own
+            beside = any(is_average(n) for n in folder.folders)
+            averages = tuple(n for n in _nested(folder, deeper=False) if is_average(n)) if beside else ()
+            return replace(own, others=(*own.others, *averages))
     if not inner:
         return None
     if name is not None:

@@ -40,7 +40,7 @@ from trajsvc.sources.hub.revisions import Revision, Revisions, list_revisions
 from trajsvc.sources.learning_rate import learning_rate, places
 from trajsvc.sources.listing.entries import How, Listing, extra_of, nothing
 from trajsvc.sources.listing.folders import list_in
-from trajsvc.sources.listing.numbered import found_in
+from trajsvc.sources.listing.numbered import found_in, one_model
 from trajsvc.sources.patterns import StepPattern
 from trajsvc.sources.states import wish_of
 from trajsvc.sources.steps import StepName
@@ -182,6 +182,8 @@ class HubSource:
             if checkpoint is None or (revisions.history and found and self._same(checkpoint, found[-1][0])):
                 continue
             found.append((checkpoint, revision))
+        kept = {id(f) for f in one_model([f for f, _ in found], self.uri, listing)}
+        found = [(f, revision) for f, revision in found if id(f) in kept]
         self._notes += listing.findings
         if not found:
             raise nothing(self.uri, f"{len(chosen)} revisions hold no weights.")
