@@ -438,6 +438,7 @@ def test_the_command_line_says_what_it_did(tmp_path: Path) -> None:
     assert {"run", "store", "steps", "parameters", "summary", "integrity"} <= set(answer)
     assert answer["steps"] == [0, 100, 200, 300, 400]
     plan = json.loads(command("plan", str(folder), "--format", "json").stdout)
+    assert plan["gram_bytes"] == plan["blocks"] * len(plan["steps"]) ** 2 * 8 < plan["store_bytes"]
     assert plan["architecture"] == "gpt-neox"
     assert plan["bytes"] == 5 * 4 * answer["parameters"]
     human = command("analyze", str(folder), "--no-figures")

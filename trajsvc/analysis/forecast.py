@@ -61,6 +61,7 @@ def describe(trajectory: Trajectory, plan: Plan, options: Options, name: str | N
         "memory": plan.projected_memory,
         "seconds": flops / rate,
         "seconds_from_disk": max(flops / rate, trajectory.bytes / DISK_RATE),
+        "gram_bytes": len(blocks) * len(rows) * len(rows) * 8,
         "store_bytes": len(blocks) * len(rows) * len(rows) * 8 + len(block_table(trajectory).name) * len(rows) * 16,
         "copy_bytes": trajectory.bytes,
     }

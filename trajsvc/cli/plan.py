@@ -117,6 +117,7 @@ def render(facts: dict[str, Any]) -> None:
         line("time", f"about {duration(facts['seconds'])} from the page cache, {duration(facts['seconds_from_disk'])} "
              f"from a disk at 1 GB/s, {facts['threads']} threads")  # fmt: skip
         line("disk", f"{size(facts['store_bytes'])}; with --copy {size(facts['store_bytes'] + facts['copy_bytes'])}")
+    line("Grams", f"{size(facts['gram_bytes'])}: {facts['blocks']} blocks × {len(steps)}² float64")
     line("memory", f"{size(facts['memory'])} beside the interpreter")
     for left in facts["excluded"]:
         reason = left["reason"].removeprefix(f"step {left['step']} is left out: ")

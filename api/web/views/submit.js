@@ -115,7 +115,7 @@ class SubmitView {
           row("groups", String(plan.groups)),
           row("to read", `${bytes(plan.bytes)}, taking ${duration(Math.max(plan.seconds ?? 0, plan.seconds_from_disk ?? 0))}`),
           row("memory", bytes(plan.memory)),
-          row("kept in the store", `${bytes(plan.store_bytes)}${body.copy ? `, and ${bytes(plan.copy_bytes)} of parameters` : ""}`),
+          row("kept in the store", `${bytes(plan.store_bytes)}, of it Grams ${bytes(plan.gram_bytes)}${body.copy ? `, and ${bytes(plan.copy_bytes)} of parameters` : ""}`),
           plan.components ? row("parameters by part", Object.entries(plan.components).map(([k, v]) => `${k} ${count(v)}`).join(", ")) : null,
         ),
         list(left, "tensors left out"),
