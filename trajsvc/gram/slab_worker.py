@@ -121,19 +121,18 @@ class SlabWorker:
         g = granule(column.size)
         seed = np.uint64(xxhash.xxh3_64_intdigest(column.name.encode()))
         for group in groups:
-            item = ITEMSIZE[group.dtype]
+            rows, item = slice(group.first, group.first + len(group.raw)), ITEMSIZE[group.dtype]
             step = g * item
-            nothing = xxhash.xxh3_64_intdigest(bytes(step))
             places = range(0, segment.size * item, step)
             mixed = seed + np.arange(segment.lo // g, segment.lo // g + len(places), dtype=np.uint64)
+            digests = _digests(group.raw, places, step)
+            result.fingerprint[rows] += np.sum((digests ^ mixed) * _ODD, axis=1, dtype=np.uint64)
+            if segment.size <= g:
+                result.zeros[number, rows] = segment.size - np.count_nonzero(group.raw.view(f"u{item}"), axis=1)
+            else:
+                nothing = np.uint64(xxhash.xxh3_64_intdigest(bytes(step)))
+                result.zeros[number, rows] = g * np.count_nonzero(digests == nothing, axis=1)
             for i, row in enumerate(group.raw, start=group.first):
-                view = memoryview(row)
-                digests = [xxhash.xxh3_64_intdigest(view[at : at + step]) for at in places]
-                result.fingerprint[i] += np.sum((np.array(digests, np.uint64) ^ mixed) * _ODD, dtype=np.uint64)
-                zeros = g * digests.count(nothing)
-                if segment.size <= g:
-                    zeros = segment.size - int(np.count_nonzero(row.view(f"u{item}")))
-                result.zeros[number, i] = zeros
                 if self.theta.has_crc(segment.column, i):
                     result.crc[number, i] = isal_zlib.crc32(row)
 
@@ -161,6 +160,17 @@ class SlabWorker:
             if slab.sample:
                 for values in self.kernel.widened(rows, extent, lo, hi):
                     result.rounding[i] += observe(values, result.statistics)
+
+
+def _digests(raw: NDArray[np.uint8], places: Sequence[int], step: int) -> NDArray[np.uint64]:
+    """(rows, granules): a hash of each granule's bytes."""
+    digest = xxhash.xxh3_64_intdigest
+    if len(places) == 1:
+        found = [digest(row) for row in raw]
+    else:
+        views = [memoryview(row) for row in raw]
+        found = [digest(view[at : at + step]) for view in views for at in places]
+    return np.array(found, np.uint64).reshape(len(raw), len(places))
 
 
 @dataclass(frozen=True)
