@@ -16,6 +16,7 @@ from trajsvc.settings import ServiceSettings
 from trajsvc.sources.named import Naming
 
 WITHHELD: Final = "the reason names a folder of the server; its log has it whole"
+ELSEWHERE: Final = "another place"
 _PATHS: Final = frozenset({"file", "source"})
 """fields whose value is a path"""
 
@@ -40,6 +41,10 @@ class Places:
                 return naming.name(path)
         return None
 
+    def shown(self, path: str) -> str:
+        """``name``, for where something must be said."""
+        return self.name(path) or ELSEWHERE
+
     def tells(self, text: str) -> bool:
         """Whether a sentence names a folder of this machine."""
         return any(folder in text for folder in self._hidden)
@@ -56,7 +61,7 @@ class Places:
 
     def _field(self, name: str, value: Any) -> Any:
         if name in _PATHS and isinstance(value, str):
-            return self.name(value) or "another place"
+            return self.shown(value)
         return self.plain(value)
 
 

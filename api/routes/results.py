@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from api.dependencies import Reader, ServiceOf
+from api.dependencies import Reader, Service, ServiceOf
 from api.formats import (
     answer,
     csv_bytes,
@@ -31,6 +31,7 @@ from storage_schema.models.results import (
     PhaseRow,
     QkvAnswer,
     QkvRow,
+    RunRow,
     Summary,
 )
 from storage_schema.models.service import NAME, BlockRow, GramAnswer, MeasureRow, RunAnswer, RunsPage
@@ -40,6 +41,7 @@ from trajsvc.measures.registry import MEASURES
 from trajsvc.results import answers, tables
 from trajsvc.results.labels import plain
 from trajsvc.results.map_range import MapKind, MapsOf, map_range
+from trajsvc.results.run import Run
 
 router = APIRouter(prefix="/v1", tags=["results"])
 
@@ -67,7 +69,7 @@ def list_runs(
     rows = []
     for name in names[:limit]:
         with suppress(NotFound):  # a job's estimate may be gone since
-            rows.append(answers.run_row(service.runs.open(name)))
+            rows.append(_row(service, service.runs.open(name)))
     following = names[limit - 1] if len(names) > limit else None
     if following is not None:
         response.headers["link"] = f'</v1/runs?limit={limit}&cursor={following}>; rel="next"'
@@ -95,10 +97,10 @@ def get_run(request: Request, service: ServiceOf, who: Reader, run: RunName) -> 
         )
         found = RunAnswer(
             run=run,
-            row=answers.run_row(opened),
+            row=_row(service, opened),
             digest=opened.stored.digest,
             generation=opened.stored.generation,
-            attributes=plain(dict(opened.attributes)),
+            attributes=service.places.plain(plain(dict(opened.attributes))),
             links={part.rstrip("/"): f"/v1/runs/{run}/{part}" for part in parts},
         )
         return json_bytes(found)
@@ -112,7 +114,7 @@ def get_run(request: Request, service: ServiceOf, who: Reader, run: RunName) -> 
 def get_summary(request: Request, service: ServiceOf, who: Reader, run: RunName) -> Response:
     """What a researcher wants to know first: measures of the network, phases, layers, Q/K/V, integrity."""
     opened = service.runs.open(run)
-    return answer(request, service, opened, {"json": lambda: json_bytes(answers.summary(opened))})
+    return answer(request, service, opened, {"json": lambda: json_bytes(_summary(service, opened))})
 
 
 @router.get(
@@ -125,8 +127,8 @@ def get_checkpoints(request: Request, service: ServiceOf, who: Reader, run: RunN
     """Its checkpoints in order: step, label, type, fingerprint, commit, tokens."""
     opened = service.runs.open(run)
     makers = {
-        "json": lambda: json_bytes(answers.checkpoints(opened)),
-        "csv": lambda: csv_models(answers.checkpoints(opened), CheckpointRow),
+        "json": lambda: json_bytes(_checkpoints(service, opened)),
+        "csv": lambda: csv_models(_checkpoints(service, opened), CheckpointRow),
     }
     return answer(request, service, opened, makers)
 
@@ -422,3 +424,18 @@ def list_measures(who: Reader) -> list[MeasureRow]:
         MeasureRow(name=m.name, dims=list(m.dims), units=m.units, definition=m.definition, source=m.source)
         for m in MEASURES.values()
     ]
+
+
+def _row(service: Service, run: Run) -> RunRow:
+    """A run that the command line stored says the path of its source: over HTTP that has a name, or none."""
+    row = answers.run_row(run)
+    return row.model_copy(update={"source": service.places.shown(row.source)})
+
+
+def _checkpoints(service: Service, run: Run) -> list[CheckpointRow]:
+    rows = answers.checkpoints(run)
+    return [r.model_copy(update={"files": tuple(service.places.shown(f) for f in r.files)}) for r in rows]
+
+
+def _summary(service: Service, run: Run) -> Summary:
+    return Summary.model_validate(service.places.plain(answers.summary(run).model_dump()))

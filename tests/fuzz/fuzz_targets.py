@@ -163,6 +163,9 @@ OF_PICKLE: Final = [
     b"X\1\0\0\0w",
 ]
 INDEX: Final = {"metadata": {"total_size": 3}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}
+MANIFEST: Final = manifest.Manifest(
+    generation=1, checkpoints=2, blocks=1, parameters=4, gram_span=1, theta=None, archive=None, files={}
+).to_bytes()
 TARGETS: Final[dict[str, Target]] = {
     "safetensors header": Target(
         [headed(HEADER, bytes(24)), headed({"__metadata__": {"a": "b"}, **HEADER}, bytes(24))], JSON_WORDS, _safetensors
@@ -181,7 +184,7 @@ TARGETS: Final[dict[str, Target]] = {
     "family TOML": Target([FAMILY], TOML, _family),
     "rules TOML": Target([RULES], TOML, _rules),
     "request body": Target([b'{"source": "runs:x", "priority": 1}'], JSON_WORDS, check_json),
-    "manifest": Target([b'{"format": 1}'], JSON_WORDS, lambda d: manifest.parse(d, Path("fuzzed"))),
+    "manifest": Target([MANIFEST], JSON_WORDS, lambda d: manifest.parse(d, Path("fuzzed"))),
 }
 
 

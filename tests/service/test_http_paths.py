@@ -13,6 +13,7 @@ from asgi_asking import App
 from fastapi import Request
 from service_process import make_run
 
+import trajsvc
 from api.places import Places
 from storage_schema import errors
 from storage_schema.error_kinds import KINDS
@@ -278,3 +279,20 @@ def test_errors_of_a_store_say_their_path_apart_from_their_words() -> None:
     for each in errors.StoreError.__subclasses__():
         made = each("/a/store/file", "words", "hint")
         assert (made.message, made.file) == ("words", "/a/store/file")
+
+
+def test_a_run_of_the_command_line_does_not_tell_where_it_came_from(tmp_path: Path) -> None:
+    inside = make_run(tmp_path / CANARY / "data" / "a", steps=3, tensors=1, size=256)
+    outside = make_run(tmp_path / CANARY / "elsewhere" / "b", steps=3, tensors=1, size=256)
+    made = App(tmp_path / CANARY, runs=tmp_path / CANARY / "data")
+    for name, source in (("a", inside), ("b", outside)):
+        trajsvc.analyze(source, store=made.service.settings.store, name=name, threads=1)
+    assert {r["run"]: r["source"] for r in json.loads(made.ask("/v1/runs").body)["items"]} == {
+        "a": "runs:a",
+        "b": "another place",
+    }
+    for name in ("a", "b"):
+        for part in ("", "/summary", "/checkpoints", "/checkpoints?f=csv", "/groups", "/gram", "/blocks"):
+            found = made.ask(f"/v1/runs/{name}{part}")
+            assert found.status == 200, found.body
+            assert CANARY not in found.body.decode(), part
