@@ -64,9 +64,9 @@ _GROUPS: Final = {
     Outcome(4, 421): ("bad-host"),
     # Recognised, and not done.
     Outcome(4, 422): (
-        "several-runs ambiguous-checkpoint ambiguous-state ambiguous-state-dict big-endian checkpoints-gone disk-space heads-unknown "
-        "hub-disabled hub-encoded hub-forbidden hub-gated hub-insecure hub-limit hub-offline hub-refused "
-        "hub-unauthorized job-bytes job-checkpoints job-seconds journal-mismatch layout-mismatch "
+        "several-runs ambiguous-checkpoint ambiguous-state ambiguous-state-dict big-endian checkpoints-gone disk-space "
+        "gradients-not-finite heads-unknown hub-disabled hub-encoded hub-forbidden hub-gated hub-insecure hub-limit hub-offline "
+        "hub-refused hub-unauthorized job-bytes job-checkpoints job-seconds journal-mismatch layout-mismatch "
         "legacy-torch limit-exceeded link-loop link-outside memory-budget memory-quota network-database "
         "newer-database no-data-roots no-parameters no-source not-a-file permission-denied pickled-module range-ignored step-conflict "
         "store-not-folder store-unwritable store-version theta-lost theta-types too-many-files torchscript unsafe-member "

@@ -14,7 +14,7 @@ import trajsvc
 from storage_schema import errors as store_errors
 from trajsvc import client, errors, gradients
 from trajsvc.client import Client
-from trajsvc.gradients import clustering, estimators, measures
+from trajsvc.gradients import clustering, estimators, examples, measures
 from trajsvc.gradients.vector_gram import VectorGram
 
 INTRO = """
@@ -32,7 +32,7 @@ def text() -> str:
         _class("trajsvc.Run", trajsvc.Run),
         "# Gradients\n\n" + prose(inspect.getdoc(gradients)),
         _class("VectorGram", VectorGram),
-        *(_functions(module) for module in (measures, estimators, clustering)),
+        *(_functions(module) for module in (examples, measures, estimators, clustering)),
         "# Client of a server\n\n" + prose(inspect.getdoc(client)),
         _class("trajsvc.client.Client", Client),
         "# Errors\n\n" + prose(inspect.getdoc(store_errors)),

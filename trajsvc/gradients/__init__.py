@@ -1,6 +1,7 @@
 """Gradients at checkpoints: a set of gradient vectors is known by its Gram, and every measure is a function of that.
 
-The vectors are yours: gradients of single examples at one checkpoint, of batches, or of the steps of a training.
+``examples.example_grams(module, loss, examples)`` makes them for every parameter tensor of a torch module. Vectors of your own
+(gradients of batches, or of the steps of a training) do as well:
 
 >>> import numpy as np
 >>> from trajsvc.gradients.clustering import cluster
