@@ -57,12 +57,22 @@ class FamilyRow(Answer):
     settling_depth: list[FamilySettlingRow]
 
 
+class FamilyLine(Answer):
+    """Members that a line of a picture joins: equal in all but the value on the axis and their seed."""
+
+    line: str
+    """what its members share and others do not, such as ``momentum=0.9``; ``all`` where nothing parts the members"""
+    members: list[str]
+
+
 class FamilyAnswer(Answer):
     """The members of a family side by side, in order of size, seed and name."""
 
     family: str
     title: str
     rows: list[FamilyRow]
+    lines: dict[str, list[FamilyLine]]
+    """for ``size``, ``seed`` and each hyperparameter as the axis: which of the members present a line joins; none against the seed"""
 
 
 class StoredFamilyRow(Answer):

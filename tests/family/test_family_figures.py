@@ -12,6 +12,7 @@ import pytest
 from family_runs import family_text, trajectory, trajsvc, write_run
 
 from storage_schema.models.families import FamilyRow
+from trajsvc.families.lines import every_line, lines_of
 from trajsvc.figures import Panel
 from trajsvc.figures.family import (
     family_maps_figure,
@@ -21,7 +22,6 @@ from trajsvc.figures.family import (
     size_label,
     spread,
 )
-from trajsvc.figures.of_family import lines_of
 from trajsvc.figures.style import write
 
 SIZES = (70_000_000, 160_000_000, 410_000_000, 1_000_000_000, 6_900_000_000)
@@ -123,6 +123,18 @@ def test_only_members_that_are_equal_in_all_else_are_joined() -> None:
     sizes = [member("a", size=10, width=1), member("b", size=40, width=2)]
     assert lines_of(sizes, "width") == ["all"] * 2, "a size follows from a width"
     assert lines_of([member("a", size=10, lr=1.0), member("b", size=40, lr=2.0)], "lr") == ["size=10", "size=40"]
+
+
+def test_the_answer_names_the_lines_of_the_members_that_are_present() -> None:
+    rows = [
+        member("a", weight_decay=0.0, momentum=0.9), member("b", weight_decay=1e-3, momentum=0.9),
+        member("c", weight_decay=0.0, momentum=0.0),
+        member("d", weight_decay=1e-2, momentum=0.5).model_copy(update={"state": "missing"}),
+    ]  # fmt: skip
+    found = {by: [(line.line, line.members) for line in lines] for by, lines in every_line(rows).items()}
+    assert found["weight_decay"] == [("momentum=0.9", ["a", "b"]), ("momentum=0.0", ["c"])]
+    assert found["seed"] == []
+    assert set(found) == {"size", "seed", "weight_decay", "momentum"}
 
 
 def test_lines_have_colours_and_a_legend_and_their_own_members() -> None:

@@ -60,7 +60,7 @@ def test_no_picture_is_without_its_three_forms(site: Server, open_page: Open, vi
         ("compare", ".compare .panel"),
         ("compare", "[data-chart=norm]"),
         ("family", ".charthead.section"),
-        ("family", "[data-chart=mds-size]"),
+        ("family", "[data-chart=mds-by]"),
         ("run", "[data-chart=rate]"),
     ],
 )

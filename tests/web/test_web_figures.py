@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import re
 import xml.etree.ElementTree as ET
@@ -183,3 +184,36 @@ def test_small_maps_say_their_scale(site: Server, open_page: Open) -> None:
     lowest = min(np.min(site.ask(f"/v1/runs/{run}/map")[2]["map"]) for run in ("pythia-nano", "plain"))
     heading = page.locator(".family h2", has_text="Maps, on one scale").text_content()
     assert heading == f"Maps, on one scale: {np.floor(10 * lowest) / 10:g} to 1"
+
+
+DECAYS = {
+    "plain": (0.0, 0.9),
+    "logged": (0.01, 0.9),
+    "logged-faster": (0.0, 0.0),
+    "deep": (0.1, 0.0),
+    "patchy": (0.1, 0.0),
+}
+
+
+def test_a_line_joins_members_that_are_equal_in_all_else(site: Server, open_page: Open) -> None:
+    members = [
+        {"source": f"runs:{n}", "name": n, "size": 1000, "hyperparameters": {"weight_decay": decay, "momentum": momentum}}
+        for n, (decay, momentum) in DECAYS.items()
+    ]  # fmt: skip
+    assert site.ask("/v1/families/decay", method="PUT", body={"name": "decay", "title": "", "runs": members})[0] == 200
+    _, _, answer = site.ask("/v1/families/decay/compare")
+    mds = {row["member"]: row["mds"] for row in answer["rows"]}
+    page = open_page(f"{site.address}/#/family/decay?by=weight_decay")
+    with page.expect_download() as waiting:
+        page.click("[data-chart=mds-by] button:has-text('CSV')")
+    names, *rows = csv.reader(Path(waiting.value.path()).read_text().splitlines())
+    found = {
+        name: [(float(r[0]), float(r[k])) for r in rows if r[k]] for k, name in enumerate(names[1:], start=1) if name
+    }
+    near = pytest.approx
+    assert found["momentum=0.9"] == [(0, near(mds["plain"])), (0.01, near(mds["logged"]))]
+    assert found["momentum=0.0"][0] == (0, near(mds["logged-faster"]))
+    assert sorted(y for x, y in found["momentum=0.0"] if x == 0.1) == near(sorted([mds["deep"], mds["patchy"]]))
+    assert found["momentum=0.0, mean"][-1] == (0.1, near((mds["deep"] + mds["patchy"]) / 2))
+    page.get_by_label("Against", exact=True).select_option("momentum")
+    page.wait_for_selector("h3:has-text('MDS against momentum')")

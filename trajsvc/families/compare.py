@@ -9,6 +9,7 @@ import numpy as np
 
 from storage_schema.models.families import FamilyAnswer, FamilyDepthRow, FamilyRow, FamilySettlingRow
 from trajsvc.families.file import Family, Member
+from trajsvc.families.lines import every_line
 from trajsvc.measures.registry import compute
 from trajsvc.results import tables
 from trajsvc.results.depth import attention_layers, depth_layers, relative_depths
@@ -22,8 +23,9 @@ MEMBER_MEASURES = ("mds", "relative_mds")
 
 def compare_family(family: Family, runs: Mapping[str, Run]) -> FamilyAnswer:
     """The members of ``family`` in order of size, seed and name; ``runs`` holds those in the store, by the member's name."""
-    rows = [family_row(m, runs[m.name]) if m.name in runs else missing_row(m) for m in family.runs]
-    return FamilyAnswer(family=family.name, title=family.title, rows=sorted(rows, key=_order))
+    found = [family_row(m, runs[m.name]) if m.name in runs else missing_row(m) for m in family.runs]
+    rows = sorted(found, key=_order)
+    return FamilyAnswer(family=family.name, title=family.title, rows=rows, lines=every_line(rows))
 
 
 def _order(row: FamilyRow) -> tuple[bool, float, bool, int, str]:

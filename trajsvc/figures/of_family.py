@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from trajsvc.errors import NotFound
 from trajsvc.families.compare import value_of
+from trajsvc.families.lines import lines_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from storage_schema.models.families import FamilyAnswer, FamilyRow
+    from storage_schema.models.families import FamilyAnswer
     from trajsvc.results.run import Run
 
 MEASURES: Final = {
@@ -34,25 +34,6 @@ def measures_of(answer: FamilyAnswer, by: str) -> Figure:
     names = [row.member for row in rows]
     title = answer.title or answer.family
     return family_measures_figure(names, at, measures, label, title=title, joined=lines_of(rows, by))
-
-
-_SIZED: Final = re.compile(r"width|depth|layer|hidden|head|dim|d_model|channel|block|expert|param|size", re.IGNORECASE)
-"""Names of hyperparameters that a network's size follows from."""
-
-
-def lines_of(rows: Sequence[FamilyRow], by: str) -> list[str | None]:
-    """For every member the name of the line that joins it to others: what it shares with them in all but ``by`` and the seed.
-
-    Against the seed nothing is joined. The size parts members too, unless ``by`` is what a size follows from (a width, a depth).
-    """
-    if by == "seed":
-        return [None] * len(rows)
-    known = list(dict.fromkeys(name for row in rows for name in row.hyperparameters if name != by))
-    columns: dict[str, list[Any]] = {name: [row.hyperparameters.get(name) for row in rows] for name in known}
-    if by != "size" and not _SIZED.search(by):
-        columns["size"] = [row.size for row in rows]
-    parting = {name: values for name, values in columns.items() if len(set(map(repr, values))) > 1}
-    return [", ".join(f"{name}={values[k]}" for name, values in parting.items()) or "all" for k in range(len(rows))]
 
 
 def maps_of(answer: FamilyAnswer, runs: Mapping[str, Run], group: str, origin: int | None, steps: str | None) -> Figure:

@@ -83,11 +83,16 @@ export class Chart {
     // Of a logarithmic axis only the powers of ten: lines between them run together over many decades.
     const decades = spec.log ? { grid: { ...grid, filter: (u, splits) => splits.map((v) => (v !== null && Number.isInteger(Math.round(1e6 * Math.log10(v)) / 1e6) ? v : null)) } } : {};
     const marks = every.length <= 80 || spec.points;
+    // Points have room at the sides; without it uPlot leaves out all but the first of several at the last place.
+    const room = (u, low, high) => {
+      const pad = spec.series.some((s) => s.dots) ? 0.04 * (high - low) || 0.5 : high > low ? 0 : 0.5;
+      return [low - pad, high + pad];
+    };
     this.plot = new uPlot(
       {
         width: this.width,
         height: this.height,
-        scales: { x: { time: false }, y: { distr: spec.log ? 3 : 1, range: limits } },
+        scales: { x: { time: false, range: room }, y: { distr: spec.log ? 3 : 1, range: limits } },
         axes: [
           { ...axis, label: axisText(spec.kind, spec.xlabel), labelSize: 18, size: 30, ...(places ? { splits: places, values: (u, s) => s.map(label) } : {}) },
           { ...axis, ...decades, label: spec.unit, labelSize: 18, size: 56, values: (u, s) => s.map((v) => (v === null ? "" : number(v, 4).replace("-", "−"))) },

@@ -1,7 +1,7 @@
 // Families: models that differ in size, seed or a hyperparameter, against size, and one row a member.
 
 import { scaleOf } from "../base/colors.js";
-import { count, csv, download, downloads, fileName, fill, h, number, sortable } from "../base/dom.js";
+import { count, csv, download, downloads, dropdown, fileName, fill, h, keepingFocus, number, sortable } from "../base/dom.js";
 import { href } from "../base/url.js";
 import * as api from "../data/api.js";
 import { Chart } from "../plots/chart.js";
@@ -9,6 +9,7 @@ import { scaleText } from "../plots/paint.js";
 import { Tiles } from "../plots/tiles.js";
 import { sheetDownloads } from "../plots/tilesheet.js";
 import { badge } from "../widgets/estimate.js";
+import { MEASURES, againstSpec, axesOf, hyperparametersOf } from "./familycharts.js";
 
 export async function familiesView() {
   const rows = await api.families();
@@ -45,8 +46,9 @@ class FamilyView {
     this.tiles = new Tiles({ root: this.root, onscale: (scale) => (this.mapsTitle.textContent = `Maps, on one scale: ${scaleText(scale)}`), onread: (t) => (this.readout.textContent = t ?? "") });
     this.root.append(...present.map((r) => this.tiles.tile({ run: r.run, group: "network", name: r.member, title: r.member, link: href(["run", r.run]) })));
     const grid = h("div", { class: "charts" });
-    for (const id of ["mds-size", "heterogeneity-depth", "settling-depth"]) {
-      const chart = new Chart({ name: () => fileName(answer.family, id) });
+    this.against = h("div", { class: "controls" });
+    for (const id of [...MEASURES.map(([field]) => `${field}-by`), "heterogeneity-depth", "settling-depth"]) {
+      const chart = new Chart({ name: () => fileName(answer.family, id.endsWith("-by") ? `${id}-${this.by}` : id) });
       chart.element.dataset.chart = id;
       this.charts.push(chart);
       grid.append(chart.element);
@@ -59,7 +61,7 @@ class FamilyView {
       answer.title ? h("p", { class: "facts" }, answer.title) : null,
       this.table,
       h("div", { class: "charthead section" }, (this.mapsTitle = h("h2", {}, "Maps, on one scale")), present.length ? sheetDownloads("all maps", () => this.#sheet()) : null), this.readout, this.root,
-      h("h2", { class: "section" }, "Against size and depth"), grid,
+      h("h2", { class: "section" }, "Members against each other"), this.against, grid,
     );
   }
 
@@ -79,7 +81,7 @@ class FamilyView {
     const { rows } = answer;
     const [key = "size", down] = (params.sort ?? "size").split(":");
     const size = (r) => r.size ?? r.parameters;
-    const hyper = [...new Set(rows.flatMap((r) => Object.keys(r.hyperparameters)))];
+    const hyper = hyperparametersOf(rows);
     const columns = [
       { key: "member", title: "Member", value: (r) => r.member, cell: (r) => (r.run ? h("a", { href: href(["run", r.run]), class: "longname" }, r.member) : h("span", { class: "longname" }, r.member)) },
       { key: "state", title: "State", value: (r) => r.state, cell: (r) => h("span", { class: `badge ${r.state === "present" ? "stored" : "warning"}` }, r.state === "present" ? (r.estimate ? badge(r) : "exact") : "not in the store") },
@@ -101,11 +103,22 @@ class FamilyView {
       sortable({ caption: `Members of ${answer.family}`, columns, rows, sort: [key, down === "down"], onsort: ([k, d]) => change({ sort: `${k}${d ? ":down" : ""}` }, { push: true }) }),
     );
     this.tiles.show({}, null);
-    const measured = rows.filter((r) => r.state === "present" && size(r));
-    const of = (field) => ({ x: measured.map(size), y: measured.map((r) => r[field] ?? NaN), join: true, dots: new Set(measured.map(size)).size < measured.length });
-    this.charts[0].show({ caption: answer.family, title: "Against size", unit: "MDS", xlabel: "parameters", kind: "log", points: true, series: [{ name: "MDS", ...of("mds") }, { name: "relative MDS", ...of("relative_mds") }] });
+    this.#against(params);
     const byDepth = (list, field) => rows.filter((r) => r[list].length).map((r) => ({ name: r.member, x: r[list].map((d) => Number(d.depth.toFixed(4))), y: r[list].map((d) => d[field] ?? NaN), join: true }));
-    this.charts[1].show({ caption: answer.family, title: "Q/K/V heterogeneity over depth", unit: "distance", xlabel: "relative depth", lags: true, points: true, series: byDepth("heterogeneity_by_depth", "heterogeneity"), empty: "No member has layers with Q, K and V." });
-    this.charts[2].show({ caption: answer.family, title: "Settling over depth", unit: "fraction of the last step", xlabel: "relative depth", lags: true, points: true, series: byDepth("settling_depth", "settling_step") });
+    this.charts.at(-2).show({ caption: answer.family, title: "Q/K/V heterogeneity over depth", unit: "distance", xlabel: "relative depth", lags: true, points: true, series: byDepth("heterogeneity_by_depth", "heterogeneity"), empty: "No member has layers with Q, K and V." });
+    this.charts.at(-1).show({ caption: answer.family, title: "Settling over depth", unit: "fraction of the last step", xlabel: "relative depth", lags: true, points: true, series: byDepth("settling_depth", "settling_step") });
+  }
+
+  // Measures against the size or what else the members differ in.
+  #against(params) {
+    const { answer, change } = this;
+    const axes = axesOf(answer.rows);
+    this.by = axes.some(([id]) => id === params.by) ? params.by : "size";
+    keepingFocus(this.against, () => fill(this.against, dropdown("Against", axes, this.by, (by) => change({ by: by === "size" ? null : by }, { push: true }))));
+    MEASURES.forEach((measure, i) => {
+      const none = answer.rows.every((r) => r[measure[0]] === null);
+      this.charts[i].element.hidden = none;
+      if (!none) this.charts[i].show(againstSpec(answer, this.by, measure));
+    });
   }
 }

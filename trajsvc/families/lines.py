@@ -1,0 +1,42 @@
+"""Which members of a family a line joins: those that differ in the value on the axis and in their seed alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from storage_schema.models.families import FamilyLine, FamilyRow
+
+_SIZED: Final = re.compile(r"width|depth|layer|hidden|head|dim|d_model|channel|block|expert|param|size", re.IGNORECASE)
+"""Names of hyperparameters that a network's size follows from."""
+
+
+def lines_of(rows: Sequence[FamilyRow], by: str) -> list[str | None]:
+    """For every member the name of the line that joins it to others: what it shares with them in all but ``by`` and the seed.
+
+    Against the seed nothing is joined. The size parts members too, unless ``by`` is what a size follows from (a width, a depth).
+    """
+    if by == "seed":
+        return [None] * len(rows)
+    known = list(dict.fromkeys(name for row in rows for name in row.hyperparameters if name != by))
+    columns: dict[str, list[Any]] = {name: [row.hyperparameters.get(name) for row in rows] for name in known}
+    if by != "size" and not _SIZED.search(by):
+        columns["size"] = [row.size for row in rows]
+    parting = {name: values for name, values in columns.items() if len(set(map(repr, values))) > 1}
+    return [", ".join(f"{name}={values[k]}" for name, values in parting.items()) or "all" for k in range(len(rows))]
+
+
+def every_line(rows: Sequence[FamilyRow]) -> dict[str, list[FamilyLine]]:
+    """The lines of the members that are present, for the size, the seed and each hyperparameter as the axis."""
+    there = [row for row in rows if row.state == "present"]
+    axes = dict.fromkeys(["size", "seed", *(name for row in there for name in row.hyperparameters)])
+    return {by: _lines(there, by) for by in axes}
+
+
+def _lines(rows: Sequence[FamilyRow], by: str) -> list[FamilyLine]:
+    members: dict[str, list[str]] = {}
+    for row, line in zip(rows, lines_of(rows, by), strict=True):
+        if line is not None:
+            members.setdefault(line, []).append(row.member)
+    return [FamilyLine(line=line, members=found) for line, found in members.items()]
