@@ -58,6 +58,11 @@ def engine(folder: Path, work: Path, **options: Any) -> Result:
     }
 
 
+def engine32(folder: Path, work: Path) -> Result:
+    """trajsvc with products in float32."""
+    return engine(folder, work, precision="float32")
+
+
 def append(folder: Path, work: Path) -> Result:
     """trajsvc, the last checkpoint added to a stored run of the others."""
     last = checkpoints(folder)[-1]
@@ -205,7 +210,7 @@ def angles_of(gram: np.ndarray) -> np.ndarray:
 
 
 CONTENDERS: dict[str, Callable[..., Result]] = {
-    f.__name__: f for f in (engine, append, preview, read, blas, notebook, sklearn, dask, oracle)
+    f.__name__: f for f in (engine, engine32, append, preview, read, blas, notebook, sklearn, dask, oracle)
 }
 
 

@@ -2,7 +2,8 @@
 
     python benchmarks/run.py                  30 M parameters × 64 checkpoints, float16 and float32; about 6 GB of disk
     python benchmarks/run.py --small          a few seconds, to see that it works
-    python benchmarks/run.py --scaling        how the engine's time grows with T and P
+    python benchmarks/run.py --kernels        BLAS, the engine, the engine in float32 and an append, at three T and in three types
+    python benchmarks/run.py --scaling        how the engine's time grows with T (to 512) and P (to 300 M), with fitted exponents
 
 Every contender runs in its own process; times are of the work, without imports; files are in the page cache (read once before).
 The script that people write holds everything several times over: it is compared at half the checkpoints, which fit into 24 GiB.
@@ -24,6 +25,11 @@ from synthetic import make_run
 
 HERE = Path(__file__).resolve().parent
 ORDER = ("read", "blas", "engine", "append", "preview", "sklearn", "dask")
+KERNELS = ("blas", "engine", "engine32", "append")
+KERNEL_STEPS = (20, 64, 154)
+KERNEL_TYPES = ("float16", "bfloat16", "float32")
+LONGEST, LARGEST = (16, 32, 64, 128, 256, 512), (128, 256, 512, 1024, 2048)
+"""checkpoints, and hidden sizes: the last one has 302 M parameters in six layers"""
 SCRIPT = ("engine", "notebook")
 FULL = {"hidden": 256, "layers": 6, "vocab": 50304, "steps": 64}
 SMALL = {"hidden": 64, "layers": 4, "vocab": 4096, "steps": 24}
@@ -98,22 +104,68 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def scaling(work: Path) -> list[dict[str, Any]]:
-    out = []
-    for steps in (16, 32, 64, 128):
-        out.append(
-            compare({**FULL, "vocab": 8192, "steps": steps}, "float16", 1e-2, work, 1, ["read", "blas", "engine"])
+def scaling(work: Path, *, small: bool) -> list[dict[str, Any]]:
+    """The engine and its limits at growing T, then at growing P."""
+    shape = {**(SMALL if small else FULL), "vocab": 8192}
+    contenders = ["read", "blas", "engine"]
+    steps = LONGEST[:3] if small else LONGEST
+    hidden = (32, 64, 128) if small else LARGEST
+    out = [compare({**shape, "steps": t}, "float16", 1e-2, work, 1, contenders) for t in steps]
+    return out + [compare({**shape, "hidden": h, "steps": 32}, "float16", 1e-2, work, 1, contenders) for h in hidden]
+
+
+def exponents(results: list[dict[str, Any]]) -> str:
+    """Slopes of log seconds against log T at one P, and against log P at one T, by least squares."""
+    lines = []
+    sizes = {r["parameters"] for r in results}
+    for what, fixed in (("checkpoints", "parameters"), ("parameters", "checkpoints")):
+        for value in sorted(sizes if fixed == "parameters" else {r["checkpoints"] for r in results}):
+            chosen = [r for r in results if r[fixed] == value]
+            if len({r[what] for r in chosen}) < 3:
+                continue
+            for name in ("read", "blas", "engine"):
+                points = [(r[what], row["seconds"]) for r in chosen for row in r["rows"]
+                          if row["contender"] == name and "seconds" in row]  # fmt: skip
+                if len(points) > 2:
+                    slope = np.polyfit(*np.log(np.array(points, dtype=np.float64)).T, 1)[0]
+                    lines.append(f"{name}: seconds grow with {what} to the power {slope:.2f} ({fixed} {value:,})")
+    return "\n".join(lines)
+
+
+def kernels(work: Path, repeats: int, *, small: bool) -> list[dict[str, Any]]:
+    """Every type at every T; ``blas`` is on resident float32 whatever the type."""
+    shape = {**(SMALL if small else FULL), "vocab": 8192}
+    steps = KERNEL_STEPS[:1] if small else KERNEL_STEPS
+    return [
+        compare({**shape, "steps": t}, dtype, 1e-2, work, repeats, list(KERNELS))
+        for t in steps
+        for dtype in KERNEL_TYPES
+    ]
+
+
+def kernel_table(results: list[dict[str, Any]]) -> str:
+    """One line for a T and a type: seconds, and ratios to ``D @ D.T`` alone; the append to the engine."""
+    lines = [
+        f"\n{results[0]['parameters']:,} parameters\n",
+        "| checkpoints | type | D @ D.T, s | engine, s | ratio | float32 engine, s | ratio | append, s | of the engine | peak MiB |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        rows = {r["contender"]: r for r in result["rows"]}
+        took = {name: rows[name].get("seconds", float("nan")) for name in KERNELS}
+        lines.append(
+            f"| {result['checkpoints']} | {result['dtype']} | {took['blas']:.2f} | {took['engine']:.2f} "
+            f"| {took['engine'] / took['blas']:.2f} | {took['engine32']:.2f} | {took['engine32'] / took['blas']:.2f} "
+            f"| {took['append']:.2f} | {took['append'] / took['engine']:.2f} | {rows['engine'].get('peak_mib', 0):.0f} |"
         )
-    for hidden in (128, 256, 512):
-        shape = {"hidden": hidden, "layers": 6, "vocab": 8192, "steps": 32}
-        out.append(compare(shape, "float16", 1e-2, work, 1, ["read", "blas", "engine"]))
-    return out
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--scaling", action="store_true")
+    parser.add_argument("--kernels", action="store_true")
     parser.add_argument("--work", type=Path, default=HERE / "work")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", default="", help="contenders, separated by commas")
@@ -124,7 +176,9 @@ def main() -> None:
     only = [c for c in args.only.split(",") if c]
     shape = SMALL if args.small else FULL
     if args.scaling:
-        results = scaling(args.work)
+        results = scaling(args.work, small=args.small)
+    elif args.kernels:
+        results = kernels(args.work, args.repeats, small=args.small)
     else:
         results = []
         for dtype in args.dtypes.split(","):
@@ -135,6 +189,10 @@ def main() -> None:
     machine = {"cpus": os.cpu_count(), "processor": platform.processor() or platform.machine(), "numpy": np.__version__}
     for result in results:
         print(table(result))
+    if args.kernels:
+        print(kernel_table(results))
+    if args.scaling:
+        print(exponents(results))
     (args.work / "results.json").write_text(json.dumps({"machine": machine, "results": results}, indent=1))
     print(f"\n{args.work / 'results.json'}")
 
