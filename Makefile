@@ -37,6 +37,7 @@ N ?= 100
 SECONDS ?= 60
 fuzz: $(STAMP)
 	$(BIN)/python tests/fuzz/fuzz.py --seconds $(SECONDS)
+	TRAJSVC_FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest -s tests/hub/test_hub_fuzz.py
 
 test-timing: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist load -m "timing and not slow" --repeat $(N) $(TESTS)

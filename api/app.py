@@ -61,6 +61,7 @@ def make_app(service: Service, hosts: tuple[str, ...] | None = ()) -> FastAPI:
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         yield
+        service.long_work.stopping.set()
         service.queue.engine.dispose()
 
     app = FastAPI(

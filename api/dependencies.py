@@ -11,6 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.answer_cache import AnswerCache
 from api.errors import Forbidden, Unauthorised
+from api.long_work import LongWork
 from api.open_runs import RunCache
 from api.places import Places
 from trajsvc.jobs.data_roots import Roots
@@ -40,6 +41,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self.places = Places(self.settings)
+        self.long_work = LongWork.of(self.settings)
 
     @property
     def quota(self) -> Quota:

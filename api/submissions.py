@@ -19,8 +19,10 @@ from trajsvc.jobs.sources import Deadline, open_job_source, pins_of
 from trajsvc.jobs.spec import JobSpec
 from trajsvc.jobs.states import Kind, State
 from trajsvc.results.run import Run
+from trajsvc.sources.base import never
 from trajsvc.sources.resolve import is_remote
 from trajsvc.sources.run_names import default_name
+from trajsvc.sources.transport.cancel import Stop
 from trajsvc.steps import check_spec
 
 PLANNING: Final = 60.0
@@ -29,7 +31,7 @@ COMPARING: Final = 10.0
 """seconds that a submission may take to tell whether it is the run that is stored under its name"""
 
 
-def submission(service: Service, body: Submission) -> JobSpec:
+def submission(service: Service, body: Submission, stop: Stop = never) -> JobSpec:
     """The spec of a submission. Raises UsageError, NotFound, Refused, LimitExceeded, and TryAgain where the Hub does not answer."""
     source = body.source
     if is_remote(source):
@@ -51,12 +53,12 @@ def submission(service: Service, body: Submission) -> JobSpec:
     )
     if body.preview is not None and (body.kind == "ingest" or body.copy_parameters):
         raise UsageError("preview-copy", "a preview reads too little for a copy", hint="Leave out preview or copy.")
-    spec = spec.model_copy(update={"pins": pins_of(spec, service.roots, service.settings.store)})
-    check_name_free(service, spec)
+    spec = spec.model_copy(update={"pins": pins_of(spec, service.roots, service.settings.store, stop)})
+    check_name_free(service, spec, stop)
     return spec
 
 
-def recomputation(service: Service, run: str, body: Recomputation) -> JobSpec:
+def recomputation(service: Service, run: str, body: Recomputation, stop: Stop = never) -> JobSpec:
     """The spec of a recomputation: that of the job that made the run, with other choices, at the same commits.
 
     Raises NotFound (``run-not-found``), Refused (``no-source``) for a run whose source this server cannot read.
@@ -70,12 +72,12 @@ def recomputation(service: Service, run: str, body: Recomputation) -> JobSpec:
     changed = {**choices, "kind": Kind.RECOMPUTE, "run": body.name or run}
     spec = base.model_copy(update=changed)
     if not is_remote(spec.source) or not spec.pins:
-        spec = spec.model_copy(update={"pins": pins_of(spec, service.roots, service.settings.store)})
-    check_name_free(service, spec)
+        spec = spec.model_copy(update={"pins": pins_of(spec, service.roots, service.settings.store, stop)})
+    check_name_free(service, spec, stop)
     return spec
 
 
-def check_name_free(service: Service, spec: JobSpec) -> None:
+def check_name_free(service: Service, spec: JobSpec, stop: Stop = never) -> None:
     """Raise RunExists where the run's name is that of another run, stored or being made, that the job may not replace.
 
     A folder's headers and a sample of its values are compared with the stored run's within ``COMPARING`` seconds; what cannot be told
@@ -95,16 +97,16 @@ def check_name_free(service: Service, spec: JobSpec) -> None:
         if identity.stored_source(stored) == spec.source and identity.stored_state(stored) == spec.state:
             return
         raise RunExists(spec.run, f"the server has a run {spec.run} already, and {spec.source} is another source")
-    _compare(service, spec, stored)
+    _compare(service, spec, stored, stop)
 
 
-def _compare(service: Service, spec: JobSpec, stored: StoredRun) -> None:
+def _compare(service: Service, spec: JobSpec, stored: StoredRun, stop: Stop) -> None:
     from trajsvc.analysis.selected import trajectory_of
     from trajsvc.jobs.options import options_of
 
     options, source = options_of(spec).with_(skip_damaged=True), None
     try:
-        source = open_job_source(spec, service.roots, service.settings.store, Deadline(COMPARING))
+        source = open_job_source(spec, service.roots, service.settings.store, Deadline(COMPARING, stop))
         identity.check(stored, trajectory_of(source, options), state=spec.state)
     except RunExists as error:
         message = f"the server has a run {spec.run} already, and {spec.source} is another one: {error.why}"
@@ -116,14 +118,14 @@ def _compare(service: Service, spec: JobSpec, stored: StoredRun) -> None:
             source.close()
 
 
-def repetition(service: Service, job: Job) -> JobSpec:
+def repetition(service: Service, job: Job, stop: Stop = never) -> JobSpec:
     """The spec of the same work once more: of a repository at the same commits, of a folder as it is now. Raises NotFound, Refused."""
     if is_remote(job.spec.source):
         return job.spec
-    return job.spec.model_copy(update={"pins": pins_of(job.spec, service.roots, service.settings.store)})
+    return job.spec.model_copy(update={"pins": pins_of(job.spec, service.roots, service.settings.store, stop)})
 
 
-def planned(service: Service, spec: JobSpec) -> dict[str, Any]:
+def planned(service: Service, spec: JobSpec, stop: Stop = never) -> dict[str, Any]:
     """The plan of a job as plain values. Raises what reading headers raises."""
     from trajsvc.analysis.forecast import describe
     from trajsvc.analysis.selected import plan_of, trajectory_of
@@ -131,7 +133,7 @@ def planned(service: Service, spec: JobSpec) -> dict[str, Any]:
     from trajsvc.results.labels import plain
 
     options = options_of(spec)
-    until = Deadline(PLANNING)
+    until = Deadline(PLANNING, stop)
     source = open_job_source(spec, service.roots, service.settings.store, until)
     try:
         trajectory = trajectory_of(source, options, whole=True)
@@ -143,12 +145,12 @@ def planned(service: Service, spec: JobSpec) -> dict[str, Any]:
         source.close()
 
 
-def audited(service: Service, spec: JobSpec) -> AuditAnswer:
+def audited(service: Service, spec: JobSpec, stop: Stop = never) -> AuditAnswer:
     """What is wrong with the source of a job. Raises what listing it raises."""
     from trajsvc.analysis.audit import audit
     from trajsvc.jobs.options import options_of
 
-    until = Deadline(PLANNING)
+    until = Deadline(PLANNING, stop)
     source = open_job_source(spec, service.roots, service.settings.store, until)
     try:
         return audit(source, options_of(spec)).model_copy(update={"source": spec.source})

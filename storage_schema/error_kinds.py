@@ -83,7 +83,7 @@ _GROUPS: Final = {
     Outcome(75, 503): (
         "busy database-unreachable disk-full file-changed hub-file-changed hub-rate-limited hub-slow "
         "hub-unavailable hub-unreachable no-scheduler read-failed server-unreachable slab-lost store-busy "
-        "store-changed store-not-shared theta-incomplete workers-die workers-stop write-failed"
+        "store-changed store-not-shared theta-incomplete too-busy workers-die workers-stop write-failed"
     ),
 }
 KINDS: Final[dict[str, Outcome]] = {kind: outcome for outcome, kinds in _GROUPS.items() for kind in kinds.split()}

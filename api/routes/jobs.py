@@ -19,6 +19,7 @@ from api.dependencies import Reader, Service, ServiceOf, Submitter
 from api.errors import Forbidden
 from api.formats import PROBLEMS
 from api.headers import MOST, accepted, cursor_of, number, numbers_in
+from api.long_work import Limiter
 from api.places import Places
 from api.requests import Recomputation, Submission
 from api.routes.results import RunName
@@ -30,6 +31,8 @@ from trajsvc.jobs.records import Event, Job
 from trajsvc.jobs.spec import JobSpec
 from trajsvc.jobs.states import State
 from trajsvc.jobs.tokens import Token
+from trajsvc.sources.resolve import is_remote
+from trajsvc.sources.transport.cancel import Stop
 
 router = APIRouter(prefix="/v1", tags=["jobs"], route_class=StrictRoute)
 
@@ -49,26 +52,42 @@ _SUBMITTED: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/runs", operation_id="submitRun", status_code=202, response_model=JobAnswer, responses=_SUBMITTED)
-def submit_run(
+async def submit_run(
     request: Request, service: ServiceOf, who: Submitter, body: Submission, key: IdempotencyKey = None
 ) -> Response:
     """Analyse a repository or a folder of a data root. The same work asked twice is one job."""
-    spec = submission(service, body)
-    return _submit(service, who, spec, body.priority, key, body.model_dump_json())
+
+    def work(stop: Stop) -> Response:
+        return _submit(service, who, submission(service, body, stop), body.priority, key, body.model_dump_json())
+
+    limits = service.long_work
+    return await (limits.network if is_remote(body.source) else limits.submissions).run(request, work)
 
 
 @router.post("/plan", operation_id="planRun", response_model=dict[str, Any], responses=PROBLEMS)
-def plan_run(service: ServiceOf, who: Submitter, body: Submission, response: Response) -> dict[str, Any]:
+async def plan_run(
+    request: Request, service: ServiceOf, who: Submitter, body: Submission, response: Response
+) -> dict[str, Any]:
     """What a submission would read, cost and keep, from headers alone; nothing is started."""
     response.headers["cache-control"] = "no-store"
-    return planned(service, submission(service, body))
+    return await _planner(service, body).run(
+        request, lambda stop: planned(service, submission(service, body, stop), stop)
+    )
 
 
 @router.post("/audit", operation_id="auditRun", response_model=AuditAnswer, responses=PROBLEMS)
-def audit_run(service: ServiceOf, who: Submitter, body: Submission, response: Response) -> AuditAnswer:
+async def audit_run(
+    request: Request, service: ServiceOf, who: Submitter, body: Submission, response: Response
+) -> AuditAnswer:
     """What is wrong with a published run, from listings, digests and headers alone; nothing is started."""
     response.headers["cache-control"] = "no-store"
-    return audited(service, submission(service, body))
+    return await _planner(service, body).run(
+        request, lambda stop: audited(service, submission(service, body, stop), stop)
+    )
+
+
+def _planner(service: Service, body: Submission) -> Limiter:
+    return service.long_work.network if is_remote(body.source) else service.long_work.plans
 
 
 @router.post(
@@ -78,7 +97,7 @@ def audit_run(service: ServiceOf, who: Submitter, body: Submission, response: Re
     response_model=JobAnswer,
     responses=_SUBMITTED,
 )
-def recompute_run(
+async def recompute_run(
     request: Request,
     service: ServiceOf,
     who: Submitter,
@@ -87,8 +106,12 @@ def recompute_run(
     key: IdempotencyKey = None,
 ) -> Response:
     """Compute a stored run anew from its source: another precision, grouping, subset of steps, device."""
-    spec = recomputation(service, run, body)
-    return _submit(service, who, spec, body.priority, key, f"{run} {body.model_dump_json()}")
+
+    def work(stop: Stop) -> Response:
+        spec = recomputation(service, run, body, stop)
+        return _submit(service, who, spec, body.priority, key, f"{run} {body.model_dump_json()}")
+
+    return await service.long_work.network.run(request, work)
 
 
 def _submit(service: Service, who: Token, spec: JobSpec, priority: int, key: str | None, body: str) -> Response:
@@ -147,17 +170,23 @@ def cancel_job(service: ServiceOf, who: Submitter, job: JobId, response: Respons
 @router.post(
     "/jobs/{job}/retry", operation_id="retryJob", status_code=202, response_model=JobAnswer, responses=_SUBMITTED
 )
-def retry_job(request: Request, service: ServiceOf, who: Submitter, job: JobId, key: IdempotencyKey = None) -> Response:
+async def retry_job(
+    request: Request, service: ServiceOf, who: Submitter, job: JobId, key: IdempotencyKey = None
+) -> Response:
     """Submit the work of a job that failed or was cancelled once more; it goes on with what was done. A job that has not ended, or has
     succeeded, is answered itself."""
-    found = service.queue.get(job)
+    found = await run_in_threadpool(service.queue.get, job)
     if found.state not in (State.FAILED, State.CANCELLED):
         return JSONResponse(
             job_answer(service, found).model_dump(),
             200,
             {"location": f"/v1/jobs/{found.id}", "cache-control": "no-store"},
         )
-    return _submit(service, who, repetition(service, found), found.priority, key, f"retry {job}")
+
+    def work(stop: Stop) -> Response:
+        return _submit(service, who, repetition(service, found, stop), found.priority, key, f"retry {job}")
+
+    return await service.long_work.submissions.run(request, work)
 
 
 _EVENTS: dict[int | str, dict[str, Any]] = {

@@ -198,6 +198,13 @@ def _(exchange: Exchange) -> None:
     exchange.stream(itertools.chain([before], exchange.rows(2_000_000), [after]))
 
 
+@mode("long-names")
+def _(exchange: Exchange) -> None:
+    """As many branches as are taken, and names as long as git has them: what patterns are matched against."""
+    rows = [{"name": f"{'a' * 240}{i:06}", "targetCommit": commit_of(1)} for i in range(10_000)]
+    exchange.send(200, json.dumps({"tags": [], "branches": rows}).encode())
+
+
 @mode("many-pages-of-rows")
 def _(exchange: Exchange) -> None:
     """A million and a half rows, a thousand a page."""

@@ -28,6 +28,8 @@ SERVICE = "Service"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 DRAIN = 30.0
 NICE = 10
+SWITCH = 0.001
+"""Seconds that a computing thread of the API runs while the one that answers waits for it."""
 
 HostOption = Annotated[
     str, typer.Option("--host", help="Address to listen on. Beyond this machine tokens are asked for.")
@@ -242,6 +244,7 @@ def make_api(settings: ServiceSettings, host: str) -> tuple[Any, bool]:
     from threadpoolctl import threadpool_limits
 
     from api.app import make_app, make_service
+    from api.long_work import prepare
     from trajsvc.logs import configure
 
     reachable = host not in LOOPBACK
@@ -254,6 +257,7 @@ def make_api(settings: ServiceSettings, host: str) -> tuple[Any, bool]:
     configure("api")
     threadpool_limits(1)  # small matrices: threads would wait for each other more than they compute
     service = make_service(settings, auth=asks)
+    prepare()
     return make_app(service, (*settings.hosts, host)), asks
 
 
@@ -278,6 +282,7 @@ def listen(app: Any, host: str, port: int, settings: ServiceSettings, asks: bool
             h11_max_incomplete_event_size=2**15,
         )
     )
+    sys.setswitchinterval(SWITCH)
     announce = threading.Thread(target=_announce, args=(server, host, settings, asks), daemon=True)
     announce.start()
     # uvicorn raises the signal that ended it once more when it is done: by then there is nothing left to do but to leave in order.

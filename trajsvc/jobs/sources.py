@@ -27,14 +27,14 @@ FILES: Final = "files"
 
 
 class Deadline:
-    """Says stop once ``seconds`` have passed: somebody waits for the answer."""
+    """Says stop once ``seconds`` have passed, or ``stop`` does: somebody waits for the answer."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float, stop: Callable[[], bool] = never) -> None:
+        self.seconds, self._stop = seconds, stop
         self._end = time.monotonic() + seconds
 
     def __call__(self) -> bool:
-        return time.monotonic() > self._end
+        return time.monotonic() > self._end or self._stop()
 
     def missed(self) -> TryAgain:
         """The error for a Hub that was too slow."""
@@ -48,14 +48,14 @@ def open_job_source(spec: JobSpec, roots: Roots, store: Path, stop: Callable[[],
     return source_of(spec.source, spec, store, naming=roots.naming(spec.source))
 
 
-def pins_of(spec: JobSpec, roots: Roots, store: Path) -> dict[str, str]:
+def pins_of(spec: JobSpec, roots: Roots, store: Path, stop: Callable[[], bool] = never) -> dict[str, str]:
     """What the source is now: of a repository its revisions' commits, of a folder a digest of its listing.
 
     Raises NotFound, Refused, UsageError and, where the Hub does not answer, TryAgain.
     """
     if not is_remote(spec.source):
-        return {FILES: listing_digest(roots.resolve(spec.source))}
-    until = Deadline(ASKING)
+        return {FILES: listing_digest(roots.resolve(spec.source), stop)}
+    until = Deadline(ASKING, stop)
     source: HubSource = source_of(spec.source, spec, store, until)  # type: ignore[assignment]
     try:
         return source.pins()
@@ -65,8 +65,9 @@ def pins_of(spec: JobSpec, roots: Roots, store: Path) -> dict[str, str]:
         source.close()
 
 
-def listing_digest(path: Path) -> str:
-    """SHA-256 of the names, sizes and times of all files below ``path``. Raises LimitExceeded (``too-many-files``)."""
+def listing_digest(path: Path, stop: Callable[[], bool] = never) -> str:
+    """SHA-256 of the names, sizes and times of all files below ``path``. Raises LimitExceeded (``too-many-files``), and Cancelled
+    when ``stop`` says so."""
     hasher = hashlib.sha256()
     count = 0
     if path.is_file():
@@ -74,6 +75,8 @@ def listing_digest(path: Path) -> str:
         return hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode()).hexdigest()
     for folder, names, files in os.walk(path):
         names.sort()
+        if stop():
+            raise Cancelled
         for name in sorted(files):
             count += 1
             if count > MOST_FILES:

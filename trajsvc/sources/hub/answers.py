@@ -219,8 +219,9 @@ def next_query(link: str | None, asked: str, endpoint: str, where: str) -> str |
     """The query of the next page, if any. Raises DamagedCheckpoint where ``link`` leads to another host or back to ``asked``."""
     if link is None:
         return None
-    text = urljoin(asked, read(Link, {"url": link}, where).url)
+    said = read(Link, {"url": link}, where).url
     try:
+        text = urljoin(asked, said)
         there, here, home = Url.parse(text), Url.parse(asked), Url.parse(endpoint)
     except ValueError:
         raise bad_answer(where, f"its next page is {shown(link)}, which is no address") from None

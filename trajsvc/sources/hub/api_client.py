@@ -141,8 +141,9 @@ class ApiClient:
 
     def _moved(self, address: str, location: str, trusted: bool, where: str) -> tuple[str, bool]:
         """Where a redirect leads, and whether the endpoint itself answers there."""
-        text = urljoin(address, answers.read(answers.Link, {"url": location}, where).url)
+        said = answers.read(answers.Link, {"url": location}, where).url
         try:
+            text = urljoin(address, said)
             here, there = Url.parse(address), Url.parse(text)
         except ValueError:
             raise answers.bad_answer(where, f"it leads to {answers.shown(location)}, which is no address") from None
