@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from trajsvc.sources.base import Cache
 from trajsvc.sources.hub import answers
 from trajsvc.sources.hub.address import parse_address
 from trajsvc.sources.hub.source import HubOptions, HubSource
+from trajsvc.sources.transport.cancel import Interrupted
 
 HERE = Path(__file__).parent
 LONG = "x" * 100_000
@@ -327,3 +329,17 @@ def test_redirects_and_pages_elsewhere_are_asked_of_nobody() -> None:
 
 def test_commits_are_those_of_the_hub() -> None:
     assert len({commit_of(s) for s in STEPS}) == len(STEPS)
+
+
+@pytest.mark.timing
+def test_patterns_are_matched_until_the_caller_is_to_stop() -> None:
+    """Ten thousand names of 246 characters, and a pattern that takes milliseconds for each."""
+    pattern = "(?P<step>(" + "(a|)" * 90 + ")(?:a{0,50}){0,20})!"
+    with HostileHub(mode="long-names", where="refs") as hub:
+        until = time.monotonic() + 3
+        options = HubOptions(
+            endpoint=hub.endpoint, token=False, revisions=(pattern,), stop=lambda: time.monotonic() > until
+        )
+        with pytest.raises(Interrupted):
+            HubSource(parse_address("hf://org/run"), options).checkpoints()
+        assert time.monotonic() < until + 1

@@ -14,6 +14,7 @@ from trajsvc.sources.hub.known_families import Family, family_of
 from trajsvc.sources.hub.selection import RefInfo, select, select_commits, select_repositories
 from trajsvc.sources.patterns import StepPattern
 from trajsvc.sources.steps import Kind
+from trajsvc.sources.transport.cancel import Stoppable
 
 MAIN = "main"
 
@@ -68,7 +69,7 @@ def list_revisions(
         return _repositories(api, address)
     repo = address.pattern
     family = family_of(repo)
-    refs = api.refs(repo)
+    refs = Stoppable(api.refs(repo), api.stop)
     if commits is not None:
         return _commits(api, repo, commits, refs, family)
     head = _head(repo, refs, address.revision)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar, overload
 
 from trajsvc.errors import Cancelled
+
+T = TypeVar("T")
 
 SLICE: Final = 0.1
 """Seconds between two questions to ``stop`` at most."""
@@ -31,6 +33,28 @@ SYSTEM_CLOCK: Final = Clock()
 
 class Interrupted(Cancelled):
     """The caller's ``stop`` returned true. Not an error of the source."""
+
+
+class Stoppable(Sequence[T]):
+    """The same items; going through them raises Interrupted as soon as ``stop`` returns true: each may take long to look at."""
+
+    def __init__(self, items: Sequence[T], stop: Stop) -> None:
+        self._items, self._stop = items, stop
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, at: int) -> T: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[T]: ...
+    def __getitem__(self, at: int | slice) -> T | Sequence[T]:
+        return self._items[at]
+
+    def __iter__(self) -> Iterator[T]:
+        for item in self._items:
+            check(self._stop)
+            yield item
 
 
 def check(stop: Stop) -> None:
