@@ -127,7 +127,9 @@ def rebased(
     lost = lost_blocks(trajectory, state, old)
     if not lost:
         return None
-    observer.note(f"{len(lost)} blocks change so much in size that their digits are lost: they are computed again")
+    observer.note(
+        f"computing again, in another basis: blocks whose digits are lost in that of the updates ({len(lost)})"
+    )
     try:
         return work.trees(lost)
     except LimitExceeded:
