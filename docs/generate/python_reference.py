@@ -55,8 +55,8 @@ def _functions(module: ModuleType) -> str:
     """The public functions and classes that a module defines."""
     parts = []
     for name, member in vars(module).items():
-        if name.startswith("_") or getattr(member, "__module__", None) != module.__name__:
-            continue
+        if name.startswith("_") or getattr(member, "__module__", None) != module.__name__ or not callable(member):
+            continue  # a type variable, for one
         parts.append(_class(name, member) if inspect.isclass(member) else _function(name, member))
     return "\n".join(parts)
 
