@@ -32,14 +32,15 @@ SUBMISSIONS: Final = 8
 
 def prepare() -> None:
     """Import what long work needs before anything is answered: an import in one thread holds up all others."""
-    from huggingface_hub import get_session
+    from huggingface_hub import get_session, get_token
 
     for module in (
         "re2", "trajsvc.analysis.audit", "trajsvc.analysis.forecast", "trajsvc.analysis.selected", "trajsvc.jobs.options",
-        "trajsvc.results.labels", "trajsvc.sources.hub.source",
+        "trajsvc.results.labels", "trajsvc.sources.hub.source", "encodings.idna", "huggingface_hub.errors", "yaml", "filelock",
     ):  # fmt: skip
         import_module(module)
     get_session()
+    get_token()
 
 
 class Limiter:

@@ -107,7 +107,7 @@ class ServiceSettings(Settings):
     quota_queued: int = Field(default=1000, ge=0, description="jobs of one token that wait")
     quota_per_minute: int = Field(default=600, ge=0, description="submissions of one token within a minute")
     hub_requests: int = Field(
-        default=8, ge=1, le=1000, description="submissions, plans and audits that wait for the Hub at once"
+        default=4, ge=1, le=1000, description="submissions, plans and audits that wait for the Hub at once"
     )
     plans: int = Field(default=2, ge=1, le=100, description="plans and audits of folders at once")
     patience: float = Field(default=600.0, gt=0, description="seconds that a job waits for a scheduler or for workers")
