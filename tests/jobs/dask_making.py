@@ -33,15 +33,19 @@ SMALL = 34 * 2**20
 OPTIONS = Options(memory=SMALL, threads=2)
 
 
-def make_run(folder: Path, steps: int = 12, tensors: int = 8, size: int = 2**17, first: int = 0) -> Path:
-    """Checkpoints of float32 with nothing known about their architecture; the later ones of the same walk from ``first`` on."""
+def make_run(
+    folder: Path, steps: int = 12, tensors: int = 8, size: int = 2**17, first: int = 0, corrupted: int = -1
+) -> Path:
+    """Checkpoints of float32 with nothing known about their architecture; the later ones of the same walk from ``first`` on. The
+    ``corrupted`` one is a hundred thousand times too large."""
     rng = np.random.default_rng(5)
     values = {f"layers.{i}.weight": rng.normal(size=(size // 256, 256)).astype(np.float32) for i in range(tensors)}
     for step in range(steps):
         if step >= first:
             place = folder / f"step{step * 10}"
             place.mkdir(parents=True)
-            save_file(values, place / "model.safetensors")
+            factor = np.float32(1e5 if step == corrupted else 1.0)
+            save_file({n: v * factor for n, v in values.items()}, place / "model.safetensors")
         for value in values.values():
             value += (1e-3 * rng.normal(size=value.shape)).astype(np.float32)
     return folder
@@ -70,6 +74,10 @@ def bits(store: Path, name: str = "run") -> dict[str, bytes]:
     contents = run.contents()
     out = {n: np.asarray(getattr(contents, n)).tobytes() for n in ("gram", "rounding", "nonfinite")}
     out["fingerprint"] = "\n".join(contents.checkpoints.fingerprint).encode()
+    if contents.trees is not None:
+        out |= {
+            f"trees {n}": np.asarray(getattr(contents.trees, n)).tobytes() for n in ("block", "start", "scale", "gram")
+        }
     if run.has_theta and run.theta is not None:
         row = bytearray(run.theta.columns * run.theta.itemsize)
         for number in range(run.theta.rows):

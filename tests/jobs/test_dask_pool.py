@@ -117,6 +117,16 @@ def test_a_run_has_the_same_bits_on_workers_as_on_threads(
     assert not list((tmp_path / "work").rglob("*.slab")), "nothing is left behind"
 
 
+def test_what_is_computed_again_in_another_basis_has_the_same_bits_on_workers(cluster: Cluster, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", corrupted=5)
+    analyse(run, tmp_path / "threads", ThreadPool(2))
+    analyse(run, tmp_path / "workers", DaskPool(cluster, threads=2))
+    found = bits(tmp_path / "workers")
+    assert "trees gram" in found
+    assert found == bits(tmp_path / "threads")
+    assert not list((tmp_path / "workers" / "work").rglob("*.slab")), "nothing is left behind"
+
+
 @pytest.mark.parametrize("memory", [SMALL, 2**26])
 def test_the_example_has_the_same_bits_on_workers_as_on_threads(cluster: Cluster, tmp_path: Path, memory: int) -> None:
     options = Options(memory=memory, threads=2)
