@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from service_process import REPOSITORY, Server, free_port, make_run, start_server
@@ -19,7 +19,9 @@ from service_process import REPOSITORY, Server, free_port, make_run, start_serve
 pytestmark = pytest.mark.timing
 
 LIVE = 0.1
-"""Seconds within which ``/live`` answers."""
+"""Seconds within which ``/live`` is to answer: the median stays within, the 99th percentile is printed beside it."""
+WORST: Final = 0.5
+"""Seconds for the 99th percentile where other processes use the machine's two cores too."""
 NESTED = "(?P<step>(" + "(a|)" * 90 + ")(?:a{0,50}){0,20})!"
 ENDED = (0, 130, 143, -15)
 HOSTILE = REPOSITORY / "tests" / "hub" / "hostile_hub.py"
@@ -81,7 +83,7 @@ class Pulse:
 
 @contextmanager
 def answering(what: str, address: str, idle: str) -> Iterator[None]:
-    """``address`` answers within ``LIVE`` in the meantime, or about as quickly as ``idle``, another process on the same busy machine."""
+    """Half of the answers of ``address`` come within ``LIVE``, 99 of 100 within ``WORST``; ``idle`` is a process to compare with."""
     with Pulse(idle) as control, Pulse(address) as asked:
         yield
     told = ", ".join(
@@ -89,8 +91,8 @@ def answering(what: str, address: str, idle: str) -> Iterator[None]:
         for name, p in (("server", asked), ("idle process", control))
     )
     print(f"{what}: {told}")
-    assert asked.at(0.5) < max(LIVE / 2, 3 * control.at(0.5)), told
-    assert asked.at(0.99) < max(LIVE, 4 * control.at(1)), told
+    assert asked.at(0.5) < LIVE, told
+    assert asked.at(0.99) < max(WORST, 4 * control.at(1)), told
 
 
 @pytest.fixture(scope="module")
