@@ -35,6 +35,8 @@ class RunRow(Answer):
     checkpoints: int
     first_step: int | None
     last_step: int | None
+    axis: str = "step"
+    """what the numbers of the checkpoints count: ``step``, ``epoch``, ``tokens``, or ``index`` where they are only in order"""
     parameters: int
     architecture: str
     source: str

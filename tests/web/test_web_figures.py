@@ -217,3 +217,22 @@ def test_a_line_joins_members_that_are_equal_in_all_else(site: Server, open_page
     assert found["momentum=0.0, mean"][-1] == (0.1, near((mds["deep"] + mds["patchy"]) / 2))
     page.get_by_label("Against", exact=True).select_option("momentum")
     page.wait_for_selector("h3:has-text('MDS against momentum')")
+
+
+@pytest.mark.parametrize(("axis", "label"), [("epoch", "epoch"), ("index", "index of the checkpoint")])
+def test_an_axis_that_counts_no_steps_is_not_called_step(site: Server, open_page: Open, axis: str, label: str) -> None:
+    """The run's answer is the server's with another axis in it."""
+
+    def renamed(route: Any) -> None:
+        answer = route.fetch().json()
+        assert answer["row"]["axis"] == "step"
+        route.fulfill(json={**answer, "row": {**answer["row"], "axis": axis}})
+
+    page = open_page(f"{site.address}/#/")
+    page.route("**/v1/runs/plain", renamed)
+    page.goto(f"{site.address}/#/run/plain?view=rtm&axis=linear")
+    page.wait_for_selector(".run[data-ready]")
+    texts = [t.text for t in figure(page, ".mappanel").iter(f"{SVG}text")]
+    assert texts.count(label) == 2
+    assert any(f"origin: {axis} 0" in (t or "") for t in texts)
+    assert not any("step" in (t or "") for t in texts)

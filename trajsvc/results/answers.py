@@ -44,6 +44,7 @@ def run_row(run: Run) -> RunRow:
         checkpoints=len(steps),
         first_step=int(steps[0]) if len(steps) else None,
         last_step=int(steps[-1]) if len(steps) else None,
+        axis=run.axis,
         parameters=run.parameters,
         architecture=run.architecture,
         source=run.source,

@@ -59,6 +59,7 @@ export const suited = (steps) => {
 
 // What an axis numbers: its checkpoints one by one, or steps (or tokens) on their scale.
 export function axisText(kind, unit = "step") {
+  if (unit === "index") return kind === "log" ? "index of the checkpoint (log)" : "index of the checkpoint";
   if (kind === "index") return `checkpoint, by its ${unit}`;
   return kind === "log" ? `${unit} (log)` : unit;
 }

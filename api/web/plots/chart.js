@@ -71,7 +71,7 @@ export class Chart {
     const centres = data[0].map((v) => (v - data[0][0]) / (data[0].at(-1) - data[0][0] || 1));
     const longest = Math.max(4, ...(spec.labels ?? []).map((l) => Math.min(l.length, LONGEST)));
     const places = spec.lags ? null : (u) => tickPlaces(centres, Math.max(50, 7.5 * longest) / Math.max(50, u.width - 70)).map((i) => data[0][i]);
-    const whole = (x) => spec.labels?.[x] ?? (spec.along ? `${stepText(spec.along(x))} (step ${x})` : String(x));
+    const whole = (x) => spec.labels?.[x] ?? (spec.along ? `${stepText(spec.along(x))} (${spec.counted ?? "step"} ${x})` : String(x));
     const label = (v) => labelOf(spec, every[nearestIndex(data[0], v)]);
     const grid = { stroke: colours.line, width: 1 };
     const axis = { stroke: colours.muted, grid, ticks: grid, font: "11px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif" };
@@ -145,7 +145,7 @@ export class Chart {
   #name() {
     const { title, xlabel } = this.spec;
     const marks = marksOf(this.spec, this.every);
-    const drops = marks.length ? ` The learning rate drops after step ${marks.join(", ")}.` : "";
+    const drops = marks.length ? ` The learning rate drops after ${this.spec.counted ?? "step"} ${marks.join(", ")}.` : "";
     this.plot.root.setAttribute("aria-label", `${title}${xlabel ? ` by ${xlabel}` : ""}. ${this.#describe()}.${drops}`);
   }
 

@@ -46,7 +46,7 @@ export const marksOf = (spec, every) => (spec.marks ?? []).filter((m) => m >= ev
 
 export function chartCSV(spec) {
   const { every, data } = prepared(spec);
-  const names = spec.along ? ["step", spec.xlabel] : [spec.xlabel ?? "step"];
+  const names = spec.along ? [spec.counted ?? "step", spec.xlabel] : [spec.xlabel ?? "step"];
   const rows = every.map((x, i) => [x, ...(spec.along ? [spec.along(x)] : []), ...data.slice(1).map((d) => d[i])]);
   return csv([[...names, ...spec.series.map((s) => s.name)], ...rows]);
 }

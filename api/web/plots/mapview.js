@@ -39,7 +39,8 @@ export class MapView {
     for (const end of this.ends) end();
   }
 
-  // {map, scale, kind, phases, title, caption, label, unit, marks: places on the axis, extra(row, column): more lines of the tip}
+  // {map, scale, kind, phases, title, caption, label, unit, marks: places on the axis, counted: what the steps are, in the plural,
+  // extra(row, column): more lines of the tip}
   show(state) {
     this.state = state;
     this.axis = state.axis ?? makeAxis(state.map.steps, state.kind);
@@ -126,11 +127,11 @@ export class MapView {
   }
 
   lines() {
-    const { map, unit = "cosine", extra } = this.state;
+    const { map, unit = "cosine", counted = "steps", extra } = this.state;
     const [row, column] = this.cell;
     const value = map.values[row * map.n + column];
     const what = unit === "cosine" ? cosine(value) : number(value, 3);
-    return [`${what}`, `steps ${map.steps[row]} × ${map.steps[column]}`, ...(extra?.(row, column) ?? [])];
+    return [`${what}`, `${counted} ${map.steps[row]} × ${map.steps[column]}`, ...(extra?.(row, column) ?? [])];
   }
 
   value() {

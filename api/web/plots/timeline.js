@@ -34,7 +34,7 @@ export class Timeline {
   }
 
   // {steps: all of them, along: what stands on the axis in their place | null, kind, range: [from, to] | null, origin: step | null, phases,
-  // drops: [step, …], flags: [{step, severity, text}], side}
+  // drops: [step, …], flags: [{step, severity, text}], side, counted: what a step is}
   show(state) {
     this.state = state;
     this.steps = state.steps;
@@ -104,13 +104,13 @@ export class Timeline {
     const i = this.#index(event);
     const here = this.state.flags.filter((f) => nearest(this.steps, f.step) === i);
     const flags = here.map((f) => `${f.severity}: ${f.text}`);
-    const drops = this.state.drops.filter((s) => nearest(this.steps, s) === i).map((s) => `learning rate drops after step ${s}`);
+    const drops = this.state.drops.filter((s) => nearest(this.steps, s) === i).map((s) => `learning rate drops after ${this.state.counted ?? "step"} ${s}`);
     this.canvas.title = [this.#said(i), ...drops, ...flags.slice(0, 4)].join("\n");
   }
 
   #said(i) {
     const { along } = this.state;
-    return `step ${this.steps[i]}${along ? `, ${stepText(along(this.steps[i]))} tokens` : ""}`;
+    return `${this.state.counted ?? "step"} ${this.steps[i]}${along ? `, ${stepText(along(this.steps[i]))} tokens` : ""}`;
   }
 
   draw() {

@@ -1,5 +1,6 @@
 // Two to four runs side by side, aligned by step, tokens or the fraction of training.
 
+import { axisName, sharedAxis } from "../base/axisname.js";
 import { scaleOf } from "../base/colors.js";
 import { choice, count, csv, download, downloads, dropdown, fileName, fill, h, number } from "../base/dom.js";
 import { href } from "../base/url.js";
@@ -172,7 +173,7 @@ class CompareView {
       }
     }
     const every = [...new Set(maps.flatMap((m, k) => m.steps.map(to(k))))].sort((a, b) => a - b);
-    const unit = { step: "step", tokens: "tokens", fraction: "fraction of training" }[align];
+    const unit = { step: sharedAxis(runs.map((r) => r.answer.row)), tokens: "tokens", fraction: "fraction of training" }[align];
     const origins = grams.map((g) => (view === "rtm" ? g.steps[originOf(g, params)] : null));
     this.views.forEach((mapView, k) => {
       mapView.link = to(k);
@@ -185,7 +186,7 @@ class CompareView {
         extra: runs[k].tokens && ((r, c) => [tokensLine(runs[k].tokens, map.steps[r], map.steps[c])]) });
       mapView.badge.hidden = !runs[k].answer.row.estimate;
       mapView.badge.textContent = badge(runs[k].answer.row);
-      mapView.note.textContent = `${VIEW_TITLES[view]}${origins[k] === null ? "" : ` from step ${origins[k]}`}, mean ${number(G.meanDefined(map.values), 5)}`;
+      mapView.note.textContent = `${VIEW_TITLES[view]}${origins[k] === null ? "" : ` from ${axisName(runs[k].answer.row)} ${origins[k]}`}, mean ${number(G.meanDefined(map.values), 5)}`;
     });
     this.#table(runs, group);
     CURVES.forEach(([, title, yUnit, curve], i) => {

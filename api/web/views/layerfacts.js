@@ -26,7 +26,7 @@ export function qkvSpecs(rows, seen) {
       series: [line("Q–K", "rms_qk"), line("Q–V", "rms_qv"), line("K–V", "rms_kv"), line("mean", "rms", { faint: true, dash: [6, 4] })],
     },
     {
-      ...base, title: "Where Q, K and V come to rest", unit: "settling step", note: "First step from which the cosine to the final checkpoint is at least 0.9.",
+      ...base, title: "Where Q, K and V come to rest", unit: "settling step", note: "First checkpoint from which the cosine to the final checkpoint is at least 0.9.",
       series: [line("Q", "settling_step_q"), line("K", "settling_step_k"), line("V", "settling_step_v")],
     },
     { ...base, title: "MDS of Q, K and V", unit: "MDS", series: [line("Q", "mds_q"), line("K", "mds_k"), line("V", "mds_v")] },
@@ -34,13 +34,13 @@ export function qkvSpecs(rows, seen) {
 }
 
 // What stands around the layers, such as the norm after the last, is at no depth.
-export function depthSpec(all, field) {
+export function depthSpec(all, field, axis = "step") {
   const [, label, unit] = SCALARS.find(([id]) => id === field);
   const rows = all.filter((r) => r.depth !== null);
   const around = all.filter((r) => r.depth === null).map((r) => r.layer);
   return {
     note: around.length ? `At no depth, so not among them: ${around.join(", ")}.` : "",
-    title: `${label} by depth`, unit: unit === "1" ? label : unit, xlabel: "layer, in order of depth", points: true,
+    title: `${label} by depth`, unit: unit === "1" ? label : unit === "step" ? axis : unit, xlabel: "layer, in order of depth", points: true,
     labels: rows.map((r) => r.layer),
     series: [{ name: label, x: rows.map((_, i) => i), y: rows.map((r) => r[field] ?? NaN), join: true }],
   };

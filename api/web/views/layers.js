@@ -1,5 +1,6 @@
 // The layers of a run: all maps on one scale, by component, Q/K/V, any scalar against depth, and a table instead of pictures.
 
+import { axisName, axisNames } from "../base/axisname.js";
 import { scaleOf } from "../base/colors.js";
 import { choice, download, downloads, dropdown, fileName, fill, h, keepingFocus, number, sortable, step as stepText, unique } from "../base/dom.js";
 import { href } from "../base/url.js";
@@ -134,7 +135,7 @@ class LayersView {
       this.pictures && scale ? scaleControls(scale, params, change) : null,
       this.pictures && scale ? this.#bar(scale) : null,
       this.pictures ? sheetDownloads("all maps", () => this.#sheet()) : null,
-      range ? h("span", { class: "hint" }, `steps ${stepText(range[0])} to ${stepText(range[1])} `, h("button", { type: "button", class: "quiet", onclick: () => change({ from: null, to: null }, { push: true }) }, "All steps")) : null,
+      range ? h("span", { class: "hint" }, `${axisNames(this.answer.row)} ${stepText(range[0])} to ${stepText(range[1])} `, h("button", { type: "button", class: "quiet", onclick: () => change({ from: null, to: null }, { push: true }) }, "All steps")) : null,
     ));
     const missing = params.show === "qkv" && this.show !== "qkv" ? "No layer of this run has Q, K and V. " : "";
     if (this.pictures && this.noteOf) this.noteOf.textContent = `${missing}${VIEW_TITLES[view]}, ${VIEW_NOTES[view].split(". ")[0].replace(/\.$/, "")}. One scale for all; the number is the mean.`;
@@ -260,7 +261,7 @@ class LayersView {
       for (const id of ["qkv-distances", "qkv-rms", "qkv-settling", "qkv-mds"]) place.append(this.#chart(id).element);
     }
     const caption = captionOf({ run: this.name, steps: await this.#steps(), origin, row: this.answer.row });
-    qkvSpecs(rows, origin === null ? "seen from zero" : `seen from step ${origin}`).forEach((spec, i) => this.charts[i].show({ ...spec, caption }));
+    qkvSpecs(rows, origin === null ? "seen from zero" : `seen from ${axisName(this.answer.row)} ${origin}`).forEach((spec, i) => this.charts[i].show({ ...spec, caption }));
   }
 
   #rows() {
@@ -278,7 +279,7 @@ class LayersView {
     const pick = dropdown("Against depth", SCALARS.map(([id, text]) => [id, text]), field, (y) => this.change({ y: y === "mds" ? null : y }, { push: true }));
     keepingFocus(this.picker, () => fill(this.picker, pick));
     this.charts[0].name = () => fileName(this.name, "layers", field);
-    this.charts[0].show({ ...depthSpec(rows, field), caption: captionOf({ run: this.name, steps: await this.#steps(), row: this.answer.row }) });
+    this.charts[0].show({ ...depthSpec(rows, field, axisName(this.answer.row)), caption: captionOf({ run: this.name, steps: await this.#steps(), row: this.answer.row }) });
   }
 
   async #table() {

@@ -1,5 +1,6 @@
 // A run: the map of any group, large, and the curves of what it did. While its job is at work the map is an estimate, and sharpens.
 
+import { axisName, axisNames } from "../base/axisname.js";
 import { scaleOf } from "../base/colors.js";
 import { dropdown, fileName, fill, h, keepingFocus, number } from "../base/dom.js";
 import { dropsOf, ratesWithin } from "../base/rates.js";
@@ -41,7 +42,7 @@ class RunView {
     this.numbers = h("dl", { class: "numbers" });
     this.mapTitle = h("h2", {});
     this.mapNote = h("p", { class: "note" });
-    this.legend = h("ul", { class: "legend", "aria-label": "Signs on the step axis" });
+    this.legend = h("ul", { class: "legend", "aria-label": "Signs on the axis" });
     this.charts = new Map();
     this.curves = h("div", { class: "charts" });
     this.status = h("div", { class: "inlinestatus", role: "status" });
@@ -184,10 +185,12 @@ class RunView {
     this.#controls(scale, kind, { unsure, errors });
     const where = groupText(this.group);
     const what = `${unsure ? "Standard errors: " : ""}${VIEW_TITLES[view]}`;
-    this.mapTitle.textContent = `${what}${origin === null ? "" : ` from step ${origin}`}`;
-    this.mapNote.textContent = `${where}: ${VIEW_NOTES[view]}`;
-    const label = axisText(kind, view === "updates" ? `${along ? "tokens" : "step"} at which the update ends` : along ? "tokens" : "step");
     const { row } = this.answer;
+    this.mapTitle.textContent = `${what}${origin === null ? "" : ` from ${axisName(row)} ${origin}`}`;
+    this.mapNote.textContent = `${where}: ${VIEW_NOTES[view]}`;
+    const counted = axisName(row);
+    const unit = along ? "tokens" : counted;
+    const label = axisText(kind, view === "updates" ? `${unit} at which the update ends` : unit);
     const axis = makeAxis(along ? map.steps.map(along) : map.steps, kind);
     const drops = dropsOf(this.summary).filter((s) => s >= map.steps[0] && s <= map.steps.at(-1));
     const marks = drops.map((s) => axis.place(along ? along(s) : s));
@@ -196,8 +199,9 @@ class RunView {
       unsure ? `of ${number(map.values[r * map.n + c], 5)} (estimate)` : errors ? `± ${number(errors().values[r * map.n + c], 2)} (estimate)` : null,
     ].filter(Boolean);
     this.map.show({
-      map: shown, axis, scale, kind, phases: this.phases ?? [], marks, title: `${this.name}: ${what} of ${where}${origin === null ? "" : ` from step ${origin}`}`, label, extra: more,
+      map: shown, axis, scale, kind, phases: this.phases ?? [], marks, title: `${this.name}: ${what} of ${where}${origin === null ? "" : ` from ${axisName(row)} ${origin}`}`, label, extra: more,
       caption: captionOf({ steps: g.steps, origin, row }),
+      counted: axisNames(row),
       unit: unsure ? "standard error" : "cosine",
     });
     const mean = G.meanDefined(map.values);
@@ -205,9 +209,9 @@ class RunView {
     this.timeline.show({
       steps: this.gram.steps, along, kind, side: this.map.side ?? 560, origin, drops: dropsOf(this.summary),
       range: params.from === undefined && params.to === undefined ? null : [g.steps[0], g.steps.at(-1)],
-      phases: this.phases ?? [], flags,
+      phases: this.phases ?? [], flags, counted,
     });
-    fillLegend(this.legend, { phases: this.phases ?? [], drops: dropsOf(this.summary), flags });
+    fillLegend(this.legend, { row, phases: this.phases ?? [], drops: dropsOf(this.summary), flags });
     this.element.dataset.ms = String(performance.now() - begun);
     this.element.dataset.mean = String(mean);
     this.element.dataset.digest = this.shown;
@@ -260,8 +264,8 @@ class RunView {
       const e = this.group === "network" && steps.length === this.gram.steps.length ? this.summary?.network_errors?.[name] : null;
       return e ? ` ± ${number(e, 2)}` : "";
     };
-    fill(this.numbers, numbersOf(g, m, { error, mean: this.params.view === "rtm" && this.params.origin !== undefined ? mean : null }));
-    fillPhases(this.phaseList, this.name, this.phases, this.phaseNote, this.params);
+    fill(this.numbers, numbersOf(g, m, { row: this.answer.row, error, mean: this.params.view === "rtm" && this.params.origin !== undefined ? mean : null }));
+    fillPhases(this.phaseList, this.name, this.phases, this.phaseNote, this.params, this.answer.row);
     const specs = curvesOf(g, m, ratesWithin(this.summary, [steps[0], steps.at(-1)]));
     for (const [id, chart] of this.charts) if (!specs[id]) {
       chart.destroy();
@@ -279,7 +283,7 @@ class RunView {
       // The rate is known at steps of its own: numbered by them its axis would be another one than that of the checkpoints.
       const shown = plain || (own && kind === "index") ? "linear" : kind;
       const caption = captionOf({ run: this.name, group: this.group, steps, row: this.answer.row });
-      chart.show({ ...spec, caption, kind: shown, steps: plain || own ? undefined : steps, along: plain ? null : along, xlabel: spec.xlabel ?? (along ? "tokens" : undefined), marks: plain ? [] : dropsOf(this.summary) });
+      chart.show({ ...spec, caption, kind: shown, steps: plain || own ? undefined : steps, along: plain ? null : along, xlabel: spec.xlabel ?? (along ? "tokens" : axisName(this.answer.row)), counted: axisName(this.answer.row), marks: plain ? [] : dropsOf(this.summary) });
     }
     this.element.dataset.ready = "true";
   }

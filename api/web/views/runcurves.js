@@ -1,5 +1,6 @@
 // What the curves and numbers of a run's group are.
 
+import { axisName, axisNames } from "../base/axisname.js";
 import { count, fill, h, number, step as stepText } from "../base/dom.js";
 import { href } from "../base/url.js";
 import * as G from "../math/gram.js";
@@ -74,10 +75,10 @@ export function curvesOf(g, m, rate) {
 }
 
 // error(name): " ± …" of an estimate, else nothing; `mean` is that of the map in view where it has an origin of its own.
-export function numbersOf(g, m, { error, mean }) {
+export function numbersOf(g, m, { row: of, error, mean }) {
   const { steps } = g;
   const row = (term, value, note) => [h("dt", { title: note }, term), h("dd", {}, value)];
-  const settled = Number.isNaN(m.settling_step) ? "–" : `step ${number(Number(m.settling_step.toPrecision(4)))}`;
+  const settled = Number.isNaN(m.settling_step) ? "–" : `${axisName(of)} ${number(Number(m.settling_step.toPrecision(4)))}`;
   const cells = (origin, lengths) => {
     if (!g.trees && lengths.every((v) => v > 0)) return "";
     const [defined, all] = G.definedCells(g, origin);
@@ -90,29 +91,29 @@ export function numbersOf(g, m, { error, mean }) {
     mean === null ? null : row("mean of this map", number(mean, 5)),
     row("path length", number(m.path_length) + error("path_length"), "sum of the norms of the updates, in the unit of the parameters"),
     row("tortuosity", number(m.tortuosity) + error("tortuosity"), "path length over displacement, at least 1"),
-    row("settling", settled, "first step from which the cosine to the final checkpoint is at least 0.9"),
+    row("settling", settled, "first checkpoint from which the cosine to the final checkpoint is at least 0.9"),
     row("μ of updates", number(m.mu) + error("mu"), "mean cosine of pairs of updates"),
     row("α of updates", `${number(m.alpha)}${error("alpha")} (chance ${number(m.inv_sqrt_parameters, 2)})`, "root mean square cosine of pairs of updates; 1/√P for independent ones"),
     row("non-random updates", Number.isNaN(m.nonrandom_fraction) ? "–" : `${number(100 * m.nonrandom_fraction, 3)} %`, "share of neighbouring updates whose cosine is above the random bound"),
     row("updates that rounding explains", String(G.belowFloor(g).length), "updates no larger than rounding of the stored type"),
-    row("checkpoints in range", `${steps.length}, steps ${stepText(steps[0])} to ${stepText(steps.at(-1))}`),
+    row("checkpoints in range", `${steps.length}, ${axisNames(of)} ${stepText(steps[0])} to ${stepText(steps.at(-1))}`),
     row("parameters", count(g.parameters)),
   ];
 }
 
 // What began a phase, in the words of the command line.
-function changeText({ kind, between: [first, last], speed_ratio: speed, evidence, strength }) {
-  const where = first === last ? `at step ${first}` : `between steps ${first} and ${last}`;
+function changeText({ kind, between: [first, last], speed_ratio: speed, evidence, strength }, row) {
+  const where = first === last ? `at ${axisName(row)} ${first}` : `between ${axisNames(row)} ${first} and ${last}`;
   const faster = kind === "turn" ? "" : `, speed × ${number(speed, 3)}`;
   return `${kind} ${where}${faster} · explains ${Math.round(100 * evidence)} % of the scatter, strength ${number(strength, 3)}`;
 }
 
 // `phases` are null until they are known; `note` says which steps they are of, or why there are none.
-export function fillPhases(place, name, phases, note, params) {
+export function fillPhases(place, name, phases, note, params, row) {
   if (!phases && !note) return fill(place);
   const found = phases ?? [];
-  const link = (p) => h("a", { href: href(["run", name], { ...params, from: p.start_step, to: p.end_step }) }, `steps ${stepText(p.start_step)} to ${stepText(p.end_step)}`);
-  const why = (p) => (p.details?.change ? h("span", { class: "hint" }, ` ${changeText(p.details.change)}`) : null);
+  const link = (p) => h("a", { href: href(["run", name], { ...params, from: p.start_step, to: p.end_step }) }, `${axisNames(row)} ${stepText(p.start_step)} to ${stepText(p.end_step)}`);
+  const why = (p) => (p.details?.change ? h("span", { class: "hint" }, ` ${changeText(p.details.change, row)}`) : null);
   const none = found.length ? "No change point found." : "Too few checkpoints to say.";
   return fill(
     place,
@@ -125,15 +126,15 @@ export function fillPhases(place, name, phases, note, params) {
 const SEVERITIES = ["error", "warning", "info"];
 
 // What the signs on the axis mean, and where they stand: for eyes and for screen readers.
-export function fillLegend(place, { phases, drops, flags }) {
+export function fillLegend(place, { row, phases, drops, flags }) {
   const some = (steps) => `${steps.slice(0, 8).join(", ")}${steps.length > 8 ? " …" : ""}`;
   const item = (kind, sign, text) => h("li", { class: kind }, h("span", { class: "sign", "aria-hidden": "true" }, sign), text);
   const items = [];
   if (phases.length > 1) items.push(item("phase", "▬", `${phases.length} phases`));
-  if (drops.length) items.push(item("drop", "◆", `learning rate drops after ${drops.length === 1 ? "step" : "steps"} ${some(drops)}`));
+  if (drops.length) items.push(item("drop", "◆", `learning rate drops after ${drops.length === 1 ? axisName(row) : axisNames(row)} ${some(drops)}`));
   for (const severity of SEVERITIES) {
     const at = [...new Set(flags.filter((f) => f.severity === severity).map((f) => f.step))].sort((a, b) => a - b);
-    if (at.length) items.push(item(severity, "▲", `${severity === "info" ? "note" : severity} at ${at.length === 1 ? "step" : "steps"} ${some(at)}`));
+    if (at.length) items.push(item(severity, "▲", `${severity === "info" ? "note" : severity} at ${at.length === 1 ? axisName(row) : axisNames(row)} ${some(at)}`));
   }
   fill(place, items);
   place.hidden = !items.length;

@@ -1,5 +1,6 @@
 // What stands over every view of a run: name, facts, tabs, what its integrity report says.
 
+import { axisNames } from "../base/axisname.js";
 import { count, h, step as stepText } from "../base/dom.js";
 import { href } from "../base/url.js";
 import { isReport } from "../data/api.js";
@@ -15,7 +16,7 @@ export function runHead(name, answer, summary, tab, params) {
   const facts = [
     row.architecture,
     `${count(row.parameters)} parameters`,
-    `${row.checkpoints} checkpoints, steps ${stepText(row.first_step)} to ${stepText(row.last_step)}`,
+    `${row.checkpoints} checkpoints, ${axisNames(row)} ${stepText(row.first_step)} to ${stepText(row.last_step)}`,
   ];
   return [
     h("div", { class: "title" }, h("h1", {}, name), row.estimate ? h("span", { class: "badge warning" }, badge(row)) : null),
