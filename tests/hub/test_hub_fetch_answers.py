@@ -111,6 +111,8 @@ def test_heads_of_another_file(serve: Serve, fetched: Fetch, head: Mapping[str, 
     "head",
     [
         {"Content-Range": f"bytes 11-2000/{len(DATA)}"},
+        {"Content-Range": f"bytes 10-1999/{'9' * 5000}"},
+        {"Content-Range": f"bytes {'1' * 5000}-1999/*"},
         {"Content-Range": f"bytes 10-2000/{len(DATA)}"},
         {"Content-Range": f"bytes 10-9/{len(DATA)}"},
         {"Content-Range": f"bytes 10-1899/{len(DATA)}"},

@@ -109,7 +109,10 @@ def test_no_answer_makes_anybody_wait_for_a_day() -> None:
     assert waited(limiter, clock) <= 900.1
 
 
-@pytest.mark.parametrize("value", ["", "soon", "-5", "1e9", "٣", "Wed, 99 Nov 2023 99:99:99 GMT"])
+@pytest.mark.parametrize(
+    "value",
+    ["", "soon", "-5", "1e9", "٣", "Wed, 99 Nov 2023 99:99:99 GMT", "Wed, 01 Nov " + "9" * 30 + " 00:00:00 GMT"],
+)
 def test_times_that_are_none_count_as_none(value: str) -> None:
     limiter, clock = made()
     limiter.note("api", 429, {"Retry-After": value})

@@ -34,7 +34,7 @@ EXPIRED: Final = frozenset({400, 401, 403, 404, 410})
 STORAGE: Final = "storage"
 """The rate limiter's name for what is asked of signed URLs."""
 
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 
 @dataclass(slots=True)

@@ -170,7 +170,7 @@ def _rate_limit(headers: Mapping[str, str]) -> _RateLimit | None:
 def _timestamp(date: str) -> float | None:
     try:
         return parsedate_to_datetime(date).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError, OSError, TypeError):  # what is no date, and dates that no clock reaches
         return None
 
 
