@@ -309,6 +309,29 @@ class TestRuns:
         second = page.evaluate("document.querySelectorAll('canvas.map')[1].view.cell")
         assert second == [11, 11]
 
+    def test_curves_of_choice_are_laid_over_each_other(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/compare?runs=pythia-nano,plain")
+        page.wait_for_selector(".compare[data-ready]")
+        drawn = "[...document.querySelectorAll('[data-chart]')].map(e => e.dataset.chart)"
+        usual = ["cosine_to_final", "distance_from_init", "update_angle", "norm"]
+        assert page.evaluate(drawn) == usual
+        page.click(".which summary")
+        page.locator(".which input[name=norm]").uncheck()
+        page.locator(".which input[name=apex_angle_init]").check()
+        page.wait_for_selector("[data-chart=apex_angle_init]")
+        assert page.evaluate(drawn) == [*usual[:3], "apex_angle_init"]
+        assert "curves=cosine_to_final%2Cdistance_from_init%2Cupdate_angle%2Capex_angle_init" in page.url
+        assert page.evaluate("document.activeElement.name") == "apex_angle_init"
+        with page.expect_download() as got:
+            chart = page.locator("[data-chart=apex_angle_init]")
+            chart.get_by_role("button", name="CSV").click()
+        rows = [line.split(",") for line in Path(got.value.path()).read_text().splitlines()]
+        for name in ("pythia-nano", "plain"):
+            _, _, answer = site.ask(f"/v1/runs/{name}/measures?names=apex_angle_init")
+            expected = [v for v in answer["measures"]["apex_angle_init"] if v is not None]
+            column = rows[0].index(name)
+            assert [float(r[column]) for r in rows[1:] if r[column]] == pytest.approx(expected, rel=1e-6)
+
     def test_family(self, site: Server, open_page: Open) -> None:
         page = open_page(f"{site.address}/#/family/pair")
         page.wait_for_selector(".family table")

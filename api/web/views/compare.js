@@ -2,7 +2,7 @@
 
 import { axisName, sharedAxis } from "../base/axisname.js";
 import { scaleOf } from "../base/colors.js";
-import { choice, count, csv, download, downloads, dropdown, fileName, fill, h, number } from "../base/dom.js";
+import { choice, count, csv, download, downloads, dropdown, fileName, fill, h, keepingFocus, number } from "../base/dom.js";
 import { href } from "../base/url.js";
 import * as api from "../data/api.js";
 import * as G from "../math/gram.js";
@@ -17,12 +17,31 @@ import { tokensLine, tokensOf } from "../widgets/tokens.js";
 
 const MOST = 4;
 const PAUSE = 3000; // milliseconds between looks at runs that are estimates
+const all = (g) => g.steps;
+const after = (g) => g.steps.slice(1);
+const between = (g) => g.steps.slice(1, -1);
+// [measure, title, unit, the steps it is of, its values]
 const CURVES = [
-  ["cosine_to_final", "Cosine to the final checkpoint", "cosine", (g) => [g.steps, G.cosineToFinal(g)]],
-  ["distance_from_init", "Distance from initialisation", "norm", (g) => [g.steps, G.distanceFromInit(g)]],
-  ["update_angle", "Angle between updates", "degrees", (g) => [g.steps.slice(1, -1), G.updateAngle(g)]],
-  ["norm", "Norm", "norm", (g) => [g.steps, G.norm(g)]],
+  ["cosine_to_final", "Cosine to the final checkpoint", "cosine", all, G.cosineToFinal],
+  ["distance_from_init", "Distance from initialisation", "norm", all, G.distanceFromInit],
+  ["update_angle", "Angle between updates", "degrees", between, G.updateAngle],
+  ["norm", "Norm", "norm", all, G.norm],
+  ["update_norm", "Norm of updates", "norm", after, G.updateNorm],
+  ["update_cosine", "Cosine of neighbouring updates", "cosine", between, G.updateCosine],
+  ["apex_angle_init", "Apex angle at initialisation", "degrees", after, G.apexAngleInit],
+  ["sweep_angle_init", "Sweep angle from initialisation", "degrees", between, G.sweepAngleInit],
+  ["apex_angle_origin", "Apex angle at the zero vector", "degrees", after, G.apexAngleOrigin],
+  ["sweep_angle_origin", "Sweep angle from the zero vector", "degrees", after, G.sweepAngleOrigin],
+  ["noise_floor", "Noise floor (share of the update)", "1", after, G.noiseFloor],
 ];
+const USUAL = CURVES.slice(0, 4).map(([id]) => id);
+
+// The curves that `params` name, in the order of the list; those that are usual where it names none that is known.
+function chosenCurves(params) {
+  const wanted = (params.curves ?? "").split(",");
+  const found = CURVES.filter(([id]) => wanted.includes(id));
+  return found.length ? found : CURVES.filter(([id]) => USUAL.includes(id));
+}
 
 export async function compareView(params, context) {
   return new CompareView(await api.runs(), params, context);
@@ -36,9 +55,10 @@ class CompareView {
     this.picker = h("div", { class: "controls" });
     this.maps = h("div", { class: "sidebyside" });
     this.table = h("div");
+    this.which = h("details", { class: "which" });
     this.curves = h("div", { class: "charts" });
     this.status = h("div", { role: "status" });
-    this.element = h("div", { class: "compare" }, h("h1", {}, "Compare runs"), this.picker, this.controls, this.status, this.maps, this.table, h("h2", { class: "section" }, "Curves"), this.curves);
+    this.element = h("div", { class: "compare" }, h("h1", {}, "Compare runs"), this.picker, this.controls, this.status, this.maps, this.table, h("h2", { class: "section" }, "Curves"), this.which, this.curves);
     this.views = [];
     this.charts = [];
     this.runs = new Map();
@@ -83,15 +103,15 @@ class CompareView {
     if (asked.length > MOST) left.push(`Only ${MOST} runs at once: ${asked.slice(MOST).join(", ")} left out.`);
     this.#picker(names);
     if (names.length < 2) {
-      this.key = null;
+      this.key = this.drawn = null;
       this.controls.replaceChildren();
       this.curves.replaceChildren();
       this.maps.replaceChildren();
       this.table.replaceChildren();
-      this.curves.previousSibling.hidden = true;
+      this.#showCurves(false);
       return fill(this.status, left.map((text) => h("p", { class: "problem" }, text)), h("p", { class: "empty" }, this.all.length < 2 ? "There are not two runs to compare yet." : "Choose two to four runs."));
     }
-    this.curves.previousSibling.hidden = false;
+    this.#showCurves(true);
     try {
       const runs = await Promise.all(names.map((n) => this.#load(n)));
       const shared = runs[0].groups.filter((g) => runs.every((r) => r.groups.includes(g)) && !g.startsWith("tensor/"));
@@ -105,6 +125,25 @@ class CompareView {
     } catch (error) {
       fill(this.status, h("p", { class: "problem", role: "alert" }, error.message));
     }
+  }
+
+  #showCurves(shown) {
+    this.which.previousSibling.hidden = this.which.hidden = !shown;
+  }
+
+  // Which measures are drawn, as boxes to tick.
+  #chooser(chosen) {
+    const ids = chosen.map(([id]) => id);
+    const pick = (id, on) => {
+      const next = CURVES.map(([c]) => c).filter((c) => (c === id ? on : ids.includes(c)));
+      this.change({ curves: !next.length || next.join() === USUAL.join() ? null : next.join() }, { push: true });
+    };
+    keepingFocus(this.which, () => fill(
+      this.which,
+      h("summary", {}, `${chosen.length} of ${CURVES.length} measures`),
+      h("div", { class: "controls", role: "group", "aria-label": "Curves" }, CURVES.map(([id, title]) =>
+        h("label", { class: "check" }, h("input", { type: "checkbox", name: id, checked: ids.includes(id), onchange: (e) => pick(id, e.target.checked) }), title))),
+    ));
   }
 
   #picker(names) {
@@ -149,14 +188,14 @@ class CompareView {
       choice("Axis", [["linear", "linear"], ["log", "log"], ["index", "index"]], kind, (axis) => change({ axis }, { push: true })),
       scaleControls(scale, params, change),
     );
+    const curves = chosenCurves(params);
+    this.#chooser(curves);
     const key = runs.map((r) => r.name).join();
     if (key !== this.key) {
       this.key = key;
-      for (const v of [...this.views, ...this.charts]) v.destroy();
+      for (const v of this.views) v.destroy();
       this.views = [];
-      this.charts = [];
       this.maps.replaceChildren();
-      this.curves.replaceChildren();
       runs.forEach((run, k) => {
         const mapView = new MapView({ most: 460, bar: true, name: () => fileName("compare", run.name, this.params.group ?? "network", this.params.view ?? "tm") });
         const heading = h("h2", {}, h("a", { href: href(["run", run.name]), class: "longname", title: run.name }, run.name));
@@ -165,12 +204,14 @@ class CompareView {
         mapView.note = h("p", { class: "note" });
         this.maps.append(h("section", { class: "panel", "aria-label": run.name }, h("div", { class: "charthead" }, heading, mapView.badge, mapView.buttons()), mapView.note, mapView.element));
       });
-      for (const [id] of CURVES) {
-        const chart = new Chart({ name: () => fileName("compare", id) });
-        chart.element.dataset.chart = id;
-        this.charts.push(chart);
-        this.curves.append(chart.element);
-      }
+    }
+    const drawn = `${key} ${curves.map(([id]) => id)}`;
+    if (drawn !== this.drawn) {
+      this.drawn = drawn;
+      for (const chart of this.charts) chart.destroy();
+      this.charts = curves.map(([id]) => new Chart({ name: () => fileName("compare", id) }));
+      this.charts.forEach((chart, i) => (chart.element.dataset.chart = curves[i][0]));
+      this.curves.replaceChildren(...this.charts.map((chart) => chart.element));
     }
     const every = [...new Set(maps.flatMap((m, k) => m.steps.map(to(k))))].sort((a, b) => a - b);
     const unit = { step: sharedAxis(runs.map((r) => r.answer.row)), tokens: "tokens", fraction: "fraction of training" }[align];
@@ -189,11 +230,8 @@ class CompareView {
       mapView.note.textContent = `${VIEW_TITLES[view]}${origins[k] === null ? "" : ` from ${axisName(runs[k].answer.row)} ${origins[k]}`}, mean ${number(G.meanDefined(map.values), 5)}`;
     });
     this.#table(runs, group);
-    CURVES.forEach(([, title, yUnit, curve], i) => {
-      const series = grams.map((g, k) => {
-        const [x, y] = curve(g);
-        return { name: runs[k].name, x: x.map(to(k)), y, join: true, colour: k };
-      });
+    curves.forEach(([, title, yUnit, at, curve], i) => {
+      const series = grams.map((g, k) => ({ name: runs[k].name, x: at(g).map(to(k)), y: curve(g), join: true, colour: k }));
       this.charts[i].show({ title, unit: yUnit, xlabel: unit, caption: `${groupText(group)} of ${runs.map((r) => r.name).join(", ")}`, kind, series, follows: true, points: true });
     });
     this.element.dataset.ready = `${key} ${align}`;
