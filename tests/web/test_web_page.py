@@ -332,6 +332,23 @@ class TestRuns:
             column = rows[0].index(name)
             assert [float(r[column]) for r in rows[1:] if r[column]] == pytest.approx(expected, rel=1e-6)
 
+    @pytest.mark.parametrize("view", ["tm", "rtm"])
+    def test_the_map_of_a_random_walk_stands_below_the_own_one(self, site: Server, open_page: Open, view: str) -> None:
+        page = open_page(f"{site.address}/#/run/pythia-nano?view={view}")
+        page.wait_for_selector("canvas.map")
+        assert not page.locator(".nullpanel").is_visible()
+        page.get_by_role("button", name="random walk", exact=True).click()
+        page.wait_for_selector(".nullpanel canvas.map")
+        assert "beside=walk" in page.url
+        if view == "rtm":
+            _, _, answer = site.ask("/v1/runs/pythia-nano/measures?names=random_walk_mds,relative_mds")
+            note = page.locator(".nullpanel .note").text_content()
+            found = [float(v) for v in re.findall(r"0\.\d+", note)]
+            expected = [answer["measures"][n] for n in ("random_walk_mds", "relative_mds")]
+            assert found == pytest.approx(expected, rel=1e-4)
+        page.get_by_role("button", name="nothing", exact=True).click()
+        page.wait_for_selector(".nullpanel", state="hidden")
+
     def test_family(self, site: Server, open_page: Open) -> None:
         page = open_page(f"{site.address}/#/family/pair")
         page.wait_for_selector(".family table")

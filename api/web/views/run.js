@@ -13,7 +13,7 @@ import { Chart } from "../plots/chart.js";
 import { MapView } from "../plots/mapview.js";
 import { Timeline } from "../plots/timeline.js";
 import { captionOf, groupText } from "../widgets/captions.js";
-import { VIEW_NOTES, VIEW_TITLES, adjusted, alongChoice, axisChoice, scaleControls, valuesChoice, viewChoice } from "../widgets/controls.js";
+import { VIEW_NOTES, VIEW_TITLES, adjusted, alongChoice, axisChoice, besideChoice, scaleControls, valuesChoice, viewChoice } from "../widgets/controls.js";
 import { errorMap, errorScale, medianError } from "../widgets/estimate.js";
 import { Live } from "../widgets/live.js";
 import { tokensLine, tokensOf } from "../widgets/tokens.js";
@@ -33,6 +33,7 @@ class RunView {
     this.title = name;
     this.range = (range, done) => change({ from: range?.[0] ?? null, to: range?.[1] ?? null }, { push: done });
     this.map = new MapView({ name: () => this.#fileName(), ondraw: () => this.timeline?.widen(this.map.side) });
+    this.null = new MapView({ bar: true, name: () => fileName(this.name, this.group, "walk") });
     this.timeline = new Timeline({
       onrange: this.range,
       onorigin: (step, done) => change({ view: "rtm", origin: step }, { push: done }),
@@ -59,6 +60,8 @@ class RunView {
             h("div", { class: "charthead" }, this.mapTitle, this.map.buttons()), this.mapNote, this.map.element, this.timeline.element, this.legend,
             h("p", { class: "note" }, "Brush the strip, drag its ends or a stretch of any curve to choose a range; click the strip for all steps.")),
           h("section", { class: "panel", "aria-label": "Numbers" }, h("h2", {}, "Numbers"), this.numbers, (this.phaseList = h("div")))),
+        (this.nullPanel = h("section", { class: "panel nullpanel", "aria-label": "Random walk", hidden: true },
+          h("div", { class: "charthead" }, h("h2", {}, VIEW_TITLES.walk), this.null.buttons()), (this.nullNote = h("p", { class: "note" })), this.null.element)),
         h("h2", { class: "section" }, "Curves"),
         this.curves)),
     );
@@ -73,6 +76,7 @@ class RunView {
     this.gone = true;
     this.live.destroy();
     this.map.destroy();
+    this.null.destroy();
     this.timeline.destroy();
     for (const chart of this.charts.values()) chart.destroy();
   }
@@ -204,6 +208,7 @@ class RunView {
       counted: axisNames(row),
       unit: unsure ? "standard error" : "cosine",
     });
+    this.#null(g, view, { kind, along, unit, row });
     const mean = G.meanDefined(map.values);
     const flags = this.#flags();
     this.timeline.show({
@@ -225,6 +230,22 @@ class RunView {
     this.drawnCurves = true;
   }
 
+  // Below the run's own map that of a random walk with the same update norms, in the colours of its own map of that kind.
+  #null(g, view, { kind, along, unit, row }) {
+    this.nullPanel.hidden = this.params.beside !== "walk" || !["tm", "rtm"].includes(view);
+    if (this.nullPanel.hidden) return;
+    const map = G.randomWalk(g, view === "rtm");
+    const own = view === "rtm" ? G.trajectoryMap(g, 0) : G.trajectoryMap(g);
+    const scale = adjusted(scaleOf([own, map]), this.params);
+    const axis = makeAxis(along ? map.steps.map(along) : map.steps, kind);
+    const from = view === "rtm" ? `from ${axisName(row)} ${g.steps[0]}` : "from the zero vector";
+    this.nullNote.textContent = `${groupText(this.group)}, ${from}: mean ${number(G.meanDefined(map.values), 5)}, of the run's own map ${number(G.meanDefined(own.values), 5)}`;
+    this.null.show({
+      map, axis, scale, kind, phases: [], title: `${VIEW_TITLES.walk}, ${from}: ${this.name}, ${groupText(this.group)}`, label: axisText(kind, unit),
+      caption: captionOf({ steps: g.steps, origin: view === "rtm" ? g.steps[0] : null, row }), counted: axisNames(row),
+    });
+  }
+
   #flags() {
     const found = [];
     for (const finding of this.summary?.integrity ?? []) for (const step of finding.steps) found.push({ step, severity: finding.severity, text: `${finding.kind}: ${finding.message}` });
@@ -233,7 +254,7 @@ class RunView {
 
   #controls(scale, kind, { unsure, errors }) {
     const { params, change } = this;
-    const key = JSON.stringify([this.group, params.view, params.axis, params.along, params.lo, params.hi, params.palette, unsure, Boolean(errors), Boolean(this.tokens), scale, kind]);
+    const key = JSON.stringify([this.group, params.view, params.beside, params.axis, params.along, params.lo, params.hi, params.palette, unsure, Boolean(errors), Boolean(this.tokens), scale, kind]);
     const asked = this.drawnFor !== params;
     Object.assign(this, { late: false, drawnFor: params });
     if (key === this.controlKey) return;
@@ -250,6 +271,7 @@ class RunView {
       this.controls,
       dropdown("Group", options, this.group, (group) => change({ group: group === "network" ? null : group }, { push: true }), { class: "group" }),
       viewChoice(params, change),
+      ["tm", "rtm"].includes(params.view ?? "tm") ? besideChoice(params, change) : null,
       errors ? valuesChoice(params, change) : null,
       axisChoice(kind, change),
       this.tokens ? alongChoice(params, change) : null,

@@ -8,6 +8,7 @@ const ANYWHERE = {
   view: ["map", VIEWS.map(([id]) => id)],
   axis: ["axis", ["index", "linear", "log"]],
   along: ["axis along", ["steps", "tokens"]],
+  beside: ["map below", ["walk"]],
   align: ["alignment", ["step", "tokens", "fraction"]],
   palette: ["palette", PALETTES],
 };

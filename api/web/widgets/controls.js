@@ -25,6 +25,9 @@ export const VIEW_NOTES = {
 export const viewChoice = (params, change) =>
   choice("Map", VIEWS, params.view ?? "tm", (view) => change({ view: view === "tm" ? null : view }, { push: true }));
 
+export const besideChoice = (params, change) =>
+  choice("Below it", [["none", "nothing"], ["walk", "random walk"]], params.beside === "walk" ? "walk" : "none", (v) => change({ beside: v === "walk" ? v : null }, { push: true }));
+
 export const axisChoice = (chosen, change, options = ["index", "linear", "log"]) =>
   choice("Step axis", options.map((v) => [v, v]), chosen, (axis) => change({ axis }, { push: true }));
 
