@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from storage_schema.errors import StoreError
 from storage_schema.runs.store import RunStore
 from trajsvc.analysis import live_estimate
 from trajsvc.analysis.forecast import network_mds
@@ -173,7 +172,7 @@ class JobObserver(NullObserver):
         try:
             self.queue.check(self.lease)
             shown = live_estimate.show(self.store, self.lease.job.run, self._trajectory, state, self.options)
-        except (StoreError, OSError, SQLAlchemyError) as error:
+        except (TrajsvcError, OSError, SQLAlchemyError) as error:
             log.warning("estimate-not-shown", error=str(error).partition("\n")[0])
             return {}
         return {"estimate": shown}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage_schema.errors import StoreUnwritable
+from storage_schema.errors import StoreUnwritable, TrajsvcError
 from storage_schema.files.inside import LONGEST, file_name, folder_inside, path_inside, read_inside, write_inside
 
 HOSTILE = [
@@ -91,6 +91,6 @@ def test_what_is_no_file_or_too_large_is_not_read(tmp_path: Path) -> None:
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     write_inside(tmp_path, "a", "b", data=b"x")
     (tmp_path / "a" / "c").mkdir()
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(TrajsvcError, match="is a directory"):
         write_inside(tmp_path, "a", "c", data=b"y")
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["b", "c"]

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage_schema.errors import RunMissing, StoreError
+from storage_schema.errors import RunMissing, TrajsvcError
 from storage_schema.runs.store import RunStore, StoredRun
 from trajsvc.analysis import assemble
 from trajsvc.analysis.options import Options
@@ -32,7 +32,7 @@ def may_show(store: Path, run: str) -> bool:
         return is_estimate(RunStore(store).open(run))
     except RunMissing:
         return True
-    except StoreError:
+    except TrajsvcError:  # of the store, or of the system under it
         return False
 
 
@@ -56,5 +56,5 @@ def show(store: Path, run: str, trajectory: Trajectory, state: GramState, option
 
 def clear(store: Path, run: str) -> None:
     """Remove the estimate: the run is committed, or nobody wants it any more."""
-    with suppress(StoreError, OSError):
+    with suppress(TrajsvcError, OSError):
         RunStore(store).live.remove(run)

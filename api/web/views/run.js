@@ -2,7 +2,7 @@
 
 import { axisName, axisNames } from "../base/axisname.js";
 import { scaleOf } from "../base/colors.js";
-import { dropdown, fileName, fill, h, keepingFocus, number } from "../base/dom.js";
+import { add, dropdown, fileName, fill, h, keepingFocus, number } from "../base/dom.js";
 import { dropsOf, ratesWithin } from "../base/rates.js";
 import { href } from "../base/url.js";
 import * as api from "../data/api.js";
@@ -60,8 +60,7 @@ class RunView {
             h("div", { class: "charthead" }, this.mapTitle, this.map.buttons()), this.mapNote, this.map.element, this.timeline.element, this.legend,
             h("p", { class: "note" }, "Brush the strip, drag its ends or a stretch of any curve to choose a range; click the strip for all steps.")),
           h("section", { class: "panel", "aria-label": "Numbers" }, h("h2", {}, "Numbers"), this.numbers, (this.phaseList = h("div")))),
-        (this.nullPanel = h("section", { class: "panel nullpanel", "aria-label": "Random walk", hidden: true },
-          h("div", { class: "charthead" }, h("h2", {}, VIEW_TITLES.walk), this.null.buttons()), (this.nullNote = h("p", { class: "note" })), this.null.element)),
+        (this.nullPanel = h("section", { class: "panel nullpanel", "aria-label": "Random walk", hidden: true })),
         h("h2", { class: "section" }, "Curves"),
         this.curves)),
     );
@@ -233,7 +232,11 @@ class RunView {
   // Below the run's own map that of a random walk with the same update norms, in the colours of its own map of that kind.
   #null(g, view, { kind, along, unit, row }) {
     this.nullPanel.hidden = this.params.beside !== "walk" || !["tm", "rtm"].includes(view);
-    if (this.nullPanel.hidden) return;
+    if (this.nullPanel.hidden) return this.nullPanel.replaceChildren();
+    if (!this.nullPanel.childElementCount) {
+      this.nullNote = h("p", { class: "note" });
+      add(this.nullPanel, [h("div", { class: "charthead" }, h("h2", {}, VIEW_TITLES.walk), this.null.buttons()), this.nullNote, this.null.element]);
+    }
     const map = G.randomWalk(g, view === "rtm");
     const own = view === "rtm" ? G.trajectoryMap(g, 0) : G.trajectoryMap(g);
     const scale = adjusted(scaleOf([own, map]), this.params);
