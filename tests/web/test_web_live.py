@@ -72,6 +72,7 @@ class TestRun:
         assert page.evaluate(kept) == before
         _, _, answer = slow.server.ask("/v1/runs/sharpened/map?origin=0")
         assert_drawn(page, answer, *scale_of(page), palette(page))
+        page.wait_for_function("document.querySelector('.mapbox .tip').textContent.includes('(estimate)')")
         said = page.locator(".mapbox .tip").text_content()
         assert f"{answer['map'][1][2]:.5f}".replace("-", "−") in said
         error = re.search(r"± (\S+) \(estimate\)", said)
