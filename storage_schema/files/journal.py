@@ -121,7 +121,9 @@ class SlabJournal:
             while at < self._end and (record := _first_line(file.fileno(), at, self._end)) is not None:
                 words, size = record
                 if words["slab"] >= cursor:
-                    yield os.pread(file.fileno(), size, at)
+                    whole = memoryview(bytearray(size))
+                    read_all(file.fileno(), whole, at)
+                    yield whole
                 at += size
 
     def discard(self) -> None:
@@ -211,15 +213,21 @@ def decode_record(data: bytes) -> Record | None:
     return _decode(payload)
 
 
-def _first_line(fd: int, at: int, size: int) -> tuple[dict[str, Any], int] | None:
-    """What the record at byte ``at`` says of itself, and its bytes; None where no whole one is. Its digest is not looked at."""
+def _read_head(fd: int, at: int, size: int) -> tuple[int, bytes] | None:
+    """(bytes of the payload, its digest) of the record at byte ``at`` of a file of ``size`` bytes; None where no whole one is."""
     head = os.pread(fd, _HEAD.size, at)
     if len(head) < _HEAD.size:
         return None
-    magic, length, _ = _HEAD.unpack(head)
-    if magic != _MAGIC or length > size - at - _HEAD.size:
+    magic, length, digest = _HEAD.unpack(head)
+    return None if magic != _MAGIC or length > size - at - _HEAD.size else (length, digest)
+
+
+def _first_line(fd: int, at: int, size: int) -> tuple[dict[str, Any], int] | None:
+    """What the record at byte ``at`` says of itself, and its bytes; None where no whole one is. Its digest is not looked at."""
+    head = _read_head(fd, at, size)
+    if head is None:
         return None
-    line = b""
+    length, line = head[0], b""
     while b"\n" not in line:
         more = os.pread(fd, min(_LINE, length - len(line)), at + _HEAD.size + len(line))
         if not more:
@@ -234,12 +242,10 @@ def _first_line(fd: int, at: int, size: int) -> tuple[dict[str, Any], int] | Non
 
 def _read_record(fd: int, at: int, size: int) -> memoryview | None:
     """The payload of the record at byte ``at`` of a file of ``size`` bytes; None where no whole, unaltered one is."""
-    head = os.pread(fd, _HEAD.size, at)
-    if len(head) < _HEAD.size:
+    head = _read_head(fd, at, size)
+    if head is None:
         return None
-    magic, length, digest = _HEAD.unpack(head)
-    if magic != _MAGIC or length > size - at - _HEAD.size:
-        return None
+    length, digest = head
     payload = memoryview(bytearray(length))
     try:
         read_all(fd, payload, at + _HEAD.size)

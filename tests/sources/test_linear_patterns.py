@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trajsvc.anatomy.linear_patterns import LONGEST, LONGEST_GLOB, Glob
 from trajsvc.anatomy.patterns import excluded
 from trajsvc.anatomy.rules_toml import rules_in
 from trajsvc.errors import TrajsvcError, UsageError
-from trajsvc.linear_patterns import LONGEST, LONGEST_GLOB, Glob
 from trajsvc.sources.hub.selection import RefInfo, select, select_repositories
 from trajsvc.sources.patterns import StepPattern
 from trajsvc.sources.renames import read_renames

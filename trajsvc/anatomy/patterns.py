@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
-from trajsvc.linear_patterns import Glob
+from trajsvc.anatomy.linear_patterns import Glob
 
 _DIGITS: Final = re.compile(r"(?<![A-Za-z0-9])[0-9]+(?![A-Za-z0-9])")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
 
-from trajsvc.linear_patterns import compiled
+from trajsvc.anatomy.linear_patterns import compiled
 
 Layout = Literal["concatenated", "interleaved", "grouped-concatenated", "grouped-interleaved"]
 Axis = Literal["rows", "columns", "either", "expert-rows"]

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from trajsvc.anatomy.linear_patterns import LONGEST, compiled
 from trajsvc.errors import UsageError
-from trajsvc.linear_patterns import LONGEST, compiled
 from trajsvc.sources.steps import STAGES, STEP_LIMIT, Kind, StepName, scaled
 
 __all__ = ["COUNTS", "GROUPS", "LONGEST", "StepPattern"]

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from trajsvc.anatomy.linear_patterns import compiled
 from trajsvc.errors import UsageError
-from trajsvc.linear_patterns import compiled
 
 LONGEST: Final = 1024
 """Characters of a name or of a rename's text beyond which it is left alone or refused."""

@@ -15,8 +15,8 @@ from typing import Final, TypeVar
 from urllib.parse import quote, urlsplit
 
 from storage_schema.files.inside import read_inside, write_inside
+from trajsvc.anatomy.linear_patterns import Glob
 from trajsvc.errors import TrajsvcError, UsageError
-from trajsvc.linear_patterns import Glob
 from trajsvc.settings import Settings
 from trajsvc.sources.base import never
 from trajsvc.sources.hub import answers

@@ -9,8 +9,8 @@ from itertools import pairwise
 from typing import Any, Final, Literal
 
 from storage_schema.models.results import Finding
+from trajsvc.anatomy.linear_patterns import Glob
 from trajsvc.errors import NotFound, Refused, UsageError
-from trajsvc.linear_patterns import Glob
 from trajsvc.sources.hub.known_families import Family, number
 from trajsvc.sources.order import in_order, place
 from trajsvc.sources.patterns import StepPattern
