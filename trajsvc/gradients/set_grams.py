@@ -1,0 +1,47 @@
+"""What one set of vectors at one checkpoint comes to: the Gram of every block, and the scalars that some measures need beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trajsvc.anatomy.blocks import Block
+from trajsvc.gradients.vector_gram import VectorGram
+from trajsvc.measures.base import DOUBLE_ERROR, Array
+
+
+@dataclass(frozen=True)
+class SetGrams:
+    """The Grams K^b of n vectors, (blocks, n, n) float64, by the blocks of the network that the probe built.
+
+    ``same`` is (blocks, n): equal numbers in a row for vectors that are equal in that block. ``scalars`` are float64 arrays whose first axis is the block
+    (norms of parameters, of perturbations, sums over coordinates); ``facts`` is JSON: seeds, zero gradients, batch normalisation, noise
+    floor, mask. Sets of the input (``input_gradients``) have one block, ``input``.
+    """
+
+    kind: str
+    blocks: tuple[Block, ...]
+    gram: Array
+    labels: tuple[str, ...] = ()
+    error: float = DOUBLE_ERROR
+    same: NDArray[np.int64] | None = None
+    scalars: Mapping[str, Array] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n(self) -> int:
+        return int(self.gram.shape[-1])
+
+    def group(self, blocks: Sequence[int], name: str = "network") -> VectorGram:
+        """The Gram of some blocks together."""
+        chosen = list(blocks)
+        total = self.gram[chosen].sum(axis=0)
+        size = sum(self.blocks[b].size for b in chosen)
+        same = None
+        if self.same is not None:
+            same = np.unique(self.same[chosen].T, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+        return VectorGram(total, size, self.labels, name, self.error, same)
