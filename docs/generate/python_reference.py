@@ -14,8 +14,9 @@ import trajsvc
 from storage_schema import errors as store_errors
 from trajsvc import client, errors, gradients
 from trajsvc.client import Client
-from trajsvc.gradients import clustering, estimators, examples, measures
-from trajsvc.gradients.vector_gram import VectorGram
+from trajsvc.gradients import examples
+from trajsvc.measures.gradients import clustering, conditioning, correlations, estimators
+from trajsvc.measures.gradients.vector_gram import VectorGram
 
 INTRO = """
 `import trajsvc` loads nothing else; each name is imported when it is first used. Measures answer as labelled `xarray` objects, or as floats
@@ -32,7 +33,7 @@ def text() -> str:
         _class("trajsvc.Run", trajsvc.Run),
         "# Gradients\n\n" + prose(inspect.getdoc(gradients)),
         _class("VectorGram", VectorGram),
-        *(_functions(module) for module in (examples, measures, estimators, clustering)),
+        *(_functions(module) for module in (examples, correlations, conditioning, estimators, clustering)),
         "# Client of a server\n\n" + prose(inspect.getdoc(client)),
         _class("trajsvc.client.Client", Client),
         "# Errors\n\n" + prose(inspect.getdoc(store_errors)),

@@ -16,7 +16,7 @@ MODULES = (
     "trajsvc.measures.angles",
     "trajsvc.measures.registry",
     "trajsvc.gradients",
-    "trajsvc.gradients.vector_gram",
+    "trajsvc.measures.gradients.vector_gram",
     "trajsvc.sources.steps",
     "trajsvc.families.file",
     "storage_schema.errors",

@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from trajsvc.gradients.clustering import Clustering, cluster
-from trajsvc.gradients.estimators import average_variance, objective, stratified_variance
-from trajsvc.gradients.vector_gram import VectorGram
+from trajsvc.measures.gradients.clustering import Clustering, cluster
+from trajsvc.measures.gradients.estimators import average_variance, objective, stratified_variance
+from trajsvc.measures.gradients.vector_gram import VectorGram
 
 
 def grouped(seed: int = 1, groups: int = 5, each: int = 12, parameters: int = 60) -> tuple[np.ndarray, np.ndarray]:

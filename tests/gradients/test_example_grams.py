@@ -11,9 +11,9 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 
 from trajsvc.errors import LimitExceeded, Refused
-from trajsvc.gradients.estimators import average_variance
 from trajsvc.gradients.examples import example_grams
-from trajsvc.gradients.measures import coherence
+from trajsvc.measures.gradients.conditioning import coherence
+from trajsvc.measures.gradients.estimators import average_variance
 
 N = 9
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from trajsvc.gradients import estimators, measures
-from trajsvc.gradients.vector_gram import VectorGram
+from trajsvc.measures.gradients import conditioning, correlations, estimators
+from trajsvc.measures.gradients.vector_gram import VectorGram
 
 RNG = np.random.default_rng(3)
 SETS = {
@@ -64,7 +64,7 @@ ORACLES: dict[str, Callable[[np.ndarray], float]] = {
 @pytest.mark.parametrize("measure", ORACLES)
 def test_a_measure_is_that_of_the_vectors(name: str, measure: str) -> None:
     g = SETS[name]
-    mine = getattr(measures, measure)(VectorGram.of_vectors(g))
+    mine = getattr(correlations if measure in ("mu", "alpha") else conditioning, measure)(VectorGram.of_vectors(g))
     assert mine == pytest.approx(ORACLES[measure](g), rel=1e-9, abs=1e-12) or (
         measure == "batch_dissonance" and name == "tiny differences" and math.isnan(mine)
     )
@@ -96,25 +96,25 @@ def test_lags_and_components_are_those_of_the_vectors(name: str) -> None:
         along = np.diagonal(c, k)
         along = along[~np.isnan(along)]
         if not along.size:
-            assert np.isnan(measures.mu_lag(gram)[k])
+            assert np.isnan(correlations.mu_lag(gram)[k])
             continue
-        assert measures.mu_lag(gram)[k] == pytest.approx(along.mean(), abs=1e-12)
-        assert measures.alpha_lag(gram)[k] == pytest.approx(math.sqrt((along**2).mean()), abs=1e-12)
-    assert np.allclose(measures.gradient_cosine(gram), np.diagonal(c, 1), atol=1e-12, equal_nan=True)
+        assert correlations.mu_lag(gram)[k] == pytest.approx(along.mean(), abs=1e-12)
+        assert correlations.alpha_lag(gram)[k] == pytest.approx(math.sqrt((along**2).mean()), abs=1e-12)
+    assert np.allclose(correlations.gradient_cosine(gram), np.diagonal(c, 1), atol=1e-12, equal_nan=True)
     if name not in ("tiny differences", "of sizes far apart"):
         values = np.linalg.svd(g - g.mean(axis=0), compute_uv=False) ** 2
         expected = np.zeros(len(g) - 1)
         expected[: min(len(values), len(expected))] = (values / values.sum())[: len(expected)]
-        assert np.allclose(measures.explained_variance(gram), expected, atol=1e-12)
+        assert np.allclose(correlations.explained_variance(gram), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", [n for n in SETS if n != "tiny differences"])
 def test_the_identities_hold(name: str) -> None:
     gram = VectorGram.of_vectors(SETS[name])
-    coherence = measures.coherence(gram)
+    coherence = conditioning.coherence(gram)
     assert estimators.normalised_variance(gram) == pytest.approx(1.0 - coherence, rel=1e-9)
-    assert measures.diversity(gram) == pytest.approx(1.0 / (len(gram) * coherence), rel=1e-12)
-    assert measures.gain_ratio(gram, gram) == 1.0
+    assert conditioning.diversity(gram) == pytest.approx(1.0 / (len(gram) * coherence), rel=1e-12)
+    assert conditioning.gain_ratio(gram, gram) == 1.0
     assert estimators.average_variance(gram, 8) == estimators.average_variance(gram, 4) / 2
 
 
@@ -124,55 +124,55 @@ def test_grams_of_parts_add_to_that_of_the_whole() -> None:
     whole = VectorGram.of_vectors(g)
     assert parts.parameters == whole.parameters
     assert np.allclose(parts.gram, whole.gram, rtol=1e-13)
-    assert measures.coherence(parts) == pytest.approx(measures.coherence(whole), rel=1e-12)
+    assert conditioning.coherence(parts) == pytest.approx(conditioning.coherence(whole), rel=1e-12)
 
 
 def test_vectors_that_are_all_equal() -> None:
     gram = VectorGram.of_vectors(np.tile(SETS["wide"][:1], (7, 1)))
-    assert measures.confusion(gram) == 0.0
-    assert measures.diversity(gram) == pytest.approx(1 / 7)
-    assert measures.coherence(gram) == pytest.approx(1.0)
-    assert measures.stable_rank(gram) == pytest.approx(1.0)
-    assert measures.mu(gram) == pytest.approx(1.0)
+    assert conditioning.confusion(gram) == 0.0
+    assert conditioning.diversity(gram) == pytest.approx(1 / 7)
+    assert conditioning.coherence(gram) == pytest.approx(1.0)
+    assert conditioning.stable_rank(gram) == pytest.approx(1.0)
+    assert correlations.mu(gram) == pytest.approx(1.0)
     assert gram.variance == 0.0
-    assert np.isnan(measures.explained_variance(gram)).all()
-    assert measures.batch_dissonance(gram) == 0.0
+    assert np.isnan(correlations.explained_variance(gram)).all()
+    assert conditioning.batch_dissonance(gram) == 0.0
 
 
 def test_vectors_that_are_orthogonal() -> None:
     gram = VectorGram.of_vectors(3.0 * np.eye(6, 20))
-    assert measures.diversity(gram) == pytest.approx(1.0)
-    assert measures.coherence(gram) == pytest.approx(1 / 6)
-    assert measures.confusion(gram) == measures.mu(gram) == measures.alpha(gram) == 0.0
-    assert measures.stable_rank(gram) == pytest.approx(6.0)
-    assert np.allclose(measures.explained_variance(gram), 1 / 5)
+    assert conditioning.diversity(gram) == pytest.approx(1.0)
+    assert conditioning.coherence(gram) == pytest.approx(1 / 6)
+    assert conditioning.confusion(gram) == correlations.mu(gram) == correlations.alpha(gram) == 0.0
+    assert conditioning.stable_rank(gram) == pytest.approx(6.0)
+    assert np.allclose(correlations.explained_variance(gram), 1 / 5)
 
 
 def test_vectors_that_sum_to_zero_and_vectors_of_zeros() -> None:
     opposed = VectorGram.of_vectors([[1.0, 2.0], [-1.0, -2.0]])
-    assert measures.diversity(opposed) == estimators.noise_to_signal(opposed) == math.inf
-    assert measures.coherence(opposed) == 0.0
-    assert measures.confusion(opposed) == pytest.approx(1.0)
+    assert conditioning.diversity(opposed) == estimators.noise_to_signal(opposed) == math.inf
+    assert conditioning.coherence(opposed) == 0.0
+    assert conditioning.confusion(opposed) == pytest.approx(1.0)
     nothing = VectorGram.of_vectors(np.zeros((3, 4)))
     assert nothing.zero_vectors == 3
     for value in (
-        measures.mu(nothing), measures.confusion(nothing), measures.diversity(nothing), measures.coherence(nothing),
-        measures.batch_dissonance(nothing), measures.gradient_rank(nothing), estimators.noise_to_signal(nothing),
-        measures.gain_ratio(nothing, nothing), estimators.normalised_variance(nothing),
+        correlations.mu(nothing), conditioning.confusion(nothing), conditioning.diversity(nothing), conditioning.coherence(nothing),
+        conditioning.batch_dissonance(nothing), conditioning.gradient_rank(nothing), estimators.noise_to_signal(nothing),
+        conditioning.gain_ratio(nothing, nothing), estimators.normalised_variance(nothing),
     ):  # fmt: skip
         assert math.isnan(value)
 
 
 def test_one_vector() -> None:
     one = VectorGram.of_vectors([[3.0, 4.0]])
-    assert measures.coherence(one) == measures.diversity(one) == measures.stable_rank(one) == 1.0
-    assert measures.norm(one).tolist() == [5.0]
+    assert conditioning.coherence(one) == conditioning.diversity(one) == conditioning.stable_rank(one) == 1.0
+    assert conditioning.norm(one).tolist() == [5.0]
     assert one.variance == 0.0
-    assert measures.explained_variance(one).size == measures.gradient_cosine(one).size == 0
+    assert correlations.explained_variance(one).size == correlations.gradient_cosine(one).size == 0
     for value in (
-        measures.mu(one),
-        measures.confusion(one),
-        measures.confusion_bound(one),
+        correlations.mu(one),
+        conditioning.confusion(one),
+        conditioning.confusion_bound(one),
         estimators.noise_scale(one),
     ):
         assert math.isnan(value)
@@ -206,9 +206,9 @@ def test_the_noise_scale_is_that_of_the_sums() -> None:
 @pytest.mark.parametrize("shape", [(40, 500), (3, 400), (12, 12), (20, 5), (1, 50)])
 def test_the_rank_of_a_gaussian_matrix_is_about_that_expected(shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
-    drawn = [measures.stable_rank(VectorGram.of_vectors(rng.normal(size=shape))) for _ in range(40)]
-    assert measures.gaussian_rank(*shape) == pytest.approx(np.mean(drawn), rel=0.08)
-    assert measures.gaussian_rank(*shape, 5) == measures.gaussian_rank(*shape, 5)
+    drawn = [conditioning.stable_rank(VectorGram.of_vectors(rng.normal(size=shape))) for _ in range(40)]
+    assert conditioning.gaussian_rank(*shape) == pytest.approx(np.mean(drawn), rel=0.08)
+    assert conditioning.gaussian_rank(*shape, 5) == conditioning.gaussian_rank(*shape, 5)
 
 
 def test_what_is_no_set_of_vectors_is_refused() -> None:

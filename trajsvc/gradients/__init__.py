@@ -4,10 +4,10 @@
 (gradients of batches, or of the steps of a training) do as well:
 
 >>> import numpy as np
->>> from trajsvc.gradients.clustering import cluster
->>> from trajsvc.gradients.estimators import average_variance, noise_to_signal
->>> from trajsvc.gradients.measures import coherence, confusion, diversity
->>> from trajsvc.gradients.vector_gram import VectorGram
+>>> from trajsvc.measures.gradients.clustering import cluster
+>>> from trajsvc.measures.gradients.estimators import average_variance, noise_to_signal
+>>> from trajsvc.measures.gradients.conditioning import coherence, confusion, diversity
+>>> from trajsvc.measures.gradients.vector_gram import VectorGram
 >>> gradients = np.array([[3.0, 1.0], [3.0, -1.0], [1.0, 3.0], [1.0, -3.0]])  # four examples, two parameters
 >>> gram = VectorGram.of_vectors(gradients)
 >>> coherence(gram), diversity(gram), round(confusion(gram), 12)

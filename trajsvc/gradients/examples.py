@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 
 from trajsvc.errors import LimitExceeded, Refused
-from trajsvc.gradients.vector_gram import VectorGram
+from trajsvc.measures.gradients.vector_gram import VectorGram
 from trajsvc.settings import parse_bytes
 
 if TYPE_CHECKING:

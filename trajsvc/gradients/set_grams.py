@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trajsvc.anatomy.blocks import Block
-from trajsvc.gradients.vector_gram import VectorGram
 from trajsvc.measures.base import DOUBLE_ERROR, Array
+from trajsvc.measures.gradients.vector_gram import VectorGram
 
 
 @dataclass(frozen=True)
 class SetGrams:
     """The Grams K^b of n vectors, (blocks, n, n) float64, by the blocks of the network that the probe built.
 
-    ``same`` is (blocks, n): equal numbers in a row for vectors that are equal in that block. ``scalars`` are float64 arrays whose first axis is the block
-    (norms of parameters, of perturbations, sums over coordinates); ``facts`` is JSON: seeds, zero gradients, batch normalisation, noise
-    floor, mask. Sets of the input (``input_gradients``) have one block, ``input``.
+    ``same`` is (blocks, n): equal numbers in a row for vectors that are equal in that block. ``scalars`` are float64 arrays whose
+    first axis is the block, or of length 1 (squared norms of parameters and perturbations, sums over coordinates); ``facts`` is
+    JSON: seeds, zero gradients, batch normalisation, noise floor, mask. Sets of the input (``input_gradients``) have one block, ``input``.
     """
 
     kind: str

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trajsvc.gradients.vector_gram import VectorGram
+from trajsvc.measures.gradients.vector_gram import VectorGram
 
 
 def average_variance(

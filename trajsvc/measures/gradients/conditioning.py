@@ -1,60 +1,29 @@
-"""Measures of a set of gradients, each a function of its Gram.
+"""How gradients of examples and of batches go together: confusion, diversity, coherence, dissonance, rank; functions of their Gram.
 
-Sources: *Correlations* (Rothchild et al.), *Variance* (Faghri et al.), *Conditioning* (Nelson, thesis), *Layer updates* (Zhang et al.).
-A zero vector has no direction: its cosines are left out of means and minima, and ``VectorGram.zero_vectors`` counts it. float64.
+Source: *Conditioning* (Nelson, "Gradient Conditioning in Deep Neural Networks", thesis). A zero vector has no direction: its cosines are
+left out of means and minima, and ``VectorGram.zero_vectors`` counts it. float64.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import numpy as np
 
-from trajsvc.gradients.vector_gram import VectorGram
 from trajsvc.measures.base import Array
-from trajsvc.measures.correlations import mean_by_lag, pairs_of
+from trajsvc.measures.correlations import pairs_of
 from trajsvc.measures.geometry import mean_defined
-from trajsvc.measures.variance import eigenvalues, shares
+from trajsvc.measures.gradients.vector_gram import VectorGram
 
-ASYMPTOTIC = 16
+ASYMPTOTIC: Final = 16
 """Vectors and parameters from which on the stable rank of a Gaussian matrix is taken from its limit."""
-DRAWS = 10
-
-
-def mu(gram: VectorGram) -> float:
-    """μ = mean over i < j of ĝ_i·ĝ_j, ĝ the unit vectors (*Correlations* §2). NaN with fewer than two vectors that are not zero."""
-    return mean_defined(pairs_of(gram.cosines))
-
-
-def alpha(gram: VectorGram) -> float:
-    """α = sqrt(mean over i < j of (ĝ_i·ĝ_j)²), 1/√P for independent directions (*Correlations* §2). NaN as ``mu``."""
-    return math.sqrt(mean_defined(pairs_of(gram.cosines) ** 2))
-
-
-def mu_lag(gram: VectorGram) -> Array:
-    """μ(k) = mean of ĝ_i·ĝ_{i+k} over the n − k pairs of an ordered set, k = 0 … n − 1, (n); at large k few pairs."""
-    return mean_by_lag(gram.cosines)
-
-
-def alpha_lag(gram: VectorGram) -> Array:
-    """α(k) = sqrt(mean of (ĝ_i·ĝ_{i+k})²) over the n − k pairs of an ordered set, k = 0 … n − 1, (n)."""
-    return np.sqrt(mean_by_lag(gram.cosines**2))
-
-
-def explained_variance(gram: VectorGram) -> Array:
-    """Eigenvalues of the centred K over their sum, descending, (n − 1), sum 1 (*Correlations*, appendix B). NaN where all are equal."""
-    n = len(gram)
-    return shares(eigenvalues(np.eye(n) - 1.0 / n, gram.gram))
+DRAWS: Final = 10
 
 
 def norm(gram: VectorGram) -> Array:
     """‖g_i‖, (n)."""
     return np.sqrt(gram.squares)
-
-
-def gradient_cosine(gram: VectorGram) -> Array:
-    """cos(g_t, g_{t+1}) of an ordered set, (n − 1) (*Layer updates*). NaN with a zero vector."""
-    return np.diagonal(gram.cosines, 1).copy()
 
 
 def confusion(gram: VectorGram) -> float:

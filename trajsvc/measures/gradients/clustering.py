@@ -13,9 +13,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trajsvc.gradients.estimators import objective, stratified_variance
-from trajsvc.gradients.vector_gram import VectorGram
 from trajsvc.measures.base import Array
+from trajsvc.measures.gradients.estimators import objective, stratified_variance
+from trajsvc.measures.gradients.vector_gram import VectorGram
 
 RESTARTS: Final = 10
 SWEEPS: Final = 100
