@@ -13,6 +13,7 @@ A run is one zarr v3 group, ``<store>/runs/<name>.zarr``::
     theta_archive  (step, parameter)      the same for cold storage: differences of ordered bits, compressed
     checkpoint/  step, label, fingerprint, dtype, files           (step)
     block/       name, tensor, part, layer, component, size, offset    (block)
+    gradients/   sets of gradients at checkpoints, each with a record of its own (``storage_schema.format.gradients``)
 
 Leg t of a tree is 2**-scale (theta_t - theta_s) with s = start[t] - 1, and 2**-scale theta_t where start[t] is 0.
 

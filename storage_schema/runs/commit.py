@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from storage_schema.files.durable import make_dir, replace_file, sync_dir, sync_many
+from storage_schema.format.gradients import FOLDER as GRADIENTS
 from storage_schema.format.manifest import MANIFEST, PENDING, FileEntry, Manifest
 from storage_schema.runs.snapshot import hash_file
 
@@ -68,20 +69,25 @@ def settle(run: Path, manifest: Manifest) -> None:
 
 
 def _sweep(run: Path, manifest: Manifest) -> None:
-    """Removes files and folders that the manifest does not name, other generations' stages left alone."""
+    """Removes files and folders that the manifest does not name, other generations' stages and gradients left alone."""
     keep = {MANIFEST, *manifest.files}
     for top, folders, names in os.walk(run, topdown=True):
         if Path(top) == run:
-            folders[:] = [f for f in folders if not f.startswith(PENDING)]
+            folders[:] = [f for f in folders if not _is_apart(f)]
         for name in names:
             path = Path(top, name)
             if path.relative_to(run).as_posix() not in keep:
                 path.unlink()
     for top, _, _ in os.walk(run, topdown=False):
         path = Path(top)
-        if path != run and not path.relative_to(run).parts[0].startswith(PENDING):
+        if path != run and not _is_apart(path.relative_to(run).parts[0]):
             with suppress(OSError):  # not empty
                 path.rmdir()
+
+
+def _is_apart(folder: str) -> bool:
+    """Whether a folder of the run has its own record of what it holds."""
+    return folder.startswith(PENDING) or folder == GRADIENTS
 
 
 def recover(run: Path, manifest: Manifest | None, *, theta_of: str) -> None:

@@ -16,6 +16,7 @@ from storage_schema.format.manifest import FileEntry
 from storage_schema.format.theta import ThetaLayout, shard_offsets
 from storage_schema.runs import small_arrays
 from storage_schema.runs.contents import BlockTable, CheckpointTable, GroupTrees, RunContents, TreeTable
+from storage_schema.runs.gradient_store import GradientSets, fingerprints
 from storage_schema.runs.snapshot import Snapshot
 from storage_schema.runs.staging import ROOT, run_attributes
 
@@ -99,6 +100,11 @@ class StoredRun:
     @cached_property
     def checkpoints(self) -> CheckpointTable:
         return CheckpointTable(**self._table(arrays.CHECKPOINT, arrays.CHECKPOINT_COLUMNS))
+
+    @property
+    def gradients(self) -> GradientSets:
+        """The sets of gradients that are kept beside the run; they are no part of its generations."""
+        return GradientSets(self.path, fingerprints(self))
 
     @cached_property
     def blocks(self) -> BlockTable:

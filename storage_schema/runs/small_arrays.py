@@ -21,7 +21,8 @@ from storage_schema.format.theta import shard_index
 FILL: Final = {"float64": "NaN", "int64": -1, "string": ""}
 """What a reader that checks nothing sees of a lost chunk: undefined values, never zeros."""
 _COUNT: Final = struct.Struct("<I")
-_PLAIN: Final = {"name": "bytes", "configuration": {"endian": "little"}}
+TEXT: Final = {"name": "vlen-utf8", "configuration": {}}
+PLAIN: Final = {"name": "bytes", "configuration": {"endian": "little"}}
 
 
 def is_small(metadata: Mapping[str, Any]) -> bool:
@@ -36,7 +37,7 @@ def is_small(metadata: Mapping[str, Any]) -> bool:
         return False
     if metadata["data_type"] == "string":
         return [c["name"] for c in metadata["codecs"]] == ["vlen-utf8"]
-    return metadata["codecs"] == [_PLAIN] and metadata["data_type"] in ("int64", "float64")
+    return metadata["codecs"] == [PLAIN] and metadata["data_type"] in ("int64", "float64")
 
 
 def read(metadata: Mapping[str, Any], chunk: Callable[[str], bytes]) -> NDArray[Any]:
@@ -60,21 +61,18 @@ def write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
 def write(folder: Path, values: NDArray[Any], dims: Sequence[str]) -> None:
     """An array of one chunk: int64, float64, or strings (as objects)."""
     text = values.dtype == object
-    codec = {"name": "vlen-utf8", "configuration": {}} if text else _PLAIN
+    codec = TEXT if text else PLAIN
     chunks = [max(1, n) for n in values.shape]
     _write_metadata(folder, values, dims, chunks, [codec])
     if values.size:
-        data = _encoded(values.tolist()) if text else np.ascontiguousarray(values, _little(values)).tobytes()
+        data = encoded(values.tolist()) if text else np.ascontiguousarray(values, _little(values)).tobytes()
         _chunk_file(folder, 0, values.ndim).write_bytes(data)
 
 
 def write_sharded(folder: Path, values: NDArray[np.float64], dims: Sequence[str], span: int) -> None:
     """An array (n, …) in shards of ``span`` chunks, each of which is one of the n."""
     inner = [1, *values.shape[1:]]
-    index = [_PLAIN, {"name": "crc32c"}]
-    shards = {"chunk_shape": inner, "codecs": [_PLAIN], "index_codecs": index, "index_location": "end"}
-    sharding = {"name": "sharding_indexed", "configuration": shards}
-    _write_metadata(folder, values, dims, [span, *values.shape[1:]], [sharding])
+    _write_metadata(folder, values, dims, [span, *values.shape[1:]], [sharded(inner)])
     step = 8 * math.prod(inner)
     for number, first in enumerate(range(0, len(values), span)):
         held = np.ascontiguousarray(values[first : first + span], "<f8")
@@ -83,13 +81,12 @@ def write_sharded(folder: Path, values: NDArray[np.float64], dims: Sequence[str]
             file.write(shard_index(len(held), span, step))
 
 
-def _write_metadata(
-    folder: Path, values: NDArray[Any], dims: Sequence[str], chunks: Sequence[int], codecs: Sequence[Mapping[str, Any]]
-) -> None:
-    kind = "string" if values.dtype == object else values.dtype.name
-    folder.mkdir(parents=True)
-    found = {
-        "shape": list(values.shape),
+def metadata(
+    kind: str, shape: Sequence[int], dims: Sequence[str], chunks: Sequence[int], codecs: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The zarr v3 metadata of an array of ``kind``: int64, float64 or string."""
+    return {
+        "shape": list(shape),
         "data_type": kind,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunks)}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
@@ -101,7 +98,21 @@ def _write_metadata(
         "node_type": "array",
         "storage_transformers": [],
     }
-    _write_json(folder, found)
+
+
+def sharded(inner: Sequence[int]) -> dict[str, Any]:
+    """The codec of a shard of raw chunks of shape ``inner``, its index at the end."""
+    index = [PLAIN, {"name": "crc32c"}]
+    shards = {"chunk_shape": list(inner), "codecs": [PLAIN], "index_codecs": index, "index_location": "end"}
+    return {"name": "sharding_indexed", "configuration": shards}
+
+
+def _write_metadata(
+    folder: Path, values: NDArray[Any], dims: Sequence[str], chunks: Sequence[int], codecs: Sequence[Mapping[str, Any]]
+) -> None:
+    kind = "string" if values.dtype == object else values.dtype.name
+    folder.mkdir(parents=True)
+    _write_json(folder, metadata(kind, values.shape, dims, chunks, codecs))
 
 
 def _write_json(folder: Path, metadata: Mapping[str, Any]) -> None:
@@ -118,7 +129,8 @@ def _little(values: NDArray[Any]) -> np.dtype[Any]:
     return values.dtype.newbyteorder("<")
 
 
-def _encoded(texts: Sequence[str]) -> bytes:
+def encoded(texts: Sequence[str]) -> bytes:
+    """Strings as the codec ``TEXT`` has them."""
     parts = [_COUNT.pack(len(texts))]
     for text in texts:
         raw = text.encode()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -206,6 +206,15 @@ def hash_file(path: Path) -> FileEntry:
         return _hash(fd)
     finally:
         os.close(fd)
+
+
+def hash_pieces(pieces: Iterable[bytes | memoryview]) -> FileEntry:
+    """Size and SHA-256 of a file of these pieces."""
+    hasher, size = hashlib.sha256(), 0
+    for piece in pieces:
+        hasher.update(piece)
+        size += len(piece)
+    return FileEntry(size, hasher.hexdigest())
 
 
 def _close_all(held: dict[str, int]) -> None:

@@ -7,10 +7,12 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
+from gradient_sets import SPEC, made
 from stored_runs import make_contents
 
 from storage_schema.errors import DiskFull
 from storage_schema.format import arrays
+from storage_schema.runs.gradient_writer import GradientWriter
 from storage_schema.runs.store import RunStore, RunWriter
 
 COLUMNS = 50
@@ -37,6 +39,19 @@ def commit_next(writer: RunWriter) -> int:
     for row in range(ROWS):
         writer.write_theta(row, 0, theta[row].data)
     return writer.commit(contents_of(mark)).generation
+
+
+def commit_once(store: RunStore) -> None:
+    with store.writer("run") as writer:
+        commit_next(writer)
+
+
+def put_gradients(store: RunStore) -> None:
+    """A step that is stale and one that is new."""
+    with GradientWriter(store.root, store.open("run")) as writer:
+        writer.begin("example", SPEC)
+        for step in (1000, 2000):
+            writer.put("example", step, made(step))
 
 
 def prepare() -> None:

@@ -24,13 +24,14 @@ CHANGES = frozenset({"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "
 """Audit events of every way from Python to a change of a file; an ``open`` counts where it may write."""
 
 
-def crash_points(root: Path, copy: Path) -> Iterator[int]:
-    """Commit one more generation to the store at ``root``; yield the number of each change before it is made, from 1 on.
+def crash_points(root: Path, copy: Path, work: str = "commit_once") -> Iterator[int]:
+    """Have a function of ``crash_child`` write to the store at ``root``, by default one more generation.
 
+    Yields the number of each change before it is made, from 1 on.
     While the caller has the number, ``copy`` holds the files that a death before that change leaves. The last number is one more than
     there are changes: ``copy`` then holds what the finished commit left.
     """
-    words = [sys.executable, __file__, str(root)]
+    words = [sys.executable, __file__, str(root), work]
     path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
     writer = subprocess.Popen(words, stdin=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path})
     assert writer.stdin is not None
@@ -66,8 +67,8 @@ def _copied(root: Path, copy: Path, number: int) -> int:
     return number
 
 
-def stop_at_every_change(root: str) -> None:
-    """Commit once, standing still before each change of a file below ``root`` until a byte comes on standard input."""
+def stop_at_every_change(root: str, work: str) -> None:
+    """Write, standing still before each change of a file below ``root`` until a byte comes on standard input."""
     crash_child.prepare()
     one_at_a_time = threading.Lock()
 
@@ -79,8 +80,7 @@ def stop_at_every_change(root: str) -> None:
             os.read(0, 1)
 
     sys.addaudithook(stop)
-    with RunStore(root).writer("run") as writer:
-        crash_child.commit_next(writer)
+    getattr(crash_child, work)(RunStore(root))
 
 
 def _writes(args: tuple[Any, ...]) -> bool:
@@ -89,4 +89,4 @@ def _writes(args: tuple[Any, ...]) -> bool:
 
 
 if __name__ == "__main__":
-    stop_at_every_change(sys.argv[1])
+    stop_at_every_change(*sys.argv[1:])
