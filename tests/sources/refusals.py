@@ -10,14 +10,16 @@ import pytest
 
 from trajsvc.errors import TrajsvcError
 
-SECONDS = 2.0
+SECONDS = 20.0
+"""ten times what a refusal may take on a quiet machine (2 s; the dearest here takes half a second): no slow or busy machine comes
+near it, and work that grows with the square of a file's size is far above it"""
 MEMORY = 64 * 2**20
 
 
 def refused(
     attempt: Callable[[], object], kind: str, *, file: str | None = None, tensor: str | None = None
 ) -> TrajsvcError:
-    """The error of ``attempt``, which must be of ``kind``, come in under 2 s and 64 MiB, and name ``file`` and ``tensor``.
+    """The error of ``attempt``, which must be of ``kind``, come in under ``SECONDS`` and 64 MiB, and name ``file`` and ``tensor``.
 
     The seconds are this thread's own: what else runs on the machine is none of the reader's doing.
     """

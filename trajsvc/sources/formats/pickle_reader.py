@@ -11,8 +11,9 @@ same, and nothing else in it is believed.
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from trajsvc.errors import DamagedCheckpoint, TrajsvcError
@@ -28,6 +29,7 @@ _OBJECT: Final = 80
 _KEY_LIMIT: Final = 2**60
 """Larger integers could be chosen to collide in a dictionary."""
 _KEY_DEPTH: Final = 4
+_NO_ITEMS: Final[Mapping[Any, Any]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,25 @@ class Built:
     def __init__(self, function: object, arguments: object) -> None:
         self.function = function
         self.arguments = arguments
-        self.items: dict[Any, Any] = {}
+        self.items: Mapping[Any, Any] = _NO_ITEMS
         """set by key"""
-        self.parts: list[Any] = []
+        self.parts: Sequence[Any] = ()
         """appended or added"""
         self.state: object = None
+
+    # Most calls get neither: containers made for each would be half of what the collector of cycles goes through again and again.
+
+    def own_items(self) -> dict[Any, Any]:
+        """``items``, to be changed."""
+        if not isinstance(self.items, dict):
+            self.items = {}
+        return self.items
+
+    def own_parts(self) -> list[Any]:
+        """``parts``, to be changed."""
+        if not isinstance(self.parts, list):
+            self.parts = []
+        return self.parts
 
     def __repr__(self) -> str:
         # What it holds may nest without end.
@@ -95,13 +111,11 @@ class _Machine:
         self.allowed = _MEMORY_BASE + _MEMORY_PER_BYTE * len(data)
 
     def run(self) -> Any:
-        count = 0
         try:
-            for opcode, argument, _ in self._opcodes():
-                count += 1
+            for count, (opcode, argument, _) in enumerate(self._opcodes(), 1):
                 if count > MAX_OPCODES:
                     raise too_much(self.path, "a pickle of too many instructions", f"{MAX_OPCODES:,}")
-                _DISPATCH[opcode](self, argument)
+                _DISPATCH[opcode.name](self, argument)
         except _Stop:
             return self.stack[-1]
         except TrajsvcError:
@@ -110,10 +124,9 @@ class _Machine:
             raise self.bad(f"an instruction without its operands ({type(error).__name__})") from error
         raise self.bad("no end")
 
-    def _opcodes(self) -> Iterator[tuple[str, Any, int | None]]:
+    def _opcodes(self) -> Iterator[tuple[pickletools.OpcodeInfo, Any, int | None]]:
         try:
-            for opcode, argument, position in pickletools.genops(self.data):
-                yield opcode.name, argument, position
+            yield from pickletools.genops(self.data)
         except (ValueError, OverflowError, MemoryError) as error:
             raise self.bad(str(error)[:100]) from error
 
@@ -201,7 +214,7 @@ class _Machine:
 
     def set_items(self, pairs: list[Any]) -> None:
         target = self.stack[-1]
-        items = target.items if isinstance(target, Built) else target
+        items = target.own_items() if isinstance(target, Built) else target
         if not isinstance(items, dict) or len(pairs) % 2:
             raise self.bad("items set on what is not a mapping")
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
@@ -210,7 +223,7 @@ class _Machine:
 
     def append(self, values: list[Any]) -> None:
         target = self.stack[-1]
-        parts = target.parts if isinstance(target, Built) else target
+        parts = target.own_parts() if isinstance(target, Built) else target
         if not isinstance(parts, list):
             raise self.bad("values appended to what is not a list")
         parts.extend(values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final
@@ -100,7 +100,7 @@ def _entries(value: Any) -> dict[str | int, tuple[Any, tuple[int, Kind] | None]]
 
 
 def _numbered(
-    states: list[dict[Any, Any]], keyed: list[tuple[int, Kind] | None], key: str, top: Mapping[Any, Any]
+    states: Sequence[Mapping[Any, Any]], keyed: list[tuple[int, Kind] | None], key: str, top: Mapping[Any, Any]
 ) -> tuple[list[int], Kind]:
     named = [k for k in keyed if k is not None]
     if len(named) == len(states) and len({number for number, _ in named}) == len(states):

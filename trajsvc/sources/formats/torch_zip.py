@@ -215,7 +215,7 @@ class TorchArchive:
         return data
 
 
-def mapping(value: object) -> dict[Any, Any] | None:
+def mapping(value: object) -> Mapping[Any, Any] | None:
     """The items of a dictionary, or of a call that makes one (OrderedDict, defaultdict, a subclass of dict); None for other things."""
     if isinstance(value, dict):
         return value
