@@ -89,7 +89,10 @@ class TrajsvcError(Exception):
         return (f"{text} ({place})" if place else text) + (f"\n{self.hint}" if self.hint else "")
 
     def about(self, *, file: str | None = None, tensor: str | None = None, step: int | None = None) -> TrajsvcError:
-        """This error with the places a caller knows and the raiser did not."""
+        """Add the file, tensor and step that the caller knows and the raiser did not; return this error.
+
+        What is set already stays.
+        """
         self.file = self.file if self.file is not None else file
         self.tensor = self.tensor if self.tensor is not None else tensor
         self.step = self.step if self.step is not None else step
@@ -187,7 +190,7 @@ class ThetaLost(StoreError, Refused):
 
 
 def printable(text: str | None) -> str:
-    """``text`` with control characters escaped, so that a tensor's name cannot write to a terminal or a log.
+    """Escape the control characters of ``text``, so that a tensor's name cannot write to a terminal or a log.
 
     >>> print(printable("layer\\x1b[31m.weight"))
     layer\\x1b[31m.weight

@@ -38,7 +38,7 @@ metadata: Final = MetaData(
 
 
 def _sequence() -> Column[int]:
-    """The order in which a table's rows were made: assigned by the database, greater than any before."""
+    """Return a column that numbers a table's rows in the order in which they were made; the database assigns it."""
     return Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
 
 

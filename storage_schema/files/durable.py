@@ -25,7 +25,7 @@ _SYNC_THREADS: Final = 8
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns the system's refusals to write under ``path`` into errors of ours: see ``of_system``."""
+    """Map an OSError raised inside the block, which writes under ``path``, to a TrajsvcError (see ``of_system``)."""
     try:
         yield
     except OSError as error:
@@ -36,7 +36,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_all(fd: int, data: Buffer, at: int) -> None:
-    """All of ``data`` at byte ``at``: a single pwrite may stop short, and then the next one names the reason."""
+    """Write all of ``data`` at byte ``at``. A single pwrite may stop short; the next one then raises the reason."""
     view = memoryview(data).cast("B")
     while view:
         done = os.pwrite(fd, view, at)
@@ -44,7 +44,7 @@ def write_all(fd: int, data: Buffer, at: int) -> None:
 
 
 def write_pieces(fd: int, pieces: Iterable[Buffer], at: int = 0) -> int:
-    """All of ``pieces``, one after the other, from byte ``at``; returns how many bytes they are."""
+    """Write all of ``pieces``, one after the other, from byte ``at``; return their total size in bytes."""
     end = at
     for piece in pieces:
         write_all(fd, piece, end)
@@ -62,7 +62,7 @@ def read_all(fd: int, out: memoryview, at: int) -> None:
 
 
 def sync_dir(path: Path) -> None:
-    """Makes the names in a directory durable."""
+    """Make the names in a directory durable (fsync)."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -79,14 +79,14 @@ def sync_file(path: Path) -> None:
 
 
 def sync_many(files: Iterable[Path], directories: Iterable[Path]) -> None:
-    """Files first, then the directories that name them."""
+    """Sync the files first, then the directories that name them."""
     with ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="trajsvc-sync") as pool:
         list(pool.map(sync_file, files))
         list(pool.map(sync_dir, directories))
 
 
 def make_dir(path: Path) -> None:
-    """A directory that survives a crash, and its parents."""
+    """Create a directory and its parents so that they survive a crash."""
     if not path.is_dir():
         make_dir(path.parent)
         path.mkdir(exist_ok=True)
@@ -94,8 +94,11 @@ def make_dir(path: Path) -> None:
 
 
 def replace_file(path: Path, *data: Buffer, writers: bool = False) -> int:
-    """``path`` holds ``data`` (in pieces) or what it held before, at every instant; returns its size. With ``writers`` others may write it
-    at the same time, threads, processes or machines: the last wins."""
+    """Replace the contents of ``path`` by ``data`` (in pieces) atomically and return its size in bytes.
+
+    At every instant the file holds either the old contents or the new ones. With ``writers``, other threads, processes
+    or machines may write it at the same time: the last one wins.
+    """
     beside = path.with_name(f".{path.name}.{secrets.token_hex(8) if writers else 'new'}")
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
@@ -109,7 +112,7 @@ def replace_file(path: Path, *data: Buffer, writers: bool = False) -> int:
 
 
 def feed(fd: int, start: int, stop: int, hasher: hashlib._Hash) -> int:
-    """Adds bytes [start, stop) of a file to ``hasher``; returns how many there were."""
+    """Add bytes [start, stop) of a file to ``hasher``; return how many there were."""
     at = start
     while at < stop:
         block = os.pread(fd, min(_READ, stop - at), at)
@@ -131,7 +134,7 @@ class Lock:
         self._fd = -1
 
     def acquire(self) -> None:
-        """Raises StoreBusy when another holds it."""
+        """Take the lock, without waiting. Raises StoreBusy when another process or thread holds it."""
         while True:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:

@@ -1,7 +1,8 @@
-"""Files of a folder under names that may be anybody's: none of them leads out of it, and no link is followed below it.
+"""Read and write files below a folder under names from an untrusted source: no name leads out of it, and no link is
+followed below it.
 
-Names from a network or a file (commits, digests, repositories) become paths here and nowhere else. The folder itself is the operator's
-and may be a link.
+Names from a network or a file (commits, digests, repositories) become paths only here. The folder itself is chosen by
+the operator and may be a link.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def file_name(name: str) -> str:
-    """A file name for any text, another one for each: letters, digits, ``-_`` and all dots but the first stay, the rest is ``%XX``.
+    """Make a file name from any text, a different one for each text.
+
+    Letters, digits, ``-_`` and all dots but a leading one stay; every other byte of the UTF-8 text becomes ``%XX``. A
+    name that would be too long ends in a hash of the whole text.
 
     >>> file_name("model-1.safetensors"), file_name("../../etc"), file_name("")
     ('model-1.safetensors', '%2E.%2F..%2Fetc', '%')
@@ -42,7 +46,10 @@ def file_name(name: str) -> str:
 
 
 def path_inside(folder: Path, *names: str) -> Path:
-    """The path of ``names`` below ``folder``, each as ``file_name`` has it. Raises StoreUnwritable where a link stands in its way."""
+    """Return the path of ``names`` below ``folder``, each mapped by ``file_name``.
+
+    Raises StoreUnwritable if any part of it is a link.
+    """
     path = folder
     for name in names:
         path = path / file_name(name)
@@ -53,13 +60,16 @@ def path_inside(folder: Path, *names: str) -> Path:
 
 
 def folder_inside(folder: Path, *names: str) -> Path:
-    """The same of a folder, which is made where there is none."""
+    """Return the path of a folder below ``folder``, creating it if needed.
+
+    Raises StoreUnwritable if any part of it is a link.
+    """
     with writing(folder), _opened(folder, names, make=True):
         return path_inside(folder, *names)
 
 
 def read_inside(folder: Path, *names: str, most: int) -> bytes | None:
-    """The contents of a file below ``folder``; None where there is none, or none that can be read, or more than ``most`` bytes."""
+    """Read a file below ``folder``. Return None if it is missing, cannot be read, or has more than ``most`` bytes."""
     try:
         with _opened(folder, names[:-1]) as above:
             descriptor = os.open(
@@ -73,7 +83,11 @@ def read_inside(folder: Path, *names: str, most: int) -> bytes | None:
 
 
 def write_inside(folder: Path, *names: str, data: Buffer) -> None:
-    """A file below ``folder`` holds ``data`` or what it held before, at every instant. Raises DiskFull and StoreUnwritable."""
+    """Replace a file below ``folder`` by ``data`` atomically: at every instant it holds the old contents or the new
+    ones.
+
+    Raises DiskFull and StoreUnwritable.
+    """
     name, beside = file_name(names[-1]), f".{secrets.token_hex(12)}.new"
     with writing(folder), _opened(folder, names[:-1], make=True) as above:
         descriptor = os.open(
@@ -94,7 +108,9 @@ def write_inside(folder: Path, *names: str, data: Buffer) -> None:
 
 @contextmanager
 def _opened(folder: Path, names: tuple[str, ...], *, make: bool = False) -> Iterator[int]:
-    """A descriptor of the folder that ``names`` lead to, each opened in the one before."""
+    """Yield a descriptor of the folder that ``names`` lead to; each is opened relative to the one before, without
+    following links.
+    """
     if make:
         folder.mkdir(parents=True, exist_ok=True)
     at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

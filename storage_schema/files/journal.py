@@ -84,7 +84,7 @@ class SlabJournal:
         return encode_record(-1, {}, {"key": self.key})
 
     def replay(self) -> Iterator[Record]:
-        """(slab, arrays, meta) of every slab after the state, in the order in which they were kept."""
+        """Yield (slab, arrays, meta) of every slab after the state, in the order in which they were kept."""
         if not self._end:
             return
         with self._slabs.open("rb") as file:
@@ -99,7 +99,10 @@ class SlabJournal:
                     yield slab, arrays, meta
 
     def state(self) -> Record | None:
-        """(cursor, arrays, meta) of the last compaction: the sum of the slabs before ``cursor``."""
+        """Return (cursor, arrays, meta) of the last compaction, the sum of the slabs before ``cursor``.
+
+        None before the first one.
+        """
         return self._read_state()
 
     def compact(self, cursor: int, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
@@ -113,7 +116,7 @@ class SlabJournal:
         self._end = end
 
     def _later_records(self, cursor: int) -> Iterator[Buffer]:
-        """The records of slabs from ``cursor`` on, as they are; of the others only the first lines are read."""
+        """Yield the encoded records of the slabs from ``cursor`` on; of the others only the first lines are read."""
         if not self._end:
             return
         with self._slabs.open("rb") as file:
@@ -144,7 +147,7 @@ class SlabJournal:
             payload = _read_record(fd, 0, os.fstat(fd).st_size)
         finally:
             os.close(fd)
-        if payload is None:  # the records that followed it are worth nothing alone
+        if payload is None:  # the records that followed it cannot be used without it
             self._states.unlink()
             self._slabs.unlink(missing_ok=True)
             return None
@@ -153,7 +156,7 @@ class SlabJournal:
         return cursor, arrays, words["meta"]
 
     def _recover(self) -> None:
-        """Finds the end of the last whole record and cuts off what is torn."""
+        """Find the end of the last whole record and truncate the file there."""
         try:
             fd = os.open(self._slabs, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -180,10 +183,10 @@ class SlabJournal:
 
 
 def encode_record(slab: int, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> list[Buffer]:
-    """One record in pieces: head, digest and payload.
+    """Encode one record in pieces: head, digest and payload.
 
-    The arrays' own memory is among them, not copies, which would count against the memory budget: write them before it changes. Raises
-    TypeError for arrays of Python objects.
+    The arrays' own memory is among the pieces, since copies would count against the memory budget: write them before
+    the arrays change. Raises TypeError for arrays of Python objects.
     """
     whole = {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in arrays.items()}
     for name, value in whole.items():
@@ -203,7 +206,7 @@ def encode_record(slab: int, arrays: Mapping[str, NDArray[Any]], meta: Mapping[s
 
 
 def decode_record(data: bytes) -> Record | None:
-    """(slab, arrays, meta) of a whole, unaltered record; None for anything else."""
+    """Return (slab, arrays, meta) of a whole, unaltered record; None for anything else."""
     if len(data) < _HEAD.size:
         return None
     magic, length, digest = _HEAD.unpack_from(data)
@@ -214,7 +217,10 @@ def decode_record(data: bytes) -> Record | None:
 
 
 def _read_head(fd: int, at: int, size: int) -> tuple[int, bytes] | None:
-    """(bytes of the payload, its digest) of the record at byte ``at`` of a file of ``size`` bytes; None where no whole one is."""
+    """Return (bytes of the payload, its digest) of the record at byte ``at`` of a file of ``size`` bytes.
+
+    None if it is not whole.
+    """
     head = os.pread(fd, _HEAD.size, at)
     if len(head) < _HEAD.size:
         return None
@@ -223,7 +229,10 @@ def _read_head(fd: int, at: int, size: int) -> tuple[int, bytes] | None:
 
 
 def _first_line(fd: int, at: int, size: int) -> tuple[dict[str, Any], int] | None:
-    """What the record at byte ``at`` says of itself, and its bytes; None where no whole one is. Its digest is not looked at."""
+    """Return the JSON line of the record at byte ``at`` and the record's size in bytes; None if it is not whole.
+
+    The digest is not checked.
+    """
     head = _read_head(fd, at, size)
     if head is None:
         return None
@@ -241,7 +250,10 @@ def _first_line(fd: int, at: int, size: int) -> tuple[dict[str, Any], int] | Non
 
 
 def _read_record(fd: int, at: int, size: int) -> memoryview | None:
-    """The payload of the record at byte ``at`` of a file of ``size`` bytes; None where no whole, unaltered one is."""
+    """Return the payload of the record at byte ``at`` of a file of ``size`` bytes.
+
+    None if the record is torn or altered.
+    """
     head = _read_head(fd, at, size)
     if head is None:
         return None

@@ -34,7 +34,7 @@ class SlabFiles:
             replace_file(path, *encode_record(slab, arrays, {"key": self.key}), writers=True)
 
     def get(self, slab: int) -> Arrays | None:
-        """What was kept; None where nothing whole is there."""
+        """Return the results kept for a slab; None if there is no whole file of this job and slab."""
         try:
             data = self._path(slab).read_bytes()
         except FileNotFoundError:
@@ -45,14 +45,14 @@ class SlabFiles:
         return record[1]
 
     def has(self, slab: int) -> bool:
-        """Whether there is a file for the slab; ``get`` says whether it is whole."""
+        """Return whether there is a file for the slab, without checking that it is whole (``get`` does)."""
         return self._path(slab).is_file()
 
     def remove(self, slab: int) -> None:
         self._path(slab).unlink(missing_ok=True)
 
     def blob(self, data: bytes | None = None) -> Path:
-        """The file that says what the job is; written when ``data`` is given."""
+        """Return the path of the file that describes the job, after writing ``data`` to it if given."""
         path = self.directory / "job.pickle"
         if data is not None:
             with writing(path):

@@ -1,4 +1,6 @@
-"""Turn an OSError into an error of ours: the one place that says what an errno means, names the path, and says what to do next."""
+"""Map an OSError to a TrajsvcError: the one place that says what an errno means, names the path, and says what to do
+next.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,12 @@ _DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 def of_system(error: OSError, path: str | os.PathLike[str] | None = None, *, writing: bool = False) -> TrajsvcError:
-    """The error for a refusal of the operating system; one of ours comes back as it is.
+    """Map an OSError to a TrajsvcError; return one that is a TrajsvcError already as it is.
 
-    ``path`` is what was opened, as it is to be called; without it the one that the system names. ``writing`` says that something was
-    to be written there.
+    Args:
+        error: What the operating system raised.
+        path: What was opened, as the message is to name it; by default the path that the system names.
+        writing: Whether something was to be written there.
     """
     if isinstance(error, TrajsvcError):
         return error
@@ -42,7 +46,9 @@ def of_system(error: OSError, path: str | os.PathLike[str] | None = None, *, wri
 
 
 def of_any(error: BaseException) -> TrajsvcError | None:
-    """The error for an exception that is one of the system's, whatever library passed it on; None for any other."""
+    """Map an exception caused by an OSError, whatever library passed it on, to a TrajsvcError; return None for any
+    other exception.
+    """
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, OSError):
@@ -118,7 +124,7 @@ def _read(error: OSError, place: str) -> TrajsvcError:
 
 
 def not_a_file(path: str) -> UnsafeFile:
-    """The error for a pipe, device, socket or folder in the place of a file."""
+    """Return the error for a pipe, device, socket or folder in the place of a file."""
     return UnsafeFile(
         "not-a-file",
         f"{path} is not a regular file",

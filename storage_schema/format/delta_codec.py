@@ -19,39 +19,41 @@ Words = NDArray[Any]
 
 
 def ordered(bits: Words) -> Words:
-    """Words that compare as the floating-point numbers do whose bits these are (-0.0 just below 0.0)."""
+    """Map the bits of floating-point numbers to unsigned words that compare as the numbers do (-0.0 just below 0.0)."""
     top = _top(bits)
     words: Words = np.where(bits & top, ~bits, bits | top)
     return words
 
 
 def unordered(words: Words) -> Words:
-    """The inverse of ``ordered``."""
+    """Invert ``ordered``."""
     top = _top(words)
     bits: Words = np.where(words & top, words ^ top, ~words)
     return bits
 
 
 def fold(difference: Words) -> Words:
-    """A difference modulo 2^n, read as a signed number d: 2d where d >= 0, -2d - 1 where d < 0."""
+    """Fold a difference modulo 2^n, read as a signed number d, to 2d where d >= 0 and -2d - 1 where d < 0."""
     negative = difference >> _shift(difference)
     folded: Words = (difference << _one(difference)) ^ (~negative + _one(difference))
     return folded
 
 
 def unfold(folded: Words) -> Words:
-    """The inverse of ``fold``."""
+    """Invert ``fold``."""
     difference: Words = (folded >> _one(folded)) ^ (~(folded & _one(folded)) + _one(folded))
     return difference
 
 
 def encode(bits: Words, before: Words | None) -> Words:
-    """One row from its bits and those of the row before; None for the first row, which is taken against zero bits."""
+    """Encode one row from its bits and those of the row before; ``before`` is None for the first row, which is taken
+    against zero bits.
+    """
     return fold(ordered(bits) - ordered(np.zeros_like(bits) if before is None else before))
 
 
 def decode(coded: Words, before: Words | None) -> Words:
-    """The bits of one row; the inverse of ``encode``."""
+    """Return the bits of one row: the inverse of ``encode``."""
     return unordered(unfold(coded) + ordered(np.zeros_like(coded) if before is None else before))
 
 

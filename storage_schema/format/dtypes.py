@@ -24,12 +24,16 @@ _WIDER: Final[dict[str, tuple[str, ...]]] = {
 
 
 def holds(wide: str, narrow: str) -> bool:
-    """Whether every value of ``narrow`` is a value of ``wide``."""
+    """Return whether every value of ``narrow`` is a value of ``wide``."""
     return wide in _WIDER.get(narrow, ())
 
 
 def common_type(dtypes: Iterable[str]) -> str:
-    """The narrowest stored type that holds all of ``dtypes`` without loss: float32 for float16 and bfloat16 together."""
+    """Return the narrowest stored type that holds all of ``dtypes`` without loss: float32 for float16 and bfloat16
+    together.
+
+    Raises ThetaTypes if there is none.
+    """
     found = sorted(set(dtypes))
     for wide in ("float16", "bfloat16", "float32", "float64"):
         if found and all(holds(wide, narrow) for narrow in found):
@@ -43,9 +47,10 @@ def common_type(dtypes: Iterable[str]) -> str:
 
 
 def widen(data: Buffer, narrow: str, wide: str) -> memoryview:
-    """The bytes of ``data`` (little-endian ``narrow`` values) as ``wide`` values: exact for every number.
+    """Convert ``data`` (little-endian ``narrow`` values) to the bytes of ``wide`` values, exactly for every number.
 
-    Infinities and signed zeros stay what they are; a NaN stays a NaN.
+    Infinities and signed zeros keep their value; a NaN stays a NaN. Raises ThetaTypes if ``wide`` does not hold
+    ``narrow``.
     """
     if narrow == wide:
         return memoryview(data).cast("B")
@@ -56,12 +61,12 @@ def widen(data: Buffer, narrow: str, wide: str) -> memoryview:
         values: NDArray[np.floating] = (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
     else:
         values = np.frombuffer(raw, f"<f{ITEMSIZE[narrow]}")
-    with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one, which is no news here
+    with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one; no warning is needed
         return np.ascontiguousarray(values.astype(f"<f{ITEMSIZE[wide]}")).data.cast("B")
 
 
 def narrow_back(data: Buffer, wide: str, narrow: str) -> memoryview:
-    """The inverse of ``widen``: the bits that were widened, NaNs' own bits apart."""
+    """Invert ``widen``: return the bits that were widened, except that a NaN's payload may differ."""
     raw = memoryview(data).cast("B")
     if narrow == wide:
         return raw

@@ -37,7 +37,9 @@ POWERS: Final = "float8_e8m0fnu"
 
 @lru_cache(maxsize=8)
 def table(dtype: str) -> NDArray[np.float64]:
-    """(256): the value of every code of an 8-bit floating type, or of ``POWERS``."""
+    """Return the value of each of the 256 codes of an 8-bit floating type, or of ``POWERS``, as a read-only array of
+    shape (256,).
+    """
     code = np.arange(256)
     values = np.where(code == 255, np.nan, 2.0 ** (code - 127.0)) if dtype == POWERS else _values(_LAYOUTS[dtype], code)
     values.setflags(write=False)

@@ -65,7 +65,7 @@ class SetHead:
     rows: tuple[RecordHead | None, ...] = field(default=())
 
     def to_bytes(self, members: Mapping[str, Any]) -> bytes:
-        """The group's ``zarr.json``, with ``members`` as its consolidated metadata."""
+        """Return the group's ``zarr.json``, with ``members`` as its consolidated metadata."""
         attributes = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -92,7 +92,10 @@ class SetHead:
 
 
 def parse_head(raw: bytes, path: Path) -> SetHead:
-    """Raises StoreDamaged where the seal is broken and StoreVersion where the format is not this program's."""
+    """Parse the ``zarr.json`` of a set.
+
+    Raises StoreDamaged if its checksum is wrong, StoreVersion if the format is not this program's.
+    """
     try:
         node = json.loads(raw)
         words = node["attributes"]

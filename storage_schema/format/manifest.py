@@ -1,13 +1,14 @@
 """The manifest of a run: which files a generation consists of, and the SHA-256 of each.
 
-``manifest.json`` is the run's only mutable word: whoever renames a new one into place has committed. It is one JSON
+``manifest.json`` is the run's only file that is rewritten: renaming a new one into place is the commit. It is one JSON
 object whose first line carries the SHA-256 of all that follows it, so that ``tail -n +2 manifest.json | sha256sum``
 checks it with ordinary tools::
 
     {"sha256": "…",
     "format": "trajsvc-run", "format_version": 1, "generation": 3, …}
 
-The first line keeps this form in every later format: a manifest is proved whole before its version is believed.
+The first line keeps this form in every later format, so that a manifest's checksum is verified before its version is
+read.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Manifest:
     """the seal it was read under: equal for equal manifests"""
 
     def pending(self) -> str:
-        """Folder in which this generation's files lie until they are settled."""
+        """Return the name of the folder in which this generation's files lie until they are settled."""
         return f"{PENDING}{self.generation}"
 
     def to_bytes(self) -> bytes:
@@ -72,7 +73,10 @@ class Manifest:
 
 
 def parse(raw: bytes, path: Path) -> Manifest:
-    """Raises StoreDamaged when the seal is broken and StoreVersion when the format is not this program's."""
+    """Parse a manifest.
+
+    Raises StoreDamaged if its checksum is wrong, StoreVersion if the format is not this program's.
+    """
     first, _, body = raw.partition(b"\n")
     seal = _SEAL.fullmatch(first)
     if seal is None or hashlib.sha256(body).hexdigest().encode() != seal[1]:
@@ -105,7 +109,7 @@ def _from_json(words: Mapping[str, Any], digest: str) -> Manifest:
 
 
 def read_manifest(run: Path) -> Manifest:
-    """The committed manifest of a run's folder; RunMissing when nothing was ever committed there."""
+    """Read the committed manifest of a run's folder. Raises RunMissing if nothing was ever committed there."""
     path = run / MANIFEST
     try:
         raw = path.read_bytes()

@@ -13,7 +13,10 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
 def check_name(name: str) -> str:
-    """``name`` itself; BadRunName unless it is 1 to 128 letters, digits, ``.``, ``_``, ``-``, not led by ``.`` or ``-``."""
+    """Return ``name`` if it is a valid run name, else raise BadRunName.
+
+    A valid name is 1 to 128 letters, digits, ``.``, ``_``, ``-``, and does not begin with ``.`` or ``-``.
+    """
     if len(name) <= MAX_NAME and _NAME.fullmatch(name):
         return name
     raise BadRunName(

@@ -64,19 +64,19 @@ class ThetaLayout:
         return (self.key(row, file, array) for row in range(self.rows) for file in range(self.files_in_row))
 
     def data_bytes(self, file: int) -> int:
-        """Bytes of values in a file: whole chunks, the last one filled up beyond the last column."""
+        """Return the bytes of values in a file: whole chunks, the last one padded beyond the last column."""
         columns = min(self.span, self.columns - file * self.span)
         return -(-columns // self.chunk) * self.chunk * self.itemsize
 
     def tail(self, file: int) -> bytes:
-        """What follows the values: nothing, or the index of a shard."""
+        """Return the bytes that follow the values: none, or the index of a shard."""
         if not self.shard:
             return b""
         step = self.chunk * self.itemsize
         return shard_index(self.data_bytes(file) // step, self.shard // self.chunk, step)
 
     def pieces(self, lo: int, hi: int) -> Iterator[tuple[int, int, int, int]]:
-        """(file, byte in the file, byte in [lo, hi), length in bytes) of columns [lo, hi) of a row."""
+        """Yield (file, byte in the file, byte in [lo, hi), length in bytes) of columns [lo, hi) of a row."""
         at = lo
         while at < hi:
             file, within = divmod(at, self.span)
@@ -86,7 +86,8 @@ class ThetaLayout:
 
 
 def shard_index(present: int, total: int, step: int) -> bytes:
-    """Index of a shard whose first ``present`` of ``total`` chunks lie one after the other, ``step`` bytes each.
+    """Return the index of a shard whose first ``present`` of ``total`` chunks lie one after the other, ``step`` bytes
+    each.
 
     Offset and length as little-endian uint64 a chunk, 2^64 - 1 twice for a chunk beyond the array, then their CRC-32C
     (zarr v3, sharding codec 1.0).
@@ -101,6 +102,6 @@ def shard_index(present: int, total: int, step: int) -> bytes:
 
 
 def shard_offsets(shard: memoryview, total: int) -> NDArray[np.uint64]:
-    """Byte offset of each chunk of a shard, from the index at its end; 2^64 - 1 where there is none."""
+    """Return the byte offset of each chunk of a shard, from the index at its end; 2^64 - 1 for a chunk that is absent."""
     end = len(shard) - CRC_BYTES
     return np.frombuffer(shard[end - total * ENTRY_BYTES : end], "<u8").reshape(total, 2)[:, 0]

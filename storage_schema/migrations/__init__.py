@@ -16,7 +16,7 @@ class UnknownRevision(Exception):
 
 
 def config() -> Config:
-    """alembic's configuration, for a connection that is given to it."""
+    """Return alembic's configuration; the caller gives it a connection."""
     made = Config()
     made.set_main_option("script_location", str(Path(__file__).parent))
     made.set_main_option("path_separator", "os")

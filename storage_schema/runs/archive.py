@@ -1,4 +1,6 @@
-"""Rewrites a run's theta for cold storage, and back. Each is one commit: the run has the one or the other, whole."""
+"""Rewrite a run's theta for cold storage, and back, each in one commit: at every instant the run has one form or the
+other, complete.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +97,7 @@ def _decoded(archive: zarr.Array[Any], layout: ThetaLayout, lo: int, hi: int) ->
 
 
 def _ranges(layout: ThetaLayout) -> Iterator[tuple[int, int]]:
-    """Columns of each file of the archive."""
+    """Yield the columns [lo, hi) of each file of the archive."""
     for lo in range(0, layout.columns, layout.span):
         yield lo, min(layout.columns, lo + layout.span)
 

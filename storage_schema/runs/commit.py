@@ -20,7 +20,7 @@ from storage_schema.runs.snapshot import hash_file
 
 
 def staged_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(key, path) of every file below a folder."""
+    """Yield (key, path) of every file below a folder."""
     for top, _, names in os.walk(folder):
         for name in names:
             path = Path(top, name)
@@ -28,7 +28,7 @@ def staged_files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def prove(folder: Path, known: Mapping[str, FileEntry], live: Mapping[str, FileEntry]) -> dict[str, FileEntry]:
-    """The entry of every staged file (``known`` ones are durable and hashed already), all of them synced.
+    """Hash and sync every staged file; return the entry of each. ``known`` files are durable and hashed already.
 
     A file equal to the one that is live already need not be published: it is dropped from the stage.
     """
@@ -46,13 +46,13 @@ def prove(folder: Path, known: Mapping[str, FileEntry], live: Mapping[str, FileE
 
 
 def publish(run: Path, manifest: Manifest) -> None:
-    """The commit point: before it readers see the old generation, after it the new one."""
+    """Commit a generation: before this call's rename readers see the old generation, after it the new one."""
     sync_dir(run)
     replace_file(run / MANIFEST, manifest.to_bytes())
 
 
 def settle(run: Path, manifest: Manifest) -> None:
-    """Moves a committed generation's files to their places and removes what no generation needs. May be done twice."""
+    """Move a committed generation's files to their places and remove what no generation needs. May be repeated."""
     pending = run / manifest.pending()
     touched: set[Path] = set()
     for key, path in list(staged_files(pending)):
@@ -69,7 +69,7 @@ def settle(run: Path, manifest: Manifest) -> None:
 
 
 def _sweep(run: Path, manifest: Manifest) -> None:
-    """Removes files and folders that the manifest does not name, other generations' stages and gradients left alone."""
+    """Remove files and folders that the manifest does not name, except other generations' stages and gradients."""
     keep = {MANIFEST, *manifest.files}
     for top, folders, names in os.walk(run, topdown=True):
         if Path(top) == run:
@@ -86,14 +86,14 @@ def _sweep(run: Path, manifest: Manifest) -> None:
 
 
 def _is_apart(folder: str) -> bool:
-    """Whether a folder of the run has its own record of what it holds."""
+    """Return whether a folder of the run has its own record of what it holds."""
     return folder.startswith(PENDING) or folder == GRADIENTS
 
 
 def recover(run: Path, manifest: Manifest | None, *, theta_of: str) -> None:
-    """Finishes what a crashed writer left: settles the committed generation, clears the next one's stage.
+    """Finish what a crashed writer left: settle the committed generation and clear the next one's stage.
 
-    Rows of theta stay in the stage of the name ``theta_of``, whose writing can be resumed.
+    Rows of theta stay in the stage named ``theta_of``, whose writing can be resumed.
     """
     if manifest is not None and (run / manifest.pending()).exists():
         settle(run, manifest)
@@ -107,7 +107,7 @@ def recover(run: Path, manifest: Manifest | None, *, theta_of: str) -> None:
 
 
 def clear(stage: Path, *, theta: bool = False) -> None:
-    """Empties a stage; rows of theta that were written stay for a resumed job unless ``theta``."""
+    """Empty a stage; rows of theta that were written stay for a resumed job unless ``theta``."""
     for path in list(stage.iterdir()) if stage.is_dir() else []:
         if path.name == "theta" and not theta:
             (path / "zarr.json").unlink(missing_ok=True)

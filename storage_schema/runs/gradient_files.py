@@ -83,7 +83,7 @@ def block_table(blocks: Sequence[BlockOf]) -> BlockTable:
 
 
 def check(found: SetAtStep) -> None:
-    """ValueError unless the arrays of a set fit each other."""
+    """Raise ValueError unless the arrays of a set fit each other."""
     blocks, n = len(found.blocks), found.gram.shape[-1]
     if found.gram.shape != (blocks, n, n) or not blocks or not n:
         raise ValueError(f"Grams of {blocks} blocks are not of shape {found.gram.shape}")
@@ -100,7 +100,7 @@ def check(found: SetAtStep) -> None:
 
 
 def members(head: SetHead) -> dict[str, Any]:
-    """The zarr metadata of every array of a set."""
+    """Return the zarr metadata of every array of a set, by name."""
     t, b, n = len(head.rows), head.blocks, head.n
     inner = (1, 1, n, n)
     found = {
@@ -132,7 +132,7 @@ def _metadata(
 
 
 def table_files(table: BlockTable, labels: Sequence[str]) -> dict[str, bytes]:
-    """Key → bytes of what does not change from step to step."""
+    """Return the bytes, by key, of the files that do not change from step to step."""
     found = {"size/c/0": _little(table.size, "<i8")}
     for column in BLOCK_COLUMNS:
         found[f"{column}/c/0"] = small_arrays.encoded(getattr(table, "name" if column == "block" else column))
@@ -144,7 +144,7 @@ def table_files(table: BlockTable, labels: Sequence[str]) -> dict[str, bytes]:
 def record_files(
     head: SetHead, row: int, step: int, found: SetAtStep
 ) -> Iterator[tuple[str, list[bytes | memoryview]]]:
-    """(key, pieces) of every file of one step, in row ``row``."""
+    """Yield (key, pieces) of every file of one step, in row ``row``."""
     n = head.n
     for number, first in enumerate(range(0, head.blocks, head.span)):
         held = np.ascontiguousarray(found.gram[first : first + head.span], "<f8")
@@ -163,7 +163,7 @@ def scalar_key(name: str, row: int, axes: int) -> str:
 
 
 def grams_in(shard: bytes, head: SetHead, places: Sequence[int]) -> Iterator[NDArray[np.float64]]:
-    """The Grams at ``places`` of a file of the Gram."""
+    """Yield the Grams, each (n, n), at ``places`` of a file of the array ``gram``."""
     view, n = memoryview(shard), head.n
     offsets = shard_offsets(view, head.span)
     for place in places:

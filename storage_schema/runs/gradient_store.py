@@ -1,4 +1,5 @@
-"""The gradient Grams of a run: sets of vectors at checkpoints, kept beside the run's own Gram and read as they were proved.
+"""The gradient Grams of a run: sets of vectors at checkpoints, kept beside the run's own Gram; every file read is
+checked by its SHA-256.
 
 ::
 
@@ -11,7 +12,8 @@
         writer.put("example", 1000, grams)
     run.gradients.open("example").record(1000)
 
-A record notes the fingerprints of the checkpoints it depends on; where the run holds others by now, it is stale: it is not answered with.
+A record notes the fingerprints of the checkpoints it depends on. If the run now holds others, the record is stale and
+is not returned.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ class HasCheckpoints(Protocol):
 
 
 def fingerprints(run: HasCheckpoints) -> dict[int, str]:
-    """Step → fingerprint of every checkpoint of a run."""
+    """Return step → fingerprint of every checkpoint of a run."""
     table = run.checkpoints
     return dict(zip(table.step.tolist(), table.fingerprint, strict=True))
 
@@ -102,7 +104,7 @@ class StoredSet:
         return small_arrays.read(metadata, lambda key: self._proved(f"{name}/{key}", self.head.files))
 
     def record(self, step: int, blocks: Sequence[int] | None = None) -> GradientRecord:
-        """The record of a step: of all blocks, or of those with the indices ``blocks``, in this order.
+        """Read the record of a step: of all blocks, or of those with the indices ``blocks``, in this order.
 
         Raises NotFound (``gradients-not-found``) where there is none, or a stale one, StoreDamaged, StoreChanged.
         """
@@ -116,7 +118,7 @@ class StoredSet:
         return GradientRecord(step, self._grams(row, head, chosen), head.error, same, scalars, head.facts)
 
     def facts(self, step: int) -> Mapping[str, Any]:
-        """What was noted when the record of a step was made."""
+        """Return what was noted when the record of a step was made."""
         return self._row(self.row_of(step)).facts
 
     def row_of(self, step: int) -> int:
@@ -154,7 +156,11 @@ class StoredSet:
         return np.frombuffer(self._proved(key, head.files), kind).reshape(shape).copy()
 
     def _proved(self, key: str, files: Mapping[str, FileEntry]) -> bytes:
-        """A file's bytes. StoreDamaged where they are not what was written, StoreChanged where the set was written anew since."""
+        """Return a file's bytes, checked against their SHA-256.
+
+        Raises StoreDamaged if they are not what was written, StoreChanged if the set was written anew since it was
+        opened.
+        """
         if key in self._held:
             return self._held[key]
         entry, path = files.get(key), self.folder / key
@@ -175,7 +181,7 @@ class StoredSet:
         return StoreDamaged(self.folder / key, f"the stored file {key} of the set {self.name} {what}", hint)
 
     def damaged(self, step: int | None = None) -> list[str]:
-        """Keys of the files that are not what was written: of one step, or of all that are not stale."""
+        """Return the keys of the files that are not what was written: of one step, or of all that are not stale."""
         files = dict(self.head.files)
         for at, row in self.rows.items():
             if step in (None, at):
@@ -199,11 +205,11 @@ class GradientSets:
         self.known = known
 
     def names(self) -> tuple[str, ...]:
-        """Names of the sets, sorted."""
+        """Return the names of the sets, sorted."""
         return tuple(sorted(path.parent.name for path in self.folder.glob(f"[!.]*/{HEAD}")))
 
     def open(self, name: str) -> StoredSet:
-        """Raises NotFound (``gradients-not-found``), StoreDamaged, StoreVersion."""
+        """Open a set. Raises NotFound (``gradients-not-found``), StoreDamaged, StoreVersion."""
         if name not in self.names():
             raise self.missing(name)
         return StoredSet(self.folder / check_name(name), self.known)

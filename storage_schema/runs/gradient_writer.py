@@ -27,7 +27,7 @@ _GROUP: Final = {"attributes": {}, "zarr_format": 3, "node_type": "group"}
 
 
 def lock_of(root: Path, name: str) -> Lock:
-    """Held by whoever writes the gradients of the run ``name``, or removes the run."""
+    """Return the lock held by the process that writes the gradients of the run ``name``, or removes the run."""
     path = root / "locks" / FOLDER / f"{name}.lock"
     with writing(path):
         make_dir(path.parent)
@@ -81,7 +81,7 @@ class GradientWriter:
         return dict(stored.spec) == spec
 
     def has(self, name: str, step: int) -> bool:
-        """Whether the set holds the step, whole and of the run's parameters as they are."""
+        """Return whether the set holds the step, undamaged and of the run's current parameters."""
         stored = self._stored(name)
         return stored is not None and step in stored.rows and not stored.damaged(step)
 
@@ -99,7 +99,7 @@ class GradientWriter:
         with writing(folder):
             head = self._begun(name, found)
             row = self._row_for(head, step)
-            if row < len(head.rows) and head.rows[row] is not None:  # what is written over is no longer named
+            if row < len(head.rows) and head.rows[row] is not None:  # these files are about to be overwritten
                 head = replace(head, rows=_with(head.rows, row, None))
                 self._publish(folder, head)
             files = {key: _write(folder / key, pieces) for key, pieces in record_files(head, row, step, found)}
@@ -118,7 +118,9 @@ class GradientWriter:
         return self.sets.open(name) if name in self.sets.names() else None
 
     def _begun(self, name: str, found: SetAtStep) -> SetHead:
-        """The set as it is stored, or a new one, with its tables on disk, that nothing names yet."""
+        """Return the head of the stored set, or of a new one whose tables are on disk but which no head on disk names
+        yet.
+        """
         stored = self._stored(name)
         new = _head(self._specs[name], found)
         if stored is not None and not stored.rows and not _alike(stored, new, found):
@@ -136,7 +138,7 @@ class GradientWriter:
         return replace(new, files={key: _write(folder / key, [data]) for key, data in tables.items()})
 
     def _row_for(self, head: SetHead, step: int) -> int:
-        """The row of the step where it has one, else the first that is void, else a new one."""
+        """Return the row of the step if it has one, else the first void row, else a new one."""
         for i, row in enumerate(head.rows):
             if row is not None and row.step == step:
                 return i
@@ -144,7 +146,7 @@ class GradientWriter:
         return void[0] if void else len(head.rows)
 
     def _publish(self, folder: Path, head: SetHead) -> None:
-        """The commit point is the last file: the one that names all others."""
+        """Write the metadata; the last file written names all others and is the commit point."""
         arrays = members(head)
         for name, metadata in arrays.items():
             make_dir(folder / name)
@@ -166,7 +168,7 @@ class GradientWriter:
 
 
 def exists(name: str, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> Refused:
-    """The error for a set that is stored with other options, naming those that differ."""
+    """Return the error for a set that is stored with other options; it names those that differ."""
     keys = [key for key in dict.fromkeys([*asked, *stored]) if asked.get(key) != stored.get(key)]
     said = ", ".join(f"{key} {_word(stored.get(key))}, not {_word(asked.get(key))}" for key in keys)
     return Refused(

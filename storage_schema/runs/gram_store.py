@@ -43,17 +43,22 @@ class GramStore(Protocol):
     def blocks(self) -> BlockTable: ...
 
     def nonfinite(self) -> NDArray[np.int64]:
-        """(blocks or 1, T): counts of NaN and infinite values; a checkpoint whose column is 0 is usable."""
+        """Return the counts of NaN and infinite values, (blocks or 1, T); a checkpoint whose column is 0 is usable."""
         ...
 
     def group_gram(self, group: str, blocks: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(T, T) Gram of the group in the update basis, and (T,) squared rounding error that the stored types explain; float64."""
+        """Return the (T, T) Gram of the group in the update basis and the (T,) squared rounding error that the stored
+        types explain; float64.
+        """
         ...
 
     def group_trees(self, group: str, blocks: Sequence[int]) -> GroupTrees | None:
-        """The group in other bases, where digits of some of its blocks are lost in the update basis; None where they are not."""
+        """Return the group in other bases if some of its blocks lose digits in the update basis, else None."""
         ...
 
     def group_left_out(self, group: str, blocks: Sequence[int]) -> NDArray[np.float64] | None:
-        """(R, T, T): of an estimate, the group's Gram with each jackknife replicate left out; None for an exact run."""
+        """Return, for an estimate, the group's Gram with each jackknife replicate left out, (R, T, T).
+
+        None for an exact run.
+        """
         ...

@@ -53,11 +53,14 @@ class StoredRun:
         return self._snapshot.manifest.digest
 
     def outdated(self) -> bool:
-        """Whether a writer has committed since."""
+        """Return whether a writer has committed a later generation."""
         return self._snapshot.outdated()
 
     def read_file(self, key: str, at: int, out: memoryview) -> None:
-        """Fills ``out`` with a file's bytes from ``at`` on, proved as everything is. LookupError for a file that is not the run's."""
+        """Fill ``out`` with a file's bytes from ``at`` on, checked against the manifest.
+
+        Raises LookupError for a file that is not the run's.
+        """
         self._snapshot.read_into(key, at, out)
 
     @property
@@ -131,10 +134,10 @@ class StoredRun:
         return np.asarray(array[...])
 
     def gram(self, blocks: Iterable[int] | None = None) -> NDArray[np.float64]:
-        """(T, T) float64: the Gram of a set of blocks (all by default), Σ_b gram[b] in the update basis.
+        """Return the Gram of a set of blocks (all by default), Σ_b gram[b] in the update basis; (T, T) float64.
 
-        Added in float64, one block after the other in the order of the columns, so the same set gives the same bits however
-        it is asked for. ValueError where a block is out of range.
+        Added in float64, one block after the other in the order of the columns, so the same set gives the same bits
+        however it is asked for. Raises ValueError where a block is out of range.
         """
         size = self.checkpoint_count
         total = np.zeros((size, size))
@@ -143,7 +146,7 @@ class StoredRun:
         return total
 
     def block_grams(self, blocks: Iterable[int] | None = None) -> NDArray[np.float64]:
-        """(n, T, T) float64: the Gram of each of a set of blocks (all by default), in the order of the columns."""
+        """Return the Gram of each of n blocks (all by default), in the order of the columns; (n, T, T) float64."""
         chosen = self._indices(blocks)
         size = self.checkpoint_count
         out = np.empty((len(chosen), size, size))
@@ -152,14 +155,16 @@ class StoredRun:
         return out
 
     def rounding(self, blocks: Iterable[int] | None = None) -> NDArray[np.float64]:
-        """(T,) float64: expected squared norm of the stored type's rounding, Σ_b rounding[b]; NaN where it is unknown."""
+        """Return the expected squared norm of the stored type's rounding, Σ_b rounding[b]; (T,) float64, NaN where it
+        is unknown.
+        """
         total = np.zeros(self.checkpoint_count)
         for block in self._indices(blocks):
             total += self._rounding[block]
         return total
 
     def nonfinite(self) -> NDArray[np.int64]:
-        """(block, T) count of NaN and infinite values."""
+        """Return the counts of NaN and infinite values; (block, T) int64."""
         return self._nonfinite.copy()
 
     @cached_property
@@ -171,11 +176,11 @@ class StoredRun:
         return self._array(arrays.NONFINITE)
 
     def group_gram(self, group: str, blocks: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(T, T) Gram and (T,) rounding of a set of blocks; see ``gram`` and ``rounding``."""
+        """Return the (T, T) Gram and the (T,) rounding of a set of blocks; see ``gram`` and ``rounding``."""
         return self.gram(blocks), self.rounding(blocks)
 
     def group_left_out(self, group: str, blocks: Sequence[int]) -> NDArray[np.float64] | None:
-        """(R, T, T) of a set of blocks; see ``replicates``."""
+        """Return the (R, T, T) jackknife replicates of a set of blocks; see ``replicates``."""
         return self.replicates(blocks)
 
     @cached_property
@@ -186,7 +191,10 @@ class StoredRun:
         return TreeTable(**{name: self._array(f"{arrays.TREE}/{name}") for name in arrays.TREE_DIMS})
 
     def group_trees(self, group: str, blocks: Sequence[int]) -> GroupTrees | None:
-        """The trees of a set of blocks, those of the other blocks' updates among them; None where the update basis serves."""
+        """Return the trees of a set of blocks, together with the updates of its other blocks.
+
+        None if the update basis serves all of them.
+        """
         table, chosen = self.trees, self._indices(blocks)
         own = [] if table is None else np.flatnonzero(np.isin(table.block, chosen)).tolist()
         if table is None or not own:
@@ -199,13 +207,16 @@ class StoredRun:
         return group_trees(parts)
 
     def replicates(self, blocks: Iterable[int] | None = None) -> NDArray[np.float64] | None:
-        """(R, T, T): the Gram of a set of blocks with each jackknife replicate of the sample left out; None for an exact run."""
+        """Return the Gram of a set of blocks with each jackknife replicate of the sample left out, (R, T, T).
+
+        None for an exact run.
+        """
         if arrays.REPLICATES not in self._metadata:
             return None
         return np.asarray(self._array(arrays.REPLICATES)[:, self._indices(blocks)].sum(axis=1))
 
     def contents(self) -> RunContents:
-        """All of the run but theta, in memory."""
+        """Read all of the run but theta into memory."""
         return RunContents(
             name=self.name,
             checkpoints=self.checkpoints,
@@ -219,7 +230,9 @@ class StoredRun:
         )
 
     def verify(self) -> tuple[str, ...]:
-        """Hashes every file of the run again as it lies on disk; the paths (relative to ``path``) that are damaged."""
+        """Hash every file of the run again as it lies on disk; return the paths (relative to ``path``) of those that
+        are damaged.
+        """
         return self._snapshot.damaged()
 
     @property
@@ -241,10 +254,10 @@ class StoredRun:
         return self.archive is not None
 
     def read_theta(self, row: int, lo: int, hi: int, out: memoryview) -> None:
-        """Fills ``out`` with the stored bytes of columns [lo, hi) of a checkpoint's row.
+        """Fill ``out`` with the stored bytes of columns [lo, hi) of a checkpoint's row.
 
-        A file is proved whole before its first use by this StoredRun, and again when its size or time changes. Raises
-        LookupError where the run keeps no theta and ValueError where the range or the buffer does not fit.
+        A file is verified as a whole before its first use by this StoredRun, and again when its size or time changes.
+        Raises LookupError if the run keeps no theta and ValueError if the range or the buffer does not fit.
         """
         layout = self.theta
         if layout is None:
@@ -267,10 +280,10 @@ class StoredRun:
         return chosen
 
     def _grams(self, chosen: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.float64]]]:
-        """The Grams of chosen blocks, one file in memory at a time.
+        """Yield (block, its Gram) of the chosen blocks, with one file in memory at a time.
 
-        Read past zarr, which takes 0.7 ms for each inner chunk of a shard: a file is proved whole, and its chunks are raw
-        float64 where its index says. Every other array is read by zarr.
+        Read without zarr, which takes 0.7 ms for each inner chunk of a shard: a file is verified as a whole, and its
+        chunks are raw float64 where its index says. Every other array is read by zarr.
         """
         size, span = self.checkpoint_count, self._snapshot.manifest.gram_span
         for file in np.unique(chosen // span):

@@ -1,7 +1,7 @@
-"""Read and write the arrays of a run but theta as zarr would, without what importing zarr takes.
+"""Read and write the arrays of a run, except theta, as zarr would, without the time that importing zarr takes.
 
-A small array is one uncompressed chunk; the Grams are shards of one chunk a block. Numbers are little-endian bytes, strings zarr's
-``vlen-utf8`` (a count, then every string's length and bytes).
+A small array is one uncompressed chunk; the Grams are shards of one chunk a block. Numbers are little-endian bytes,
+strings zarr's ``vlen-utf8`` (a count, then every string's length and bytes).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PLAIN: Final = {"name": "bytes", "configuration": {"endian": "little"}}
 
 
 def is_small(metadata: Mapping[str, Any]) -> bool:
-    """Whether ``read`` reads the array of this zarr v3 metadata."""
+    """Return whether ``read`` can read the array of this zarr v3 metadata."""
     if metadata.get("node_type") != "array":
         return False
     shape = metadata["shape"]
@@ -41,7 +41,10 @@ def is_small(metadata: Mapping[str, Any]) -> bool:
 
 
 def read(metadata: Mapping[str, Any], chunk: Callable[[str], bytes]) -> NDArray[Any]:
-    """The whole array; ``chunk`` gives the bytes of a chunk by its key below the array. ValueError where they are not the array's."""
+    """Read a whole array.
+
+    ``chunk`` returns the bytes of a chunk by its key below the array. Raises ValueError if they do not fit the shape.
+    """
     shape = tuple(metadata["shape"])
     text = metadata["data_type"] == "string"
     if 0 in shape:
@@ -53,13 +56,13 @@ def read(metadata: Mapping[str, Any], chunk: Callable[[str], bytes]) -> NDArray[
 
 
 def write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
-    """A group without members in ``folder``, which is made."""
+    """Create ``folder`` and write a group without members into it."""
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder, {"attributes": dict(attributes), "zarr_format": 3, "node_type": "group"})
 
 
 def write(folder: Path, values: NDArray[Any], dims: Sequence[str]) -> None:
-    """An array of one chunk: int64, float64, or strings (as objects)."""
+    """Write an array of one chunk: int64, float64, or strings (as objects)."""
     text = values.dtype == object
     codec = TEXT if text else PLAIN
     chunks = [max(1, n) for n in values.shape]
@@ -70,7 +73,7 @@ def write(folder: Path, values: NDArray[Any], dims: Sequence[str]) -> None:
 
 
 def write_sharded(folder: Path, values: NDArray[np.float64], dims: Sequence[str], span: int) -> None:
-    """An array (n, …) in shards of ``span`` chunks, each of which is one of the n."""
+    """Write an array (n, …) in shards of ``span`` chunks, each of which is one of the n."""
     inner = [1, *values.shape[1:]]
     _write_metadata(folder, values, dims, [span, *values.shape[1:]], [sharded(inner)])
     step = 8 * math.prod(inner)
@@ -84,7 +87,7 @@ def write_sharded(folder: Path, values: NDArray[np.float64], dims: Sequence[str]
 def metadata(
     kind: str, shape: Sequence[int], dims: Sequence[str], chunks: Sequence[int], codecs: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The zarr v3 metadata of an array of ``kind``: int64, float64 or string."""
+    """Return the zarr v3 metadata of an array of ``kind``: int64, float64 or string."""
     return {
         "shape": list(shape),
         "data_type": kind,
@@ -101,7 +104,7 @@ def metadata(
 
 
 def sharded(inner: Sequence[int]) -> dict[str, Any]:
-    """The codec of a shard of raw chunks of shape ``inner``, its index at the end."""
+    """Return the codec of a shard of raw chunks of shape ``inner``, its index at the end."""
     index = [PLAIN, {"name": "crc32c"}]
     shards = {"chunk_shape": list(inner), "codecs": [PLAIN], "index_codecs": index, "index_location": "end"}
     return {"name": "sharding_indexed", "configuration": shards}
@@ -130,7 +133,7 @@ def _little(values: NDArray[Any]) -> np.dtype[Any]:
 
 
 def encoded(texts: Sequence[str]) -> bytes:
-    """Strings as the codec ``TEXT`` has them."""
+    """Encode strings with zarr's codec ``vlen-utf8`` (``TEXT``)."""
     parts = [_COUNT.pack(len(texts))]
     for text in texts:
         raw = text.encode()

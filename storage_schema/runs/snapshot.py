@@ -66,7 +66,7 @@ class Snapshot:
                 os.close(fd)
 
     def outdated(self) -> bool:
-        """Whether a writer has committed since."""
+        """Return whether a writer has committed a later generation."""
         try:
             raw = (self.run / MANIFEST).read_bytes()
         except FileNotFoundError:
@@ -75,14 +75,14 @@ class Snapshot:
         return not raw.startswith(b'{"sha256": "' + self.manifest.digest.encode())
 
     def read(self, key: str) -> bytes:
-        """The whole file; StoreDamaged where it is not what was committed."""
+        """Read a whole file. Raises StoreDamaged if it is not what was committed."""
         if key in self._small:
             return self._small[key]
         with self._opened(key) as fd:
             return self._whole(key, fd)
 
     def read_into(self, key: str, at: int, out: memoryview) -> None:
-        """Fills ``out`` from byte ``at`` of a file, which is proved whole before its first use."""
+        """Fill ``out`` from byte ``at`` of a file, which is verified as a whole before its first use."""
         with self._opened(key) as fd:
             if at == 0 and len(out) == self.entry(key).size:
                 out[:] = self._whole(key, fd)
@@ -96,7 +96,7 @@ class Snapshot:
                 done += count
 
     def read_range(self, key: str, start: int, stop: int) -> bytes:
-        """Bytes [start, stop) of a file, stopping at its end."""
+        """Read bytes [start, stop) of a file, stopping at its end."""
         if key in self._small:
             return self._small[key][start:stop]
         out = bytearray(max(0, min(stop, self.entry(key).size) - start))
@@ -110,7 +110,7 @@ class Snapshot:
             raise self._damaged(key, "was never committed") from None
 
     def damaged(self) -> tuple[str, ...]:
-        """Hashes every file again, as it lies on disk now; the keys of those that differ or are gone."""
+        """Hash every file again, as it lies on disk now; return the keys of those that differ or are gone."""
         found = tuple(key for key in self.manifest.files if not self._is_whole(key))
         parse((self.run / MANIFEST).read_bytes(), self.run / MANIFEST)
         if found and self.outdated():
@@ -139,7 +139,7 @@ class Snapshot:
                 os.close(fd)
 
     def _open(self, key: str) -> int:
-        """Where the file lies: still in its generation's folder, or settled."""
+        """Open a file where it lies now: in its generation's folder, or in its final place."""
         for path in (self.run / self.manifest.pending() / key, self.run / key):
             try:
                 return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -188,7 +188,7 @@ def _digest(data: bytes) -> str:
 
 
 def _mark(fd: int) -> tuple[int, int, int]:
-    """What changes when a file is replaced or written in place."""
+    """Return (inode, size, modification time), which change when a file is replaced or written in place."""
     status = os.fstat(fd)
     return status.st_ino, status.st_size, status.st_mtime_ns
 
@@ -200,7 +200,7 @@ def _hash(fd: int) -> FileEntry:
 
 
 def hash_file(path: Path) -> FileEntry:
-    """Size and SHA-256 of a file as it lies on disk."""
+    """Return size and SHA-256 of a file as it lies on disk."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return _hash(fd)
@@ -209,7 +209,7 @@ def hash_file(path: Path) -> FileEntry:
 
 
 def hash_pieces(pieces: Iterable[bytes | memoryview]) -> FileEntry:
-    """Size and SHA-256 of a file of these pieces."""
+    """Return size and SHA-256 of a file of these pieces."""
     hasher, size = hashlib.sha256(), 0
     for piece in pieces:
         hasher.update(piece)

@@ -1,7 +1,8 @@
-"""Writes the arrays of a run as a zarr v3 group into a folder: what a commit then publishes.
+"""Write the arrays of a run as a zarr v3 group into a folder, which a commit then publishes.
 
 Everything is uncompressed: Grams of float64 sums have no redundancy that a general codec finds, and the tables are
-small. Fill values are NaN and -1, so that even a reader that checks nothing sees a lost chunk as undefined and not as zero.
+small. Fill values are NaN and -1, so that even a reader that checks nothing sees a lost chunk as undefined and not as
+zero.
 """
 
 from __future__ import annotations
@@ -31,13 +32,15 @@ BITS: Final[dict[str, str]] = {"float16": "uint16", "bfloat16": "uint16", "float
 
 
 def gram_span(blocks: int, basis: int) -> int:
-    """Blocks in one file of the gram: as many as keep it under 16 MiB, more where that would make too many files."""
+    """Return the number of blocks in one file of the gram: as many as keep it under 16 MiB, more where that would make
+    too many files.
+    """
     by_size = arrays.GRAM_SHARD_BYTES // (basis * basis * 8)
     return min(blocks, max(1, by_size, -(-blocks // arrays.GRAM_FILES)))
 
 
 def stage(folder: Path, contents: RunContents, theta: ThetaLayout | None, archive: ThetaLayout | None) -> None:
-    """All of a run's files but the chunks of theta and its archive."""
+    """Write all of a run's files except the chunks of theta and its archive."""
     small_arrays.write_group(folder, _attributes(contents))
     _gram(folder / arrays.GRAM, contents.gram, arrays.DIMS[arrays.GRAM])
     _array(folder, arrays.ROUNDING, np.asarray(contents.rounding, np.float64))
@@ -75,7 +78,7 @@ def _attributes(contents: RunContents) -> dict[str, Any]:
 
 
 def run_attributes(root: bytes) -> dict[str, Any]:
-    """The caller's attributes from the bytes of the root's ``zarr.json``."""
+    """Return the caller's attributes from the bytes of the root's ``zarr.json``."""
     found: dict[str, Any] = json.loads(root)["attributes"]
     return {name: value for name, value in found.items() if name not in _RESERVED}
 
@@ -105,7 +108,7 @@ def _table(folder: Path, dim: str, table: CheckpointTable | BlockTable, columns:
 
 
 def create_theta(group: zarr.Group, layout: ThetaLayout) -> None:
-    """Metadata of theta; its chunks are written by ``ThetaStage``."""
+    """Write the metadata of theta; its chunks are written by ``ThetaStage``."""
     group.create_array(
         arrays.THETA,
         shape=(layout.rows, layout.columns),
@@ -121,7 +124,7 @@ def create_theta(group: zarr.Group, layout: ThetaLayout) -> None:
 
 
 def create_archive(group: zarr.Group, layout: ThetaLayout) -> zarr.Array[Any]:
-    """The archive of theta: unsigned differences, bit-shuffled and compressed (see ``delta_codec``)."""
+    """Create the archive of theta: unsigned differences, bit-shuffled and compressed (see ``delta_codec``)."""
     from zarr.codecs import BloscCodec
 
     bits = BITS[layout.dtype]
@@ -141,7 +144,7 @@ def create_archive(group: zarr.Group, layout: ThetaLayout) -> zarr.Array[Any]:
 
 
 def _consolidate(folder: Path) -> None:
-    """Copies all metadata into the root's ``zarr.json``, so that opening a run reads one file of it.
+    """Copy all metadata into the root's ``zarr.json``, so that opening a run reads one file of it.
 
     The form is zarr-python's (``consolidated_metadata``, kind ``inline``). It is written here because zarr-python warns
     that the zarr v3 specification does not name it yet, and a warning cannot be silenced for one thread only.

@@ -52,16 +52,17 @@ class RunStore:
         return RunStore(self.root / "live")
 
     def path(self, name: str) -> Path:
-        """Folder of a run, whether it exists or not. Raises BadRunName."""
+        """Return the folder of a run, whether it exists or not. Raises BadRunName."""
         return self.runs / f"{check_name(name)}{SUFFIX}"
 
     def work(self, name: str) -> Path:
-        """Folder of what an unfinished job on the run keeps."""
+        """Return the folder of the files of an unfinished job on the run."""
         return self.root / "work" / check_name(name)
 
     def check(self, *, missing: bool = False) -> None:
-        """Raise Refused (``store-not-folder``) where the store is a file, a device or a broken link, NotFound (``store-not-found``) where
-        there is nothing, unless that (``missing``) is as good."""
+        """Raise Refused (``store-not-folder``) if the store is a file, a device or a broken link, and NotFound
+        (``store-not-found``) if it does not exist, unless ``missing`` allows that.
+        """
         if self.root.is_dir():
             return
         if os.path.lexists(self.root):
@@ -74,19 +75,22 @@ class RunStore:
         raise NotFound("store-not-found", f"there is no store {self.root}", hint=hint, file=self.root)
 
     def make(self) -> None:
-        """The store's folder is there. Raises Refused (``store-not-folder``), StoreUnwritable, DiskFull."""
+        """Create the store's folder if it is missing.
+
+        Raises Refused (``store-not-folder``), StoreUnwritable, DiskFull.
+        """
         if not self.root.is_dir():
             self.check(missing=True)
             with writing(self.root):
                 make_dir(self.root)
 
     def names(self) -> tuple[str, ...]:
-        """Names of the runs that have been committed, sorted."""
+        """Return the names of the runs that have been committed, sorted."""
         found = self.runs.glob(f"[!.]*{SUFFIX}/{MANIFEST}")
         return tuple(sorted(path.parent.name.removesuffix(SUFFIX) for path in found))
 
     def open(self, name: str) -> StoredRun:
-        """The run's last commit. Raises RunMissing, StoreDamaged, StoreVersion, BadRunName."""
+        """Open the run's last commit. Raises RunMissing, StoreDamaged, StoreVersion, BadRunName."""
         try:
             return StoredRun(self.path(name))
         except RunMissing as problem:
@@ -97,7 +101,7 @@ class RunStore:
             raise
 
     def writer(self, name: str) -> RunWriter:
-        """The run's writer, for ``with``; entering it raises StoreBusy while another process, or thread, holds it."""
+        """Return the run's writer, for ``with``; entering it raises StoreBusy while another process or thread holds it."""
         return RunWriter(self.root, check_name(name))
 
     def remove(self, name: str) -> None:

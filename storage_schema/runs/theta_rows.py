@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 
 def read_columns(folder: Path, layout: ThetaLayout, row: int, lo: int, out: memoryview) -> None:
-    """Fills ``out`` (bytes) with stored values of a row from column ``lo`` on, from the files below ``folder``. Raises EOFError where they
-    are too short, FileNotFoundError."""
+    """Fill ``out`` (bytes) with stored values of a row from column ``lo`` on, from the files below ``folder``.
+
+    Raises EOFError if they are too short, FileNotFoundError if one is missing.
+    """
     for number, at, start, length in layout.pieces(lo, lo + len(out) // layout.itemsize):
         fd = os.open(folder / layout.key(row, number), os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -44,7 +46,10 @@ class ThetaFiles:
         return StoredRun(self.committed)
 
     def read_theta(self, row: int, lo: int, out: memoryview) -> None:
-        """Fills ``out`` with stored values of a row from column ``lo`` on. Raises EOFError where they were not written."""
+        """Fill ``out`` with stored values of a row from column ``lo`` on.
+
+        Raises EOFError where they were not written.
+        """
         view = memoryview(out).cast("B")
         hi = lo + len(view) // self.layout.itemsize
         if row < self.first:

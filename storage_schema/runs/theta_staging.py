@@ -40,7 +40,7 @@ class Spans:
             self.add(lo, hi)
 
     def add(self, lo: int, hi: int) -> None:
-        """Adds [lo, hi), joining what it touches."""
+        """Add [lo, hi), joining the ranges it touches."""
         if lo >= hi:
             return
         first, last = bisect_left(self.stops, lo), bisect_right(self.starts, hi)
@@ -53,7 +53,7 @@ class Spans:
         return lo >= hi or (at >= 0 and self.stops[at] >= hi)
 
     def gap(self, size: int) -> tuple[int, int] | None:
-        """The first range of [0, size) that is not in the set."""
+        """Return the first range of [0, size) that is not in the set; None if all of it is."""
         if self.covers(0, size):
             return None
         lo = self.stops[0] if self.starts and self.starts[0] == 0 else 0
@@ -86,7 +86,7 @@ class _File:
         return fd
 
     def follow(self, fd: int, at: int, data: memoryview) -> None:
-        """Keeps the hash up with a write of ``data`` at ``at``."""
+        """Update the hash after a write of ``data`` at ``at``."""
         end = at + len(data)
         if at < self.hashed:  # written again: what the hasher holds may be old
             self.hasher, self.hashed = hashlib.sha256(), 0
@@ -119,7 +119,7 @@ class ThetaStage:
         return {row: spans for rows, spans in kept["written"] for row in rows}
 
     def write(self, row: int, lo: int, data: Buffer) -> None:
-        """Columns [lo, lo + n) of a row from n stored values. Raises DiskFull."""
+        """Write columns [lo, lo + n) of a row from n stored values. Raises DiskFull."""
         view = memoryview(data).cast("B")
         count, rest = divmod(len(view), self.layout.itemsize)
         if rest or not (self.first <= row < self.layout.rows and lo >= 0 and lo + count <= self.layout.columns):
@@ -144,12 +144,15 @@ class ThetaStage:
             self._dirty.add(key)
 
     def covers(self, row: int, lo: int, hi: int) -> bool:
-        """Whether columns [lo, hi) of a row have been written."""
+        """Return whether columns [lo, hi) of a row have been written."""
         with self._lock:
             return self._rows.get(row, Spans()).covers(lo, hi)
 
     def read(self, row: int, lo: int, out: memoryview) -> None:
-        """Fills ``out`` with what was written at a row from column ``lo`` on. Raises ValueError where that is not so."""
+        """Fill ``out`` with what was written at a row from column ``lo`` on.
+
+        Raises ValueError if any of it was not written.
+        """
         view = memoryview(out).cast("B")
         hi = lo + len(view) // self.layout.itemsize
         if not self.covers(row, lo, hi):
@@ -157,7 +160,7 @@ class ThetaStage:
         read_columns(self._folder, self.layout, row, lo, view)
 
     def sync(self) -> None:
-        """Everything written so far survives a crash when this returns."""
+        """Make everything written so far durable, so that it survives a crash when this returns."""
         with self._lock:
             dirty, self._dirty = self._dirty, set()
             rows: dict[str, list[int]] = {}
@@ -176,7 +179,10 @@ class ThetaStage:
             raise
 
     def finish(self) -> dict[str, FileEntry]:
-        """Closes the rows, makes them durable and names every file's SHA-256; ThetaIncomplete where a row has a hole."""
+        """Close the rows, make them durable and return every file's size and SHA-256.
+
+        Raises ThetaIncomplete if a row has a hole.
+        """
         for row in range(self.first, self.layout.rows):
             gap = self._rows.get(row, Spans()).gap(self.layout.columns)
             if gap is not None:
@@ -207,7 +213,7 @@ class ThetaStage:
 
 
 def resumable(progress: Path) -> str:
-    """Name of the stage whose rows ``progress`` knows; empty where there is none."""
+    """Return the name of the stage whose rows the file ``progress`` records; empty if there is none."""
     return str(_read(progress).get("identity", {}).get("folder", ""))
 
 

@@ -1,4 +1,4 @@
-"""The one writer of a run: stages what is new and commits it, whole or not at all."""
+"""The one writer of a run: stage what is new and commit it as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -83,8 +83,11 @@ class RunWriter:
         return self.path / f"{PENDING}{1 + (self._current.generation if self._current else 0)}"
 
     def journal(self, key: str) -> SlabJournal:
-        """The resume journal of the job ``key`` on this run. Rows of theta that were begun are made durable before each
-        record, so that a slab that counts as done has its copy on disk too."""
+        """Return the resume journal of the job ``key`` on this run.
+
+        Rows of theta that were begun are made durable before each record, so that a slab that counts as done has its
+        copy on disk too.
+        """
         return _CopyingJournal(self.work, key, self)
 
     def theta_begin(self, columns: int, dtype: str, rows: range, *, key: str) -> bool:
@@ -129,14 +132,18 @@ class RunWriter:
         self._stage.write(row, column_lo, widen(data, dtype or wide, wide))
 
     def theta_has(self, row: int, lo: int, hi: int) -> bool:
-        """Whether ``read_theta`` can give columns [lo, hi) of a row: committed earlier, or written since ``theta_begin``."""
+        """Return whether ``read_theta`` can read columns [lo, hi) of a row: committed earlier, or written since
+        ``theta_begin``.
+        """
         if self._stage is None:
             raise ValueError("theta_begin comes before theta_has")
         return row < self._stage.first or self._stage.covers(row, lo, hi)
 
     def read_theta(self, row: int, lo: int, out: memoryview) -> None:
-        """Fills ``out`` with stored values of a row from column ``lo`` on, in the type of the theta being written; rows before those of
-        ``theta_begin`` come from the committed run."""
+        """Fill ``out`` with stored values of a row from column ``lo`` on, in the type of the theta being written.
+
+        Rows before those of ``theta_begin`` come from the committed run.
+        """
         if self._stage is None:
             raise ValueError("theta_begin comes before read_theta")
         if row >= self._stage.first:
@@ -145,7 +152,10 @@ class RunWriter:
             self._current.read_theta(row, lo, lo + out.nbytes // self._stage.layout.itemsize, out)
 
     def portable(self) -> ThetaFiles:
-        """The rows of the theta being written, for another process that sees the store; it must not read what is not written yet."""
+        """Return the rows of the theta being written in a form that another process, which sees the store, can read.
+
+        That process must not read what is not written yet.
+        """
         if self._stage is None:
             raise ValueError("theta_begin comes before portable")
         committed = self.path if self._stage.first else None
@@ -192,7 +202,7 @@ class RunWriter:
         return layout
 
     def _check_same(self, layout: ThetaLayout, rows: int, contents: RunContents) -> None:
-        """The first ``rows`` committed rows belong to the contents' first checkpoints."""
+        """Raise ThetaLost unless the first ``rows`` committed rows belong to the contents' first checkpoints."""
         _check_shape(self.path, layout, contents)
         if not rows or self._current is None:
             return
@@ -209,7 +219,7 @@ class RunWriter:
     def _kept(
         self, layout: ThetaLayout | None, staged_from: int | None, archive: ThetaLayout | None
     ) -> dict[str, FileEntry]:
-        """Files of committed rows, which go on as they are."""
+        """Return the entries of the committed rows' files, which the new generation keeps."""
         if self._current is None:
             return {}
         keys: list[str] = []
@@ -245,7 +255,7 @@ class RunWriter:
                 with suppress(OSError):
                     commit.clear(pending)
                 raise
-        # Committed: a fault from here on delays the tidying, which the next writer does, and is no fault of the commit.
+        # Committed: a failure from here on only delays the clean-up, which the next writer does.
         self._stage = None
         with suppress(OSError):
             (self.work / PROGRESS).unlink(missing_ok=True)
@@ -254,7 +264,9 @@ class RunWriter:
         return self._current
 
     def _settle(self) -> None:
-        """What a commit builds on lies in its place."""
+        """Move the committed generation's files to their places if a crash prevented it, before a commit builds on
+        them.
+        """
         manifest = _manifest(self.path)
         if manifest is not None and (self.path / manifest.pending()).exists():
             commit.settle(self.path, manifest)
@@ -279,7 +291,7 @@ class RunWriter:
         )
 
     def _give_up_stage(self) -> None:
-        """Removes rows that were begun and are not to be committed."""
+        """Remove rows that were begun and are not to be committed."""
         self._stage = None
         with writing(self.path):
             (self.work / PROGRESS).unlink(missing_ok=True)
@@ -313,7 +325,7 @@ def _stored(path: Path) -> StoredRun | None:
 
 
 def _check(contents: RunContents, name: str) -> None:
-    """ValueError unless the arrays and tables of ``contents`` fit each other."""
+    """Raise ValueError unless the arrays and tables of ``contents`` fit each other."""
     steps, blocks = len(contents.checkpoints.step), len(contents.blocks.size)
     if contents.name != name:
         raise ValueError(f"contents of run {contents.name!r} for the writer of {name!r}")
