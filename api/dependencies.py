@@ -17,6 +17,7 @@ from api.places import Places
 from trajsvc.jobs.data_roots import Roots
 from trajsvc.jobs.queue import JobQueue
 from trajsvc.jobs.records import Quota
+from trajsvc.jobs.registered import Registered
 from trajsvc.jobs.tokens import ANYONE, Token, TokenStore
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Service:
     def __post_init__(self) -> None:
         self.places = Places(self.settings)
         self.long_work = LongWork.of(self.settings)
+        self.registered = Registered(self.settings.probes, self.settings.gradient_data)
 
     @property
     def quota(self) -> Quota:

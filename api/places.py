@@ -29,6 +29,8 @@ class Places:
         self._namings = [Naming(f"{n}:", folder) for n, path in named.items() for folder in _spellings(path)]
         self._namings.sort(key=lambda n: -len(n.folder))  # the innermost first
         hidden = [*(n.folder for n in self._namings), *(str(p.parent.resolve()) for p in settings.rules_files.values())]
+        hidden += [str(p.parent.resolve()) for p in settings.gradient_data.values()]
+        hidden += [str(p.tokenizer.resolve()) for p in settings.probes.values() if p.tokenizer is not None]
         hidden += [str(Path.home()), sys.prefix, *_database(settings.database_url)]
         self._hidden = tuple(sorted({h for h in hidden if len(h) > 1}))
 

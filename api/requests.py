@@ -8,6 +8,8 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from storage_schema.models.service import NAME
 from trajsvc.analysis.options import RunOptions, Size, several
+from trajsvc.gradients.options import SET_KINDS, SetKind
+from trajsvc.jobs.spec import GradientWork
 from trajsvc.settings import Settings
 
 Device = Literal["cpu", "cuda"]
@@ -63,3 +65,19 @@ class Recomputation(Choices):
     name: str | None = Field(
         default=None, pattern=NAME, description="a run of its own; else the run itself is replaced"
     )
+
+
+class GradientSubmission(GradientWork):
+    """Sets of gradients of a stored run to be computed, with a probe and data that the server's operator registered."""
+
+    probe: str = Field(max_length=64, description="id of a probe that the server has", examples=["pythia"])
+    data: str = Field(max_length=64, description="id of a file of examples that the server has", examples=["text"])
+    sets: Annotated[tuple[SetKind, ...], BeforeValidator(several)] = Field(
+        default=("example", "batch"), min_length=1, max_length=len(SET_KINDS), description="sets of vectors"
+    )
+    steps: str = Field(default="all", max_length=10_000, examples=["every:4", "0..10000"])
+    device: Device = "cpu"
+    memory: Size = Field(
+        default_factory=lambda: Settings().memory, ge=2**24, le=2**44, description="bytes that gradients may take"
+    )
+    priority: int = Field(default=0, ge=-100, le=100)

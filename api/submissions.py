@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from api.dependencies import Service
-from api.requests import Choices, Recomputation, Submission
+from api.requests import Choices, GradientSubmission, Recomputation, Submission
 from storage_schema.errors import RunMissing
 from storage_schema.format.names import run_name
 from storage_schema.models.audit import AuditAnswer
@@ -16,7 +16,7 @@ from trajsvc.analysis.options import RunOptions
 from trajsvc.errors import Cancelled, LimitExceeded, NotFound, Refused, RunExists, TrajsvcError, UsageError
 from trajsvc.jobs.records import Job
 from trajsvc.jobs.sources import Deadline, open_job_source, pins_of
-from trajsvc.jobs.spec import JobSpec
+from trajsvc.jobs.spec import GradientWork, JobSpec
 from trajsvc.jobs.states import Kind, State
 from trajsvc.results.run import Run
 from trajsvc.sources.base import never
@@ -63,9 +63,7 @@ def recomputation(service: Service, run: str, body: Recomputation, stop: Stop = 
 
     Raises NotFound (``run-not-found``), Refused (``no-source``) for a run whose source this server cannot read.
     """
-    opened = service.runs.open(run)
-    made = next(iter(service.queue.jobs(states=[State.SUCCEEDED], run=run, limit=1)), None)
-    base = made.spec if made is not None else _spec_of(service, opened)
+    base = base_of(service, service.runs.open(run))
     said = body.model_fields_set
     kept = {name for name in ("steps", "revisions", "commits", "copy_parameters", "archive") if name not in said}
     choices = {name: value for name, value in _choices(service, body).items() if name not in kept}
@@ -86,7 +84,7 @@ def check_name_free(service: Service, spec: JobSpec, stop: Stop = never) -> None
     if spec.replace:
         return
     making = service.queue.jobs(states=[s for s in State if not s.final], run=spec.run, limit=20)
-    other = next((job for job in making if job.spec.source != spec.source), None)
+    other = next((j for j in making if j.kind != Kind.GRADIENTS and j.spec.source != spec.source), None)
     if other is not None:
         raise RunExists(spec.run, f"the run {spec.run} is being made from {other.spec.source} by the job {other.id}")
     try:
@@ -120,6 +118,8 @@ def _compare(service: Service, spec: JobSpec, stored: StoredRun, stop: Stop) -> 
 
 def repetition(service: Service, job: Job, stop: Stop = never) -> JobSpec:
     """The spec of the same work once more: of a repository at the same commits, of a folder as it is now. Raises NotFound, Refused."""
+    if job.spec.gradients is not None:
+        return job.spec.model_copy(update={"uses": gradient_uses(service, job.run, job.spec.gradients, stop)})
     if is_remote(job.spec.source):
         return job.spec
     return job.spec.model_copy(update={"pins": pins_of(job.spec, service.roots, service.settings.store, stop)})
@@ -160,6 +160,32 @@ def audited(service: Service, spec: JobSpec, stop: Stop = never) -> AuditAnswer:
         source.close()
 
 
+def gradient_job(service: Service, run: str, body: GradientSubmission, stop: Stop = never) -> JobSpec:
+    """The spec of a job of gradients of a stored run, whose checkpoints are read as they were when it was analysed.
+
+    Raises NotFound (``run-not-found``, ``probe-not-registered``, ``data-not-registered``), Refused (``no-source``), LimitExceeded.
+    """
+    work = GradientWork(**{name: getattr(body, name) for name in GradientWork.model_fields})
+    uses = gradient_uses(service, run, work, stop)
+    if work.steps != "all":
+        check_spec(work.steps)
+    asked = {"memory": _memory(service, body), "device": body.device, "gradients": work, "uses": uses}
+    return base_of(service, service.runs.open(run)).model_copy(update={**asked, "kind": Kind.GRADIENTS, "run": run})
+
+
+def gradient_uses(service: Service, run: str, work: GradientWork, stop: Stop = never) -> dict[str, str]:
+    """Digests of what a job of gradients depends on: the run as it is stored now, the probe, the data."""
+    return {**service.registered.digests(work, stop), "run": service.runs.open(run).stored.digest}
+
+
+def base_of(service: Service, run: Run) -> JobSpec:
+    """How a stored run is read: as the last job that made it did; Refused (``no-source``) where this server cannot read its source."""
+    made = next(iter(service.queue.jobs(states=[State.SUCCEEDED], run=run.name, limit=1)), None)
+    if made is None:
+        return _spec_of(service, run)
+    return made.spec.model_copy(update={"gradients": None, "uses": {}})
+
+
 def _spec_of(service: Service, run: Run) -> JobSpec:
     """For a run that no job made."""
     return JobSpec(kind=Kind.RECOMPUTE, run=run.name, source=_source(service, run.source), memory=2**29)
@@ -179,16 +205,20 @@ def _source(service: Service, uri: str) -> str:
 
 
 def _choices(service: Service, body: Choices) -> dict[str, Any]:
+    if body.steps is not None:
+        check_spec(body.steps)
+    chosen = {name: getattr(body, name) for name in RunOptions.model_fields}
+    return {**chosen, "rules": _rules(service, body.rules), "memory": _memory(service, body)}
+
+
+def _memory(service: Service, body: Choices | GradientSubmission) -> int:
     settings = service.settings
     memory = body.memory if "memory" in body.model_fields_set else min(settings.memory, settings.job_memory)
     if memory > settings.job_memory:
         raise LimitExceeded(
             "memory-quota", f"a job may ask for {settings.job_memory} bytes of memory", hint="Ask for less."
         )
-    if body.steps is not None:
-        check_spec(body.steps)
-    chosen = {name: getattr(body, name) for name in RunOptions.model_fields}
-    return {**chosen, "rules": _rules(service, body.rules), "memory": memory}
+    return memory
 
 
 def _rules(service: Service, name: str | None) -> str | None:

@@ -53,9 +53,9 @@ _GROUPS: Final = {
     Outcome(4, 403): ("bad-origin forbidden"),
     # There is no such thing.
     Outcome(4, 404): (
-        "family-not-found file-missing file-not-found gradients-not-found group-not-found hub-no-file hub-no-folder "
+        "data-not-registered family-not-found file-missing file-not-found gradients-not-found group-not-found hub-no-file hub-no-folder "
         "hub-no-repository hub-no-revision job-not-found measure-not-found member-not-found no-attention "
-        "no-checkpoints no-current-folder no-layers no-revisions no-such-address root-missing root-not-found "
+        "no-checkpoints no-current-folder no-layers no-revisions no-such-address probe-not-registered root-missing root-not-found "
         "rules-not-found run-not-found store-not-found source-not-found state-not-found step-not-found token-not-found"
     ),
     # In conflict with what is there.

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from trajsvc.errors import UsageError
@@ -86,6 +86,20 @@ class Settings(BaseSettings):
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml))
 
 
+class RegisteredProbe(BaseModel):
+    """A probe that requests may name: which one, and what its operator has decided for it. A text alone is the probe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    probe: str = Field(min_length=1, description="causal-lm, image-classifier, an installed probe, or module:object")
+    tokenizer: Path | None = Field(default=None, description="folder of a tokenizer")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text(cls, value: object) -> object:
+        return {"probe": value} if isinstance(value, str) else value
+
+
 class ServiceSettings(Settings):
     """What the service's processes need to know, each of them the same."""
 
@@ -94,6 +108,13 @@ class ServiceSettings(Settings):
     )
     roots: dict[str, Path] = Field(default={}, description="data roots: folders that submissions may name by an id")
     rules_files: dict[str, Path] = Field(default={}, description="rules files that submissions may name by an id")
+    probes: dict[str, RegisteredProbe] = Field(
+        default={},
+        description="probes for gradients, by an id: `causal-lm`, `module:object`, or a table with `probe` and `tokenizer`",
+    )
+    gradient_data: dict[str, Path] = Field(
+        default={}, description="files of examples that jobs of gradients may name by an id"
+    )
     scheduler: str | None = Field(default=None, description="address of a dask scheduler; else one is started here")
     workers: int = Field(default=0, ge=0, description="dask workers of an embedded cluster; 0: one a core")
     job_memory: int = Field(default=2**30, description="bytes that one job may ask for")

@@ -38,7 +38,8 @@ from pathlib import Path
 from trajsvc.jobs.data_roots import Roots
 from trajsvc.jobs.queue import HEARTBEAT, LEASE
 from trajsvc.jobs.records import Quota
-from workers.dask_pool import PATIENCE
+from trajsvc.jobs.registered import Registered
+from workers.unit_session import PATIENCE
 
 ESTIMATE_SECONDS: Final = 2.0
 """at least, between two estimates"""
@@ -223,3 +224,4 @@ class RunnerSettings:
     lease: float = LEASE
     heartbeat: float = HEARTBEAT
     limits: Limits = field(default_factory=Limits)
+    registered: Registered = field(default_factory=Registered)

@@ -31,9 +31,9 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True)
 class Done:
-    """What a task says when its slabs are kept."""
+    """What a task says when the results of its units are kept."""
 
-    slabs: tuple[int, ...]
+    units: tuple[int, ...]
     seconds: float
 
 

@@ -44,21 +44,21 @@ POLL = 0.5
 KEEP_ALIVE = 15.0
 RETRY_AFTER = "2"
 
-_SUBMITTED: dict[int | str, dict[str, Any]] = {
+SUBMITTED: dict[int | str, dict[str, Any]] = {
     200: {"model": JobAnswer, "description": "The same work was submitted before: its job"},
     202: {"model": JobAnswer, "description": "Accepted", "headers": {"Location": {"schema": {"type": "string"}}}},
     **PROBLEMS,
 }
 
 
-@router.post("/runs", operation_id="submitRun", status_code=202, response_model=JobAnswer, responses=_SUBMITTED)
+@router.post("/runs", operation_id="submitRun", status_code=202, response_model=JobAnswer, responses=SUBMITTED)
 async def submit_run(
     request: Request, service: ServiceOf, who: Submitter, body: Submission, key: IdempotencyKey = None
 ) -> Response:
     """Analyse a repository or a folder of a data root. The same work asked twice is one job."""
 
     def work(stop: Stop) -> Response:
-        return _submit(service, who, submission(service, body, stop), body.priority, key, body.model_dump_json())
+        return submitted(service, who, submission(service, body, stop), body.priority, key, body.model_dump_json())
 
     limits = service.long_work
     return await (limits.network if is_remote(body.source) else limits.submissions).run(request, work)
@@ -95,7 +95,7 @@ def _planner(service: Service, body: Submission) -> Limiter:
     operation_id="recomputeRun",
     status_code=202,
     response_model=JobAnswer,
-    responses=_SUBMITTED,
+    responses=SUBMITTED,
 )
 async def recompute_run(
     request: Request,
@@ -109,12 +109,13 @@ async def recompute_run(
 
     def work(stop: Stop) -> Response:
         spec = recomputation(service, run, body, stop)
-        return _submit(service, who, spec, body.priority, key, f"{run} {body.model_dump_json()}")
+        return submitted(service, who, spec, body.priority, key, f"{run} {body.model_dump_json()}")
 
     return await service.long_work.network.run(request, work)
 
 
-def _submit(service: Service, who: Token, spec: JobSpec, priority: int, key: str | None, body: str) -> Response:
+def submitted(service: Service, who: Token, spec: JobSpec, priority: int, key: str | None, body: str) -> Response:
+    """Put a job into the queue, and answer with it or with the job that is the same work. Raises UsageError, QuotaExceeded."""
     request = hashlib.sha256(body.encode()).hexdigest()
     job, new = service.queue.submit(
         spec, spec.digest(), token=who.id, priority=priority, key=key, request=request, quota=service.quota
@@ -168,7 +169,7 @@ def cancel_job(service: ServiceOf, who: Submitter, job: JobId, response: Respons
 
 
 @router.post(
-    "/jobs/{job}/retry", operation_id="retryJob", status_code=202, response_model=JobAnswer, responses=_SUBMITTED
+    "/jobs/{job}/retry", operation_id="retryJob", status_code=202, response_model=JobAnswer, responses=SUBMITTED
 )
 async def retry_job(
     request: Request, service: ServiceOf, who: Submitter, job: JobId, key: IdempotencyKey = None
@@ -184,7 +185,7 @@ async def retry_job(
         )
 
     def work(stop: Stop) -> Response:
-        return _submit(service, who, repetition(service, found, stop), found.priority, key, f"retry {job}")
+        return submitted(service, who, repetition(service, found, stop), found.priority, key, f"retry {job}")
 
     return await service.long_work.submissions.run(request, work)
 

@@ -44,7 +44,7 @@ def _row(name: str, field: FieldInfo) -> tuple[str, ...]:
 def _type(annotation: Any) -> str:
     if isinstance(annotation, type) and not getattr(annotation, "__args__", ()):
         return annotation.__name__
-    return str(annotation).replace("pathlib._local.", "").replace("pathlib.", "")
+    return str(annotation).replace("pathlib._local.", "").replace("pathlib.", "").replace("trajsvc.settings.", "")
 
 
 def _default(field: FieldInfo) -> str:

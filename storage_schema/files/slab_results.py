@@ -20,7 +20,8 @@ class SlabFiles:
     """Slabs of the job ``key`` below ``directory``."""
 
     def __init__(self, directory: str | Path, key: str) -> None:
-        self.directory = Path(directory) / "slabs" / key[:32]
+        self.base = Path(directory)
+        self.directory = self.base / "slabs" / key[:32]
         self.key = key
 
     def _path(self, slab: int) -> Path:

@@ -45,7 +45,7 @@ class JobAnswer(Answer):
     """One job. Times are seconds since 1970."""
 
     id: str
-    kind: Literal["ingest", "trajectory", "recompute"]
+    kind: Literal["ingest", "trajectory", "recompute", "gradients"]
     state: JobState
     run: str
     source: str

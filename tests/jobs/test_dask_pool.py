@@ -36,7 +36,7 @@ from trajsvc.errors import Cancelled, DamagedCheckpoint, TrajsvcError, TryAgain,
 from trajsvc.gram.thread_pool import ThreadPool
 from trajsvc.sources.resolve import open_source
 from trajsvc.trajectory.opening import open_trajectory
-from workers import dask_pool
+from workers import unit_session
 from workers.cluster import Cluster
 from workers.dask_pool import DaskPool
 
@@ -93,14 +93,14 @@ def cluster(embedded: list[Cluster]) -> Cluster:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The slabs that were given to workers."""
     out: list[int] = []
-    real = dask_pool._Session._batch
+    real = unit_session.UnitSession._batch
 
-    def batch(self: dask_pool._Session) -> tuple[int, ...]:
+    def batch(self: unit_session.UnitSession) -> tuple[int, ...]:
         found = real(self)
         out.extend(found)
         return found
 
-    monkeypatch.setattr(dask_pool._Session, "_batch", batch)
+    monkeypatch.setattr(unit_session.UnitSession, "_batch", batch)
     return out
 
 

@@ -45,6 +45,20 @@ RulesOption = Annotated[
     list[str] | None,
     typer.Option("--rules-file", metavar="NAME=FILE", help="Rules that submissions may name. Again for more."),
 ]
+ProbeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--probe",
+        metavar="NAME=PROBE",
+        help="A probe that gradients may be submitted with: causal-lm, module:object. Again for more.",
+    ),
+]
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data", metavar="NAME=FILE", help="A file of examples that gradients may be submitted with. Again for more."
+    ),
+]
 DatabaseOption = Annotated[
     str | None,
     typer.Option("--database", metavar="URL", help="postgresql://… or sqlite:///FILE. \\[jobs.db in the store]"),
@@ -97,6 +111,8 @@ def serve(
     store: StoreOption = None,
     root: RootOption = None,
     rules_file: RulesOption = None,
+    probe: ProbeOption = None,
+    data: DataOption = None,
     database: DatabaseOption = None,
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
@@ -105,7 +121,10 @@ def serve(
     auth: AuthOption = None,
 ) -> None:
     """Serve runs over HTTP, and analyse what is submitted."""
-    settings = make_settings(store, root, rules_file, database, scheduler, workers, host_name, auth)
+    settings = make_settings(
+        store=store, roots=_pairs(root), rules_files=_pairs(rules_file), probes=_words(probe), gradient_data=_pairs(data),
+        database=database, scheduler=scheduler, workers=workers, hosts=host_name, auth=auth,
+    )  # fmt: skip
     app, asks = make_api(settings, host)
     environment = {**os.environ, **exported(settings)}
     command = [sys.executable, "-m", "trajsvc", "runner", "--jobs", str(jobs)]
@@ -119,12 +138,17 @@ def api(
     store: StoreOption = None,
     root: RootOption = None,
     rules_file: RulesOption = None,
+    probe: ProbeOption = None,
+    data: DataOption = None,
     database: DatabaseOption = None,
     host_name: HostNameOption = None,
     auth: AuthOption = None,
 ) -> None:
     """Only the HTTP server; runners elsewhere share its database and store."""
-    settings = make_settings(store, root, rules_file, database, None, None, host_name, auth)
+    settings = make_settings(
+        store=store, roots=_pairs(root), rules_files=_pairs(rules_file), probes=_words(probe), gradient_data=_pairs(data),
+        database=database, hosts=host_name, auth=auth,
+    )  # fmt: skip
     app, asks = make_api(settings, host)
     listen(app, host, port, settings, asks)
 
@@ -132,6 +156,8 @@ def api(
 def runner(
     store: StoreOption = None,
     root: RootOption = None,
+    probe: ProbeOption = None,
+    data: DataOption = None,
     database: DatabaseOption = None,
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
@@ -142,12 +168,16 @@ def runner(
     from trajsvc.jobs.database import connect
     from trajsvc.jobs.queue import JobQueue
     from trajsvc.jobs.records import Quota
+    from trajsvc.jobs.registered import Registered
     from trajsvc.logs import configure
     from workers.cluster import Cluster
     from workers.job_observer import Limits, RunnerSettings
     from workers.runner import Runner
 
-    settings = make_settings(store, root, None, database, scheduler, workers, None, None)
+    settings = make_settings(
+        store=store, roots=_pairs(root), probes=_words(probe), gradient_data=_pairs(data), database=database,
+        scheduler=scheduler, workers=workers,
+    )  # fmt: skip
     configure("runner")
     _make_store(settings.store)
     queue = JobQueue(connect(settings.database_url))
@@ -155,6 +185,7 @@ def runner(
     allowed = RunnerSettings(
         settings.store.resolve(), Roots(settings.roots), settings.job_memory, Quota(running=settings.quota_running),
         settings.patience, limits=Limits(settings.job_checkpoints, settings.job_bytes, settings.job_seconds),
+        registered=Registered(settings.probes, settings.gradient_data),
     )  # fmt: skip
     runners = [Runner(queue, cluster, allowed) for _ in range(jobs)]
     threads = [threading.Thread(target=r.run, name=f"trajsvc-runner-{i}") for i, r in enumerate(runners)]
@@ -191,23 +222,10 @@ def worker(
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
-def make_settings(
-    store: Path | None,
-    roots: list[str] | None,
-    rules: list[str] | None,
-    database: str | None,
-    scheduler: str | None,
-    workers: int | None,
-    hosts: list[str] | None,
-    auth: bool | None,
-) -> ServiceSettings:
-    """Settings of the service: the environment's, and above them the command line's."""
+def make_settings(**given: Any) -> ServiceSettings:
+    """Settings of the service: the environment's, and above them those that are given and not None."""
     from trajsvc.settings import ServiceSettings
 
-    given: dict[str, Any] = {
-        "store": store, "roots": _pairs(roots), "rules_files": _pairs(rules), "database": database,
-        "scheduler": scheduler, "workers": workers, "hosts": None if hosts is None else tuple(hosts), "auth": auth,
-    }  # fmt: skip
     settings = ServiceSettings(**{k: v for k, v in given.items() if v is not None})
     for name, path in settings.rules_files.items():
         if not path.is_file():
@@ -215,16 +233,25 @@ def make_settings(
     return settings
 
 
-def _pairs(given: list[str] | None) -> dict[str, Path] | None:
+def _words(given: list[str] | None) -> dict[str, str] | None:
+    """NAME=WORDS, each name once; None where none is given."""
     if given is None:
         return None
     found = {}
     for pair in given:
-        name, separator, path = pair.partition("=")
-        if not separator or not name or not path:
-            raise UsageError("bad-root", f"{pair!r} is not NAME=PATH", hint="For example --root runs=/data/checkpoints")
-        found[name] = Path(path).expanduser()
+        name, separator, words = pair.partition("=")
+        if not separator or not name or not words:
+            raise UsageError(
+                "bad-root", f"{pair!r} is not NAME=VALUE", hint="For example --root runs=/data/checkpoints"
+            )
+        found[name] = words
     return found
+
+
+def _pairs(given: list[str] | None) -> dict[str, Path] | None:
+    """NAME=PATH, each name once; None where none is given."""
+    found = _words(given)
+    return None if found is None else {name: Path(path).expanduser() for name, path in found.items()}
 
 
 def exported(settings: ServiceSettings) -> dict[str, str]:
@@ -235,6 +262,7 @@ def exported(settings: ServiceSettings) -> dict[str, str]:
             found[f"TRAJSVC_{name.upper()}"] = value if isinstance(value, str) else json.dumps(value)
     found["TRAJSVC_STORE"] = str(settings.store.resolve())
     found["TRAJSVC_DATABASE"] = settings.database_url
+    found["TRAJSVC_GRADIENT_DATA"] = json.dumps({k: str(v.resolve()) for k, v in settings.gradient_data.items()})
     found["TRAJSVC_ROOTS"] = json.dumps({k: str(v.resolve()) for k, v in settings.roots.items()})
     return found
 
@@ -372,7 +400,7 @@ def _book(store: Path | None, database: str | None) -> Any:
     from trajsvc.jobs.database import connect
     from trajsvc.jobs.tokens import TokenStore
 
-    settings = make_settings(store, None, None, database, None, None, None, None)
+    settings = make_settings(store=store, database=database)
     _make_store(settings.store)
     return TokenStore(connect(settings.database_url))
 

@@ -14,8 +14,9 @@ SET_KINDS: Final[tuple[SetKind, ...]] = get_args(SetKind)
 Perturbation = Literal["targeted", "limited", "random"]
 
 
-class GradientOptions(BaseModel):
-    """What a set of gradients depends on, beside the run and its checkpoints; ``memory`` is what may be held, in bytes."""
+class GradientChoices(BaseModel):
+    """What a set of gradients depends on, beside the run and its checkpoints, that a stranger may choose. Over HTTP ``probe`` and
+    ``data`` are names that the server's operator registered."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,5 +47,10 @@ class GradientOptions(BaseModel):
     mask: float | None = Field(
         default=None, gt=0, le=1, description="share of the coordinates of every tensor that is kept"
     )
+
+
+class GradientOptions(GradientChoices):
+    """All that a set of gradients depends on, beside the run; ``memory`` is what may be held, in bytes."""
+
     tokenizer: str | None = Field(default=None, description="folder of a tokenizer; by default the checkpoint's own")
     memory: Size = Field(default_factory=lambda: Settings().memory, description="bytes that gradients may take")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trajsvc.anatomy.blocks import Block
+from trajsvc.anatomy.blocks import Block, Extent
 from trajsvc.measures.base import DOUBLE_ERROR, Array
 from trajsvc.measures.gradients.vector_gram import VectorGram
+
+_SCALAR: Final = "scalar "
 
 
 @dataclass(frozen=True)
@@ -45,3 +48,23 @@ class SetGrams:
         if self.same is not None:
             same = np.unique(self.same[chosen].T, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
         return VectorGram(total, size, self.labels, name, self.error, same)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything as arrays without objects, for a file; ``of_arrays`` reads them. The rest is one JSON text as bytes."""
+        words = {"kind": self.kind, "labels": self.labels, "error": self.error, "facts": dict(self.facts)}
+        text = json.dumps({**words, "blocks": [asdict(block) for block in self.blocks]}).encode()
+        found: dict[str, NDArray[Any]] = {"gram": self.gram, "words": np.frombuffer(text, dtype=np.uint8)}
+        if self.same is not None:
+            found["same"] = self.same
+        return {**found, **{f"{_SCALAR}{name}": values for name, values in self.scalars.items()}}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """What ``arrays`` gave."""
+        words = json.loads(arrays["words"].tobytes())
+        blocks = tuple(Block(**{**block, "extent": Extent(**block["extent"])}) for block in words["blocks"])
+        scalars = {n.removeprefix(_SCALAR): np.asarray(v) for n, v in arrays.items() if n.startswith(_SCALAR)}
+        return cls(
+            kind=words["kind"], blocks=blocks, gram=np.asarray(arrays["gram"]), labels=tuple(words["labels"]),
+            error=words["error"], same=arrays.get("same"), scalars=scalars, facts=words["facts"],
+        )  # fmt: skip

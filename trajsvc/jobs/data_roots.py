@@ -17,7 +17,7 @@ from typing import Final
 from trajsvc.errors import NotFound, Refused, UsageError
 from trajsvc.sources.named import Naming
 
-_ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _SPEC: Final = re.compile(r"([^:/]+):(?!//)(.*)", re.DOTALL)
 
 
@@ -26,7 +26,7 @@ class Roots:
 
     def __init__(self, folders: Mapping[str, Path]) -> None:
         for name, folder in folders.items():
-            if not _ID.fullmatch(name):
+            if not ID.fullmatch(name):
                 raise UsageError(
                     "bad-root",
                     f"{name!r} is no id for a data root",

@@ -12,15 +12,26 @@ from typing import Any, Final
 
 from pydantic import Field
 
+from storage_schema.models.service import NAME
 from trajsvc.analysis.options import RunOptions, Size
+from trajsvc.gradients.options import GradientChoices
 from trajsvc.jobs.states import Kind
 
 _LATER: Final = ("replace", "state", "step_pattern")
 
 
+class GradientWork(GradientChoices):
+    """Which gradients a job computes. ``probe`` and ``data`` are registered names; what they stand for is in the settings."""
+
+    name: str | None = Field(
+        default=None, pattern=NAME, description="name of the set; else its kind. Of several sets NAME-kind"
+    )
+    replace: bool = Field(default=False, description="put the set in the place of one of other options")
+
+
 class JobSpec(RunOptions):
     """One job's work. ``source`` is ``hf://org/name[@revision]`` or ``ROOT:relative/path`` of a data root; ``rules`` is the text of a
-    rules file."""
+    rules file. With ``gradients`` the other options say how the checkpoints of the stored run are read from ``source``."""
 
     kind: Kind
     run: str
@@ -28,8 +39,11 @@ class JobSpec(RunOptions):
     memory: Size
     device: str = "cpu"
     family: str | None = None
+    gradients: GradientWork | None = Field(default=None, exclude_if=lambda v: v is None)
     pins: dict[str, str] = Field(default={})
     """what the source was when the job was submitted: revision → commit, or a digest of a folder's listing"""
+    uses: dict[str, str] = Field(default={}, exclude_if=lambda v: not v)
+    """what else the result depends on: digests of the stored run, the probe, the data"""
 
     def digest(self) -> str:
         """The job's identity."""

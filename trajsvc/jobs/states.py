@@ -24,6 +24,8 @@ class Kind(StrEnum):
     """copy a source's checkpoints into the store; its Grams come with it, from a sample"""
     TRAJECTORY = "trajectory"
     RECOMPUTE = "recompute"
+    GRADIENTS = "gradients"
+    """sets of gradients at the checkpoints of a stored run"""
 
 
 FINAL: Final = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})

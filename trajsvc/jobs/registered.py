@@ -1,0 +1,95 @@
+"""Probes and files of examples that the operator of a service registered: a request names them, and never a module or a path."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from trajsvc.errors import Cancelled, NotFound, UsageError
+from trajsvc.gradients.options import GradientChoices, GradientOptions
+from trajsvc.jobs.data_roots import ID
+from trajsvc.settings import RegisteredProbe
+from trajsvc.sources.base import never
+
+_PIECE: Final = 2**20
+
+
+class Registered:
+    """What the settings register. Raises UsageError (``bad-root``) for an id that is none, NotFound (``file-missing``)."""
+
+    def __init__(
+        self, probes: Mapping[str, RegisteredProbe] | None = None, data: Mapping[str, Path] | None = None
+    ) -> None:
+        self.probes: Final = dict(probes or {})
+        self.data: Final = {name: Path(path).resolve() for name, path in (data or {}).items()}
+        for name in (*self.probes, *self.data):
+            if not ID.fullmatch(name):
+                raise UsageError(
+                    "bad-root", f"{name!r} is no id for a probe or for data", hint="Use a-z, 0-9, - and _."
+                )
+        for name, path in self.data.items():
+            if not path.is_file():
+                raise NotFound("file-missing", f"the data {name} ({path}) is no file", hint="Name an existing file.")
+        self._digests: dict[tuple[Path, int, int], str] = {}
+        self._lock = threading.Lock()
+
+    def probe(self, name: str) -> RegisteredProbe:
+        """Raises NotFound (``probe-not-registered``)."""
+        if name not in self.probes:
+            raise _unknown("probe-not-registered", "probe", name, self.probes)
+        return self.probes[name]
+
+    def file(self, name: str) -> Path:
+        """Raises NotFound (``data-not-registered``)."""
+        if name not in self.data:
+            raise _unknown("data-not-registered", "data", name, self.data)
+        return self.data[name]
+
+    def options(self, work: GradientChoices, memory: int) -> GradientOptions:
+        """The options of a job, its names replaced by what they stand for. Raises as ``probe`` and ``file``."""
+        probe = self.probe(work.probe)
+        chosen: dict[str, Any] = {name: getattr(work, name) for name in GradientChoices.model_fields}
+        chosen |= {"probe": probe.probe, "data": str(self.file(work.data)), "memory": memory}
+        return GradientOptions(**chosen, tokenizer=None if probe.tokenizer is None else str(probe.tokenizer.resolve()))
+
+    def digests(self, work: GradientChoices, stop: Callable[[], bool] = never) -> dict[str, str]:
+        """What a job depends on beside its run, as SHA-256: the ``probe`` as it is registered, the bytes of the ``data``.
+
+        Raises as ``probe`` and ``file``, and Cancelled.
+        """
+        probe = hashlib.sha256(self.probe(work.probe).model_dump_json().encode()).hexdigest()
+        return {"probe": probe, "data": self._digest(self.file(work.data), stop)}
+
+    def _digest(self, path: Path, stop: Callable[[], bool]) -> str:
+        """Of a file, read once for every size and time that it has."""
+        try:
+            status = path.stat()
+            key = (path, status.st_size, status.st_mtime_ns)
+            with self._lock:
+                if key in self._digests:
+                    return self._digests[key]
+            found = _sha256(path, stop)
+        except FileNotFoundError:
+            raise NotFound("file-missing", f"{path} is gone", file=str(path), hint="Restore it.") from None
+        with self._lock:
+            return self._digests.setdefault(key, found)
+
+
+def _sha256(path: Path, stop: Callable[[], bool]) -> str:
+    hasher = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            if stop():
+                raise Cancelled
+            hasher.update(piece)
+    return hasher.hexdigest()
+
+
+def _unknown(kind: str, what: str, name: str, known: Mapping[str, object]) -> NotFound:
+    there = (
+        f"It has {', '.join(sorted(known))}." if known else "It has none: its operator registers them in the settings."
+    )
+    return NotFound(kind, f"the server has no {what} {name!r} registered", hint=there)
