@@ -17,10 +17,12 @@ _WRAPPED: Final = re.compile(r"\.(?:base_layer|original_module|modules_to_save(?
 
 @lru_cache(maxsize=2**16)
 def base_name(name: str) -> str:
-    """The name that the base model has for what a tensor belongs to: ``….q_proj.lora_A.weight`` → ``….q_proj.weight``."""
+    """Return the base model's name of the tensor that a tensor belongs to: ``….q_proj.lora_A.weight`` →
+    ``….q_proj.weight``.
+    """
     return _FACTOR.sub(".weight", _WRAPPED.sub("", name))
 
 
 def is_factor(name: str) -> bool:
-    """Whether a tensor is an adapter's own, and not one of the base model's shapes."""
+    """Return whether a tensor is an adapter's own factor, whose shape is not one of the base model's."""
     return _FACTOR.search(_WRAPPED.sub("", name)) is not None

@@ -386,12 +386,14 @@ class Rules:
     """the TOML they were read from"""
 
     def choose(self, names: Collection[str], config: Mapping[str, Any] | None = None) -> Choice:
-        """The row for a checkpoint with these tensors: the user's first that fits, then the one that the config names, then the
-        first whose marks the names have.
+        """Choose the rule for a checkpoint with these tensors.
 
-        A row of the user's fits by its marks or by what it says of a config, or always when it says neither. Of the table's,
-        names alone are trusted where no config speaks against them: a ``model_type`` that is not in the table may reuse a name
-        for another layout.
+        The user's first rule that fits comes first, then the one that the config names, then the first whose marks the
+        names have.
+
+        A rule of the user's fits by its marks or by what it says of a config, or always when it says neither. Of the
+        table's rules, one found by names alone is trusted if no config contradicts it: a ``model_type`` that is not in
+        the table may reuse a name for another layout.
         """
         kinds = {_NUMBER.sub("0", base_name(name)) for name in names}
         config = config or {}
@@ -418,8 +420,11 @@ class Rules:
 
 
 def _of_adapters(names: Collection[str], config: Mapping[str, Any]) -> Rule | None:
-    """The row that knows most of the modules that adapters stand in, where there are any: they are few of the model's, so that its
-    marks may be missing. The one that the config names comes first."""
+    """Return the rule that knows most of the modules that hold adapters; None without adapters or such a rule.
+
+    Adapters stand in few of the model's modules, so that a rule's marks may be missing. A rule that the config names
+    comes first.
+    """
     modules = {_NUMBER.sub("0", base_name(name)) for name in names if base_name(name) != name}
     known = {rule.key: sum(bool(_role(rule, module)) for module in modules) for rule in TABLE}
     best = max(TABLE, key=lambda rule: (known[rule.key] > 0 and _named(rule, config), known[rule.key]))
@@ -446,6 +451,6 @@ def _marked(rule: Rule, kinds: Collection[str]) -> bool:
 
 
 def rows() -> Iterator[Rule]:
-    """The table's rows, the generic one last."""
+    """Yield the table's rules, the generic one last."""
     yield from TABLE
     yield GENERIC

@@ -1,7 +1,8 @@
-"""Copies that a trainer keeps beside the model and moves as averages: momentum encoders, teachers, targets, shadow weights.
+"""Find copies of tensors that a trainer keeps beside the model as moving averages: momentum encoders, teachers,
+targets, shadow weights.
 
-They are found by their names in pairs: ``encoder_k.fc.weight`` beside ``encoder_q.fc.weight``, ``teacher.…`` beside ``student.…``,
-``ema.…`` or ``…_target`` beside what stands there without the word. Values are not read here.
+They are found by their names in pairs: ``encoder_k.fc.weight`` beside ``encoder_q.fc.weight``, ``teacher.…`` beside
+``student.…``, ``ema.…`` or ``…_target`` beside the same name without that word. Values are not read here.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ class Average:
 
 
 def averages(tensors: Tensors) -> list[Average]:
-    """The towers of a checkpoint that are named like averages of others in it, each tensor in one tower at most."""
+    """Return the towers of a checkpoint that are named like averages of others in it; each tensor is in at most one
+    tower.
+    """
     floats = {n for n, (shape, kind) in tensors.items() if kind in FLOAT_TYPES and 0 not in shape}
     towers: dict[str, list[tuple[str, str, tuple[str, ...]]]] = {}
     for name in floats:
@@ -82,7 +85,7 @@ def _best(
     floats: set[str],
     taken: set[str],
 ) -> Average | None:
-    """The counterpart of a tower with which most of its tensors agree."""
+    """Return the average whose counterpart agrees with most of the tower's tensors; None if too few agree."""
     best: Average | None = None
     for stem in members[0][2] if members else ():
         ours = {name: _counterpart(stem, rest, floats) for name, rest, _ in members}
@@ -97,19 +100,21 @@ def _best(
 
 
 def _counterpart(stem: str, rest: str, floats: set[str]) -> str:
-    """The tensor of the model: the same rest after ``stem``, also where the average was put into a wrapper (``ema.module.…``)."""
+    """Return the model's tensor for an average: the same ``rest`` after ``stem``, also where a wrapper holds the
+    average (``ema.module.…``).
+    """
     plain = (stem + rest).removeprefix(".")
     bare = (stem + rest.removeprefix(".module")).removeprefix(".")
     return bare if plain not in floats and bare in floats else plain
 
 
 def _tensors(names: Iterable[str], tensors: Tensors) -> int:
-    """How many of ``names`` are more than one number, such as a counter or a rate of decay."""
+    """Count those of ``names`` that hold more than one number, unlike a counter or a decay rate."""
     return sum(1 for n in names if any(d != 1 for d in tensors[n][0]))
 
 
 def _marked(name: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """(prefix through a marked part, the rest of the name, what may stand there instead of the prefix)."""
+    """Yield (prefix through a marked part, the rest of the name, the possible replacements of the prefix)."""
     parts = name.split(".")
     for i, part in enumerate(parts):
         options = _instead(part, last=i == len(parts) - 1)
@@ -122,12 +127,14 @@ def _marked(name: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
 
 
 def _joined(lead: str, option: str) -> str:
-    """What a rest that begins with a dot is put after; a dropped part takes its dot with it."""
+    """Join ``lead`` and ``option`` before a rest that begins with a dot; an empty option drops the trailing dot of
+    ``lead``.
+    """
     return lead + option if option else lead[:-1]
 
 
 def _instead(part: str, *, last: bool) -> list[str]:
-    """What the part of a name would be without the mark of an average; empty where it bears none."""
+    """Return what a part of a name may be without the mark of an average; empty if it has no mark."""
     words = _WORDS.split(part)
     lowered = [w.lower() for w in words]
     found: list[str] = []
@@ -152,7 +159,9 @@ def _instead(part: str, *, last: bool) -> list[str]:
 
 
 def _in_one_word(tensors: Tensors, floats: set[str], taken: set[str]) -> list[Average]:
-    """Averages that are buffers of the model, with their dots as underscores (``ema_blocks_0_weight`` beside ``blocks.0.weight``)."""
+    """Return averages that are buffers of the model, with dots as underscores (``ema_blocks_0_weight`` beside
+    ``blocks.0.weight``).
+    """
     pairs: dict[str, str] = {}
     for other in floats - taken:
         lead, dot, _ = other.partition(".")
@@ -166,7 +175,9 @@ def _in_one_word(tensors: Tensors, floats: set[str], taken: set[str]) -> list[Av
 
 
 def _without_dots(tensors: Tensors, floats: set[str], taken: set[str]) -> list[Average]:
-    """Averages whose names lost their dots (``model_ema.blocks0fc1weight`` beside ``model.blocks.0.fc1.weight``)."""
+    """Return averages whose names lost their dots (``model_ema.blocks0fc1weight`` beside
+    ``model.blocks.0.fc1.weight``).
+    """
     towers: dict[str, list[str]] = {}
     for name in floats - taken:
         head, _, rest = name.partition(".")

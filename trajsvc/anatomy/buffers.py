@@ -1,10 +1,10 @@
-"""Which tensors of a checkpoint are no parameters, by their names and by what stands beside them. Reads no value.
+"""Find the tensors of a checkpoint that are not parameters, by their names and the names beside them. Reads no values.
 
-Two kinds are told apart here:
+Three kinds are told apart here:
 
 - *known*: ``no_parameters`` says why (running statistics, masks of attention, vectors of a power iteration, queues with their pointer,
   states of an optimizer, what belongs to quantised weights);
-- *tables*: ``table_of`` says what a name usually holds (positions, schedules, masks, scales). They are no parameters where their values
+- *tables*: ``table_of`` says what a name usually holds (positions, schedules, masks, scales). They are not parameters if their values
   never change, which only the values can tell;
 - *averages*: ``averages`` pairs the copies that a trainer keeps as moving averages (``encoder_k``, ``teacher``, ``ema``) with what they
   are averages of.
@@ -87,8 +87,11 @@ _LIKE_BUFFERS: Final = frozenset(
 
 
 def no_parameters(rule: Rule, tensors: Tensors) -> dict[str, str]:
-    """Tensor → why it is none of the model's parameters, for those of ``tensors`` (name → (shape, stored type)) that are known not to
-    be: buffers, what is of no floating type, what has no elements."""
+    """Return tensor → reason, for those of ``tensors`` (name → (shape, stored type)) that are known not to be
+    parameters.
+
+    These are buffers, tensors of a type that is not floating, and tensors without elements.
+    """
     quantised = quantised_modules(tensors)
     found = {name: _reason(rule, name, shape, kind, tensors, quantised) for name, (shape, kind) in tensors.items()}
     return {name: why for name, why in found.items() if why is not None}
@@ -105,7 +108,7 @@ def _reason(rule: Rule, name: str, shape: Shape, kind: str, tensors: Tensors, qu
 
 
 def buffer_reason(rule: Rule | None, name: str, shape: Shape, beside: Collection[str] = ()) -> str | None:
-    """What a tensor is where its name says that it is a buffer; ``beside`` are the names of the checkpoint.
+    """Return what kind of buffer a tensor is by its name, or None; ``beside`` are the names of the checkpoint.
 
     A causal mask is known by its rule's anchored name, or in any network by a shape that no parameter has: [1, 1, T, T]
     (``attn.bias``, ``attn.mask``).
@@ -144,26 +147,30 @@ def _by_neighbours(name: str, beside: Collection[str]) -> str | None:
 
 
 def _other_singular(leaf: str) -> str:
-    """``u0`` ↔ ``sv0``."""
+    """Return the other vector of a power iteration: ``u0`` ↔ ``sv0``."""
     return f"u{leaf[2:]}" if leaf.startswith("sv") else f"sv{leaf[1:]}"
 
 
 @lru_cache(maxsize=8)
 def _adapted(names: frozenset[str]) -> frozenset[str]:
-    """The modules that hold an adapter: what stands before ``.lora_down.weight``, ``.lora_A.default.weight``, ``.hada_w1_a`` …"""
+    """Return the modules that hold an adapter: what precedes ``.lora_down.weight``, ``.lora_A.default.weight``,
+    ``.hada_w1_a`` …
+    """
     found = (re.match(r"(.+?)\.(?:lora_|hada_|lokr_|oft_|dora_|diff\b|glora_)", n) for n in names)
     return frozenset(m[1] for m in found if m)
 
 
 def quantised_modules(tensors: Tensors) -> frozenset[str]:
-    """The modules whose matrices are quantised or packed: of an integer type, or of an 8-bit float."""
+    """Return the modules whose matrices are quantised or packed: of an integer type, or of an 8-bit float."""
     return frozenset(
         name.rpartition(".")[0] for name, (shape, kind) in tensors.items() if is_quantised(name, shape, kind)
     )
 
 
 def is_quantised(name: str, shape: Shape, kind: str) -> bool:
-    """Whether a tensor of no floating type is a matrix of weights rather than a mask, an index or a counter."""
+    """Return whether a tensor whose type is not floating is a matrix of weights rather than a mask, an index or a
+    counter.
+    """
     if kind in FLOAT_TYPES or 0 in shape or len(shape) < 2 or table_of(name, shape) or _QUEUE.match(name):
         return False
     square = len(shape) == 4 and shape[0] == shape[1] == 1 and shape[2] == shape[3]
@@ -171,19 +178,23 @@ def is_quantised(name: str, shape: Shape, kind: str) -> bool:
 
 
 def companions(tensors: Tensors) -> dict[str, str]:
-    """Tensor → why it is no parameter, for the scales and offsets that stand beside quantised matrices."""
+    """Return tensor → reason, for the scales and offsets that belong to quantised matrices and so are not parameters."""
     quantised = quantised_modules(tensors)
     return {n: SCALE for n in tensors if quantised and _companion(n, quantised)}
 
 
 def _companion(name: str, quantised: Collection[str]) -> bool:
-    """Whether a tensor is a scale or an offset of a quantised matrix: ``q_proj.scales``, ``q_proj.weight.absmax``."""
+    """Return whether a tensor is a scale or an offset of a quantised matrix: ``q_proj.scales``,
+    ``q_proj.weight.absmax``.
+    """
     module, _, leaf = name.rpartition(".")
     return leaf in _COMPANIONS and (module in quantised or module.rpartition(".")[0] in quantised)
 
 
 def table_of(name: str, shape: Shape) -> str | None:
-    """What a name usually holds that is no parameter where its values never change; None for other names."""
+    """Return what a tensor of this name usually holds if it is one that is no parameter while its values never change;
+    else None.
+    """
     for text, what in TABLES:
         if ending(text).match(name):
             if what in ("scale", "setting") and _size(shape) != 1:
@@ -200,6 +211,8 @@ def _size(shape: Shape) -> int:
 
 
 def like_a_buffer(name: str) -> bool:
-    """Whether the last part of a name reads like that of a buffer (``memory_bank``, ``running_scale``), though none that is known."""
+    """Return whether the last part of a name reads like that of a buffer (``memory_bank``, ``running_scale``) that is
+    not a known one.
+    """
     leaf = name.rpartition(".")[2]
     return leaf not in ("weight", "bias") and not _LIKE_BUFFERS.isdisjoint(leaf.lower().split("_"))

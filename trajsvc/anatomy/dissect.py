@@ -26,15 +26,21 @@ def dissect(
     tied: Mapping[str, str] | None = None,
     aside: Mapping[str, str] | None = None,
 ) -> Anatomy:
-    """What the tensors of a checkpoint are: ``tensors`` is name → (shape, stored type), in checkpoint order.
+    """Divide the tensors of a checkpoint into blocks.
 
-    ``config`` is the model's config.json, ``rules`` the user's own, ``heads`` the number of attention heads where no config says
-    it, ``tied`` tensor → the tensor whose bytes it shares, ``aside`` tensor → why it is no parameter, as far as values or the user say
-    so. Every floating tensor that is no buffer and not tied to another is in
-    exactly one block, or in the blocks of its parts, which partition it.
+    Every floating tensor that is neither a buffer nor tied to another is in exactly one block, or in the blocks of its
+    parts, which partition it.
 
-    Raises Refused (``heads-unknown``, ``layout-mismatch``) and UsageError (``heads-conflict``: ``heads`` is not what the config
-    says).
+    Args:
+        tensors: name → (shape, stored type), in checkpoint order.
+        config: The model's config.json.
+        rules: The user's own rules.
+        heads: The number of attention heads, if no config says it.
+        tied: tensor → the tensor whose bytes it shares.
+        aside: tensor → why it is not a parameter, as found from its values or said by the user.
+
+    Raises Refused (``heads-unknown``, ``layout-mismatch``) and UsageError (``heads-conflict``: ``heads`` is not what
+    the config says).
     """
     choice = (rules or Rules()).choose(tensors, config)
     known = _heads(choice.rule, config or {}, heads)
@@ -60,7 +66,11 @@ def dissect(
 
 
 def _reasons(named: Mapping[str, str], aside: Mapping[str, str]) -> dict[str, str]:
-    """Why tensors are no parameters: what a name says is known better than what values look like, and a stored type says least."""
+    """Merge the reasons why tensors are not parameters.
+
+    A reason known from the name goes before one found from the values, except that a type that is not floating goes
+    last.
+    """
     return {**aside, **{n: why for n, why in named.items() if n not in aside or not why.startswith(NOT_FLOATING)}}
 
 
@@ -89,7 +99,9 @@ def _tied(
     tensors: Tensors,
     shared: Mapping[str, str],
 ) -> dict[str, str]:
-    """Tensor → the one that is counted for it: the embedding where one of them is, else the one that ``shared`` gives."""
+    """Return tensor → the tensor counted in its place: the embedding if one of them is, else the one that ``shared``
+    gives.
+    """
     found: dict[str, str] = {}
     sets: dict[str, list[str]] = {}
     for name in places:

@@ -60,24 +60,24 @@ class _Row:
 
 
 def groups(anatomy: Anatomy) -> dict[str, Group]:
-    """Every group of an anatomy by its id."""
+    """Return every group of an anatomy by its id."""
     return groups_of_rows(anatomy.blocks)
 
 
 def groups_of(table: BlockTable) -> dict[str, Group]:
-    """Every group of a stored run by its id: the same as those of the anatomy it was stored from."""
+    """Return every group of a stored run by its id: the same as those of the anatomy it was stored from."""
     columns = (table.name, table.tensor, table.part, table.layer, table.component, table.size.tolist())
     return groups_of_rows([_Row(*row) for row in zip(*columns, strict=True)])
 
 
 def groups_of_rows(rows: Sequence[BlockRow]) -> dict[str, Group]:
-    """Every group of some blocks by its id; ``Group.blocks`` are indices into ``rows``."""
+    """Return every group of some blocks by its id; ``Group.blocks`` are indices into ``rows``."""
     members = _members(rows)
     return {id: _group(id, blocks, rows) for id, blocks in members.items()}
 
 
 def _members(rows: Sequence[BlockRow]) -> dict[str, list[int]]:
-    """Id → indices of its blocks, in the order in which groups are listed."""
+    """Return id → indices of its blocks, in the order in which groups are listed."""
     layers: dict[str, list[int]] = {}
     parts: dict[tuple[str, str], list[int]] = {}
     components: dict[str, list[int]] = {}
@@ -116,7 +116,7 @@ def _group(id: str, blocks: list[int], rows: Sequence[BlockRow]) -> Group:
 
 
 def in_order(labels: Iterable[str]) -> list[str]:
-    """Layer labels in the order of depth as far as names tell it (see the module)."""
+    """Sort layer labels by depth as far as names tell it (see the module)."""
     labels = list(labels)
     numbered = sorted((label for label in labels if label.isdigit()), key=int)
     if numbered:
@@ -142,7 +142,7 @@ def _numbers(label: str) -> list[int]:
 
 
 def find_group(groups: Mapping[str, Group], id: str) -> Group:
-    """The group with an id. Raises NotFound (``group-not-found``) with ids that are close to it."""
+    """Return the group with an id. Raises NotFound (``group-not-found``) naming ids that are close to it."""
     if id in groups:
         return groups[id]
     from difflib import get_close_matches
@@ -154,6 +154,8 @@ def find_group(groups: Mapping[str, Group], id: str) -> Group:
 
 
 def match_groups(groups: Mapping[str, Group], pattern: str) -> dict[str, Group]:
-    """The groups whose ids a shell pattern matches: ``layer/*/attention.q``. ``*`` crosses slashes; ``[q]`` may be written as it
-    stands, for an id that ends with it."""
+    """Return the groups whose ids a shell pattern matches: ``layer/*/attention.q``.
+
+    ``*`` crosses slashes; the ``[q]`` at the end of an id may be written literally.
+    """
     return {id: group for id, group in groups.items() if matches(pattern, id)}

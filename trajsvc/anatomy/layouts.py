@@ -1,4 +1,4 @@
-"""Where the parts of a fused tensor lie: extents of Q, K and V from a layout and the number of heads."""
+"""Compute where the parts of a fused tensor lie: extents of Q, K and V from a layout and the number of heads."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Heads:
 
 
 def whole(shape: Shape) -> Extent:
-    """The extent of a whole tensor."""
+    """Return the extent of a whole tensor."""
     size = prod(shape)
     return Extent(1, size, 0, size)
 
 
 def part_extents(fused: Fused, tensor: str, shape: Shape, weight: Shape, heads: Heads) -> tuple[Extent, ...]:
-    """The extents of ``fused.parts`` in a tensor of ``shape``; they partition it.
+    """Compute the extents of ``fused.parts`` in a tensor of ``shape``; they partition it.
 
     The n features of the split axis are seen as [groups, Σ widths]; part p is the same ``widths[p]`` features of every group.
     With ``before`` elements of earlier axes and ``rest`` of later ones its extent is
@@ -69,14 +69,14 @@ def _axis(fused: Fused, tensor: str, shape: Shape) -> int:
 
 
 def _width_of_model(fused: Fused, weight: Shape) -> int | None:
-    """Input features of the fused module: the other axis of its weight."""
+    """Return the number of input features of the fused module: the other axis of its weight."""
     if len(weight) != 2:
         return None
     return weight[0] if fused.axis == "columns" else weight[1]
 
 
 def _widths(fused: Fused, tensor: str, features: int, width: int | None, heads: Heads) -> tuple[int, tuple[int, ...]]:
-    """(groups, features of each part in a group)."""
+    """Return (number of groups, features of each part in a group)."""
     count = len(fused.parts)
     if fused.layout == "concatenated":
         return 1, (_divided(fused, tensor, features, count, f"{count} parts"),) * count

@@ -32,20 +32,26 @@ class Glob:
 
     @classmethod
     def of(cls, text: str, *, sets: bool = True) -> Glob:
-        """``sets``: brackets mean one of several characters, else themselves. Raises UsageError (``bad-pattern``) for what is too long."""
+        """Compile a shell pattern. With ``sets``, brackets mean one of several characters, else themselves.
+
+        Raises UsageError (``bad-pattern``) if it is too long.
+        """
         if len(text) > LONGEST_GLOB:
             raise _too_long(len(text), LONGEST_GLOB)
         return cls(text, _engine(_of_shell(text, "", sets), text, "", _MEMORY * 8), sets)
 
     def meets(self, name: str) -> bool:
-        """Whether ``name`` is one of those that the pattern means."""
+        """Return whether the pattern matches the whole of ``name``."""
         try:
             return self._compiled.fullmatch(name) is not None
         except UnicodeEncodeError:  # a name that is not UTF-8
             return False
 
     def stars(self, name: str) -> tuple[str, ...] | None:
-        """What its ``*`` and ``?`` stand for in ``name``, each star as much as it can; None where it does not match."""
+        """Return the text matched by each ``*`` and ``?`` in ``name``, each star greedily.
+
+        None if the pattern does not match.
+        """
         if not self.meets(name):
             return None
         match = _engine(_of_shell(self.text, "()", self._sets), self.text, "", _MEMORY * 8).fullmatch(name)
@@ -53,9 +59,9 @@ class Glob:
 
 
 def compiled(text: str, *, hint: str = "", within: str | None = None) -> Any:
-    """The regular expression ``text`` for the linear-time engine, or ``within``, which has it inside.
+    """Compile the regular expression ``text`` for the linear-time engine, or ``within``, which contains it.
 
-    Raises UsageError (``bad-pattern``) for what is no pattern, is too long, or cannot be matched in linear time.
+    Raises UsageError (``bad-pattern``) if it is no pattern, is too long, or cannot be matched in linear time.
     """
     if len(text) > LONGEST:
         raise _too_long(len(text), LONGEST)
@@ -77,7 +83,9 @@ def _too_long(length: int, most: int) -> UsageError:
 
 
 def _of_shell(text: str, group: str, sets: bool) -> str:
-    """A shell pattern as a regular expression; ``group`` is what stands around what a ``*`` or ``?`` means."""
+    """Translate a shell pattern to a regular expression; ``group`` is put around the translation of each ``*`` or
+    ``?``.
+    """
     opened, closed = group[:1], group[1:]
     parts, at = ["(?s)"], 0
     while at < len(text):
@@ -98,7 +106,7 @@ def _of_shell(text: str, group: str, sets: bool) -> str:
 
 
 def _set(inside: str) -> str:
-    """What stands in brackets: characters, and ranges of them that go upwards."""
+    """Translate the contents of brackets: characters, and ranges of them; a range that runs backwards is dropped."""
     parts, at = [], 0
     while at < len(inside):
         first = inside[at]

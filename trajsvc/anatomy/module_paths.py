@@ -26,7 +26,7 @@ class Place:
 
 
 def place(rule: Rule, name: str) -> Place:
-    """What ``rule`` says of a tensor's name."""
+    """Return the layer and role that ``rule`` assigns to a tensor's name."""
     base = base_name(name)
     found = layer_pattern(rule.layers).match(base) if rule.layers else None
     if found is not None:
@@ -38,15 +38,15 @@ def place(rule: Rule, name: str) -> Place:
 
 
 def _whole(name: str, role: str | Fused) -> str | Fused:
-    """The role, but for a factor of a fused projection: it is laid out otherwise, and stays whole."""
+    """Return the role, or ``""`` for an adapter's factor of a fused projection: its layout differs, and it stays whole."""
     return "" if isinstance(role, Fused) and is_factor(name) else role
 
 
 def layer_labels(places: Iterable[Place]) -> dict[str, str]:
-    """Tensor → label of its layer, in the order given; ``""`` for embeddings.
+    """Return tensor → label of its layer, in the order given; ``""`` for embeddings.
 
-    A transformer's layers are numbered. Where it has several stacks (encoder and decoder, text and image) their numbers would
-    fall together, and the label is the path: ``encoder.layers.3``.
+    A transformer's layers are numbered. Where it has several stacks (encoder and decoder, text and image), the same
+    number occurs in each, and the label is the path: ``encoder.layers.3``.
     """
     places = list(places)
     several = len({p.stack for p in places if p.number}) > 1
@@ -60,9 +60,12 @@ def _label(at: Place, several: bool) -> str:
 
 
 def module_path(name: str) -> str:
-    """The name up to its first numeric part; without one, all but the last part: ``layer2.0.conv1.weight`` → ``layer2.0``,
-    ``bn1.weight`` → ``bn1``. A parameter of the outermost module itself keeps its name (``cls_token``), but for a weight or bias
-    (``in_proj_weight``, ``in_proj_bias``), which belong together: ``model``."""
+    """Return the name up to its first numeric part, or without one all but the last part: ``layer2.0.conv1.weight`` →
+    ``layer2.0``, ``bn1.weight`` → ``bn1``.
+
+    A parameter of the outermost module itself keeps its name (``cls_token``), except a weight or bias
+    (``in_proj_weight``, ``in_proj_bias``), which belong together: ``model``.
+    """
     parts = _SEPARATOR.split(name)
     numeric = next((i for i, part in enumerate(parts[:-1]) if part.isascii() and part.isdigit()), None)
     kept = parts[:-1] if numeric is None else parts[: numeric + 1]

@@ -1,7 +1,7 @@
-"""Shell patterns for names of tensors: which names a pattern means, and which patterns mean a set of names and no other.
+"""Match shell patterns against names of tensors, and find patterns that match a set of names and no other.
 
-``*`` stands for any text, dots included, ``?`` for one character; the whole name must match. Brackets stand for themselves, as names
-may hold them.
+``*`` stands for any text, dots included, ``?`` for one character; the whole name must match. Brackets stand for
+themselves, as names may hold them.
 """
 
 from __future__ import annotations
@@ -22,18 +22,23 @@ def _compiled(pattern: str) -> Glob:
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether ``pattern`` means ``name``. Raises UsageError (``bad-pattern``) for a pattern that is too long."""
+    """Return whether ``pattern`` matches ``name``.
+
+    Raises UsageError (``bad-pattern``) for a pattern that is too long.
+    """
     return pattern == name or _compiled(pattern).meets(name)
 
 
 def excluded(patterns: Sequence[str], names: Collection[str]) -> dict[str, str]:
-    """Name → the first of ``patterns`` that means it, for the names that one means."""
+    """Return name → the first of ``patterns`` that matches it, for the names that one matches."""
     found = ((name, next((p for p in patterns if matches(p, name)), None)) for name in names)
     return {name: pattern for name, pattern in found if pattern is not None}
 
 
 def covering(wanted: Sequence[str], others: Collection[str]) -> list[str]:
-    """Few patterns that mean all of ``wanted`` and none of ``others``: the names themselves where nothing shorter does."""
+    """Find few patterns that match all of ``wanted`` and none of ``others``; the names themselves if nothing shorter
+    does.
+    """
     left = list(dict.fromkeys(wanted))
     avoid = set(others) - set(left)
     found: list[str] = []
@@ -51,7 +56,9 @@ def covering(wanted: Sequence[str], others: Collection[str]) -> list[str]:
 
 
 def _candidates(name: str) -> Iterator[str]:
-    """Patterns that mean ``name``, the narrow before the wide: its numbers free, then its end, its beginning, or both kept."""
+    """Yield patterns that match ``name``, narrow ones first: any number in it, then its end, its beginning, or both
+    kept.
+    """
     parts = name.split(".")
     if _DIGITS.search(name):
         yield _DIGITS.sub("*", name)

@@ -1,4 +1,4 @@
-"""What one row of the table of architectures says: the names of its tensors, and how its fused tensors are laid out.
+"""One rule of the table of architectures: the names of its tensors, and how its fused tensors are laid out.
 
 Names are described by patterns: regular expressions in which a dot is a dot and ``#`` is a whole number.
 ``mlp.experts.#.gate_proj`` matches ``mlp.experts.12.gate_proj`` and nothing longer.
@@ -83,19 +83,25 @@ class UsersPattern(str):
 
 @lru_cache(maxsize=4096, typed=True)
 def pattern(text: str) -> re.Pattern[str]:
-    """The regular expression of a pattern, matching a whole text. Raises UsageError (``bad-pattern``)."""
+    """Compile a pattern to a regular expression that matches a whole text. Raises UsageError (``bad-pattern``)."""
     return _compiled(text, rf"(?:{_expanded(text)})")
 
 
 @lru_cache(maxsize=4096, typed=True)
 def ending(text: str) -> re.Pattern[str]:
-    """The regular expression of a pattern, matching whole last parts of a name. Raises UsageError (``bad-pattern``)."""
+    """Compile a pattern to a regular expression that matches whole last parts of a name.
+
+    Raises UsageError (``bad-pattern``).
+    """
     return _compiled(text, rf"(?:.+\.)?(?:{_expanded(text)})")
 
 
 @lru_cache(maxsize=256, typed=True)
 def layer_pattern(text: str) -> re.Pattern[str]:
-    """The regular expression of ``Rule.layers``: groups ``stack``, ``number`` and ``inside`` (the rest). Raises UsageError."""
+    """Compile ``Rule.layers`` to a regular expression with the groups ``stack``, ``number`` and ``inside`` (the rest).
+
+    Raises UsageError.
+    """
     before, _, after = text.partition("#")
     stack, rest = _expanded(before), _expanded(after)
     return _compiled(text, rf"(?P<stack>(?:.+?\.)?{stack})(?P<number>[0-9]+){rest}\.(?P<inside>.+)")
@@ -109,5 +115,5 @@ def _compiled(text: str, regex: str) -> re.Pattern[str]:
 
 
 def _expanded(text: str) -> str:
-    """Dots escaped (but for those that are already), and ``#`` spelled out."""
+    """Escape the dots (except those that are escaped already) and replace ``#`` by a pattern for a number."""
     return re.sub(r"(?<!\\)\.", r"\\.", text).replace("#", "[0-9]+")

@@ -86,7 +86,7 @@ class _Row(_Strict):
 
 
 def _text_of(path: str | PathLike[str]) -> str:
-    """The text of a rules file. Raises UsageError (``bad-rules``), NotFound (``rules-not-found``)."""
+    """Read the text of a rules file. Raises UsageError (``bad-rules``), NotFound (``rules-not-found``)."""
     file = str(path)
     try:
         return Path(path).read_text("utf-8")
@@ -101,7 +101,7 @@ def _text_of(path: str | PathLike[str]) -> str:
 
 
 def rules_in(text: str, file: str) -> tuple[Rule, ...]:
-    """The rows of a file's text; ``file`` is what messages call it. Raises UsageError (``bad-rules``)."""
+    """Parse a file's text to rules; ``file`` is its name in messages. Raises UsageError (``bad-rules``)."""
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -187,7 +187,7 @@ def _bad(file: str, key: str, what: str) -> UsageError:
 
 
 def load_rules(path: str | PathLike[str]) -> Rules:
-    r"""A user's own rows from a TOML file, one table an architecture; they come before the built-in ones.
+    r"""Load a user's own rules from a TOML file, one table an architecture; they come before the built-in ones.
 
     ::
 
@@ -221,6 +221,9 @@ def load_rules(path: str | PathLike[str]) -> Rules:
 
 
 def parse_rules(text: str, origin: str = "the rules") -> Rules:
-    """The same from the text of such a file; ``origin`` is what messages call it. Raises UsageError (``bad-rules``)."""
+    """Parse the text of a rules file (see ``load_rules``); ``origin`` is its name in messages.
+
+    Raises UsageError (``bad-rules``).
+    """
 
     return Rules(rules_in(text, origin), origin, text)

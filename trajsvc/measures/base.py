@@ -24,7 +24,7 @@ LARGEST_ERROR: Final = 1e-9
 
 
 def error_of(precision: str) -> float:
-    """The error of inner products that were taken in ``precision``."""
+    """Return the relative error of inner products that were taken in ``precision``."""
     return DOUBLE_ERROR if precision == "float64" else SINGLE_ERROR
 
 
@@ -35,11 +35,15 @@ def certain(
     returned: NDArray[np.bool_] | None = None,
     limit: float = LARGEST_ERROR,
 ) -> Array:
-    """Squared lengths that are sums of inner products, ``terms`` the sum of their magnitudes: each sum is off by ``error`` · terms at most.
+    """Replace squared lengths that are lost in rounding by NaN or 0.
 
-    One that is off by more than ``limit`` of itself is NaN: the path leads so far away from its ends (through a checkpoint
-    that is a thousand times too large, say) that their distance is lost in it. A sum within its error of zero is exactly 0 where
-    ``returned`` says that its ends are the same, and wherever that is not known. What was made in float32 is not held to this.
+    Each of ``sums`` is a sum of inner products whose magnitudes add up to ``terms``, so it is off by ``error`` · terms
+    at most.
+
+    A sum that is off by more than ``limit`` of itself becomes NaN: the path leads so far away from its ends (through a
+    checkpoint that is a thousand times too large, say) that their distance is lost in it. A sum within its error of
+    zero becomes exactly 0 where ``returned`` says that its ends are the same, and wherever that is not known. Sums of
+    float32 products are not tested against ``limit``.
     """
     nothing = sums <= error * terms
     if error > DOUBLE_ERROR:
@@ -79,7 +83,8 @@ class GroupGram:
 
     @classmethod
     def of_points(cls, points: NDArray[Any], steps: Sequence[int] | None = None, group: str = "network") -> GroupGram:
-        """The Gram of points in memory, (T, P), at ``steps`` (by default 0 … T − 1): for small studies and examples.
+        """Compute the Gram of points in memory, (T, P), at ``steps`` (by default 0 … T − 1): for small studies and
+        examples.
 
         >>> gram = GroupGram.of_points([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
         >>> gram.gram
@@ -93,10 +98,11 @@ class GroupGram:
         return cls(group, every.astype(np.int64), basis @ basis.T, theta.shape[1], np.full(len(theta), np.nan))
 
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> GroupGram:
-        """The same group at a subset of its checkpoints (strictly increasing indices).
+        """Return the same group at a subset of its checkpoints (strictly increasing indices).
 
-        The new updates are sums of the old ones, so nothing cancels: G' = S G Sᵀ with S of zeros and ones. An update that
-        returns to its beginning becomes exactly zero, one whose length is lost in the way there NaN (``certain``).
+        The new updates are sums of the old ones, so nothing cancels: G' = S G Sᵀ with S of zeros and ones. An update
+        that returns to its beginning becomes exactly zero, one whose length is lost in the way there becomes NaN
+        (``certain``).
         """
         index = np.asarray(indices, dtype=np.int64)
         if index.size == 0 or np.any(np.diff(index) <= 0) or index[0] < 0 or index[-1] >= len(self.steps):
@@ -112,7 +118,7 @@ class GroupGram:
         return self._of_updates(index, gram, terms)
 
     def along(self, trees: tuple[Tree, ...], at: NDArray[np.int64], index: NDArray[np.int64]) -> GroupGram:
-        """The checkpoints ``index`` of this group from ``trees``, in which they are numbered ``at``."""
+        """Return the checkpoints ``index`` of this group computed from ``trees``, in which they are numbered ``at``."""
         gram, terms = total_updates(trees, at)
         return replace(self._of_updates(index, gram, terms), trees=trees, at=at)
 
@@ -139,7 +145,10 @@ class Measure:
     source: str
 
     def description(self) -> str:
-        """One paragraph: definition, axes, unit, source. The docstring of the run's method of this name begins with it."""
+        """Describe the measure in one paragraph: definition, axes, unit, source.
+
+        The docstring of the run's method of this name begins with it.
+        """
         axes = f"Axes ({', '.join(self.dims)})" if self.dims else "A scalar"
         unit = "no unit" if self.units == "1" else f"unit: {self.units}"
         words = re.match(r"[a-z]{3,} ", self.definition)  # a formula keeps its letters

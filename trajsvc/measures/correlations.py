@@ -68,12 +68,12 @@ def nonrandom_fraction_absolute(gram: GroupGram) -> float:
 
 
 def pairs_of(values: Array) -> Array:
-    """The entries i < j of (n, n), as (n (n − 1) / 2)."""
+    """Return the entries i < j of (n, n), as (n (n − 1) / 2)."""
     return values[np.triu_indices(len(values), 1)]
 
 
 def mean_by_lag(values: Array) -> Array:
-    """Means of the defined entries of each upper diagonal of (n, n), (n); NaN where a diagonal has none."""
+    """Average the defined entries of each upper diagonal of (n, n), (n); NaN where a diagonal has none."""
     rows, columns = np.triu_indices(len(values))
     entries = values[rows, columns]
     defined = ~np.isnan(entries)

@@ -1,4 +1,4 @@
-"""Which checkpoints and which blocks a measure can use, where values are NaN or infinite."""
+"""Find the checkpoints and the blocks that a measure can use if some values are NaN or infinite."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ LEAST = 2
 
 
 def usable(counts: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """(checkpoints, blocks) that measures use. ``counts`` is (B, T): NaN and infinite values.
+    """Return (checkpoints, blocks) that measures use, as masks.
 
-    A checkpoint with such values is left out. Where that would leave fewer than two, the blocks that are to blame are left out in its
-    place, those that are at fault most often first: first what is finite nowhere, then as many as give two checkpoints. Every group
-    that holds one of them is undefined, and the others are answered over the checkpoints that they have. Where no block would be left,
-    none but those that are finite nowhere is left out, and the checkpoints are those that are finite.
+    ``counts`` is (B, T): numbers of NaN and infinite values.
+
+    A checkpoint with such values is left out. If fewer than two would remain, blocks are left out instead: first those
+    that are finite at no checkpoint, then those with the most bad checkpoints until two checkpoints are finite. Every
+    group that holds one of them is undefined, and the others are computed over the checkpoints that they have. If no
+    block would remain, only those that are finite at no checkpoint are left out, and the checkpoints are those that are
+    finite.
     """
     bad: NDArray[np.bool_] = counts > 0
     blocks: NDArray[np.bool_] = np.logical_not(bad.all(axis=1)) if bad.shape[1] else np.ones(len(bad), bool)
@@ -30,5 +33,5 @@ def usable(counts: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.boo
 
 
 def _finite(bad: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The checkpoints at which no block is bad."""
+    """Return the checkpoints at which no block is bad."""
     return np.logical_not(bad.any(axis=0))

@@ -22,7 +22,9 @@ from trajsvc.measures.trees import total_distances, total_products
 
 
 def station_coefficients(count: int) -> Array:
-    """(T + 1, T): the stations 0, θ_0, …, θ_{T-1} of T = ``count`` points in the update basis; entries are zeros and ones."""
+    """Return the stations 0, θ_0, …, θ_{T-1} of T = ``count`` points in the update basis, (T + 1, T); entries are zeros
+    and ones.
+    """
     return np.tri(count + 1, count, -1)
 
 
@@ -43,7 +45,7 @@ def squared_distances(
 
 
 def distances_of(group: GroupGram) -> Array:
-    """``squared_distances`` between the stations of a group, (T + 1, T + 1), in the unit of its Gram."""
+    """Return ``squared_distances`` between the stations of a group, (T + 1, T + 1), in the unit of its Gram."""
     if not group.trees:
         return squared_distances(group.gram, group.error, group.same)
     chosen = _stations(group)
@@ -51,7 +53,7 @@ def distances_of(group: GroupGram) -> Array:
 
 
 def one_minus_cosines_of(group: GroupGram, origin: int = 0) -> Array:
-    """``one_minus_cosine_map`` of a group, (T + 1, T + 1); ``origin`` is a station of it."""
+    """Return ``one_minus_cosine_map`` of a group, (T + 1, T + 1); ``origin`` is a station of it."""
     if not group.trees:
         return one_minus_cosine_map(group.gram, origin, group.error, group.same)
     chosen = _stations(group)
@@ -129,7 +131,9 @@ def one_minus_cosine_map(
 
 
 def _from(origin: int, values: Array) -> Array:
-    """(T + 1, …) from (T, …): row i is the sum of rows origin … i − 1, or minus the sum of rows i … origin − 1 before the origin."""
+    """Return, from ``values`` (T, …), sums relative to ``origin``, (T + 1, …): row i is the sum of rows origin … i − 1,
+    or before the origin minus the sum of rows i … origin − 1.
+    """
     out = np.zeros((len(values) + 1, *values.shape[1:]))
     np.cumsum(values[origin:], axis=0, out=out[origin + 1 :])
     np.negative(np.cumsum(values[:origin][::-1], axis=0)[::-1], out=out[:origin])
@@ -146,16 +150,16 @@ def one_minus_cosine_of_basis(gram: Array) -> Array:
 
 
 def degrees(x: Array) -> Array:
-    """The angle in degrees, 0 … 180, whose cosine is 1 − x: 2 atan2(√x, √(2 − x))."""
+    """Return the angle in degrees, 0 … 180, whose cosine is 1 − x: 2 atan2(√x, √(2 − x))."""
     return np.asarray(np.degrees(2.0 * np.arctan2(np.sqrt(x), np.sqrt(2.0 - x))))
 
 
 def mean_defined(values: Array) -> float:
-    """Mean of the values that are not NaN; NaN when there are none."""
+    """Return the mean of the values that are not NaN; NaN if there are none."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else float("nan")
 
 
 def zero_updates(gram: Array) -> NDArray[np.bool_]:
-    """(T − 1,): which updates are the zero vector, or undefined."""
+    """Return which updates are the zero vector, or undefined, (T − 1,)."""
     return ~(np.diag(gram)[1:] > 0.0)

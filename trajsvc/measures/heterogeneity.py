@@ -45,10 +45,12 @@ class QkvHeterogeneity:
 def qkv_heterogeneity(
     q: GroupGram, k: GroupGram, v: GroupGram, origin: int | None = None, threshold: float = SETTLED
 ) -> QkvHeterogeneity:
-    """Distances between the trajectory maps of Q, K and V (relative maps with an ``origin``), and their settling steps.
+    """Compute the distances between the trajectory maps of Q, K and V (relative maps with an ``origin``), and their
+    settling steps.
 
-    Distances are ``map_distance`` and ``map_rms`` over the checkpoints at which all three maps are defined, so that the three compare
-    the same steps. Raises UsageError (``different-steps``) when the three are not at the same steps, NotFound (``step-not-found``).
+    Distances are ``map_distance`` and ``map_rms`` over the checkpoints at which all three maps are defined, so that the
+    three compare the same steps. Raises UsageError (``different-steps``) when the three are not at the same steps,
+    NotFound (``step-not-found``).
     """
     if not (np.array_equal(q.steps, k.steps) and np.array_equal(q.steps, v.steps)):
         raise UsageError(
@@ -116,7 +118,7 @@ def map_rms(a: Array, b: Array) -> float:
 
 
 def _centred(a: Array) -> Array:
-    """U-centred off-diagonal part; exactly zero where only rounding is left."""
+    """Return the U-centred off-diagonal part of a map; exactly zero where only rounding is left."""
     n = len(a)
     off = a - np.diag(np.diag(a))
     rows = off.sum(axis=1)

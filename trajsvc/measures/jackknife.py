@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 
 def standard_error(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Jackknife standard error of numbers computed with each replicate left out; first axis: replicates."""
+    """Compute the jackknife standard error of numbers computed with each replicate left out, R along the first axis:
+    sqrt((R − 1)/R · Σ_r (v_r − v̄)²).
+    """
     r = len(values)
     return np.asarray(np.sqrt((r - 1) / r * np.sum((values - values.mean(axis=0)) ** 2, axis=0)))
 
@@ -19,5 +21,5 @@ def with_error(
     gram: NDArray[np.float64],
     left_out: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """``function`` of the estimated Gram and its standard error."""
+    """Return ``function`` of the estimated Gram and its standard error."""
     return np.asarray(function(gram)), standard_error(np.stack([np.asarray(function(g)) for g in left_out]))

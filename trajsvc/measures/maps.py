@@ -81,7 +81,7 @@ def relative_mds_by_length(gram: GroupGram, origin: int | None = None) -> float:
 
 
 def point_of(gram: GroupGram, step: int) -> int:
-    """Index of the checkpoint with the number ``step``. Raises NotFound (``step-not-found``)."""
+    """Return the index of the checkpoint with the number ``step``. Raises NotFound (``step-not-found``)."""
     found = np.flatnonzero(gram.steps == step)
     if not found.size:
         nearest = gram.steps[np.argsort(np.abs(gram.steps - step), kind="stable")[:3]]

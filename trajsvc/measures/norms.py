@@ -69,17 +69,17 @@ def cosine_to_final(gram: GroupGram) -> Array:
 
 
 def settling_step(gram: GroupGram, threshold: float = SETTLED) -> float:
-    """The first step from which ``cosine_to_final`` is at least ``threshold`` and stays so; unit: step.
+    """Find the first step from which ``cosine_to_final`` is at least ``threshold`` and stays so; unit: step.
 
-    The cosine is taken as linear in the step between the last checkpoint below the threshold and the next defined one, and the
-    crossing is the answer: a fraction of a step as a rule. The first defined step where the cosine never was below. Zero vectors
-    are passed over; NaN when the final point is one, or the threshold is above 1.
+    The cosine is interpolated linearly in the step between the last checkpoint below the threshold and the next defined
+    one, and the result is the crossing, usually a fraction of a step; the first defined step if the cosine never was
+    below. Zero vectors are skipped; NaN when the final point is one, or the threshold is above 1.
     """
     return settling(cosine_to_final(gram), gram.steps, threshold)
 
 
 def settling(cosine: Array, steps: NDArray[np.int64], threshold: float = SETTLED) -> float:
-    """``settling_step`` of a curve of cosines, (T), at ``steps``, (T)."""
+    """Return ``settling_step`` of a curve of cosines, (T), at ``steps``, (T)."""
     defined = ~np.isnan(cosine)
     at, values = steps[defined].astype(np.float64), cosine[defined]
     if not values.size:

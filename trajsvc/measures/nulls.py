@@ -16,7 +16,7 @@ from trajsvc.measures.norms import update_norm
 
 
 def random_walk(gram: GroupGram, relative: bool = True) -> Array:
-    """The trajectory map expected of a random walk with the same update norms, in high dimension; unit: 1.
+    """Compute the trajectory map expected of a random walk with the same update norms, in high dimension; unit: 1.
 
     Updates of independent directions are orthogonal there, so with S_t = Σ_{k ≤ t} U_k,
 
@@ -50,17 +50,18 @@ def noise_floor(gram: GroupGram) -> Array:
 
 
 def below_floor(gram: GroupGram, share: float = 1.0) -> NDArray[np.bool_]:
-    """(T − 1,): which updates rounding could explain, ‖U‖ · ``share`` ≤ sqrt(r_t + r_{t+1}).
+    """Return which updates rounding could explain, ‖U‖ · ``share`` ≤ sqrt(r_t + r_{t+1}), (T − 1,).
 
-    A zero update of values that have a rounding is one of them: what moved less than half a spacing is stored as no move.
-    Where the rounding is unknown or zero (all values 0) no update is.
+    A zero update of values that have a rounding is one of them: a move of less than half a spacing is stored as no
+    move. If the rounding is unknown or zero (all values 0), no update is.
     """
     floor = _rounding_norm(gram)
     return np.asarray((floor > 0.0) & (update_norm(gram) * share <= floor))
 
 
 def below_floor_map(gram: GroupGram, origin: int | None = None) -> NDArray[np.bool_]:
-    """Which entries of ``trajectory_map(gram, origin)`` rest on a difference that rounding could explain; the same shape.
+    """Return which entries of ``trajectory_map(gram, origin)`` rest on a difference that rounding could explain; the
+    same shape.
 
     Without an origin 1 − C_ij is a function of θ_i − θ_j, which is compared with sqrt(r_i + r_j), i ≠ j; with one, C_ij of
     θ_i − θ_o and θ_j − θ_o, and both are. Raises NotFound (``step-not-found``).
@@ -77,8 +78,12 @@ def below_floor_map(gram: GroupGram, origin: int | None = None) -> NDArray[np.bo
 
 
 def undefined(gram: GroupGram) -> dict[str, int]:
-    """Counts of what is undefined: ``points`` θ_t = 0, ``updates`` U_t = 0, ``relative_points`` θ_t = θ_0 with t > 0; ``map_cells`` of the
-    trajectory map, over the others of which ``mds`` is the mean, and ``relative_map_cells`` of the relative map at the first step."""
+    """Count what is undefined.
+
+    ``points`` are θ_t = 0, ``updates`` U_t = 0, ``relative_points`` θ_t = θ_0 with t > 0; ``map_cells`` are undefined
+    cells of the trajectory map, whose other cells ``mds`` averages, and ``relative_map_cells`` those of the relative
+    map at the first step.
+    """
     squares = distances_of(gram)
     return {
         "points": int((squares[0, 1:] == 0.0).sum()),

@@ -86,9 +86,9 @@ class Phase:
 
 
 def phases(gram: GroupGram) -> list[Phase]:
-    """The phases of the trajectory in order; one, the whole, where no change is found. They meet at change points.
+    """Find the phases of the trajectory, in order; a single one if no change is found. They meet at change points.
 
-    Zero updates are passed over. An empty list with fewer than six checkpoints or five defined updates.
+    Zero updates are skipped. The list is empty with fewer than six checkpoints or five defined updates.
     """
     features = _features(gram)
     if features is None:
@@ -102,12 +102,15 @@ def phases(gram: GroupGram) -> list[Phase]:
 
 
 def change_points(gram: GroupGram) -> list[ChangePoint]:
-    """The change points between ``phases``, in order; empty where there is none or the trajectory is too short to say."""
+    """Return the change points between ``phases``, in order; empty if there is none or the trajectory is too short to
+    say.
+    """
     return [phase.change for phase in phases(gram) if phase.change is not None]
 
 
 def log_speed(gram: GroupGram) -> tuple[NDArray[np.int64], Array]:
-    """ln of the speed of the defined updates, up to a constant, and their indices t (update t leads to checkpoint t + 1).
+    """Return the indices t of the defined updates, and ln of their speed up to a constant (update t leads to checkpoint
+    t + 1).
 
     The norm of an update over Δ steps grows as Δ^h, h = 1/2 for a random walk and 1 for a straight path; two neighbours with cosine ρ
     double their span with a factor sqrt(2 (1 + ρ)), so h = (1 + log2(1 + ρ)) / 2 with ρ cut to [0, 1]. Then
@@ -138,22 +141,24 @@ class _Features:
     price: float
 
     def share(self, start: int, at: int, end: int, kind: str) -> float:
-        """Of the scatter of directions (a turn) or of speeds about their line, what the change explains."""
+        """Return the share of the scatter of directions (a turn) or of speeds about their line that the change
+        explains.
+        """
         costs = scatter_cost(self.cosines) if kind == "turn" else self.costs[0]
         whole = float(costs[start, end])
         return 1.0 - float(costs[start, at] + costs[at, end]) / whole if whole > 0.0 else 0.0
 
     def gain(self, start: int, at: int, end: int) -> tuple[float, float]:
-        """What a change at ``at`` takes off the cost of [start, end): by speed, by direction."""
+        """Return how much a change at ``at`` lowers the cost of [start, end): by speed, by direction."""
         speed, direction = (float(c[start, end] - c[start, at] - c[at, end]) for c in self.costs)
         return speed, direction
 
     def line(self, start: int, end: int) -> NDArray[np.float64]:
-        """Slope and level of the speed's line over the segment."""
+        """Fit a line to the speed over the segment; return its slope and level."""
         return np.polyfit(self.index[start:end], self.speed[start:end], 1)
 
     def checkpoint(self, at: int) -> int:
-        """The step at which update ``at`` begins."""
+        """Return the step at which update ``at`` begins."""
         return int(self.steps[self.index[at]])
 
 
@@ -188,14 +193,20 @@ def _change(features: _Features, start: int, at: int, end: int) -> ChangePoint:
 
 
 def _kind(features: _Features, at: int, jump: float, turns: bool) -> Literal["jump", "bend", "turn"]:
-    """A jump is seen both between the lines and between the two updates: lines alone may miss each other where a ramp rounds off."""
+    """Classify a change.
+
+    A jump must show both between the fitted lines and between the two updates beside it: the lines alone may differ
+    where a ramp rounds off.
+    """
     step = float(features.speed[at] - features.speed[at - 1])
     sudden = min(abs(jump), abs(step)) >= JUMP * features.scale
     return "turn" if turns else "jump" if sudden else "bend"
 
 
 def _range(features: _Features, start: int, at: int, end: int) -> tuple[int, int]:
-    """Checkpoints around ``at``, without a gap, at which the change would explain all but 4 units as much."""
+    """Return the range of checkpoints around ``at``, without a gap, at which the change would lower the cost by all but
+    4 units as much.
+    """
     enough = sum(features.gain(start, at, end)) - 4.0
     first = last = at
     while first - 1 >= start + SHORTEST and sum(features.gain(start, first - 1, end)) >= enough:

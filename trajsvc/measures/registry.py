@@ -94,7 +94,7 @@ MEASURES: Final[Mapping[str, Measure]] = MappingProxyType({row.name: row for row
 
 
 def measure_named(name: str) -> Measure:
-    """The measure called ``name``. Raises NotFound (``measure-not-found``) with the names that are close."""
+    """Return the measure called ``name``. Raises NotFound (``measure-not-found``) naming those that are close."""
     if name in MEASURES:
         return MEASURES[name]
     close = get_close_matches(name, [*MEASURES, *_RECORDS], n=3)
@@ -105,7 +105,8 @@ def measure_named(name: str) -> Measure:
 
 
 def compute(names: Iterable[str], gram: GroupGram) -> dict[str, float | Array]:
-    """The measures called ``names`` of one group, with default parameters: floats and float64 arrays, NaN where undefined.
+    """Compute the measures called ``names`` of one group, with default parameters: floats and float64 arrays, NaN where
+    undefined.
 
     Raises NotFound (``measure-not-found``) before anything is computed.
 

@@ -1,4 +1,6 @@
-"""Segmentation of a sequence: costs of all its segments from a kernel or a curve, and the best cut for a price."""
+"""Divide a sequence into segments: costs of all its segments from a kernel or a curve, and the best division for a
+price a change.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from trajsvc.measures.base import Array
 
 
 def without_lag(cosines: Array) -> Array:
-    """The cosines less the mean of all with the same lag; the diagonal becomes 0."""
+    """Subtract from each cosine the mean of all with the same lag; the diagonal becomes 0."""
     count = len(cosines)
     lag = np.abs(np.subtract.outer(np.arange(count), np.arange(count)))
     means = np.bincount(lag.ravel(), cosines.ravel()) / np.bincount(lag.ravel())
@@ -16,7 +18,7 @@ def without_lag(cosines: Array) -> Array:
 
 
 def scatter_cost(kernel: Array) -> Array:
-    """Σ_t K_tt − (1/m) Σ_st K_st of every segment [a, b), m = b − a; 0 where it is empty."""
+    """Compute Σ_t K_tt − (1/m) Σ_st K_st of every segment [a, b), m = b − a; 0 where it is empty."""
     sums = np.zeros((len(kernel) + 1, len(kernel) + 1))
     sums[1:, 1:] = kernel.cumsum(axis=0).cumsum(axis=1)
     corner = np.diag(sums)
@@ -25,7 +27,7 @@ def scatter_cost(kernel: Array) -> Array:
 
 
 def line_cost(x: Array, y: Array) -> Array:
-    """Squared residuals of y about its least-squares line in x, for every segment [a, b)."""
+    """Compute the squared residuals of y about its least-squares line in x, for every segment [a, b)."""
     x, y = x - x.mean(), y - y.mean()
     size = members(len(x))
     sx, sy = _between(x), _between(y)
@@ -38,22 +40,24 @@ def line_cost(x: Array, y: Array) -> Array:
 
 
 def _between(values: Array) -> Array:
-    """Σ_{a ≤ t < b} v_t for every a, b (its negative where b < a)."""
+    """Compute Σ_{a ≤ t < b} v_t for every a, b (its negative where b < a)."""
     total = np.concatenate([[0.0], np.cumsum(values)])
     return np.asarray(total[None, :] - total[:, None])
 
 
 def members(count: int) -> Array:
-    """(n + 1, n + 1): the size b − a of every segment [a, b), 1 where it is empty."""
+    """Return the size b − a of every segment [a, b), 1 where it is empty, (n + 1, n + 1)."""
     size = np.subtract.outer(np.arange(count + 1), np.arange(count + 1)).T
     return np.maximum(size, 1).astype(np.float64)
 
 
 def best_segments(costs: Array, price: float, shortest: int) -> list[int]:
-    """Ends of the segments that minimise Σ costs[a, b] + ``price`` · (number of changes), each of ``shortest`` members at least.
+    """Find the segments that minimise Σ costs[a, b] + ``price`` · (number of changes), each of at least ``shortest``
+    members; return their ends.
 
-    The last end is n, for ``costs`` of shape (n + 1, n + 1). Optimal partitioning (Jackson et al. 2005): the best cut of the first b
-    members ends with some segment [a, b), before which the first a are best cut. Exact, n² / 2 sums.
+    The last end is n, for ``costs`` of shape (n + 1, n + 1). Optimal partitioning (Jackson et al. 2005): the best
+    division of the first b members ends with some segment [a, b), preceded by the best division of the first a. Exact,
+    n² / 2 sums.
     """
     count = len(costs) - 1
     if count < 2 * shortest:

@@ -54,7 +54,7 @@ class Tree:
         return found
 
     def _without(self, values: Array, sums: Array) -> Array:
-        """``values``, a row for each row of coefficients, NaN where the sum has an unknown leg."""
+        """Replace by NaN those of ``values``, one for each row of coefficients, whose sum has an unknown leg."""
         return np.where((sums[:, self._unknown] != 0.0).any(axis=1), np.nan, values)
 
     @cached_property
@@ -72,7 +72,7 @@ class Tree:
         return sums, terms
 
     def products(self, origin: int) -> tuple[Array, Array]:
-        """Of all pairs a_i = station_i − station_o: a_i·a_j, and (a_j − a_i)·a_i, both (T + 1, T + 1)."""
+        """Compute, for all pairs a_i = station_i − station_o, a_i·a_j and (a_j − a_i)·a_i, both (T + 1, T + 1)."""
         legs = self.coefficients
         away = legs - legs[origin]
         along = away @ self._products
@@ -80,7 +80,9 @@ class Tree:
         return along @ away.T, gained
 
     def updates(self, at: NDArray[np.int64]) -> tuple[Array, Array]:
-        """The Gram of the update basis of the points ``at``, NaN where unknown; and the magnitude of the terms of its diagonal."""
+        """Compute the Gram of the update basis of the points ``at``, NaN where unknown; and the magnitude of the terms
+        of its diagonal.
+        """
         stations = self.coefficients[np.concatenate([[0], at + 1])]
         sums = np.diff(stations, axis=0)
         gram = sums @ self._products @ sums.T
@@ -90,23 +92,23 @@ class Tree:
 
 
 def path(gram: Array) -> Tree:
-    """The update basis as a tree."""
+    """Return the update basis as a tree."""
     return Tree(np.arange(len(gram), dtype=np.int64), gram)
 
 
 def total_distances(trees: Sequence[Tree]) -> tuple[Array, Array]:
-    """The sums over ``trees`` of ``Tree.distances``."""
+    """Sum ``Tree.distances`` over ``trees``."""
     sums, terms = zip(*(tree.distances for tree in trees), strict=True)
     return np.asarray(sum(sums)), np.asarray(sum(terms))
 
 
 def total_products(trees: Sequence[Tree], origin: int) -> tuple[Array, Array]:
-    """The sums over ``trees`` of ``Tree.products``."""
+    """Sum ``Tree.products`` over ``trees``."""
     inner, gained = zip(*(tree.products(origin) for tree in trees), strict=True)
     return np.asarray(sum(inner)), np.asarray(sum(gained))
 
 
 def total_updates(trees: Sequence[Tree], at: NDArray[np.int64]) -> tuple[Array, Array]:
-    """The sums over ``trees`` of ``Tree.updates``."""
+    """Sum ``Tree.updates`` over ``trees``."""
     grams, terms = zip(*(tree.updates(at) for tree in trees), strict=True)
     return np.asarray(sum(grams)), np.asarray(sum(terms))

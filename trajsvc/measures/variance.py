@@ -50,7 +50,9 @@ def _update_eigenvalues(gram: GroupGram) -> Array:
 
 
 def eigenvalues(coefficients: Array, gram: Array) -> Array:
-    """Eigenvalues of A G Aᵀ, descending, without the one that centring makes zero; 0 where they are rounding."""
+    """Return the eigenvalues of A G Aᵀ, descending, without the one that centring makes zero; those within rounding of
+    0 become 0.
+    """
     centred = coefficients @ gram @ coefficients.T
     if not np.isfinite(centred).all():
         return np.full(max(len(centred) - 1, 0), np.nan)
@@ -60,12 +62,12 @@ def eigenvalues(coefficients: Array, gram: Array) -> Array:
 
 
 def shares(values: Array) -> Array:
-    """Eigenvalues over their sum; NaN where all are zero."""
+    """Divide eigenvalues by their sum; NaN where all are zero."""
     total = float(values.sum())
     return values / total if total > 0.0 else np.full(values.shape, np.nan)
 
 
 def ratio(values: Array) -> float:
-    """The participation ratio (Σλ)²/Σλ²; NaN where all are zero."""
+    """Return the participation ratio (Σλ)²/Σλ²; NaN where all are zero."""
     total = float(values.sum())
     return total**2 / float((values**2).sum()) if total > 0.0 else float("nan")

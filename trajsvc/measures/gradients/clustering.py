@@ -33,7 +33,7 @@ class Clustering:
 
     @classmethod
     def of(cls, gram: VectorGram, assignment: NDArray[np.int64]) -> Clustering:
-        """What an assignment is worth on ``gram``: of another checkpoint, say, where the gradients have moved on."""
+        """Evaluate an assignment on ``gram``, which may be of another checkpoint than the one it was found on."""
         sizes = np.bincount(assignment)
         within = np.array([gram.squared_distances[np.ix_(m, m)].sum() for m in _members(assignment)])
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -42,12 +42,14 @@ class Clustering:
 
 
 def cluster(gram: VectorGram, clusters: int, *, seed: int = 0, restarts: int = RESTARTS) -> Clustering:
-    """The best of ``restarts`` local minima of J over assignments to at most ``clusters`` clusters; the same seed gives the same one.
+    """Find the best of ``restarts`` local minima of J over assignments to at most ``clusters`` clusters; deterministic
+    for a seed.
 
-    Each begins as k-means++ does and moves one example at a time to the cluster that lowers J most: every move lowers it by exactly the
-    difference of two sums of squared distances, so it ends. O(n²) memory, O(n · clusters) a sweep and O(n) a move.
+    Each begins with k-means++ centres and moves one example at a time to the cluster that lowers J most: every move
+    lowers it by exactly the difference of two sums of squared distances, so it ends. O(n²) memory, O(n · clusters) a
+    sweep and O(n) a move.
 
-    Raises ValueError for a number of clusters that is not 1 … n, and where distances are lost in rounding.
+    Raises ValueError for a number of clusters that is not 1 … n, and if distances are lost in rounding.
     """
     if not 1 <= clusters <= len(gram):
         raise ValueError(f"{clusters} clusters of {len(gram)} examples")
@@ -63,7 +65,10 @@ def cluster(gram: VectorGram, clusters: int, *, seed: int = 0, restarts: int = R
 
 
 def _start(distances: Array, clusters: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Centres among the examples, each drawn by its squared distance to the nearest before (k-means++); all go to the nearest."""
+    """Draw centres among the examples (k-means++) and assign every example to the nearest.
+
+    Each centre is drawn with a probability proportional to the squared distance to the nearest centre drawn before.
+    """
     centres = [int(rng.integers(len(distances)))]
     while len(centres) < clusters:
         nearest = distances[:, centres].min(axis=1)
@@ -74,7 +79,7 @@ def _start(distances: Array, clusters: int, rng: np.random.Generator) -> NDArray
 
 
 def _descend(distances: Array, assignment: NDArray[np.int64], clusters: int) -> NDArray[np.int64]:
-    """Single moves until none lowers J."""
+    """Move single examples until no move lowers J."""
     out = assignment.copy()
     to = np.stack([distances[:, out == k].sum(axis=1) for k in range(clusters)], axis=1)  # Σ_{j in k} d_ij²
     for _ in range(SWEEPS):

@@ -89,7 +89,10 @@ def gradient_rank(gram: VectorGram, seed: int = 0) -> float:
 
 
 def gaussian_rank(n: int, parameters: int, seed: int = 0) -> float:
-    """The expected stable rank of an n × P matrix of independent normal values, by its limit or by 10 draws. NaN for an empty group."""
+    """Return the expected stable rank of an n × P matrix of independent normal values, by its limit or by 10 draws.
+
+    NaN for an empty group.
+    """
     few, many = sorted((n, parameters))
     if few < 1:
         return float("nan")

@@ -37,7 +37,9 @@ class VectorGram:
 
     @classmethod
     def of_vectors(cls, vectors: NDArray[Any], labels: Sequence[str] = (), group: str = "network") -> VectorGram:
-        """The Gram of vectors in memory, (n, P), multiplied in float64. Raises ValueError where a value is not finite.
+        """Compute the Gram of vectors in memory, (n, P), multiplied in float64.
+
+        Raises ValueError if a value is not finite.
 
         >>> VectorGram.of_vectors([[3.0, 0.0], [0.0, 4.0]]).gram
         array([[ 9.,  0.],
@@ -50,7 +52,10 @@ class VectorGram:
         return cls(values @ values.T, values.shape[1], tuple(labels), group, same=same.reshape(-1).astype(np.int64))
 
     def __add__(self, other: VectorGram) -> VectorGram:
-        """The Gram of both groups of parameters together."""
+        """Add the Gram of the same vectors in another, disjoint group of parameters.
+
+        Raises ValueError if the vectors differ.
+        """
         if len(self) != len(other) or self.labels != other.labels:
             raise ValueError("Grams of different vectors do not add")
         error = max(self.error, other.error)
