@@ -71,7 +71,7 @@ class GradientRecord:
     same: NDArray[np.int64] | None = None
     """(chosen blocks, n)"""
     scalars: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    """of the chosen blocks; those whose first axis is of length 1 are of the whole"""
+    """of all blocks; those whose first axis is of length 1 are of the whole"""
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -35,9 +35,10 @@ from storage_schema.format.names import check_name
 from storage_schema.runs import small_arrays
 from storage_schema.runs.contents import BlockTable, CheckpointTable
 from storage_schema.runs.gradient_files import BLOCK_COLUMNS, GradientRecord, grams_in, members, scalar_key
+from storage_schema.runs.gradient_source import GroupRecord, group_record, no_such_set
 
-_HELD: Final = 4
-"""Files that a set keeps, proved, the ones used last."""
+_HELD: Final = 2**25
+"""Bytes of files that a set keeps, proved, the ones used last."""
 
 
 class HasCheckpoints(Protocol):
@@ -60,7 +61,7 @@ class StoredSet:
         self._raw = (folder / HEAD).read_bytes()
         self.head = parse_head(self._raw, folder / HEAD)
         self._known = known
-        self._held: LRUCache[str, bytes] = LRUCache(_HELD)
+        self._held: LRUCache[str, bytes] = LRUCache(_HELD, len)
 
     @property
     def kind(self) -> str:
@@ -75,9 +76,29 @@ class StoredSet:
         """Changes whenever anything of the set does."""
         return hashlib.sha256(self._raw).hexdigest()
 
+    @property
+    def n(self) -> int:
+        """How many vectors it has."""
+        return self.head.n
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the vectors, where they have any."""
+        return self.head.labels
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        """Names of the sums that are kept beside the Gram."""
+        return tuple(self.head.scalars)
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of the records that are of the run as it is, ascending."""
+        return list(self.rows)
+
     @cached_property
     def rows(self) -> dict[int, int]:
-        """Step → row of every record that is of the run as it is, by step."""
+        """Step → row of these records."""
         return {row.step: i for i, row in sorted(self._records(), key=lambda r: r[1].step) if self._is_current(row)}
 
     @cached_property
@@ -104,7 +125,7 @@ class StoredSet:
         return small_arrays.read(metadata, lambda key: self._proved(f"{name}/{key}", self.head.files))
 
     def record(self, step: int, blocks: Sequence[int] | None = None) -> GradientRecord:
-        """Read the record of a step: of all blocks, or of those with the indices ``blocks``, in this order.
+        """Read the record of a step: of all blocks, or of those with the indices ``blocks``, in this order; scalars are of all blocks.
 
         Raises NotFound (``gradients-not-found``) where there is none, or a stale one, StoreDamaged, StoreChanged.
         """
@@ -114,8 +135,13 @@ class StoredSet:
         same = None
         if self.head.same:
             same = self._numbers(f"same/c/{row}/0/0", head, "<i8", (self.head.blocks, self.head.n))[chosen]
-        scalars = {name: self._scalar(name, shape, row, head, chosen) for name, shape in self.head.scalars.items()}
+        scalars = {name: self._scalar(name, shape, row, head) for name, shape in self.head.scalars.items()}
         return GradientRecord(step, self._grams(row, head, chosen), head.error, same, scalars, head.facts)
+
+    def group(self, step: int, group: str, blocks: Sequence[int]) -> GroupRecord:
+        """Sum some blocks at a step; see ``record``."""
+        found = self.record(step, blocks)
+        return group_record(found.gram, found.error, found.same, found.scalars, blocks, found.facts)
 
     def facts(self, step: int) -> Mapping[str, Any]:
         """Return what was noted when the record of a step was made."""
@@ -144,13 +170,10 @@ class StoredSet:
                 out[i] = gram
         return out
 
-    def _scalar(
-        self, name: str, shape: tuple[int, ...], row: int, head: RecordHead, chosen: Sequence[int]
-    ) -> NDArray[np.float64]:
+    def _scalar(self, name: str, shape: tuple[int, ...], row: int, head: RecordHead) -> NDArray[np.float64]:
         if 0 in shape:
             return np.zeros(shape)
-        values = self._numbers(scalar_key(name, row, len(shape)), head, "<f8", shape)
-        return values if shape[0] != self.head.blocks else values[chosen]
+        return self._numbers(scalar_key(name, row, len(shape)), head, "<f8", shape)
 
     def _numbers(self, key: str, head: RecordHead, kind: str, shape: tuple[int, ...]) -> NDArray[Any]:
         return np.frombuffer(self._proved(key, head.files), kind).reshape(shape).copy()
@@ -167,7 +190,8 @@ class StoredSet:
         data = path.read_bytes() if path.is_file() else None
         if data is None or entry is None or entry != FileEntry(len(data), hashlib.sha256(data).hexdigest()):
             raise self._fault(key, "is missing" if data is None else "is not what was written")
-        self._held[key] = data
+        if len(data) <= _HELD:
+            self._held[key] = data
         return data
 
     def _fault(self, key: str, what: str) -> StoreDamaged | StoreChanged:
@@ -211,11 +235,5 @@ class GradientSets:
     def open(self, name: str) -> StoredSet:
         """Open a set. Raises NotFound (``gradients-not-found``), StoreDamaged, StoreVersion."""
         if name not in self.names():
-            raise self.missing(name)
+            raise no_such_set(name, self.names())
         return StoredSet(self.folder / check_name(name), self.known)
-
-    def missing(self, name: str) -> NotFound:
-        names = self.names()
-        have = f"There are {', '.join(names)}." if names else "There are none yet."
-        hint = f"{have} `trajsvc gradients compute RUN --sets {name} …` computes it."
-        return NotFound("gradients-not-found", f"the run has no set of gradients {name!r}", hint=hint)

@@ -17,6 +17,7 @@ from storage_schema.format.gradients import FOLDER, HEAD, RecordHead, SetHead
 from storage_schema.format.manifest import FileEntry
 from storage_schema.format.names import check_name
 from storage_schema.runs.gradient_files import SetAtStep, block_table, check, members, record_files, table_files
+from storage_schema.runs.gradient_source import no_such_set
 from storage_schema.runs.gradient_store import GradientSets, StoredSet, fingerprints
 from storage_schema.runs.reader import StoredRun
 from storage_schema.runs.snapshot import hash_pieces
@@ -156,7 +157,7 @@ class GradientWriter:
     def remove(self, name: str) -> None:
         """Remove a set. Raises NotFound (``gradients-not-found``)."""
         if name not in self.sets.names():
-            raise self.sets.missing(name)
+            raise no_such_set(name, self.sets.names())
         with writing(self.sets.folder):
             self._remove(name)
 

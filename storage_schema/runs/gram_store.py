@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage_schema.runs.contents import BlockTable, CheckpointTable, GroupTrees
+from storage_schema.runs.gradient_source import VectorSets
 
 
 class GramStore(Protocol):
@@ -61,4 +62,9 @@ class GramStore(Protocol):
 
         None for an exact run.
         """
+        ...
+
+    @property
+    def gradients(self) -> VectorSets:
+        """The sets of gradients that are kept beside the run."""
         ...

@@ -6,7 +6,10 @@ import inspect
 
 import pytest
 
+from trajsvc.measures.gradients.registry import GRADIENT_MEASURES
 from trajsvc.measures.registry import MEASURES
+from trajsvc.results.gradient_methods import GradientMethods
+from trajsvc.results.gradients import RunGradients
 from trajsvc.results.measure_methods import MeasureMethods
 from trajsvc.results.run import Run
 
@@ -26,3 +29,19 @@ def test_no_method_is_of_another_measure() -> None:
     own = {n for n, m in vars(MeasureMethods).items() if inspect.isfunction(m) and not n.startswith("_")}
     abstract = MeasureMethods.__abstractmethods__
     assert own - abstract - {"measure"} <= set(MEASURES), "a method of MeasureMethods has no row in the registry"
+
+
+@pytest.mark.parametrize("name", GRADIENT_MEASURES)
+def test_a_method_of_a_set_begins_with_what_the_registry_says(name: str) -> None:
+    expected = GRADIENT_MEASURES[name].description()
+    method = getattr(RunGradients, name, None)
+    assert method is not None, f"add the method {name} to trajsvc/results/gradient_methods.py:\n{expected}"
+    found = " ".join((inspect.getdoc(method) or "").split())
+    assert found.startswith(expected), (
+        f"the docstring of GradientMethods.{name} must begin with what the registry of gradient measures says:\n{expected}"
+    )
+
+
+def test_no_method_of_a_set_is_of_another_measure() -> None:
+    own = {n for n, m in vars(GradientMethods).items() if inspect.isfunction(m) and not n.startswith("_")}
+    assert own - {"measure"} == set(GRADIENT_MEASURES)

@@ -7,7 +7,12 @@ import itertools
 import numpy as np
 import pytest
 
-from trajsvc.measures.gradients.clustering import Clustering, cluster
+from trajsvc.measures.gradients.clustering import (
+    Clustering,
+    average_variance_clustered,
+    cluster,
+    cluster_by_iteration,
+)
 from trajsvc.measures.gradients.estimators import average_variance, objective, stratified_variance
 from trajsvc.measures.gradients.vector_gram import VectorGram
 
@@ -96,3 +101,44 @@ def test_what_cannot_be_clustered_is_refused() -> None:
     near = 1e3 * np.ones(20) + 1e-6 * np.random.default_rng(0).normal(size=(6, 20))
     with pytest.raises(ValueError, match="rounding"):
         cluster(VectorGram.of_vectors(near), 2)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_papers_iteration_keeps_its_clusters_and_its_best(seed: int) -> None:
+    g, _ = grouped(seed, groups=5, each=12)
+    gram = VectorGram.of_vectors(g)
+    found = cluster_by_iteration(gram, 5, seed=seed)
+    assert len(found.sizes) == 5
+    assert found.sizes.min() >= 1
+    more = cluster_by_iteration(gram, 5, seed=seed, rounds=20)
+    start = cluster_by_iteration(gram, 5, seed=seed, rounds=0)
+    assert more.objective <= found.objective <= start.objective
+    assert cluster(gram, 5, seed=seed).objective <= found.objective * (1 + 1e-9)
+    assert np.array_equal(cluster_by_iteration(gram, 5, seed=seed).assignment, found.assignment)
+
+
+def test_a_step_of_the_papers_iteration_is_that_of_its_equation() -> None:
+    g, _ = grouped(2, groups=3, each=6)
+    gram = VectorGram.of_vectors(g)
+    start = cluster_by_iteration(gram, 3, seed=1, rounds=0).assignment
+    centres = np.array([g[start == k].mean(axis=0) for k in range(3)])
+    costs = np.array([[(start == k).sum() * ((c - x) ** 2).sum() for k, c in enumerate(centres)] for x in g])
+    expected = min(objective(gram, costs.argmin(axis=1)), objective(gram, start))
+    assert cluster_by_iteration(gram, 3, seed=1, rounds=1).objective == pytest.approx(expected)
+
+
+def test_copies_leave_no_cluster_empty() -> None:
+    gram = VectorGram.of_vectors(np.vstack([np.ones((6, 4)), np.zeros((1, 4))]))
+    assert cluster_by_iteration(gram, 4).sizes.tolist().count(0) == 0
+
+
+def test_examples_come_in_the_order_of_their_clusters_the_largest_first() -> None:
+    assignment = np.array([1, 0, 2, 1, 2, 1])
+    gram = VectorGram.of_vectors(np.random.default_rng(0).normal(size=(6, 3)))
+    assert Clustering.of(gram, assignment).order.tolist() == [0, 3, 5, 2, 4, 1]
+
+
+def test_the_variance_of_clusters_is_that_of_the_best_found() -> None:
+    gram = VectorGram.of_vectors(grouped()[0])
+    assert average_variance_clustered(gram, 5, seed=3) == cluster(gram, 5, seed=3).average_variance
+    assert average_variance_clustered(VectorGram.of_vectors(np.eye(3)), 8) == 0.0

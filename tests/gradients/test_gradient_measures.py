@@ -88,6 +88,13 @@ def test_a_variance_that_rounding_could_explain_is_undefined_until_differences_a
     assert differences.variance == pytest.approx(trace_of_covariance(g), rel=1e-9)
 
 
+def test_copies_that_differ_in_rounding_alone_leave_the_variance_as_it_is() -> None:
+    g = np.vstack([SETS["wide"], SETS["wide"][:3] * (1.0 + 2.0**-51)])
+    gram = VectorGram.of_vectors(g)
+    assert math.isnan(gram.squared_distances[0, 12])
+    assert gram.variance == pytest.approx(trace_of_covariance(g), rel=1e-9)
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_lags_and_components_are_those_of_the_vectors(name: str) -> None:
     g = SETS[name]
@@ -222,3 +229,57 @@ def test_what_is_no_set_of_vectors_is_refused() -> None:
         VectorGram(np.eye(2), 3) + VectorGram(np.eye(3), 3)
     with pytest.raises(ValueError, match="batches of 9"):
         estimators.average_variance(VectorGram(np.eye(3), 3), 9, replacement=False)
+
+
+def test_the_ratios_of_signal_and_noise_are_each_others_inverse() -> None:
+    gram = VectorGram.of_vectors(SETS["wide"])
+    for batch in (1, 4):
+        assert estimators.snr(gram, batch) * estimators.noise_to_signal(gram, batch) == pytest.approx(1.0)
+    assert estimators.snr(VectorGram.of_vectors(np.ones((3, 2)))) == math.inf
+    assert math.isnan(estimators.snr(VectorGram.of_vectors(np.zeros((3, 2)))))
+
+
+def test_a_variance_of_drawn_batches_agrees_with_that_of_examples() -> None:
+    g = RNG.normal(size=(20, 6)) + 1.0
+    means = np.array([g[RNG.integers(20, size=4)].mean(axis=0) for _ in range(4000)])
+    drawn = np.mean([estimators.average_variance_drawn(VectorGram.of_vectors(m)) for m in np.split(means, 400)])
+    assert drawn == pytest.approx(estimators.average_variance(VectorGram.of_vectors(g), 4), rel=0.05)
+    assert math.isnan(estimators.average_variance_drawn(VectorGram.of_vectors(g[:1])))
+
+
+def test_svrg_has_no_variance_where_it_was_renewed_and_twice_the_batch_half_of_it() -> None:
+    then, now = RNG.normal(size=(10, 7)), RNG.normal(size=(10, 7))
+    assert estimators.average_variance_svrg(VectorGram.of_vectors(then - then), 3) == 0.0
+    expected = trace_of_covariance(now - then) / 3 / 7
+    assert estimators.average_variance_svrg(VectorGram.of_vectors(now - then), 3) == pytest.approx(expected)
+    gram = VectorGram.of_vectors(now)
+    assert estimators.average_variance_sg2b(gram, 3) == estimators.average_variance(gram, 3) / 2
+
+
+def test_pure_noise_takes_the_published_ratio_past_one() -> None:
+    s, coordinates = 10, 20000
+    estimates, others = RNG.normal(size=(2, s, coordinates))
+    ratios = ((others.mean(axis=0) - estimates) ** 2).sum(axis=0) / (estimates**2).sum(axis=0)
+    found = estimators.normalised_variance_coordinates(float(ratios.sum()), coordinates)
+    assert found == pytest.approx(1 + 1 / (s - 2), rel=0.02) or found == pytest.approx(1 + 1 / s, rel=0.03)
+    assert math.isnan(estimators.normalised_variance_coordinates(0.0, 0))
+
+
+def test_shares_above_chance_are_those_of_the_cosines() -> None:
+    g = SETS["with a common direction"]
+    along = np.diagonal(cosines(g), 1)
+    gram = VectorGram.of_vectors(g)
+    bound = math.sqrt(math.log(40) / 40)
+    assert correlations.random_bound(gram) == pytest.approx(bound)
+    assert correlations.mean_gradient_cosine(gram) == pytest.approx(along.mean())
+    assert correlations.gradient_cosine_share(gram) == (along > bound).mean()
+    assert correlations.gradient_cosine_share_absolute(gram) == (np.abs(along) > bound).mean()
+    assert correlations.inv_sqrt_parameters(gram) == pytest.approx(40**-0.5)
+    assert conditioning.mean_norm(gram) == pytest.approx(np.linalg.norm(g.mean(axis=0)))
+
+
+def test_some_of_the_vectors_are_chosen() -> None:
+    g = SETS["wide"]
+    chosen = VectorGram.of_vectors(g, [str(i) for i in range(len(g))]).select([4, 0, 7])
+    assert np.allclose(chosen.gram, g[[4, 0, 7]] @ g[[4, 0, 7]].T)
+    assert chosen.labels == ("4", "0", "7")

@@ -62,8 +62,15 @@ def test_equal_vectors_labels_and_scalars_come_back(store: RunStore, run: Stored
     assert np.array_equal(record.same, same[[1]])
     assert record.error == 2.0**-22
     assert record.scalars["whole"].tolist() == [[1.0, 2.0]]
-    assert record.scalars["by_block"].tolist() == [1.0]
+    assert record.scalars["by_block"].tolist() == [0.0, 1.0, 2.0]
     assert record.scalars["empty"].size == 0
+    group = found.group(1000, "two", [0, 2])
+    assert np.array_equal(group.gram, made(1000).gram[[0, 2]].sum(axis=0))
+    assert (group.scalars["by_block"], group.whole["by_block"]) == (2.0, 3.0)
+    assert group.scalars["whole"].tolist() == [1.0, 2.0]
+    assert group.same is not None
+    together = [tuple(column) for column in same[[0, 2]].T]
+    assert [together.index(column) for column in together] == [group.same.tolist().index(s) for s in group.same]
 
 
 def test_zarr_and_xarray_open_a_set_as_it_lies(store: RunStore, run: StoredRun) -> None:
@@ -252,7 +259,7 @@ def test_a_set_that_is_not_there_is_named_with_those_that_are(store: RunStore, r
     with pytest.raises(NotFound) as missing:
         store.open("run").gradients.open("../example")
     assert missing.value.kind == "gradients-not-found"
-    assert "There are example." in missing.value.hint
+    assert "It has example." in missing.value.hint
     with writer(store) as w:
         w.remove("example")
     assert store.open("run").gradients.names() == ()

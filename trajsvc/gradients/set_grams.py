@@ -42,12 +42,9 @@ class SetGrams:
     def group(self, blocks: Sequence[int], name: str = "network") -> VectorGram:
         """The Gram of some blocks together."""
         chosen = list(blocks)
-        total = self.gram[chosen].sum(axis=0)
         size = sum(self.blocks[b].size for b in chosen)
-        same = None
-        if self.same is not None:
-            same = np.unique(self.same[chosen].T, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
-        return VectorGram(total, size, self.labels, name, self.error, same)
+        same = None if self.same is None else self.same[chosen]
+        return VectorGram.of_blocks(self.gram[chosen], size, self.labels, name, self.error, same)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Everything as arrays without objects, for a file; ``of_arrays`` reads them. The rest is one JSON text as bytes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from trajsvc.gradients.options import GradientOptions, SetKind
@@ -30,7 +31,10 @@ def set_spec(kind: SetKind, options: GradientOptions, data: str, **more: Any) ->
     names = dict.fromkeys([*_EVERY, *_OF_KIND[kind]])
     if options.mask is not None:
         names["seed"] = None
-    return {"kind": kind, "data": data, **{name: getattr(options, name) for name in names}, **more}
+    values = {name: getattr(options, name) for name in names}
+    if options.tokenizer is not None:
+        values["tokenizer"] = Path(options.tokenizer).name
+    return {"kind": kind, "data": data, **values, **more}
 
 
 def set_name(kind: SetKind, kinds: Sequence[SetKind], name: str | None) -> str:

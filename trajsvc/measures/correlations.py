@@ -59,12 +59,12 @@ def random_bound(gram: GroupGram) -> float:
 
 def nonrandom_fraction(gram: GroupGram) -> float:
     """Share of the defined ``update_cosine`` that are above ``random_bound``: updates that persist. NaN without any."""
-    return _share_above(update_cosine(gram), random_bound(gram))
+    return share_above(update_cosine(gram), random_bound(gram))
 
 
 def nonrandom_fraction_absolute(gram: GroupGram) -> float:
     """Share of the defined |``update_cosine``| above ``random_bound``: updates that persist or turn back. NaN without any."""
-    return _share_above(np.abs(update_cosine(gram)), random_bound(gram))
+    return share_above(np.abs(update_cosine(gram)), random_bound(gram))
 
 
 def pairs_of(values: Array) -> Array:
@@ -83,6 +83,6 @@ def mean_by_lag(values: Array) -> Array:
         return np.asarray(np.bincount(lags, entries[defined], minlength=len(values)) / counts)
 
 
-def _share_above(cosines: Array, bound: float) -> float:
+def share_above(cosines: Array, bound: float) -> float:
     defined = cosines[~np.isnan(cosines)]
     return float((defined > bound).mean()) if defined.size and not math.isnan(bound) else float("nan")

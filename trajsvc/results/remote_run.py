@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from storage_schema.runs.contents import BlockTable, CheckpointTable, GroupTrees
 from trajsvc.client import Client
 from trajsvc.errors import NotFound
+from trajsvc.results.remote_gradients import ServerGradients
 from trajsvc.results.run import Run
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ class ServerGrams:
             size=np.array([r["size"] for r in rows], dtype=np.int64),
             offset=np.array([r["offset"] for r in rows], dtype=np.int64),
         )
+
+    @property
+    def gradients(self) -> ServerGradients:
+        return ServerGradients(self.client, self.name)
 
     def nonfinite(self) -> NDArray[np.int64]:
         """(1, T): 0 where the checkpoint is usable."""

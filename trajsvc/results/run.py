@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from xarray import DataArray, Dataset
 
     from storage_schema.runs.gram_store import GramStore
+    from trajsvc.results.gradients import RunGradients
 
 
 KEPT = 2**25
@@ -341,3 +342,16 @@ class Run(MeasureMethods):
         from trajsvc.measures.phases import phases
 
         return list(phases(self.gram(group, steps)))
+
+    def gradients(self, name: str) -> RunGradients:
+        """A set of gradients by its name (``example``, ``batch`` …), its measures labelled by step; ``trajsvc gradients compute`` makes it.
+
+        Raises NotFound (``gradients-not-found``) and what reading a damaged store raises.
+        """
+        from trajsvc.results.gradients import RunGradients
+
+        return RunGradients(self, self.stored.gradients.open(name))
+
+    def gradient_sets(self) -> list[str]:
+        """Names of the sets of gradients that were computed."""
+        return list(self.stored.gradients.names())

@@ -26,6 +26,11 @@ def norm(gram: VectorGram) -> Array:
     return np.sqrt(gram.squares)
 
 
+def mean_norm(gram: VectorGram) -> float:
+    """‖ḡ‖, ḡ the mean vector; 0 where rounding could explain it."""
+    return math.sqrt(gram.mean_square)
+
+
 def confusion(gram: VectorGram) -> float:
     """−min(min over pairs of cos(g_i, g_j), 0), 0 … 1 (*Conditioning* 3.11): how far two batches disagree. It grows with n.
 

@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from trajsvc.measures.base import Array
-from trajsvc.measures.correlations import mean_by_lag, pairs_of
+from trajsvc.measures.correlations import mean_by_lag, pairs_of, share_above
 from trajsvc.measures.geometry import mean_defined
 from trajsvc.measures.gradients.vector_gram import VectorGram
 from trajsvc.measures.variance import eigenvalues, shares
@@ -48,3 +48,29 @@ def explained_variance(gram: VectorGram) -> Array:
 def gradient_cosine(gram: VectorGram) -> Array:
     """cos(g_t, g_{t+1}) of an ordered set, (n − 1) (*Layer updates*). NaN with a zero vector."""
     return np.diagonal(gram.cosines, 1).copy()
+
+
+def mean_gradient_cosine(gram: VectorGram) -> float:
+    """Mean of the defined ``gradient_cosine``. NaN without any."""
+    return mean_defined(gradient_cosine(gram))
+
+
+def random_bound(gram: VectorGram) -> float:
+    """sqrt(ln P / P) for the group's P parameters: |cos| of independent directions exceeds it with a probability below 1/P
+    (*Layer updates*). NaN for an empty group."""
+    return math.sqrt(math.log(gram.parameters) / gram.parameters) if gram.parameters > 0 else float("nan")
+
+
+def gradient_cosine_share(gram: VectorGram) -> float:
+    """Share of the defined ``gradient_cosine`` above ``random_bound`` (*Layer updates*). NaN without any."""
+    return share_above(gradient_cosine(gram), random_bound(gram))
+
+
+def gradient_cosine_share_absolute(gram: VectorGram) -> float:
+    """Share of the defined |``gradient_cosine``| above ``random_bound``. NaN without any."""
+    return share_above(np.abs(gradient_cosine(gram)), random_bound(gram))
+
+
+def inv_sqrt_parameters(gram: VectorGram) -> float:
+    """1/√P: ``alpha`` of independent uniform directions (*Correlations*, appendix A). NaN for an empty group."""
+    return 1.0 / math.sqrt(gram.parameters) if gram.parameters > 0 else float("nan")

@@ -33,6 +33,30 @@ def average_variance(
     return variance / (batch * gram.parameters) if gram.parameters else float("nan")
 
 
+def average_variance_sg2b(
+    gram: VectorGram, batch: int = 1, *, population: int | None = None, replacement: bool = True
+) -> float:
+    """``average_variance`` of batches of 2B examples (SG-2B): with replacement exactly half of SG-B's."""
+    return average_variance(gram, 2 * batch, population=population, replacement=replacement)
+
+
+def average_variance_svrg(gram: VectorGram, batch: int = 1) -> float:
+    """V₁ / (B · P) of the differences g_i(θ) − g_i(θ̃), θ̃ an earlier checkpoint (SVRG): 0 at θ = θ̃.
+
+    It is the variance of the estimator mean_B[g_i(θ) − g_i(θ̃)] + ḡ(θ̃), whose last term does not vary.
+    """
+    return average_variance(gram, batch)
+
+
+def average_variance_drawn(gram: VectorGram) -> float:
+    """Σ_s ‖e_s − ē‖² / ((S − 1) P) of S estimates e_s of the gradient: the Monte Carlo form of ``average_variance``, unbiased.
+
+    ``gram`` is of gradients of S batches drawn apart from each other. NaN with one, and for an empty group.
+    """
+    n = len(gram)
+    return gram.variance * n / ((n - 1) * gram.parameters) if n > 1 and gram.parameters else float("nan")
+
+
 def stratified_variance(gram: VectorGram, assignment: Sequence[int] | NDArray[np.int64]) -> float:
     """N⁻² Σ_k N_k² v_k / P: the variance of Σ_k (N_k/N) g_{i_k}, with one example drawn from each stratum k (proposition 3.1).
 
@@ -47,7 +71,7 @@ def objective(gram: VectorGram, assignment: Sequence[int] | NDArray[np.int64]) -
     strata = np.asarray(assignment, dtype=np.int64)
     if strata.shape != (len(gram),):
         raise ValueError(f"{strata.size} strata for {len(gram)} examples")
-    return 0.5 * float(gram.squared_distances[strata[:, None] == strata[None, :]].sum())
+    return 0.5 * float(gram.spread[strata[:, None] == strata[None, :]].sum())
 
 
 def normalised_variance(gram: VectorGram, batch: int = 1) -> float:
@@ -63,6 +87,21 @@ def noise_to_signal(gram: VectorGram, batch: int = 1) -> float:
     """V / ‖ḡ‖² with V = V₁ / B. Infinite where the mean vector is zero and the vectors are not; NaN where all are zero."""
     variance, square = gram.variance / batch, gram.mean_square
     return variance / square if square > 0.0 else float("inf") if variance > 0.0 else float("nan")
+
+
+def snr(gram: VectorGram, batch: int = 1) -> float:
+    """‖ḡ‖² / V with V = V₁ / B, the inverse of ``noise_to_signal``. Infinite where all vectors are equal; NaN where all are zero."""
+    variance, square = gram.variance / batch, gram.mean_square
+    return square / variance if variance > 0.0 else float("inf") if square > 0.0 and variance == 0.0 else float("nan")
+
+
+def normalised_variance_coordinates(ratios: float, coordinates: float) -> float:
+    """Mean over coordinates of Σ_s (ē − e_s)² / Σ_s e_s², over S estimates e_s, ē the mean of S others (*Variance*, published code).
+
+    ``ratios`` is the sum over the ``coordinates`` whose Σ_s e_s² is not zero. Pure noise takes it to 1 + 1/S, where
+    ``normalised_variance`` goes to 1: the two are not to be compared. It is no function of inner products. NaN without a coordinate.
+    """
+    return ratios / coordinates if coordinates > 0 else float("nan")
 
 
 def noise_scale(gram: VectorGram) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,28 @@ class VectorGram:
         _, same = np.unique(values + 0.0, axis=0, return_inverse=True)
         return cls(values @ values.T, values.shape[1], tuple(labels), group, same=same.reshape(-1).astype(np.int64))
 
+    @classmethod
+    def of_blocks(
+        cls,
+        grams: Array,
+        parameters: int,
+        labels: Sequence[str] = (),
+        group: str = "network",
+        error: float = DOUBLE_ERROR,
+        same: NDArray[np.int64] | None = None,
+    ) -> VectorGram:
+        """The Gram of blocks together, from those of each, (blocks, n, n); ``same`` is (blocks, n)."""
+        if same is not None:
+            same = np.unique(same.T, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+        return cls(grams.sum(axis=0), parameters, tuple(labels), group, error, same)
+
+    def select(self, indices: Sequence[int] | NDArray[np.int64]) -> VectorGram:
+        """The Gram of some of the vectors, in the order of ``indices``."""
+        index = np.asarray(indices, dtype=np.int64)
+        labels = tuple(self.labels[i] for i in index) if self.labels else ()
+        same = None if self.same is None else self.same[index]
+        return replace(self, gram=self.gram[np.ix_(index, index)], labels=labels, same=same)
+
     def __add__(self, other: VectorGram) -> VectorGram:
         """Add the Gram of the same vectors in another, disjoint group of parameters.
 
@@ -90,6 +112,20 @@ class VectorGram:
         return np.where(equal, 0.0, certain(sums - 2.0 * self.gram, 2.0 * sums, self.error, equal))
 
     @property
+    def spread(self) -> Array:
+        """‖g_i − g_j‖², (n, n), each right to 1e-9 of their mean: vectors that differ in rounding alone do no harm to sums.
+
+        All NaN where that cannot be said: then form differences before products. Exactly 0 for equal vectors.
+        """
+        squares = self.squares
+        sums = squares[:, None] + squares[None, :]
+        same = np.arange(len(self)) if self.same is None else self.same
+        apart = same[:, None] != same[None, :]
+        found = np.where(apart, np.maximum(sums - 2.0 * self.gram, 0.0), 0.0)
+        total = certain(found.sum(), 2.0 * sums[apart].sum(), self.error, np.array(not apart.any()))
+        return found if total > 0.0 else np.full_like(found, total)
+
+    @property
     def dissimilarities(self) -> Array:
         """1 − cos(g_i, g_j), (n, n). NaN with a zero vector."""
         squares = self.squares
@@ -114,6 +150,6 @@ class VectorGram:
     def variance(self) -> float:
         """V₁ = tr K / n − ‖ḡ‖², the trace of the covariance (population form), as the mean of half the squared distances of all pairs.
 
-        NaN where a distance is lost in rounding.
+        NaN where it is lost in rounding.
         """
-        return float(self.squared_distances.sum()) / (2.0 * len(self) ** 2)
+        return float(self.spread.sum()) / (2.0 * len(self) ** 2)

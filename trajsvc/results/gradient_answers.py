@@ -1,0 +1,216 @@
+"""Answers about a run's gradients in the shapes of machine output, the same for every door: command line, HTTP and Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from storage_schema.models.gradients import (
+    ClusteredVariance,
+    GradientBlockRow,
+    GradientClustersAnswer,
+    GradientLayerRow,
+    GradientLayersAnswer,
+    GradientMapAnswer,
+    GradientMeasuresAnswer,
+    GradientSetAnswer,
+    GradientSetRow,
+)
+from trajsvc.errors import UsageError
+from trajsvc.measures.gradients.clustering import CLUSTERS, Clustering, cluster_by_iteration
+from trajsvc.measures.gradients.estimators import average_variance, average_variance_svrg
+from trajsvc.measures.gradients.vector_gram import VectorGram
+from trajsvc.results.labels import plain
+from trajsvc.results.measure_methods import Steps
+
+if TYPE_CHECKING:
+    from trajsvc.results.gradients import RunGradients
+    from trajsvc.results.run import Run
+
+
+def sets(run: Run) -> list[GradientSetRow]:
+    """The sets of gradients of ``run``, by name."""
+    return [set_row(run.gradients(name)) for name in run.gradient_sets()]
+
+
+def set_row(found: RunGradients) -> GradientSetRow:
+    return GradientSetRow(
+        run=found.run.name,
+        set=found.name,
+        kind=found.kind,
+        n=found.n,
+        blocks=len(found.stored.blocks.name),
+        parameters=found.parameters,
+        steps=found.steps.tolist(),
+        stale=found.stale,
+        options=found.options,
+    )
+
+
+def set_details(found: RunGradients) -> GradientSetAnswer:
+    """One set, and what it is made of."""
+    table = found.stored.blocks
+    columns = (table.name, table.tensor, table.part, table.layer, table.component, table.size.tolist())
+    names = ("name", "tensor", "part", "layer", "component", "size")
+    return GradientSetAnswer(
+        **set_row(found).model_dump(),
+        labels=list(found.stored.labels),
+        scalars=list(found.stored.scalars),
+        measures=[m.name for m in found.measures_available()],
+        digest=found.stored.digest,
+        block_table=[GradientBlockRow(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)],
+    )
+
+
+def default_measures(found: RunGradients) -> list[str]:
+    """What a set can answer with one number a step, but clustering, which takes its time."""
+    return [m.name for m in found.measures_available() if not m.dims and "clusters" not in m.parameters]
+
+
+def measures(
+    found: RunGradients, group: str, names: Sequence[str] | None, steps: Steps, **parameters: Any
+) -> GradientMeasuresAnswer:
+    """The named measures of ``group``, one value a step; by default all that the set can answer with one number.
+
+    Raises NotFound (``measure-not-found``, ``group-not-found``, ``step-not-found``, ``gradients-not-found``).
+    """
+    chosen, wanted = found.selection(steps), list(names) if names is not None else default_measures(found)
+    for name in wanted:
+        found.checked(name)
+    samples = [found.sample(step, group) for step in chosen]
+    values = {name: [plain(v) for v in found.values(name, group, chosen, **parameters)] for name in wanted}
+    nowhere = {name: _undefined_at(chosen, v) for name, v in values.items()}
+    return GradientMeasuresAnswer(
+        run=found.run.name,
+        set=found.name,
+        group=group,
+        parameters=samples[0].gram.parameters,
+        n=found.n,
+        steps=chosen,
+        measures=values,
+        undefined={
+            "zero_vectors": [sample.gram.zero_vectors for sample in samples],
+            "stale_steps": found.stale,
+            **{name: at for name, at in nowhere.items() if at},
+        },
+    )
+
+
+def _undefined_at(steps: Sequence[int], values: Iterable[Any]) -> list[int]:
+    return [step for step, value in zip(steps, values, strict=True) if value is None]
+
+
+def gradient_map(found: RunGradients, step: int, group: str) -> GradientMapAnswer:
+    """Cosines between the vectors of ``group`` at a step, and their norms."""
+    gram = found.gram(found.selection([step])[0], group)
+    return GradientMapAnswer(
+        run=found.run.name,
+        set=found.name,
+        group=group,
+        step=step,
+        parameters=gram.parameters,
+        n=found.n,
+        labels=list(found.stored.labels),
+        map=plain(gram.cosines),
+        norms=plain(np.sqrt(gram.squares)),
+    )
+
+
+def layers(found: RunGradients, names: Sequence[str] | None, steps: Steps, **parameters: Any) -> GradientLayersAnswer:
+    """Measures of every layer over training: by default ``coherence``, or the first that the set can answer.
+
+    Raises UsageError (``bad-option``) for a measure that is more than one number a step.
+    """
+    chosen, available = found.selection(steps), default_measures(found)
+    wanted = list(names) if names is not None else ["coherence"] if "coherence" in available else available[:1]
+    for name in wanted:
+        if found.checked(name).dims:
+            hint = f"`trajsvc gradients measures {found.run.name} --set {found.name} --names {name}` shows it for one group."
+            raise UsageError("bad-option", f"{name} is more than one number a step", hint=hint)
+    groups = found.groups()
+    rows = [
+        GradientLayerRow(
+            layer=layer.removeprefix("layer/"),
+            group=layer,
+            parameters=groups[layer].parameters,
+            measures={name: plain(found.values(name, layer, chosen, **parameters)) for name in wanted},
+        )
+        for layer in found.layer_ids()
+    ]
+    return GradientLayersAnswer(run=found.run.name, set=found.name, n=found.n, steps=chosen, layers=rows)
+
+
+def clusters(
+    found: RunGradients,
+    count: int = CLUSTERS,
+    step: int | None = None,
+    group: str = "network",
+    *,
+    seed: int = 0,
+) -> GradientClustersAnswer:
+    """Gradient Clustering at a step (by default the first), and what its clusters are worth there and at the later steps.
+
+    Raises UsageError (``bad-option``) for a number of clusters that is not 1 … n.
+    """
+    chosen = found.selection(None if step is None else [step])
+    at = chosen[0]
+    best = found.clusters(count, at, group, seed=seed)
+    gram = found.gram(at, group)
+    anchored = found.beside_of("anchored")
+    later = [s for s in found.selection(None) if s >= at]
+    return GradientClustersAnswer(
+        run=found.run.name,
+        set=found.name,
+        group=group,
+        step=at,
+        parameters=gram.parameters,
+        n=found.n,
+        clusters=count,
+        assignment=best.assignment.tolist(),
+        order=best.order.tolist(),
+        sizes=best.sizes.tolist(),
+        traces=plain(best.traces),
+        duplicates=_duplicates(gram),
+        iteration_objective=plain(cluster_by_iteration(gram, count, seed=seed).objective),
+        variance=[_variance(found, anchored, s, group, best, count) for s in later],
+    )
+
+
+def _variance(
+    found: RunGradients, anchored: RunGradients | None, step: int, group: str, best: Clustering, count: int
+) -> ClusteredVariance:
+    gram = found.gram(step, group)
+    kept = Clustering.of(gram, best.assignment)
+    svrg = None
+    if anchored is not None and step in anchored.stored.steps:
+        svrg = average_variance_svrg(anchored.gram(step, group), count)
+    return ClusteredVariance(
+        step=step,
+        objective=plain(kept.objective),
+        sg_b=plain(average_variance(gram, count)),
+        sg_2b=plain(average_variance(gram, 2 * count)),
+        svrg=plain(svrg),
+        gc=plain(kept.average_variance),
+    )
+
+
+def _duplicates(gram: VectorGram) -> int:
+    return 0 if gram.same is None else len(gram) - len(np.unique(gram.same))
+
+
+def long_rows(answer: GradientMeasuresAnswer) -> list[tuple[Any, ...]]:
+    """Measures as rows (measure, step, axis, at, value): one for every number; one number a step has no axis."""
+    from trajsvc.measures.gradients.registry import GRADIENT_MEASURES
+
+    rows: list[tuple[Any, ...]] = []
+    for name, values in answer.measures.items():
+        dims = GRADIENT_MEASURES[name].dims
+        for step, value in zip(answer.steps, values, strict=True):
+            if not isinstance(value, list):
+                rows.append((name, step, None, None, value))
+                continue
+            first = 1 if dims == ("component",) else 0
+            rows += [(name, step, dims[0], at, number) for at, number in enumerate(value, start=first)]
+    return rows
