@@ -54,15 +54,19 @@ class SlabPool(Protocol):
         ...
 
     def ready(self, device: str) -> None:
-        """Raises UsageError (``device-unavailable``) where nothing in the pool can compute on ``device``."""
+        """Raise UsageError (``device-unavailable``) if nothing in the pool can compute on ``device``."""
         ...
 
     def keeps(self, job: SlabJob) -> bool:
-        """Whether a result that ``results`` gives is durable in ``job.folder`` by then, so that no journal need keep it."""
+        """Return whether a result is durable in ``job.folder`` before ``results`` yields it, so that no journal needs
+        to keep it.
+        """
         ...
 
     def kept(self, job: SlabJob, slabs: Sequence[Slab]) -> Iterator[SlabResult]:
-        """Results that an earlier attempt left in ``job.folder``, in the order of ``slabs``, up to the first that is not there."""
+        """Yield results that an earlier attempt left in ``job.folder``, in the order of ``slabs``, up to the first that
+        is missing.
+        """
         ...
 
     def forget(self, job: SlabJob, slabs: Sequence[Slab]) -> None:
@@ -70,7 +74,9 @@ class SlabPool(Protocol):
         ...
 
     def results(self, job: SlabJob, slabs: Iterable[Slab]) -> Iterator[SlabResult]:
-        """Results of ``job.run`` in the order of ``slabs``. When the consumer leaves early, running slabs are stopped and waited for.
+        """Yield results of ``job.run`` in the order of ``slabs``.
+
+        When the consumer leaves early, running slabs are stopped and waited for.
 
         Raises Cancelled once ``job.stop`` is set.
         """
@@ -91,10 +97,13 @@ def compute(
     key: str = "",
     folder: Path | None = None,
 ) -> GramState:
-    """Sum the plan's slabs (the first ``until`` of them) over Θ; resumes after the slabs that ``journal`` or the pool holds. ``key`` names
-    the work: the plan and the bytes that it reads; in ``folder`` processes elsewhere may keep what they have done.
+    """Sum the plan's slabs (the first ``until`` of them) over Θ, resuming after the slabs that ``journal`` or the pool
+    holds.
 
-    Raises Cancelled when ``stop`` is set: finished slabs are kept by then.
+    ``key`` names the work: the plan and the bytes that it reads. In ``folder`` other processes may keep finished
+    results.
+
+    Raises Cancelled when ``stop`` is set; finished slabs have been kept by then.
     """
     stop = stop or threading.Event()
     job = SlabJob(theta, plan, kernel, sink, stop, key=key or plan.key(), folder=folder)
@@ -133,7 +142,7 @@ def compute(
 
 
 def resume(plan: Plan, journal: Journal | None) -> GramState:
-    """The state after the slabs that ``journal`` holds (none without a journal)."""
+    """Return the state after the slabs that ``journal`` holds (the empty state without a journal)."""
     state = GramState(plan)
     if journal is None:
         return state

@@ -1,14 +1,16 @@
 """Estimate every Gram before all bytes are read: exact for what was read, scaled from the sample for the rest.
 
-The sample of a block lies in strata of the block, in order; those of one jackknife replicate are neighbours. The rest is read from the
-block's beginning to its end, so what is still unread is its end, and only the strata there speak for it (the rows of an embedding for
-frequent tokens say nothing of those for rare ones). With U elements unread, u_r of them in stratum r, and S_r the sum over its s_r sampled
-elements, the estimate is Ĝ = Σ_seen + Σ_r (u_r / s_r) S_r: (n/s) Σ_seen right after the sample, and exact when U = 0.
+The sample of a block lies in strata of the block, in order; those of one jackknife replicate are neighbours. The rest
+is read from the block's beginning to its end, so what is still unread is its end, and only the strata there are used to
+estimate it (the rows of an embedding for frequent tokens say nothing of those for rare ones). With U elements unread,
+u_r of them in stratum r, and S_r the sum over its s_r sampled elements, the estimate is Ĝ = Σ_seen + Σ_r (u_r / s_r)
+S_r: (n/s) Σ_seen right after the sample, and exact when U = 0.
 
-The error is taken by the delete-one-group jackknife (Quenouille–Tukey): with the sampled granules of replicate r left out of all blocks
-Ĝ_(−r), and for any number f computed from a group's Gram SE² = (R−1)/R Σ_r (f_(−r) − mean f_(−r))². A granule is left out or kept as a
-whole, because neighbouring parameters are alike. Strata that differ from each other make the error larger than it is, never smaller. The
-deviations are widened by √(1 + s_u/U), s_u being the sample among the strata that are not yet read: the unread elements scatter too.
+The error is estimated by the delete-one-group jackknife (Quenouille–Tukey): with the sampled granules of replicate r
+left out of all blocks Ĝ_(−r), and for any number f computed from a group's Gram SE² = (R−1)/R Σ_r (f_(−r) − mean
+f_(−r))². A granule is left out or kept as a whole, because neighbouring parameters are alike. Strata that differ from
+each other make the estimated error too large, never too small. The deviations are widened by √(1 + s_u/U), s_u being
+the sample among the strata that are not yet read: the unread elements scatter too.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ from trajsvc.gram.sums import GramState
 
 
 def estimated(state: GramState) -> NDArray[np.float64]:
-    """(block, new, T): every block's Gram with what the sample says of its unread part; NaN for a block not seen at all."""
+    """Estimate every block's Gram, with its unread part scaled from the sample, (block, new, T).
+
+    NaN for a block of which nothing was read.
+    """
     sizes = state.plan.block_sizes()
     out = state.sums.sum(axis=1)
     for block in np.flatnonzero(state.seen < sizes):
@@ -39,7 +44,10 @@ def estimated(state: GramState) -> NDArray[np.float64]:
 
 
 def _unread(state: GramState, block: int) -> NDArray[np.float64] | None:
-    """(R,) how many elements are unread in the strata of each replicate; None for a block without replicates."""
+    """Return how many elements are unread in the strata of each replicate, (R,).
+
+    None for a block without replicates.
+    """
     size, counts = int(state.plan.block_sizes()[block]), state.counts[block]
     if block not in state.replicates or not counts.any():
         return None
@@ -52,7 +60,7 @@ def _unread(state: GramState, block: int) -> NDArray[np.float64] | None:
 
 
 def block_left_out(state: GramState, block: int) -> NDArray[np.float64] | None:
-    """(R, T, T): deviations Ĝ_(−r) − Ĝ of one block's estimate, None when the block is exact."""
+    """Return the deviations Ĝ_(−r) − Ĝ of one block's estimate, (R, T, T); None when the block is exact."""
     if state.seen[block] >= state.plan.block_sizes()[block]:
         return None
     unread = _unread(state, block)
@@ -73,7 +81,9 @@ def block_left_out(state: GramState, block: int) -> NDArray[np.float64] | None:
 
 
 def left_out_grams(state: GramState) -> NDArray[np.float64]:
-    """(R, block, T, T): every block's estimate with each replicate left out; equal to the estimate where a block is exact."""
+    """Return every block's estimate with each replicate left out, (R, block, T, T); equal to the estimate where a block
+    is exact.
+    """
     grams = np.repeat(estimated(state)[None], max(1, state.plan.replicates), axis=0)
     for block in range(state.plan.blocks):
         deviations = block_left_out(state, block)
@@ -83,7 +93,7 @@ def left_out_grams(state: GramState) -> NDArray[np.float64]:
 
 
 def group_replicates(state: GramState, blocks: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """A group's estimated Gram (T, T), and (R, T, T) the same with each replicate left out."""
+    """Return a group's estimated Gram (T, T), and the same with each replicate left out, (R, T, T)."""
     gram = estimated(state)[list(blocks)].sum(axis=0)
     away = np.zeros((max(1, state.plan.replicates), state.plan.rows, state.plan.rows))
     for block in blocks:

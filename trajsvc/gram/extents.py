@@ -1,4 +1,4 @@
-"""Which elements of a segment belong to a block, as rectangles that a strided view can gather."""
+"""Find the elements of a segment that belong to a block, as rectangles that a strided view can gather."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ class Rectangle:
 
 
 def rectangles(extent: Extent, lo: int, hi: int) -> list[Rectangle]:
-    """The part of ``extent`` within elements [lo, hi), relative to lo: at most three rectangles (a cut first run, whole runs,
-    a cut last run)."""
+    """Return the part of ``extent`` within elements [lo, hi), relative to lo, as at most three rectangles.
+
+    They are a cut first run, whole runs, and a cut last run.
+    """
     first = max(0, (lo - extent.start - extent.length) // extent.stride + 1)
     last = min(extent.outer - 1, -(-(hi - extent.start) // extent.stride) - 1)
     if first > last or hi <= lo:
@@ -58,7 +60,7 @@ def rectangles(extent: Extent, lo: int, hi: int) -> list[Rectangle]:
 
 
 def chunks(rectangle: Rectangle, width: int) -> list[Rectangle]:
-    """``rectangle`` cut into pieces of at most ``width`` elements (one run is cut, many runs are kept whole)."""
+    """Cut ``rectangle`` into pieces of at most ``width`` elements (one run is cut, many runs are kept whole)."""
     if rectangle.length >= width or rectangle.outer == 1:
         return [
             Rectangle(rectangle.at + o * rectangle.stride + i, 1, n, n)

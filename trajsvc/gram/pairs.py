@@ -1,7 +1,8 @@
-"""Inner products as they are added up: once for every pair of rows, and with the digits that additions lose.
+"""Sums of inner products: one for every pair of rows, with the digits that additions lose.
 
-A *pair* is (i, j), j ≤ i, for the last ``new`` rows i, in the order of i and then of j. A sum is two numbers: itself, and what all its
-additions lost. Together they are good to twice the digits, so that a total rounded to float64 does not tell in which order its parts came.
+A *pair* is (i, j), j ≤ i, for the last ``new`` rows i, in the order of i and then of j. A sum is two numbers: itself,
+and what all its additions lost. Together they are good to twice the digits, so that a total rounded to float64 does not
+depend on the order of its parts.
 """
 
 from __future__ import annotations
@@ -11,19 +12,19 @@ from numpy.typing import NDArray
 
 
 def pair_count(rows: int, new: int) -> int:
-    """Pairs of the last ``new`` of ``rows`` rows with the rows up to them."""
+    """Return the number of pairs of the last ``new`` of ``rows`` rows with the rows up to them."""
     return new * (2 * rows - new + 1) // 2
 
 
 def pair_indices(rows: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(i, j) of every pair, in order."""
+    """Return (i, j) of every pair, in order."""
     i, j = np.tril_indices(rows)
     first = len(i) - pair_count(rows, new)
     return i[first:].astype(np.int64), j[first:].astype(np.int64)
 
 
 def matrices(values: NDArray[np.float64], rows: int, new: int) -> NDArray[np.float64]:
-    """(…, new, T) symmetric matrices, or their last rows, from values of their pairs (…, pairs)."""
+    """Build (…, new, T) symmetric matrices, or their last rows, from values of their pairs (…, pairs)."""
     i, j = pair_indices(rows, new)
     found = np.empty((*values.shape[:-1], new, rows))
     old = rows - new

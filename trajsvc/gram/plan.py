@@ -105,7 +105,9 @@ class Plan:
         return sum(s.sample for s in self.slabs)
 
     def slab_read_bytes(self, slab: Slab) -> int:
-        """Bytes read for one slab over all checkpoints (an upper bound when checkpoints differ in stored type)."""
+        """Return the bytes read for one slab over all checkpoints (an upper bound when checkpoints differ in stored
+        type).
+        """
         return self.rows * sum(s.size * self.columns[s.column].itemsize for s in slab.segments)
 
     def block_sizes(self) -> np.ndarray:
@@ -116,7 +118,7 @@ class Plan:
         return sizes
 
     def stratum_order(self, block: int) -> list[int]:
-        """The replicates in the order in which their strata lie in a block."""
+        """Return the replicates in the order in which their strata lie in a block."""
         column = self._column_of[block]
         return [(r + column) % self.replicates for r in range(self.replicates)]
 
@@ -125,7 +127,7 @@ class Plan:
         return {block: index for index, column in enumerate(self.columns) for block, _ in column.blocks}
 
     def key(self) -> str:
-        """Digest of all that the result's bits depend on; a journal written under another key is not resumed."""
+        """Return a digest of all that the result's bits depend on; a journal written under another key is not resumed."""
         facts = {
             "columns": [asdict(c) for c in self.columns],
             "slabs": [[s.sample, [(g.column, g.lo, g.hi, g.replicate) for g in s.segments]] for s in self.slabs],
@@ -136,7 +138,9 @@ class Plan:
 
 
 def granule(size: int) -> int:
-    """Length of a granule of a tensor with ``size`` elements: a power of two near size/512, within 2^12 … 2^16."""
+    """Return the length of a granule of a tensor with ``size`` elements: a power of two near size/512, within 2^12 …
+    2^16.
+    """
     return min(GRANULE_MAX, max(GRANULE_MIN, 1 << (size // 512).bit_length()))
 
 
@@ -201,10 +205,10 @@ def make_plan(
 
 
 def sample_granules(column: ColumnSpec, fraction: float) -> dict[int, tuple[int, int]]:
-    """Granules of the first pass, in order: for every block at random within equal strata of the block. Of each the stratum that it is
-    of and how many strata its block has.
+    """Choose the granules of the first pass, in order: for every block at random within equal strata of the block.
 
-    The choice depends on the tensor's name, size and blocks alone.
+    The choice depends on the tensor's name, size and blocks alone. Returns granule → (its stratum, the number of strata
+    of its block).
     """
     g = granule(column.size)
     total = -(-column.size // g)
@@ -223,8 +227,11 @@ def sample_granules(column: ColumnSpec, fraction: float) -> dict[int, tuple[int,
 
 
 def replicate_of(stratum: int, strata: int, replicates: int, column: int) -> int:
-    """The replicate of a sampled granule: neighbouring strata together, and another first replicate in every column, so that those with
-    few strata use all replicates between them."""
+    """Return the replicate of a sampled granule.
+
+    Neighbouring strata go together. Every column begins at another replicate, so that columns with few strata use all
+    replicates between them.
+    """
     return (stratum * min(strata, replicates) // strata + column) % replicates
 
 
@@ -233,12 +240,12 @@ def _partly_sampled(columns: Sequence[ColumnSpec], sampled: Sequence[Mapping[int
 
 
 def _fixed_memory(blocks: int, partial: int, rows: int, new: int, replicates: int) -> int:
-    """The sums, and a copy of them while they are written; the jackknife's replicates, and those once more."""
+    """Return the bytes of the sums and a copy of them while they are written, and of the jackknife's replicates, twice."""
     return sums_memory(blocks, rows, new) + 2 * replicates * partial * pair_count(rows, new) * 8
 
 
 def sums_memory(blocks: int, rows: int, new: int | None = None) -> int:
-    """Bytes that the sums of ``blocks`` take at least, for ``new`` of ``rows`` checkpoints; all by default."""
+    """Return the bytes that the sums of ``blocks`` take at least, for ``new`` of ``rows`` checkpoints; all by default."""
     return 4 * blocks * pair_count(rows, rows if new is None else new) * 8
 
 

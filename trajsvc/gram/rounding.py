@@ -43,7 +43,7 @@ class ValueStatistics:
         self.beyond_float32 |= other.beyond_float32
 
     def carried_type(self, stored: str, row: int) -> str:
-        """The narrowest type that holds every value seen of a checkpoint stored as ``stored``."""
+        """Return the narrowest type that holds every value seen of a checkpoint stored as ``stored``."""
         if self.beyond_float32[row]:
             return stored
         if stored in ("float16", "bfloat16"):
@@ -56,11 +56,14 @@ class ValueStatistics:
 
 
 def observe(values: NDArray[np.floating], statistics: ValueStatistics) -> NDArray[np.float64]:
-    """Note the types carried by ``values`` (T, n) and return (T, 2): Σ 4^e over values, and the same with e no less than
-    float16's least normal exponent. Multiplied by 4^−m / 12 these are the expected squared norms of the rounding."""
+    """Record the types carried by ``values`` (T, n) and return (T, 2): Σ 4^e over values, and the same with e no less
+    than float16's least normal exponent.
+
+    Multiplied by 4^−m / 12 these are the expected squared norms of the rounding.
+    """
     rows, n = values.shape
     sums = np.zeros((rows, 2))
-    step = max(1, PIECE // max(1, rows))  # what is made on the way stays in the cache, and out of the memory budget
+    step = max(1, PIECE // max(1, rows))  # temporaries stay in the cache, and out of the memory budget
     for lo in range(0, n, step):
         sums += _observe(values[:, lo : lo + step], statistics)
     return sums
@@ -80,6 +83,8 @@ def _observe(values: NDArray[np.floating], statistics: ValueStatistics) -> NDArr
 
 
 def expected_rounding(sums: NDArray[np.float64], carried: str) -> NDArray[np.float64]:
-    """Expected squared norm of rounding from the sums of ``observe`` (…, 2) for values that carry type ``carried``."""
+    """Return the expected squared norm of rounding from the sums of ``observe`` (…, 2) for values that carry type
+    ``carried``.
+    """
     power = sums[..., 1] if carried == "float16" else sums[..., 0]
     return np.asarray(power * 4.0 ** -_BITS[carried] / 12.0)

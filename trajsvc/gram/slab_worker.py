@@ -42,7 +42,7 @@ class Theta(Protocol):
     """Columns of the matrix Θ, wherever its bytes lie."""
 
     def dtypes(self, column: int) -> Sequence[str]:
-        """Stored type of a tensor at every checkpoint."""
+        """Return the stored type of a tensor at every checkpoint."""
         ...
 
     def load(self, slab: Slab, parts: Sequence[Part], stop: Callable[[], bool]) -> None:
@@ -52,11 +52,13 @@ class Theta(Protocol):
     def has_crc(self, column: int, row: int) -> bool: ...
 
     def prepare(self, slabs: Sequence[Slab]) -> None:
-        """Told before the first ``load`` which slabs will be loaded, in about this order: reading ahead may begin."""
+        """Announce, before the first ``load``, which slabs will be loaded, in about this order, so that reading ahead
+        can begin.
+        """
         ...
 
     def portable(self) -> Theta | None:
-        """The same Θ for another process that sees the same files (it can be pickled); None where there is none."""
+        """Return the same Θ for another process that sees the same files (it can be pickled); None if there is none."""
         ...
 
 
@@ -75,10 +77,13 @@ class SlabWorker:
         self._buffer = np.empty(max((sum(self._sizes(s)) for s in plan.slabs), default=0), np.uint8)
 
     def run(self, slab: Slab, computing: AbstractContextManager[object], cancelled: Callable[[], bool]) -> SlabResult:
-        """The slab's partial sums. Reading is done outside ``computing`` so that it overlaps with others' arithmetic."""
+        """Compute the slab's partial sums.
+
+        Reading is done outside ``computing`` so that it overlaps with others' arithmetic.
+        """
         result = empty_result(self.plan, slab)
         loaded = self._load(slab, cancelled)
-        with computing, np.errstate(all="ignore"):  # non-finite values are noticed, not warned of
+        with computing, np.errstate(all="ignore"):  # non-finite values are counted, not warned of
             place = {int(b): i for i, b in enumerate(result.blocks)}
             for number, (segment, groups) in enumerate(zip(slab.segments, loaded, strict=True)):
                 if cancelled():
@@ -88,7 +93,7 @@ class SlabWorker:
         return result
 
     def _sizes(self, slab: Slab) -> list[int]:
-        """Bytes that each segment of ``slab`` takes in the buffer."""
+        """Return the bytes that each segment of ``slab`` takes in the buffer."""
         return [raw_size(self.theta.dtypes(s.column), s.size) for s in slab.segments]
 
     def _load(self, slab: Slab, cancelled: Callable[[], bool]) -> list[list[RowGroup]]:
@@ -113,7 +118,7 @@ class SlabWorker:
         return loaded
 
     def _digest(self, number: int, segment: Segment, groups: list[RowGroup], result: SlabResult) -> None:
-        """Fingerprint the segment's granules, count zero values, and take the CRC where the archive keeps one.
+        """Fingerprint the segment's granules, count zero values, and compute the CRC where the archive keeps one.
 
         Zeros are counted one by one in segments no longer than a granule, else by whole granules of zero bytes.
         """
@@ -163,7 +168,7 @@ class SlabWorker:
 
 
 def _digests(raw: NDArray[np.uint8], places: Sequence[int], step: int) -> NDArray[np.uint64]:
-    """(rows, granules): a hash of each granule's bytes."""
+    """Hash each granule's bytes, (rows, granules)."""
     digest = xxhash.xxh3_64_intdigest
     if len(places) == 1:
         found = [digest(row) for row in raw]
@@ -183,7 +188,7 @@ class PortableJob:
     key: str
 
     def here(self, slots: int) -> SlabJob:
-        """The job in this process, where ``slots`` slabs are multiplied at once."""
+        """Return the job in this process, where ``slots`` slabs are multiplied at once."""
         return SlabJob(self.theta, self.plan, self.kernel, key=self.key, slots=slots)
 
 
@@ -215,7 +220,7 @@ class SlabJob:
         return self.plan.threads
 
     def run(self, slab: Slab, halted: Callable[[], bool]) -> SlabResult:
-        """The partial sums of ``slab``. Raises Cancelled when the job is stopped or ``halted`` says so."""
+        """Compute the partial sums of ``slab``. Raises Cancelled when the job is stopped or ``halted`` returns True."""
         try:
             worker = self._idle.get_nowait()
         except Empty:
@@ -226,7 +231,7 @@ class SlabJob:
             self._idle.put(worker)
 
     def release(self) -> None:
-        """Give the buffers of workers that are done back: what comes after the slabs has the memory."""
+        """Free the buffers of idle workers, so that what follows the slabs has the memory."""
         while True:
             try:
                 self._idle.get_nowait()
@@ -234,13 +239,13 @@ class SlabJob:
                 return
 
     def until(self, stop: threading.Event) -> SlabJob:
-        """The same job, its buffers and slots too, for a part of the work that ends when ``stop`` is set."""
+        """Return the same job, sharing its buffers and slots, for a part of the work that ends when ``stop`` is set."""
         part = copy(self)
         part.stop = stop
         return part
 
     def portable(self) -> PortableJob | None:
-        """The job for another process; None where its Θ lies in this one, or a copy is made as the bytes pass."""
+        """Return the job for another process; None if its Θ lies in this one, or a copy is made as the bytes pass."""
         theta = self.theta.portable()
         return None if theta is None or self.sink is not None else PortableJob(theta, self.plan, self.kernel, self.key)
 

@@ -28,8 +28,9 @@ SHARED: Final = 64.0
 
 
 def distances(points: Array) -> Array:
-    """Distances between the zero vector and all points, (T + 1, T + 1), from the points' inner products (T, T), to
-    ``RESOLUTION``."""
+    """Compute distances between the zero vector and all points, (T + 1, T + 1), from the points' inner products (T, T),
+    to ``RESOLUTION``.
+    """
     squares = np.concatenate([[0.0], np.diagonal(points)])
     inner = np.pad(points, ((1, 0), (1, 0)))
     with np.errstate(invalid="ignore", over="ignore"):
@@ -43,7 +44,7 @@ def distances(points: Array) -> Array:
 
 
 def grown(apart: Array) -> Starts:
-    """The station at which the leg to every point begins, (T,), from distances (T + 1, T + 1)."""
+    """Choose the station at which the leg to every point begins, (T,), from distances (T + 1, T + 1)."""
     along = np.zeros_like(apart)
     starts = np.zeros(len(apart) - 1, dtype=np.int64)
     for leg in range(len(starts)):
@@ -58,7 +59,7 @@ def grown(apart: Array) -> Starts:
 
 
 def stretch(starts: Starts, apart: Array) -> float:
-    """The largest stretch of a tree where distances are ``apart``."""
+    """Return the largest stretch of a tree where distances are ``apart``."""
     along = np.zeros_like(apart)
     for leg, start in enumerate(starts.tolist()):
         _extend(along, apart, leg, start)
@@ -66,7 +67,7 @@ def stretch(starts: Starts, apart: Array) -> float:
 
 
 def shared(apart: Sequence[Array]) -> list[tuple[Starts, list[int]]]:
-    """Few trees for several blocks: each with the indices of the blocks that it serves."""
+    """Choose few trees for several blocks: each with the indices of the blocks that it serves."""
     left = list(range(len(apart)))
     found = []
     while left:
@@ -83,7 +84,7 @@ def _extend(along: Array, apart: Array, leg: int, start: int) -> None:
 
 
 def _stretch(ways: Array, apart: Array) -> Array:
-    """``ways`` over ``apart``; 1 where both are 0, 0 where the distance is not known."""
+    """Divide ``ways`` by ``apart``; 1 where both are 0, 0 where the distance is not known."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = ways / apart
     ratio = np.where((ways == 0.0) & (apart == 0.0), 1.0, ratio)

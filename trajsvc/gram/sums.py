@@ -161,16 +161,16 @@ class GramState:
         return state
 
     def crc_rows(self) -> NDArray[np.uint32]:
-        """(segments, T) CRC-32 of every segment in the sums."""
+        """Return the CRC-32 of every segment in the sums, (segments, T)."""
         return np.concatenate(self.crc) if self.crc else np.zeros((0, self.plan.rows), np.uint32)
 
     def segments_done(self) -> list[tuple[int, int, int]]:
-        """(column, lo, hi) of every segment in the sums, in the order of the rows of ``crc``."""
+        """Return (column, lo, hi) of every segment in the sums, in the order of the rows of ``crc``."""
         return [(s.column, s.lo, s.hi) for slab in self.plan.slabs[: self.cursor] for s in slab.segments]
 
 
 def empty_result(plan: Plan, slab: Slab) -> SlabResult:
-    """Zeros for the blocks that ``slab`` may touch."""
+    """Return a result of zeros for the blocks that ``slab`` may touch."""
     blocks = np.array(sorted({b for s in slab.segments for b, _ in plan.columns[s.column].blocks}), dtype=np.int64)
     nb, t, r = len(blocks), plan.rows, plan.replicates if slab.sample else 0
     pairs = pair_count(t, plan.new)
@@ -193,7 +193,7 @@ def _statistics(arrays: dict[str, NDArray[np.generic]]) -> ValueStatistics:
 
 
 def appended(old: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The Gram of T vectors from that of the first T − k (block, T−k, T−k) and the last k rows (block, k, T)."""
+    """Build the Gram of T vectors from that of the first T − k (block, T−k, T−k) and the last k rows (block, k, T)."""
     b, k, t = rows.shape
     gram = np.empty((b, t, t))
     gram[:, : t - k, : t - k] = old

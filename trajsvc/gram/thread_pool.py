@@ -27,7 +27,7 @@ class ThreadPool:
         check_device(device)
 
     def keeps(self, job: SlabJob) -> bool:
-        """No: what threads have done is gone with the process."""
+        """Return False: results of threads do not survive the process."""
         return False
 
     def kept(self, job: SlabJob, slabs: Sequence[Slab]) -> Iterator[SlabResult]:
@@ -37,7 +37,7 @@ class ThreadPool:
         return None
 
     def results(self, job: SlabJob, slabs: Iterable[Slab]) -> Iterator[SlabResult]:
-        """Results in the order of ``slabs``; at most one waiting result for each thread beyond those that run."""
+        """Yield results in the order of ``slabs``; at most one waiting result for each thread beyond those that run."""
         running = self.threads + 1
         halt = threading.Event()
         with ThreadPoolExecutor(running, thread_name_prefix="trajsvc-slab") as pool:

@@ -1,7 +1,8 @@
-"""A vocabulary that grows or shrinks in mid-run: tensors cut to the rows that all checkpoints have.
+"""Cut tensors to the rows that all checkpoints have, where a vocabulary grows or shrinks during training.
 
-Tokens or classes that are added in the course of a training make an embedding, its head and their biases longer, and nothing else. Their
-leading rows are still the same parameters, so that cutting the longer ones keeps every checkpoint and every other block whole.
+Tokens or classes that are added in the course of a training make an embedding, its head and their biases longer, and
+nothing else. Their leading rows are still the same parameters, so that cutting the longer ones keeps every checkpoint
+and every other block whole.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ class Cut:
 
 
 def cut_to_common_rows(checkpoints: Sequence[Tensors], anatomy_of: Callable[[Tensors], Anatomy]) -> Cut:
-    """Cut what differs between ``checkpoints``, which are in order, in its leading dimension alone.
+    """Cut the tensors that differ between ``checkpoints``, which are in order, in their leading dimension alone.
 
-    Only what stands outside the numbered layers of a known architecture and is not a projection of several parts is cut, and only
-    where rows were added or removed for good (a checkpoint that differs from both its neighbours, which agree, is an oddity) and
-    cutting loses fewer values than leaving out the checkpoints that are not like most.
+    A tensor is cut only if it is outside the numbered layers of a known architecture and not a projection of several
+    parts, if its rows were added or removed for good (a checkpoint that differs from both its neighbours, which agree,
+    is an exception), and if cutting loses fewer values than leaving out the checkpoints that differ from most.
     """
     uncut = Cut(list(checkpoints))
     varying = _varying(checkpoints)
@@ -63,7 +64,7 @@ def cut_to_common_rows(checkpoints: Sequence[Tensors], anatomy_of: Callable[[Ten
 
 
 def _varying(checkpoints: Sequence[Tensors]) -> set[str]:
-    """Tensors whose shapes differ in the leading dimension alone."""
+    """Return the tensors whose shapes differ in the leading dimension alone."""
     shapes: dict[str, set[Shape]] = {}
     for tensors in checkpoints:
         for name, entry in tensors.items():
@@ -81,8 +82,10 @@ def _may_be_cut(anatomy: Anatomy, block: Block) -> bool:
 
 
 def _members(shapes: Sequence[Mapping[str, Shape]], varying: Collection[str]) -> list[int]:
-    """The checkpoints that are like most of them but for rows of ``varying``: of the tensors that they share with those, which are at
-    least half, all have the same shape."""
+    """Return the checkpoints that are like most of them but for rows of ``varying``.
+
+    They share at least half of the tensors that most checkpoints have, and all shared tensors have the same shape.
+    """
     loose = [{n: s[1:] if n in varying else s for n, s in of.items()} for of in shapes]
     counts = Counter(frozenset(of.items()) for of in loose)
     usual = dict(counts.most_common(1)[0][0])
@@ -94,7 +97,9 @@ def _members(shapes: Sequence[Mapping[str, Shape]], varying: Collection[str]) ->
 
 
 def _steady(members: Sequence[int], shapes: Sequence[Mapping[str, Shape]], varying: Collection[str]) -> list[int]:
-    """``members`` without those whose rows differ from both neighbours', which agree; none where rows come and go."""
+    """Return ``members`` without those whose rows differ from both neighbours', which agree; none if rows are both
+    added and removed.
+    """
     names = sorted(varying)
     rows = {t: [shapes[t].get(n, (0,))[0] for n in names] for t in members}
     odd = {b for a, b, c in zip(members, members[1:], members[2:], strict=False) if rows[a] == rows[c] != rows[b]}
@@ -107,7 +112,9 @@ def _steady(members: Sequence[int], shapes: Sequence[Mapping[str, Shape]], varyi
 
 
 def _fewer_lost(shapes: Sequence[Mapping[str, Shape]], members: Sequence[int], rows: Mapping[str, int]) -> bool:
-    """Whether cutting loses fewer values than leaving out the checkpoints that do not have the rows that most have."""
+    """Return whether cutting loses fewer values than leaving out the checkpoints that do not have the rows that most
+    have.
+    """
     lost = sum((of[n][0] - rows[n]) * prod(of[n][1:]) for t in members for of in [shapes[t]] for n in rows if n in of)
     kinds: Counter[tuple[int, ...]] = Counter()
     for t in members:
@@ -116,13 +123,13 @@ def _fewer_lost(shapes: Sequence[Mapping[str, Shape]], members: Sequence[int], r
 
 
 def _cut(tensors: Tensors, anatomy: Anatomy, rows: Mapping[str, int]) -> dict[str, TensorEntry]:
-    """The tensors with those of ``rows`` cut, and what shares their bytes."""
+    """Return the tensors with those of ``rows`` cut, and those that share their bytes."""
     wanted = {n: rows.get(n, rows.get(anatomy.left_out.get(n, "").removeprefix("tied to "))) for n in tensors}
     return {n: e if (count := wanted[n]) is None else _leading(e, count) for n, e in tensors.items()}
 
 
 def _leading(entry: TensorEntry, rows: int) -> TensorEntry:
-    """The first ``rows`` rows of a tensor, where they lie."""
+    """Return the first ``rows`` rows of a tensor, at their place in the file."""
     if entry.shape[0] == rows:
         return entry
     shape = (rows, *entry.shape[1:])
@@ -132,7 +139,7 @@ def _leading(entry: TensorEntry, rows: int) -> TensorEntry:
 
 
 def cut_finding(cut: Cut, kept: Collection[str], steps: Sequence[int]) -> Finding | None:
-    """What was cut of the tensors ``kept`` in the run; ``steps`` are those of all checkpoints, in order."""
+    """Report what was cut of the tensors ``kept`` in the run; ``steps`` are those of all checkpoints, in order."""
     names = [n for n in cut.rows if n in kept]
     if not names:
         return None

@@ -1,5 +1,7 @@
-"""The copy: bytes go to theta's columns as they pass, Q, K and V of a fused tensor to three runs of their own, and come back
-as they were."""
+"""Copy stored values into theta's columns as they pass, and read them back as they were.
+
+Q, K and V of a fused tensor go to three column ranges of their own.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,7 @@ class ThetaSink:
                 at += r.size
 
     def has(self, row: int, column: int, lo: int, hi: int) -> bool:
-        """Whether elements [lo, hi) of a tensor are in theta at a row."""
+        """Return whether elements [lo, hi) of a tensor are in theta at a row."""
         if row < self.first:
             return True
         return all(
@@ -61,7 +63,7 @@ class ThetaRows(Protocol):
     def read_theta(self, row: int, lo: int, out: memoryview) -> None: ...
 
     def portable(self) -> ThetaRows:
-        """The same rows for another process that sees the store."""
+        """Return the same rows for another process that sees the store."""
         ...
 
 
@@ -77,15 +79,15 @@ class CopiedTheta:
         return self.trajectory.dtypes(column)
 
     def has_crc(self, column: int, row: int) -> bool:
-        """No: the files were proved whole."""
+        """Return False: the files were verified as a whole."""
         return False
 
     def portable(self) -> CopiedTheta:
-        """The same for another process that sees the store."""
+        """Return the same Θ for another process that sees the store."""
         return CopiedTheta(self.rows.portable(), self.trajectory.bare())
 
     def prepare(self, slabs: Sequence[Slab]) -> None:
-        """Nothing: the system reads files ahead."""
+        """Do nothing: the operating system reads files ahead."""
 
     def load(self, slab: Slab, parts: Sequence[Part], stop: Callable[[], bool]) -> None:
         for part in parts:
@@ -94,7 +96,9 @@ class CopiedTheta:
             self.read(part.column, part.row, part.lo, part.hi, part.out)
 
     def read(self, column: int, row: int, lo: int, hi: int, out: memoryview) -> None:
-        """Elements [lo, hi) of a tensor at one checkpoint, Q, K and V of a fused one in their places again."""
+        """Read elements [lo, hi) of a tensor at one checkpoint, with Q, K and V of a fused one in their original
+        places.
+        """
         dtype = self.trajectory.dtypes(column)[row]
         item, wide = ITEMSIZE[dtype], ITEMSIZE[self._dtype]
         values = np.frombuffer(out, f"u{item}")
@@ -110,13 +114,13 @@ class CopiedTheta:
 
 
 def theta_type(trajectory: Trajectory) -> str:
-    """The narrowest stored type that holds the values of all rows."""
+    """Return the narrowest stored type that holds the values of all rows."""
     columns, rows = range(len(trajectory.columns)), range(len(trajectory.rows))
     return common_type(sorted({trajectory.dtypes(c)[r] for c in columns for r in rows}))
 
 
 def elements_before(extent: Extent, position: int) -> int:
-    """How many elements of ``extent`` lie before ``position`` of the flat tensor."""
+    """Return how many elements of ``extent`` lie before ``position`` of the flat tensor."""
     runs, within = divmod(position, extent.stride)
     if runs >= extent.outer:
         return extent.size

@@ -1,4 +1,4 @@
-"""What the tensors of a run's checkpoints are, each distinct set of them described once."""
+"""Describe the tensors of a run's checkpoints, each distinct set of them once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Describer:
         heads: int | None,
         known: Mapping[str, str] | None = None,
     ) -> None:
-        """``known``: tensor → why it is no parameter, as far as headers say it."""
+        """Describe with a config and rules; ``known`` is tensor → why it is not a parameter, as found in headers."""
         self.config, self.rules, self.heads, self.known = config, rules, heads, known or {}
         self._seen: dict[str, Anatomy] = {}
 
@@ -36,7 +36,10 @@ class Describer:
         copies: Mapping[str, str],
         reasons: Mapping[str, str],
     ) -> Anatomy:
-        """``copies``: tensor → the one that it equals; ``reasons``: tensor → why it is no parameter."""
+        """Describe a checkpoint's tensors.
+
+        ``copies`` is tensor → the one that it equals, ``reasons`` tensor → why it is not a parameter.
+        """
         equal = {n: other for n, other in copies.items() if n in tensors and other in tensors}
         tied = {**equal, **_tied(tensors)}
         shapes: list[Any] = [[n, e.shape, e.dtype] for n, e in tensors.items()]
@@ -49,7 +52,9 @@ class Describer:
         return self._seen[key]
 
     def by_names(self, tensors: Mapping[str, TensorEntry]) -> Anatomy:
-        """What names alone say; nothing where that is a question, which is asked when values have been looked at."""
+        """Describe a checkpoint by its names alone; empty if names do not suffice, in which case it is described after
+        reading values.
+        """
         try:
             return self(tensors, None, {}, self.known)
         except TrajsvcError:
@@ -57,7 +62,7 @@ class Describer:
 
 
 def _tied(tensors: Mapping[str, TensorEntry]) -> dict[str, str]:
-    """Tensor → the first tensor that shares its bytes."""
+    """Return tensor → the first tensor that shares its bytes."""
     first: dict[tuple[object, ...], str] = {}
     tied = {}
     for name, entry in tensors.items():

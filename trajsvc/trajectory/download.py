@@ -1,8 +1,10 @@
-"""Copies a run into theta before its Grams are computed. From the network: whole files, each content once, proved by its SHA-256
-before a value of it is kept.
+"""Copy a run into theta before its Grams are computed.
 
-Ranges cannot be proved: a SHA-256 covers a whole file in order. So a copy is made file by file, row by row, and the Grams are computed
-from the copy, slab by slab as ever: the plan is the same, and so are their bits.
+From the network whole files are fetched, each distinct content once, and verified by their SHA-256 before a value of
+them is kept.
+
+Ranges cannot be verified: a SHA-256 covers a whole file in order. So a copy is made file by file, row by row, and the
+Grams are computed from the copy, slab by slab with the same plan, so that the results have the same bits.
 """
 
 from __future__ import annotations
@@ -43,8 +45,10 @@ Told = Callable[[int, int], None]
 
 
 def import_files(trajectory: Trajectory, sink: ThetaSink, told: Told, stop: Callable[[], bool]) -> None:
-    """Copy rows of files on this machine, tensor by tensor, before anything is computed: for a job whose slabs other processes read from
-    the copy. What was copied survives a crash; archives' checksums are compared. Returns early when ``stop`` says so.
+    """Copy rows of files on this machine, tensor by tensor, before anything is computed.
+
+    This is for a job whose slabs other processes read from the copy. What was copied survives a crash; archives'
+    checksums are compared. Returns early when ``stop`` returns True.
 
     Raises DamagedCheckpoint (``checksum-mismatch``) and what the source raises.
     """
@@ -111,7 +115,7 @@ class Content:
 
 
 def contents(trajectory: Trajectory, source: RemoteReading, first: int = 0) -> list[Content]:
-    """The distinct file contents that rows ``first`` and later are made of, in the order of the rows."""
+    """Return the distinct file contents that rows ``first`` and later are made of, in the order of the rows."""
     sizes = {f.path: f.size for row in trajectory.rows[first:] for f in row.checkpoint.files}
     held: dict[str, list[Held]] = {}
     files: dict[str, list[str]] = {}
@@ -181,7 +185,7 @@ class Importer:
                 shutil.rmtree(folder)
 
     def _batches(self, todo: Sequence[Content]) -> Iterator[list[Content]]:
-        """Contents that are fetched together; one that is larger than the room alone."""
+        """Yield contents that are fetched together; one that is larger than the room comes alone."""
         batch: list[Content] = []
         for content in todo:
             if batch and (sum(c.size for c in batch) + content.size > self.room or len(batch) >= BATCH_FILES):
@@ -233,7 +237,9 @@ class Importer:
                 self.sink(held.column, held.row, lo, values)
 
     def _read(self, held: Held, lo: int, hi: int, out: NDArray[np.uint8], spool: Spool) -> None:
-        """The bytes of elements [lo, hi) from the file, and their scales, which may lie in another one, from the source."""
+        """Read the bytes of elements [lo, hi) from the file, and their scales, which may lie in another file, from the
+        source.
+        """
         entry, place = held.entry, held.place
         scale = None if entry.encoding is None else entry.encoding.scale
         elements = len(out)
@@ -246,7 +252,7 @@ class Importer:
 
 
 def _requests(content: Content, there: Sequence[tuple[int, int]]) -> list[SpoolRequest]:
-    """Requests for a file, but for the ranges that are there."""
+    """Return requests for a file, without the ranges that are there."""
     return [
         SpoolRequest(content.file, lo, hi, lo)
         for begin, end in _without(content.size, there)
@@ -255,7 +261,7 @@ def _requests(content: Content, there: Sequence[tuple[int, int]]) -> list[SpoolR
 
 
 def _without(size: int, there: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """[0, size) without the ranges that are there."""
+    """Return [0, size) without the ranges that are there."""
     rest, at = [], 0
     for lo, hi in (*there, (size, size)):
         if lo > at:
@@ -265,7 +271,7 @@ def _without(size: int, there: Sequence[tuple[int, int]]) -> list[tuple[int, int
 
 
 def file_digest(spool: Spool, content: Content) -> str:
-    """The digest of what a spool holds, of the kind that its content is listed with."""
+    """Compute the digest of a spool's bytes, of the kind that its content is listed with."""
     if content.digest.startswith("git-"):
         git = hashlib.sha1(b"blob %d\0" % content.size, usedforsecurity=False)
         feed(spool.descriptor, 0, content.size, git)

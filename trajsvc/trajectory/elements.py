@@ -1,7 +1,8 @@
-"""Elements of a stored tensor in C order, whatever its layout in the file: where their bytes lie, and what becomes of them.
+"""Elements of a stored tensor in C order, whatever its layout in the file: where their bytes lie, and how they are
+converted.
 
-Of a plain tensor the bytes of its ``places`` are the elements. Of others they are raw: what a tensor with strides spans, or codes of an
-8-bit type and the scales behind them. ``delivered`` makes elements of raw bytes.
+For a plain tensor the bytes of its ``places`` are the elements. For others they are raw: the bytes that a tensor with
+strides spans, or codes of an 8-bit type and the scales after them. ``delivered`` converts raw bytes to elements.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ class Place:
 
 
 def places(entry: TensorEntry, lo: int, hi: int) -> list[Place]:
-    """Where all that is read for elements [lo, hi) of a tensor lies; of one with strides, all that it spans."""
+    """Return the places of all bytes read for elements [lo, hi) of a tensor; for one with strides, all that it spans."""
     found = element_places(entry, lo, hi)
     scale = None if entry.encoding is None else entry.encoding.scale
     return found if scale is None else [*found, scale_place(entry, scale, lo, hi)]
 
 
 def element_places(entry: TensorEntry, lo: int, hi: int) -> list[Place]:
-    """``places`` without those of scales."""
+    """Return ``places`` without those of scales."""
     item = stored_itemsize(entry)
     if entry.pieces is not None:
         cut = ((p, max(lo, p.lo), min(hi, p.hi)) for p in entry.pieces)
@@ -54,7 +55,7 @@ def element_places(entry: TensorEntry, lo: int, hi: int) -> list[Place]:
 
 
 def scale_place(entry: TensorEntry, scale: Scale, lo: int, hi: int) -> Place:
-    """Where the scales of elements [lo, hi) lie: those of the rows that they are in."""
+    """Return the place of the scales of elements [lo, hi): those of the rows that they are in."""
     first, count = _scale_rows(entry, scale, lo, hi)
     row = prod(scale.shape[1:]) * _scale_itemsize(scale)
     begin = scale.offset + first * row
@@ -62,12 +63,12 @@ def scale_place(entry: TensorEntry, scale: Scale, lo: int, hi: int) -> Place:
 
 
 def stored_itemsize(entry: TensorEntry) -> int:
-    """Bytes of an element in the file."""
+    """Return the bytes of an element in the file."""
     return ITEMSIZE[entry.dtype] if entry.encoding is None else 1
 
 
 def raw_bytes(entry: TensorEntry, lo: int, hi: int) -> int:
-    """Bytes of the ``places`` of elements [lo, hi) together."""
+    """Return the total bytes of the ``places`` of elements [lo, hi)."""
     size = _element_bytes(entry, lo, hi)
     if entry.encoding is None or entry.encoding.scale is None:
         return size
@@ -76,7 +77,7 @@ def raw_bytes(entry: TensorEntry, lo: int, hi: int) -> int:
 
 
 def read_elements(source: CheckpointSource, entry: TensorEntry, lo: int, hi: int, out: memoryview) -> None:
-    """Elements [lo, hi) of a tensor in C order, whatever its layout in the file."""
+    """Read elements [lo, hi) of a tensor in C order, whatever its layout in the file."""
     raw = out if entry.plain else np.empty(raw_bytes(entry, lo, hi), np.uint8).data
     for place in places(entry, lo, hi):
         source.read(place.file, place.lo, raw[place.at : place.at + place.hi - place.lo])
@@ -85,7 +86,7 @@ def read_elements(source: CheckpointSource, entry: TensorEntry, lo: int, hi: int
 
 
 def delivered(entry: TensorEntry, raw: NDArray[np.uint8], lo: int, hi: int) -> memoryview:
-    """Elements [lo, hi) in C order, from the bytes of their ``places``."""
+    """Return elements [lo, hi) in C order, from the bytes of their ``places``."""
     count = _element_bytes(entry, lo, hi)
     stored = raw[:count] if entry.strides is None else _gathered(entry, raw[:count], lo, hi)
     if entry.encoding is None:
@@ -107,13 +108,13 @@ def _element_bytes(entry: TensorEntry, lo: int, hi: int) -> int:
 
 
 def _strided_bytes(entry: TensorEntry) -> int:
-    """Bytes from the first to the last element of a tensor with strides."""
+    """Return the bytes from the first to the last element of a tensor with strides."""
     last = sum((d - 1) * s for d, s in zip(entry.shape, entry.strides or (), strict=True))
     return (1 + last) * stored_itemsize(entry)
 
 
 def _gathered(entry: TensorEntry, raw: NDArray[np.uint8], lo: int, hi: int) -> NDArray[np.uint8]:
-    """Elements [lo, hi) in C order of a tensor with strides, from the bytes that it spans."""
+    """Gather elements [lo, hi) in C order of a tensor with strides, from the bytes that it spans."""
     item = stored_itemsize(entry)
     strides = [s * item for s in entry.strides or ()]
     view = np.lib.stride_tricks.as_strided(raw.view(f"u{item}"), entry.shape, strides, writeable=False)
@@ -125,7 +126,7 @@ def _scale_itemsize(scale: Scale) -> int:
 
 
 def _scale_rows(entry: TensorEntry, scale: Scale, lo: int, hi: int) -> tuple[int, int]:
-    """The first of the scales along the first axis that elements [lo, hi) need, and how many."""
+    """Return the first of the scales along the first axis that elements [lo, hi) need, and how many."""
     row = prod(entry.shape[1:]) * scale.block[0]
     first = lo // row
     return first, max(0, -(-hi // row) - first)
@@ -141,7 +142,9 @@ def _factors(scale: Scale, raw: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def _scale_index(entry: TensorEntry, scale: Scale, lo: int, begin: int, count: int) -> NDArray[np.int64]:
-    """For elements [begin, begin + count) their scale's place among those that ``scale_place`` gives for elements from ``lo`` on."""
+    """Return, for elements [begin, begin + count), the index of their scale among those of ``scale_place`` for elements
+    from ``lo`` on.
+    """
     rest = np.arange(begin, begin + count, dtype=np.int64)
     index = np.zeros(count, np.int64)
     for axis, block in enumerate(scale.block):

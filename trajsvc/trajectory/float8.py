@@ -1,7 +1,8 @@
-"""Matrices of 8-bit floating types, read as the values that they stand for: codes, and the scales beside them.
+"""Read matrices of 8-bit floating types as the values that they stand for: codes, and the scales beside them.
 
-A value is its code's, exactly one of float16; with scales, one for the tensor, a row, a column or a block of rows and columns, it is the
-product, in a type that holds it: float32 for scales of a half type or powers of two, float64 for others.
+A value is its code's, exactly one of float16; with scales, one for the tensor, a row, a column or a block of rows and
+columns, it is the product, in a type that holds it: float32 for scales of a half type or powers of two, float64 for
+others.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ class Decoded:
 
 
 def decoded(checkpoints: Sequence[Tensors], config: Mapping[str, Any] | None = None) -> Decoded:
-    """``checkpoints`` with every matrix of an 8-bit floating type as one of values. One whose scales do not fit it stays as it is."""
+    """Return ``checkpoints`` with every matrix of an 8-bit floating type replaced by one of values.
+
+    A matrix whose scales do not fit it stays as it is.
+    """
     if not any(e.dtype in FLOAT8 for tensors in checkpoints for e in tensors.values()):
         return Decoded(list(checkpoints))
     blocks = _stated_blocks(config or {}) or _common_blocks(checkpoints)
@@ -65,8 +69,11 @@ def _values(name: str, entry: TensorEntry, tensors: Tensors, blocks: Shape) -> T
 
 
 def scale_names(name: str) -> list[str]:
-    """What the scale of a tensor may be called: ``q_proj.weight_scale_inv``, ``q_proj.weight_scale``, ``q_proj.scale`` …; the values are
-    multiplied by it under each of these names."""
+    """Return the possible names of a tensor's scale: ``q_proj.weight_scale_inv``, ``q_proj.weight_scale``,
+    ``q_proj.scale`` …
+
+    The values are multiplied by it under each of these names.
+    """
     module, dot, leaf = name.rpartition(".")
     found = [f"{name}_scale_inv", f"{name}_scale"]
     if leaf == "weight":
@@ -77,7 +84,7 @@ def scale_names(name: str) -> list[str]:
 
 
 def _scale(name: str, entry: TensorEntry, shape: Shape, blocks: Shape) -> Scale | None:
-    """The scales in ``entry`` for a tensor of ``shape``; None where they do not fit it."""
+    """Return the scales in ``entry`` for a tensor of ``shape``; None if they do not fit it."""
     if (
         not entry.plain
         or entry.pieces is not None
@@ -97,7 +104,7 @@ def _scale(name: str, entry: TensorEntry, shape: Shape, blocks: Shape) -> Scale 
 
 
 def _spread(scales: Shape, shape: Shape) -> Shape | None:
-    """The shape of ``scales`` in as many dimensions as the tensor has."""
+    """Return the shape of ``scales`` in as many dimensions as the tensor has; None if it does not fit."""
     if prod(scales) == 1:
         return (1,) * len(shape)
     while len(scales) > len(shape) and 1 in scales:
@@ -109,7 +116,7 @@ def _spread(scales: Shape, shape: Shape) -> Shape | None:
 
 
 def _block(elements: int, scales: int, stated: int) -> int | None:
-    """How many of ``elements`` along an axis share one of ``scales``."""
+    """Return how many of ``elements`` along an axis share one of ``scales``; None if they do not divide so."""
     if scales in (1, elements):
         return elements // scales
     for block in (stated, USUAL_BLOCK):
@@ -119,8 +126,10 @@ def _block(elements: int, scales: int, stated: int) -> int | None:
 
 
 def _common_blocks(checkpoints: Sequence[Tensors]) -> Shape:
-    """(rows, columns) of the blocks that fit all scales of matrices: the usual block where it does, else those that divide them, else a
-    power of two; 0 where none fits all."""
+    """Return (rows, columns) of the blocks that fit all scales of matrices.
+
+    The usual block is taken if it fits, else one that divides them, else a power of two; 0 where none fits all.
+    """
     pairs: dict[int, set[tuple[int, int]]] = {-2: set(), -1: set()}
     for tensors in checkpoints:
         for name, entry in tensors.items():
@@ -136,7 +145,7 @@ def _common_blocks(checkpoints: Sequence[Tensors]) -> Shape:
 
 
 def _fitting(pairs: Collection[tuple[int, int]]) -> int:
-    """The block of which (elements, scales) of all ``pairs`` are made; 0 where there is none."""
+    """Return the block size that fits all ``pairs`` (elements, scales); 0 if there is none."""
     least = max((-(-d // k) for d, k in pairs), default=1)
     most = min((-(-d // (k - 1)) - 1 for d, k in pairs), default=0)
     if least > most:
@@ -148,7 +157,7 @@ def _fitting(pairs: Collection[tuple[int, int]]) -> int:
 
 
 def _stated_blocks(config: Mapping[str, Any]) -> Shape:
-    """``weight_block_size`` of a config's ``quantization_config``."""
+    """Return ``weight_block_size`` of a config's ``quantization_config``."""
     quantised = config.get("quantization_config")
     stated = quantised.get("weight_block_size") if isinstance(quantised, Mapping) else None
     whole = isinstance(stated, list) and all(type(b) is int and b > 0 for b in stated)
@@ -156,7 +165,7 @@ def _stated_blocks(config: Mapping[str, Any]) -> Shape:
 
 
 def float8_finding(checkpoints: Sequence[Tensors], kept: Sequence[str], steps: Sequence[int]) -> Finding | None:
-    """Which of the tensors ``kept`` in a run are of 8-bit types, and what they are multiplied by."""
+    """Report which of the tensors ``kept`` in a run are of 8-bit types, and what they are multiplied by."""
     encoded = {
         n: e for tensors in checkpoints for n in kept if (e := tensors.get(n)) is not None and e.encoding is not None
     }

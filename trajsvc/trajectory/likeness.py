@@ -1,8 +1,8 @@
-"""Which tensors move as averages of others: found by their values, whatever they are called.
+"""Find tensors that move as averages of others by their values, whatever they are called.
 
 An exponential moving average lies, at every checkpoint, near a convex combination of what it was and what its model is:
-new ≈ old + Σ a_i (other_i − old), a_i ≥ 0, Σ a_i ≤ 1. Updates of tensors that are trained on their own are nearly orthogonal to any such
-direction.
+new ≈ old + Σ a_i (other_i − old), a_i ≥ 0, Σ a_i ≤ 1. Updates of tensors that are trained on their own are nearly
+orthogonal to any such direction.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ TENSORS: Final = 1024
 
 
 def like_averages(values: Values, names: Sequence[str]) -> dict[str, str]:
-    """Tensor → the other of the same shape of which it moves as an average, for matrices among ``names`` of ``values``' checkpoints and
-    the tensors that stand beside them under the same names. Raises what the source raises."""
+    """Return tensor → the other tensor of the same shape that it is a moving average of.
+
+    Tested are matrices among ``names`` of ``values``' checkpoints; tensors beside them under the same names follow.
+    Raises what the source raises.
+    """
     shapes: dict[tuple[int, ...], list[str]] = {}
     for name in names[:TENSORS]:
         entry = values.entry(0, name)
@@ -44,7 +47,7 @@ def like_averages(values: Values, names: Sequence[str]) -> dict[str, str]:
 
 
 def _among(values: Values, names: Sequence[str]) -> dict[str, str]:
-    """The averages among tensors of one shape."""
+    """Return the averages among tensors of one shape."""
     chosen = _updates(len(values))
     if not chosen:
         return {}
@@ -71,7 +74,7 @@ def _among(values: Values, names: Sequence[str]) -> dict[str, str]:
 
 
 def _updates(checkpoints: int) -> list[tuple[int, int]]:
-    """Pairs of neighbouring checkpoints, spread over the run; none where there are too few to tell."""
+    """Return pairs of neighbouring checkpoints, spread over the run; none if there are too few to tell."""
     if checkpoints < 3:
         return []
     starts = np.unique(np.linspace(0, checkpoints - 2, UPDATES).astype(int)).tolist()
@@ -79,7 +82,9 @@ def _updates(checkpoints: int) -> list[tuple[int, int]]:
 
 
 def _partners(names: Sequence[str]) -> dict[str, list[str]]:
-    """Name → those it is compared with: all others, or of many those whose names differ from it in one part that is no number."""
+    """Return name → those it is compared with: all others, or if there are many those that differ from it in one part
+    that is no number.
+    """
     if len(names) <= ALIKE:
         return {n: [o for o in names if o != n] for n in names}
     keys: dict[tuple[str, ...], list[str]] = {}
@@ -95,7 +100,7 @@ def _partners(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _keys(name: str) -> list[tuple[str, ...]]:
-    """The name with one part left open, and with one part left out."""
+    """Return the name, and the name with each part that is no number replaced by ``*`` and left out."""
     parts = name.split(".")
     words = [i for i, part in enumerate(parts) if not part.isdigit()]
     opened = [(*parts[:i], "*", *parts[i + 1 :]) for i in words]
@@ -107,7 +112,7 @@ def _sample(values: Values, checkpoint: int, name: str) -> NDArray[np.float64]:
 
 
 def _with_neighbours(found: Mapping[str, str], values: Values, names: Sequence[str]) -> dict[str, str]:
-    """``found`` and, of the same towers, biases and what else is too small to tell by itself."""
+    """Add to ``found`` the other tensors of the same towers: biases and others too small to test by themselves."""
     every = set(names)
     out = dict(found)
     for name, other in found.items():
@@ -123,7 +128,7 @@ def _with_neighbours(found: Mapping[str, str], values: Values, names: Sequence[s
 
 
 def _prefixes(name: str, other: str) -> tuple[str, str]:
-    """What two names begin with before their longest common end of whole parts."""
+    """Return what two names begin with before their longest common end of whole parts."""
     a, b = name.split("."), other.split(".")
     same = 0
     while same < min(len(a), len(b)) - 1 and a[-1 - same] == b[-1 - same]:
@@ -135,8 +140,11 @@ def _prefixes(name: str, other: str) -> tuple[str, str]:
 def explained_by_average(
     old: NDArray[np.float64], new: NDArray[np.float64], others: Sequence[NDArray[np.float64]]
 ) -> float:
-    """The part of ‖new − old‖² that a convex combination of ``old`` and some of ``others`` explains, by least squares; 0 where no such
-    combination helps."""
+    """Return the part of ‖new − old‖² that a convex combination of ``old`` and some of ``others`` explains, by least
+    squares.
+
+    0 if no such combination helps.
+    """
     update = new - old
     directions = [other - old for other in others]
     return max(_explained(update, chosen) for chosen in (*([d] for d in directions), directions))

@@ -99,21 +99,24 @@ class Trajectory:
             raise error.about(tensor=entry.name, step=self.rows[row].step, file=entry.file) from None
 
     def prepare(self, slabs: Sequence[Slab]) -> None:
-        """Nothing: the system reads files ahead."""
+        """Do nothing: the operating system reads files ahead."""
 
     def bare(self) -> Trajectory:
-        """The matrix without a source: what is needed to know where its values lie in a copy."""
+        """Return the matrix without a source: what is needed to know where its values lie in a copy."""
         return replace(self, source=NoSource(self.source.uri), findings=(), excluded=(), config=None, doubtful={})
 
     def portable(self) -> Trajectory | None:
-        """The same without what only this process needs, where its files can be read by another."""
+        """Return the same matrix without what only this process needs.
+
+        None if its files cannot be read by another process.
+        """
         source = self.source.portable()
         return (
             None if source is None else replace(self, source=source, findings=(), excluded=(), config=None, doubtful={})
         )
 
     def load(self, slab: Slab, parts: Sequence[Part], stop: Callable[[], bool]) -> None:
-        """``read`` of every part in turn, until ``stop``."""
+        """Call ``read`` for every part in turn, until ``stop`` returns True."""
         for part in parts:
             if stop():
                 return
@@ -143,7 +146,7 @@ class Trajectory:
 
 
 def checksum_mismatch(entry: TensorEntry, step: int) -> DamagedCheckpoint:
-    """The error for bytes that do not have the checksum that their archive keeps."""
+    """Return the error for bytes that do not have the checksum that their archive keeps."""
     return DamagedCheckpoint(
         "checksum-mismatch",
         f"the bytes of {entry.name} do not have the checksum that {entry.file} keeps for them",
@@ -153,7 +156,7 @@ def checksum_mismatch(entry: TensorEntry, step: int) -> DamagedCheckpoint:
 
 
 def whole_record(entry: TensorEntry) -> bool:
-    """Whether the archive's checksum covers exactly this tensor's elements in order."""
+    """Return whether the archive's checksum covers exactly this tensor's elements in order."""
     return (
         entry.crc32 is not None
         and entry.plain

@@ -1,4 +1,6 @@
-"""What headers and a few values say of a run's tensors: which are left out and why, and what seems to be missing."""
+"""Findings from headers and a few values about a run's tensors: which are left out and why, and what seems to be
+missing.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ _NUMBER: Final = re.compile(r"(?<![A-Za-z0-9])[0-9]+(?![A-Za-z0-9])")
 def notices(
     checkpoints: Sequence[Described], config: Mapping[str, Any] | None, aside: Aside, exclude: Sequence[str]
 ) -> list[Finding]:
-    """Findings about the tensors of a run's checkpoints, each kind once for all of them."""
+    """Return findings about the tensors of a run's checkpoints, each kind once for all of them."""
     left: dict[str, str] = {}
     entries: dict[str, TensorEntry] = {}
     for tensors, anatomy in checkpoints:
@@ -49,13 +51,13 @@ def notices(
 
 
 def listed(items: Sequence[object], shown: int = SHOWN) -> str:
-    """The first of ``items``, and how many more there are."""
+    """Join the first of ``items``, and say how many more there are."""
     text = ", ".join(str(i) for i in items[:shown])
     return text + (f" and {len(items) - shown} more" if len(items) > shown else "")
 
 
 def _left_out(left: Mapping[str, str], entries: Mapping[str, TensorEntry]) -> Finding | None:
-    """Floating tensors that are no parameters, with the reason for each."""
+    """Report floating tensors that are not parameters, with the reason for each."""
     reasons: dict[str, list[str]] = {}
     for name, why in left.items():
         elsewhere = why.startswith(("no elements", "not a floating", "tied to"))
@@ -76,7 +78,7 @@ def _left_out(left: Mapping[str, str], entries: Mapping[str, TensorEntry]) -> Fi
 
 
 def _kind_of(why: str) -> str:
-    """The reason without the tensor that it names."""
+    """Return the reason without the tensor that it names."""
     for text in ("moving average of", "copy that never changes of"):
         if why.startswith(text):
             return text.removesuffix(" of") + " of another tensor"
@@ -139,7 +141,7 @@ def _parameters(kept: Mapping[str, TensorEntry]) -> str:
 
 
 def _layers_missing(kept: Mapping[str, TensorEntry], config: Mapping[str, Any]) -> Finding | None:
-    """Fewer layers than the config says."""
+    """Report fewer layers than the config says."""
     text = config.get("text_config")
     where = {**config, **text} if isinstance(text, Mapping) else config
     stated = next(
@@ -172,7 +174,7 @@ def _unmatched(exclude: Sequence[str], entries: Mapping[str, TensorEntry]) -> li
 
 
 def renamed_finding(what: Sequence[str], steps: Sequence[int]) -> Finding:
-    """Checkpoints whose tensors are read under the names that the others have."""
+    """Report checkpoints whose tensors are read under the names that the others have."""
     which = f"step {steps[0]} is" if len(steps) == 1 else f"steps {listed(steps, 6)} are"
     return Finding(
         kind="renamed",
@@ -184,12 +186,12 @@ def renamed_finding(what: Sequence[str], steps: Sequence[int]) -> Finding:
 
 
 def unused_rename(text: str) -> Finding:
-    """A rename of the user's that fits no name."""
+    """Report a rename of the user's that fits no name."""
     return Finding(kind="rename-unused", message=f"--rename {text} fits the name of no tensor; * stands for any text")
 
 
 def no_parameters_left(uri: str, checkpoints: Sequence[Described]) -> Refused:
-    """The refusal of checkpoints of whose tensors none is a parameter."""
+    """Return the error for checkpoints none of whose tensors is a parameter."""
     left = {n: why for _, anatomy in checkpoints for n, why in anatomy.left_out.items()}
     said = listed([f"{n} ({why})" for n, why in left.items()])
     what = f"all of their {len(left)} tensors are left out: {said}" if left else "they hold no tensors"

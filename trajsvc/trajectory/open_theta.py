@@ -1,4 +1,6 @@
-"""Where an analysis takes its slabs from: files on this machine, ranges over a network, or the copy of what came over it."""
+"""Choose where an analysis reads its slabs from: files on this machine, ranges over a network, or the copy of what came
+over it.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,7 @@ class Reading:
         return RemoteTheta(self.ahead.trajectory) if self.ahead is not None else self.theta
 
     def begin(self, told: Told, stop: threading.Event) -> None:
-        """Bring what must be there before slabs are read. Raises Cancelled when ``stop`` is set."""
+        """Fetch what must be there before slabs are read. Raises Cancelled when ``stop`` is set."""
         if self.importer is not None:
             self.importer.run(told, stop.is_set)
         if self.copying is not None and isinstance(self.theta, CopiedTheta):
@@ -72,8 +74,11 @@ def read_from(
     preview: bool,
     elsewhere: bool = False,
 ) -> Reading:
-    """How to read ``trajectory``: with ``copy``, its rows are kept as they pass, or before where slabs are computed ``elsewhere``; of a
-    ``preview`` only the sample is read. ``key`` names the job's own files on disk."""
+    """Choose how to read ``trajectory``.
+
+    With ``copy``, its rows are kept as they pass, or before if slabs are computed ``elsewhere``. Of a ``preview`` only
+    the sample is read. ``key`` names the job's own files on disk.
+    """
     remote = trajectory.source.remote
     if remote is None:
         if copy is not None and elsewhere:

@@ -1,7 +1,7 @@
-"""From a source to its matrix Θ: headers, what their tensors are, and which checkpoints lie side by side.
+"""Build the matrix Θ of a source: read headers, describe their tensors, and choose the checkpoints that fit together.
 
-``open_trajectory`` reads headers only. Checkpoints whose parameters do not have the names and shapes that most have are left
-out, each with a finding that says what differs: an explicit gap, never a padded or reshaped row.
+``open_trajectory`` reads headers only. Checkpoints whose parameters do not have the names and shapes that most have are
+left out, each with a finding that says what differs: an explicit gap, never a padded or reshaped row.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def open_trajectory(
 
 
 def same_digests(rows: Sequence[Row]) -> list[Finding]:
-    """Checkpoints that are copies of each other by the checksums that their files keep: known before a tensor is read."""
+    """Report checkpoints that are copies of each other by the checksums that their files keep, before a tensor is read."""
     same: dict[tuple[object, ...], list[int]] = {}
     for row in rows:
         digests: tuple[object, ...] = tuple(f.sha256 for f in row.checkpoint.files)
@@ -183,14 +183,14 @@ def _headers(
 
 
 def _config_of(headers: Sequence[tuple[CheckpointRef, CheckpointTensors]]) -> Mapping[str, Any] | None:
-    """The configuration of the latest checkpoint that has one."""
+    """Return the configuration of the latest checkpoint that has one."""
     return next((h.config for _, h in reversed(headers) if h.config), None)
 
 
 def _spelt(
     headers: Sequence[tuple[CheckpointRef, CheckpointTensors]], renames: Sequence[Rename]
 ) -> tuple[list[dict[str, TensorEntry]], list[Finding]]:
-    """Every checkpoint's tensors under the names of the run, and what was renamed."""
+    """Return every checkpoint's tensors under the names of the run, and findings about what was renamed."""
     named: list[dict[str, TensorEntry]] = []
     used: set[str] = set()
     for checkpoint, header in headers:
@@ -212,7 +212,7 @@ def _spelt(
 
 
 def _merged(findings: Sequence[Finding]) -> list[Finding]:
-    """The same finding of several checkpoints once, with all their steps."""
+    """Merge equal findings of several checkpoints into one with all their steps."""
     alike: dict[tuple[str, str], Finding] = {}
     for finding in findings:
         key = (finding.kind, finding.message)
@@ -248,7 +248,7 @@ def _dissected(
 
 
 def _reference(candidates: Sequence[_Candidate]) -> _Candidate:
-    """A checkpoint with the parameters that most have (of the later ones when two are as frequent)."""
+    """Choose a checkpoint with the parameters that most have (of the later ones when two are as frequent)."""
     counts = Counter(c.signature for c in candidates if c.signature) or Counter(c.signature for c in candidates)
     most = max(counts.values())
     signature = next(c.signature for c in reversed(candidates) if counts[c.signature] == most)
@@ -273,7 +273,7 @@ def _difference(candidate: _Candidate, reference: _Candidate) -> Finding:
 
 
 def _with_renames(finding: Finding, candidate: _Candidate, reference: _Candidate, uri: str) -> Finding:
-    """``finding`` with the command that would bring the names together, where there is one."""
+    """Add to ``finding`` the command that would map one checkpoint's names to the other's, if there is one."""
     renames = suggested_renames(dict(candidate.signature), dict(reference.signature))
     if not renames:
         return finding

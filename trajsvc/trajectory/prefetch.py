@@ -72,7 +72,7 @@ class ReadAhead(RemoteTheta):
         return bool(self._windows)
 
     def portable(self) -> None:
-        """None: one process asks the network."""
+        """Return None: one process only reads from the network."""
 
     def prepare(self, slabs: Sequence[Slab]) -> None:
         """Begin to fill the windows of ``slabs``."""
@@ -165,7 +165,7 @@ class ReadAhead(RemoteTheta):
         left = [s for s in window.slabs if s.index in wanted]
         needed = layout if len(left) == len(window.slabs) else lay_out(self.trajectory.rows, left, self.gap)
         if needed is not layout and not (path.exists() and path.stat().st_size == layout.size):
-            layout = needed  # nothing of the whole window is at hand: what is done already is left out of it
+            layout = needed  # merging covers the whole window, so requests that are done are left out here
         opened = _Open(window, layout, Spool(path, layout.size, self.folder / SPARE))
         opened.left &= wanted
         with self._changed:

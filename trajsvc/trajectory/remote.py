@@ -34,13 +34,13 @@ class RemoteTheta:
         return self.trajectory.has_crc(column, row)
 
     def portable(self) -> None:
-        """None: one process asks the network."""
+        """Return None: one process only reads from the network."""
 
     def prepare(self, slabs: Sequence[Slab]) -> None:
-        """Nothing is read ahead."""
+        """Do nothing: nothing is read ahead."""
 
     def load(self, slab: Slab, parts: Sequence[Part], stop: Callable[[], bool]) -> None:
-        """All parts at once: neighbours in a file are one request, and requests are made side by side."""
+        """Read all parts at once: neighbours in a file are one request, and requests are made concurrently."""
         ranges: list[ByteRange] = []
         buffers: list[memoryview] = []
         others: list[tuple[Part, TensorEntry, np.ndarray]] = []
@@ -62,7 +62,7 @@ class RemoteTheta:
 
 
 def _disjoint(stretches: Sequence[MergedRange]) -> list[MergedRange]:
-    """Merged ranges whose own ranges do not overlap: tensors with strides may share bytes, and are then read one by one."""
+    """Split merged ranges whose own ranges overlap: tensors with strides may share bytes, and are then read one by one."""
     found: list[MergedRange] = []
     for stretch in stretches:
         ends = [0, *(s.hi for s in stretch.ranges)]

@@ -1,8 +1,8 @@
-"""Tensors that their values show to be no parameters: tables that never change, copies, moving averages.
+"""Find tensors whose values show that they are not parameters: tables that never change, copies, moving averages.
 
-Names alone do not tell a table of positions from a learned one, a teacher from a second model, or a tied head from a head of its own that
-was saved beside the embedding. A few values of a few checkpoints do; they are read before anything is planned. Over a network only what
-names give reason to ask for is read.
+Names alone do not tell a table of positions from a learned one, a teacher from a second model, or a tied head from a
+head of its own that was saved beside the embedding. A few values of a few checkpoints do; they are read before anything
+is planned. Over a network only tensors whose names give a reason are read.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def set_aside(values: Values, config: Mapping[str, Any] | None = None, *, done: 
 
 
 def _constant(values: Values, name: str) -> bool:
-    """Whether the first and the last of several checkpoints hold the same values."""
+    """Return whether the first and the last of several checkpoints hold the same values."""
     having = values.having(name)
     return (
         len(having) > 1 and _readable(values, having[-1], name) and values.equal((having[0], name), (having[-1], name))
@@ -89,7 +89,7 @@ def _readable(values: Values, checkpoint: int, name: str) -> bool:
 
 
 def _verdict(values: Values, tower: Average) -> str | None:
-    """What a tower that is named like an average is: why it is left out, or None where it moves on its own."""
+    """Return why a tower that is named like an average is left out, or None if it moves on its own."""
     chosen = sorted(tower.pairs, key=lambda n: -_size(values, n))[:PAIRS]
     explained = total = 0.0
     seen = False
@@ -115,7 +115,7 @@ def _verdict(values: Values, tower: Average) -> str | None:
 
 
 def _quarter(values: Values, first: int, second: int, name: str, other: str) -> list[NDArray[np.float64]]:
-    """Samples of a tensor and its counterpart at two checkpoints."""
+    """Read samples of a tensor and its counterpart at two checkpoints."""
     places = [(first, name), (second, name), (first, other), (second, other)]
     windows = [values.windows(t, n) for t, n in places]
     found = iter(values.read([w for ws in windows for w in ws]))
@@ -127,7 +127,7 @@ def _size(values: Values, name: str) -> int:
 
 
 def _samples(values: Values, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-    """Windows of every tensor at the last checkpoint that has it."""
+    """Read windows of every tensor at the last checkpoint that has it."""
     found = {}
     for name in names:
         at = values.having(name)[-1]
@@ -137,7 +137,9 @@ def _samples(values: Values, names: Sequence[str]) -> dict[str, NDArray[np.float
 
 
 def _infinite(values: Values, samples: Mapping[str, NDArray[np.float64]]) -> list[str]:
-    """The tensors that hold infinities, no NaN, and the same values at the first and the last checkpoint: masks and sentinels."""
+    """Return the tensors that hold infinities, no NaN, and the same values at the first and the last checkpoint: masks
+    and sentinels.
+    """
     return [
         name
         for name, sample in samples.items()
@@ -146,8 +148,10 @@ def _infinite(values: Values, samples: Mapping[str, NDArray[np.float64]]) -> lis
 
 
 def _copies(values: Values, samples: Mapping[str, NDArray[np.float64]]) -> dict[str, str]:
-    """Matrix → another that it equals at every checkpoint that has both, while both change: the one that more checkpoints have, an
-    embedding rather than a head, the earlier."""
+    """Return matrix → another that it equals at every checkpoint that has both, while both change.
+
+    The one kept is the one that more checkpoints have, an embedding rather than a head, or the earlier.
+    """
     alike: dict[tuple[tuple[int, ...], bytes], list[str]] = {}
     for name, sample in samples.items():
         entry = values.entry(values.having(name)[-1], name)
@@ -166,7 +170,9 @@ def _copies(values: Values, samples: Mapping[str, NDArray[np.float64]]) -> dict[
 
 
 def _always_equal(values: Values, one: str, other: str) -> bool:
-    """Whether two tensors are equal at every checkpoint: whole at the first and the last, in windows between; and not constant."""
+    """Return whether two tensors are equal at every checkpoint, and not constant: whole at the first and the last, in
+    windows between.
+    """
     having = values.having(one, other)
     if len(having) < 2 or values.equal((having[0], one), (having[-1], one)):
         return False
@@ -183,7 +189,9 @@ def _windows_equal(values: Values, checkpoint: int, one: str, other: str) -> boo
 
 
 def _tied_heads(values: Values, names: Sequence[str], config: Mapping[str, Any]) -> dict[str, str]:
-    """The output embeddings that equal an input embedding wherever one looks, unless the config says that they are not tied."""
+    """Return the output embeddings that equal an input embedding in all values read, unless the config says that they
+    are not tied.
+    """
     if config.get("tie_word_embeddings") is not None:
         return {}
     inputs = [n for n in names if _EMBEDDING.match(n)]

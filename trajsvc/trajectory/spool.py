@@ -1,4 +1,6 @@
-"""Bytes from the network on disk for a while: a file that is filled by requests, which are remembered when they are done."""
+"""Keep bytes from the network on disk for a while, in a file that is filled by requests; finished requests are
+recorded.
+"""
 
 from __future__ import annotations
 
@@ -54,12 +56,12 @@ class Spool:
         self._noting = -1
 
     def missing(self, requests: Sequence[SpoolRequest]) -> list[SpoolRequest]:
-        """Those of ``requests`` that are not done, or whose bytes are no longer what came."""
+        """Return those of ``requests`` that are not done, or whose bytes are no longer what came."""
         done = _noted(self._log)
         return [r for r in requests if done.get(r) is None or done[r] != self._digest(r)]
 
     def forget(self) -> None:
-        """Nothing is done any more."""
+        """Forget all finished requests."""
         with self._lock:
             if self._noting >= 0:
                 os.close(self._noting)
@@ -71,7 +73,7 @@ class Spool:
         read_all(self.descriptor, out, at)
 
     def note(self, request: SpoolRequest, digest: str) -> None:
-        """``request`` is done; its bytes have ``digest``."""
+        """Record that ``request`` is done and its bytes have ``digest``."""
         line = json.dumps([request.file, request.lo, request.hi, request.at, digest]) + "\n"
         with self._lock, writing(self.path.parent):
             if self._noting < 0:
@@ -81,20 +83,20 @@ class Spool:
             os.write(self._noting, line.encode())
 
     def close(self) -> None:
-        """Let go of the file; it stays."""
+        """Close the file and leave it on disk."""
         for descriptor in (self.descriptor, self._noting):
             if descriptor >= 0:
                 os.close(descriptor)
         self.descriptor = self._noting = -1
 
     def retire(self, spare: Path) -> None:
-        """Let go of the file, which is of no use but as ``spare`` of a later one."""
+        """Close the file and move it to ``spare``, to be overwritten by a later one."""
         self.close()
         self._log.unlink(missing_ok=True)
         self.path.replace(spare)
 
     def remove(self) -> None:
-        """Let go of the file and delete it."""
+        """Close the file and delete it."""
         self.close()
         for path in (self._log, self.path):
             path.unlink(missing_ok=True)
@@ -112,7 +114,7 @@ class Spool:
 
 
 def _noted(log: Path) -> dict[SpoolRequest, str]:
-    """Requests that are done, and the digests of what they brought. A list that is damaged counts for as much as can be read of it."""
+    """Read the requests that are done, and the digests of what they brought; lines that are damaged are skipped."""
     try:
         lines = log.read_bytes().splitlines()
     except OSError:
@@ -121,7 +123,7 @@ def _noted(log: Path) -> dict[SpoolRequest, str]:
 
 
 def _note_in(line: bytes) -> tuple[SpoolRequest, str] | None:
-    """One line of the list; None for what ``note`` did not write, or wrote in part."""
+    """Parse one line of the list; None for what ``note`` did not write, or wrote in part."""
     try:
         file, lo, hi, at, digest = json.loads(line)
     except (ValueError, TypeError, RecursionError):
@@ -166,7 +168,10 @@ class Kept:
 def fetch_into(
     source: RemoteReading, wanted: Sequence[tuple[Spool, Sequence[SpoolRequest]]], stop: Callable[[], bool] = never
 ) -> None:
-    """Make the requests of all spools side by side, but for those that are done. Raises what the source raises, and DiskFull."""
+    """Make the requests of all spools concurrently, except those that are done.
+
+    Raises what the source raises, and DiskFull.
+    """
     todo = [
         FetchRequest(r.file, r.lo, r.hi, _Writer(spool, r))
         for spool, requests in wanted

@@ -13,7 +13,7 @@ SHOWN: Final = 12
 
 
 def type_change(rows: Sequence[Row]) -> Finding | None:
-    """A warning where tensors are stored in other types at some checkpoints than at most of them."""
+    """Warn if tensors are stored in other types at some checkpoints than at most of them."""
     kinds = [tuple(e.stored_type for e in row.entries) for row in rows]
     counts = Counter(kinds)
     if len(counts) < 2:

@@ -24,7 +24,7 @@ def checkpoint_table(rows: Sequence[Row], fingerprints: Sequence[str]) -> Checkp
 
 
 def files_json(row: Row) -> str:
-    """What a row was read from, as stable text: equal text, equal files."""
+    """Return what a row was read from, as stable text: equal text, equal files."""
     return json.dumps([asdict(f) for f in row.checkpoint.files], sort_keys=True)
 
 
@@ -43,7 +43,9 @@ def block_table(trajectory: Trajectory) -> BlockTable:
 
 
 def rows_digest(rows: Sequence[Row]) -> str:
-    """Identity of the bytes that a job reads: files with size and time, and where every tensor lies in them."""
+    """Return a digest that identifies the bytes that a job reads: files with size and time, and where every tensor lies
+    in them.
+    """
     digest = hashlib.sha256()
     for row in rows:
         digest.update(files_json(row).encode())

@@ -50,12 +50,13 @@ class Values:
         return self.headers[checkpoint][1].get(name)
 
     def having(self, *names: str) -> list[int]:
-        """The checkpoints that have all of ``names``."""
+        """Return the checkpoints that have all of ``names``."""
         return [t for t, (_, tensors) in enumerate(self.headers) if all(n in tensors for n in names)]
 
     def windows(self, checkpoint: int, name: str, count: int = 2) -> list[Window]:
-        """``count`` windows that are spread over a tensor, the first at its beginning, the last at its end; one that is the whole of
-        a small tensor."""
+        """Return ``count`` windows spread over a tensor, the first at its beginning, the last at its end; a small
+        tensor is one window.
+        """
         size = self.headers[checkpoint][1][name].size
         if size <= count * WINDOW:
             return [Window(checkpoint, name, 0, size)]
@@ -63,7 +64,10 @@ class Values:
         return [Window(checkpoint, name, lo, lo + WINDOW) for lo in starts]
 
     def read(self, windows: Sequence[Window]) -> list[NDArray[np.float64]]:
-        """The values in each of ``windows``, in float64; over a network all are asked for at once. Raises what the source raises."""
+        """Read the values in each of ``windows``, in float64; over a network all are asked for at once.
+
+        Raises what the source raises.
+        """
         entries = [self.headers[w.checkpoint][1][w.name] for w in windows]
         raw = [np.empty((w.hi - w.lo) * ITEMSIZE[e.dtype], np.uint8) for w, e in zip(windows, entries, strict=True)]
         apart: list[int] = []
@@ -84,8 +88,11 @@ class Values:
         return [as_floats(bits, e.dtype) for bits, e in zip(raw, entries, strict=True)]
 
     def equal(self, one: tuple[int, str], other: tuple[int, str]) -> bool:
-        """Whether two tensors, each (checkpoint, name), hold equal values as far as their types can say: every value of a tensor on this
-        machine, windows of one beyond a network or larger than ``WHOLE``."""
+        """Return whether two tensors, each (checkpoint, name), hold equal values as far as their types can say.
+
+        Every value of a tensor on this machine is compared, and windows of one beyond a network or larger than
+        ``WHOLE``.
+        """
         first, second = self.headers[one[0]][1][one[1]], self.headers[other[0]][1][other[1]]
         if first.shape != second.shape:
             return False
@@ -102,7 +109,7 @@ class Values:
 
 
 def as_floats(raw: NDArray[np.uint8], dtype: str) -> NDArray[np.float64]:
-    """Stored values as float64."""
+    """Convert stored values to float64."""
     if dtype == "bfloat16":
         return np.frombuffer(widen(raw.data, "bfloat16", "float32"), "<f4").astype(np.float64)
     with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
@@ -110,7 +117,7 @@ def as_floats(raw: NDArray[np.uint8], dtype: str) -> NDArray[np.float64]:
 
 
 def alike(one: NDArray[np.float64], other: NDArray[np.float64], kind: str, other_kind: str) -> bool:
-    """Whether values of two stored types are equal, to the rounding of the coarser one where the types differ."""
+    """Return whether values of two stored types are equal, to the rounding of the coarser one where the types differ."""
     if kind == other_kind:
         return bool(np.array_equal(one, other, equal_nan=True))
     digits = min(MANTISSA_BITS[kind], MANTISSA_BITS[other_kind])

@@ -31,13 +31,15 @@ class Window:
 
 
 def cut_windows(plan: Plan, cache: int, *, apart: bool = False) -> list[Window]:
-    """The plan's slabs in windows that lie side by side in ``cache`` bytes, in the order in which they are begun; with ``apart`` those of
-    the sample by themselves.
+    """Group the plan's slabs into windows that fit in ``cache`` bytes together, in the order in which they are begun.
 
-    A sample is many small requests, and leaves many small stretches between them. So the first window holds, beside the sample, the slabs
-    that consist of most such stretches: what is neighbours there is one request. It stays on disk for long, and the others share the rest.
+    With ``apart`` the sample's slabs have windows of their own.
 
-    Empty where windows gain nothing: they would hold one slab each, or a slab's own requests are large enough.
+    A sample is many small requests, and leaves many small ranges between them. So the first window holds, beside the
+    sample, the slabs that consist mostly of such ranges: neighbours are then one request. It stays on disk for long,
+    and the others share the rest.
+
+    Empty if windows gain nothing: they would hold one slab each, or a slab's own requests are large enough.
     """
     room = _window_room(cache, ON_DISK)
     if plan.slab_bytes * 2 > room or plan.slab_bytes // max(1, plan.rows) >= ENOUGH:
@@ -62,17 +64,17 @@ def cut_windows(plan: Plan, cache: int, *, apart: bool = False) -> list[Window]:
 
 
 def windows_on_disk(windows: Sequence[Window]) -> int:
-    """How many windows are there at once: the first one stays where it holds slabs of later on."""
+    """Return how many windows are on disk at once: one more if the first one stays because it holds later slabs."""
     first = [s.index for s in windows[0].slabs]
     return ON_DISK if first == list(range(len(first))) else ON_DISK + 1
 
 
 def _window_room(cache: int, windows: int) -> int:
-    return cache // windows * 16 // 17  # the rest is for what lies between the tensors
+    return cache // windows * 16 // 17  # the rest is for the bytes between the tensors
 
 
 def _beside_sample(plan: Plan, room: int) -> set[int]:
-    """The sample's slabs and those to be read with them, within ``room`` bytes; empty where that is no gain."""
+    """Return the sample's slabs and those to be read with them, within ``room`` bytes; empty if that gains nothing."""
     sizes = {s.index: plan.slab_read_bytes(s) for s in plan.slabs}
     found = {s.index for s in plan.slabs if s.sample}
     used = sum(sizes[i] for i in found)
@@ -95,7 +97,7 @@ class Layout:
     size: int
 
     def requests(self) -> list[tuple[str, int, int, int]]:
-        """(file, lo, hi, where in the window's file) of every request."""
+        """Return (file, lo, hi, where in the window's file) of every request."""
         return [
             (s.file, lo, hi, at + lo - s.lo)
             for s, at in zip(self.stretches, self.places, strict=True)
@@ -104,7 +106,7 @@ class Layout:
 
 
 def slab_ranges(rows: Sequence[Row], slab: Slab) -> list[ByteRange]:
-    """Everything that a slab reads of some checkpoints."""
+    """Return all byte ranges that a slab reads of some checkpoints."""
     return [
         ByteRange(p.file, p.lo, p.hi)
         for segment in slab.segments
@@ -114,7 +116,7 @@ def slab_ranges(rows: Sequence[Row], slab: Slab) -> list[ByteRange]:
 
 
 def lay_out(rows: Sequence[Row], slabs: Sequence[Slab], gap: Gap) -> Layout:
-    """What slabs read of some checkpoints, file by file."""
+    """Lay out the byte ranges that slabs read of some checkpoints, file by file."""
     found = coalesce((span for slab in slabs for span in slab_ranges(rows, slab)), gap)
     ends = np.cumsum([0, *(s.size for s in found)])
     bare = tuple(MergedRange(s.file, s.lo, s.hi, ()) for s in found)
@@ -130,9 +132,9 @@ class Cost:
 
 
 def reading_cost(trajectory: Trajectory, plan: Plan, cache: int, *, sample: bool = False) -> Cost:
-    """Exactly what reading the plan's slabs (the sample's alone, if asked) will request, without retries.
+    """Compute exactly what reading the plan's slabs (the sample's alone, if asked) will request, without retries.
 
-    Checkpoints whose files are laid out alike cost the same, so one of them is reckoned for all.
+    Checkpoints whose files are laid out alike cost the same, so one of them is computed for all.
     """
     gap = Gaps(trajectory)
     alike: dict[tuple[object, ...], list[Row]] = {}

@@ -1,4 +1,4 @@
-"""What a kernel is: rows of stored bytes in, inner products of the update basis added to sums."""
+"""The protocol of a kernel: it takes rows of stored bytes and adds inner products of the update basis to sums."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class Kernel(Protocol):
         ...
 
     def widened(self, rows: Sequence[RowGroup], extent: Extent, lo: int, hi: int) -> Iterator[NDArray[np.float64]]:
-        """The same elements' values (T, some), as they are multiplied, in pieces that the next piece overwrites."""
+        """Yield the same elements' values (T, some), as they are multiplied, in pieces that the next piece overwrites."""
         ...
 
 
 def raw_size(dtypes: Sequence[str], elements: int) -> int:
-    """Bytes that ``raw_rows`` needs."""
+    """Return the number of bytes that ``raw_rows`` needs."""
     return sum(ITEMSIZE[d] * elements + 64 for d in dtypes)
 
 

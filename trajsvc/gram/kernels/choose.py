@@ -1,4 +1,4 @@
-"""Which kernel runs where: the fused one on the CPU, torch on a CUDA device."""
+"""Choose the kernel for a device: the fused one on the CPU, torch on a CUDA device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ GPU_CHUNK = 2**17
 
 
 def kernel_factory(device: str, plan: Plan) -> Callable[[], Kernel]:
-    """How to make a worker's kernel for ``device``: ``cpu``, ``cuda``, ``cuda:1`` … or ``torch:cpu`` (the device kernel on the CPU).
+    """Return a factory of a worker's kernels for ``device``: ``cpu``, ``cuda``, ``cuda:1`` … or ``torch:cpu`` (the
+    device kernel on the CPU).
 
     Raises UsageError (``device-unavailable``).
     """
@@ -35,7 +36,7 @@ class KernelFactory:
 
     @classmethod
     def of(cls, device: str, plan: Plan) -> KernelFactory:
-        """Of a plan, for a device that may be elsewhere."""
+        """Return the factory of a plan's kernels, for a device that may be on another machine."""
         return cls(device, plan.rows, plan.new, plan.precision, plan.dtype)
 
     def __call__(self) -> Kernel:
@@ -47,17 +48,17 @@ class KernelFactory:
 
 
 def workspace(device: str, rows: int, precision: str) -> int:
-    """Bytes of this machine's memory that a kernel takes."""
+    """Return the bytes of this machine's memory that a kernel takes."""
     return fused.workspace(rows, precision) if device == "cpu" else rows * GPU_CHUNK * 24
 
 
 def must_compile(device: str, precision: str) -> bool:
-    """Whether the kernel will be compiled before it runs, which takes a second or two, once on a machine."""
+    """Return whether the kernel will be compiled before it runs, which takes a second or two, once on a machine."""
     return device == "cpu" and not native.is_compiled(precision == "float64")
 
 
 def check_device(device: str) -> None:
-    """Raises UsageError (``device-unavailable``) unless ``device`` can be computed on here."""
+    """Raise UsageError (``device-unavailable``) unless this machine can compute on ``device``."""
     if device in ("cpu", "torch:cpu"):
         return
     import torch

@@ -30,7 +30,10 @@ class Emitter:
         self.ir: Any = None
 
     def function(self, name: str, arguments: int, body: Callable[..., Value | None], *, inner: bool = False) -> Value:
-        """A function of ``arguments`` integers whose body gets them; it returns what the body does, or 0. ``inner``: not exported."""
+        """Define a function of ``arguments`` integers; it returns what ``body``, called with them, returns, or 0.
+
+        ``inner``: not exported.
+        """
         kind = ir.FunctionType(INTEGER, [INTEGER] * arguments)
         found = ir.Function(self.module, kind, name)
         found.attributes.add("noinline")
@@ -65,7 +68,7 @@ class Emitter:
         return self.ir.select(self.ir.icmp_signed("<", a, b), a, b)
 
     def at(self, address: Value, index: Value | int, size: Value | int) -> Value:
-        """The address of element ``index`` of elements of ``size`` bytes."""
+        """Return the address of element ``index`` of elements of ``size`` bytes."""
         return self.add(address, self.mul(index, size))
 
     def load(self, address: Value, kind: Value, align: int = 8) -> Value:
@@ -77,11 +80,11 @@ class Emitter:
         self.ir.store(value, self.ir.inttoptr(address, value.type.as_pointer())).align = align
 
     def integer(self, address: Value, index: Value | int = 0) -> Value:
-        """The integer at a place of an array of them."""
+        """Load the integer at ``index`` of an array of integers."""
         return self.load(self.at(address, index, 8), INTEGER)
 
     def intrinsic(self, name: str, kind: Value, arguments: Sequence[Value]) -> Value:
-        """An LLVM intrinsic whose arguments and result are of one type."""
+        """Call an LLVM intrinsic whose arguments and result are of one type."""
         found = self.module.globals.get(name)
         if found is None:
             found = ir.Function(self.module, ir.FunctionType(kind, [kind] * len(arguments)), name)
@@ -100,7 +103,7 @@ class Emitter:
         body: Callable[[Value, list[Value]], Sequence[Value] | None],
         carried: Sequence[Value] = (),
     ) -> list[Value]:
-        """``for k in range(start, stop, step)``, with values carried from turn to turn; the last of them."""
+        """Write ``for k in range(start, stop, step)`` with values carried from turn to turn; return the last of them."""
         entry = self.ir.block
         test, turn, after = (self.ir.append_basic_block(n) for n in ("test", "turn", "after"))
         self.ir.branch(test)
@@ -119,7 +122,7 @@ class Emitter:
         return held
 
     def when(self, condition: Value, then: Callable[[], object], otherwise: Callable[[], object] | None = None) -> None:
-        """``if condition: then() else: otherwise()``, without a value."""
+        """Write ``if condition: then() else: otherwise()``, without a value."""
         if otherwise is None:
             with self.ir.if_then(condition):
                 then()

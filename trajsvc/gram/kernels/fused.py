@@ -119,7 +119,7 @@ class FusedKernel:
             self._products(FLOAT_TYPES.index("float64"), 8, padded.shape[1], padded.shape[1], sums, forced=True)
 
     def _widen(self, rows: Sequence[RowGroup], runs: Runs, lo: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The values (T, elements) of a piece, and the same array with zeros up to a multiple of the lanes."""
+        """Widen a piece; return its values (T, elements), and the same array with zeros up to a multiple of the lanes."""
         if not self._values.size:
             self._values = np.empty((self._total, self._piece))
         at = 0
@@ -153,24 +153,24 @@ class FusedKernel:
 
 
 def workspace(total: int, precision: str) -> int:
-    """Bytes that a ``FusedKernel`` takes."""
+    """Return the bytes that a ``FusedKernel`` takes."""
     padded = -(-total // 16) * 16
     size = 8 if precision == "float64" else 4
     return padded * WIDTH * size + padded * padded * 8 + total * piece_of(total) * 8
 
 
 def piece_of(total: int) -> int:
-    """Columns that are widened together: a power of two that divides ``WINDOW``."""
+    """Return the number of columns that are widened together: a power of two that divides ``WINDOW``."""
     return min(WINDOW, max(WIDTH, 1 << (PIECE // max(1, total)).bit_length() - 1))
 
 
 def scattered(extent: Extent) -> bool:
-    """Whether a block's elements do not all lie side by side."""
+    """Return whether a block's elements do not all lie side by side."""
     return extent.outer > 1 and extent.stride != extent.length
 
 
 def runs_of(extent: Extent, lo: int, hi: int) -> Runs:
-    """The columns of a block within [lo, hi)."""
+    """Return the columns of a block within [lo, hi) as runs (begin, end)."""
     outer, length = (extent.outer, extent.length) if scattered(extent) else (1, extent.size)
     first = max(0, (lo - extent.start - length) // extent.stride + 1) if outer > 1 else 0
     last = min(outer - 1, -(-(hi - extent.start) // extent.stride) - 1) if outer > 1 else 0
@@ -179,7 +179,7 @@ def runs_of(extent: Extent, lo: int, hi: int) -> Runs:
 
 
 def pieces(runs: Runs, width: int) -> Iterator[Runs]:
-    """``runs`` cut at multiples of ``width``; what lies between two of them together."""
+    """Cut ``runs`` at multiples of ``width`` and yield together what lies between two of them."""
     held: Runs = []
     for start, end in runs:
         begin = start
@@ -200,7 +200,7 @@ def _row_addresses(group: RowGroup, offset: int) -> NDArray[np.int64]:
 
 
 def _aligned(size: int) -> NDArray[np.uint8]:
-    """``size`` bytes that begin on a cache line."""
+    """Allocate ``size`` bytes that begin on a cache line."""
     room = np.empty(size + 64, np.uint8)
     start = -room.ctypes.data % 64
     return room[start : start + size]

@@ -1,4 +1,4 @@
-"""The words between the compiled routines and those who call them: codes of types, functions, parameters."""
+"""Names shared by the compiled routines and their callers: codes of types, functions, parameters."""
 
 from __future__ import annotations
 
@@ -33,5 +33,8 @@ EXPORTED: Final = {
 
 
 def lanes_of(wide: bool) -> int:
-    """Rows in a panel: elements in a vector of 512 bits. Narrower machines use several registers for one vector."""
+    """Return the rows in a panel: elements in a vector of 512 bits.
+
+    Narrower machines use several registers for one vector.
+    """
     return 8 if wide else 16

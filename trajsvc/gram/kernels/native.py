@@ -1,8 +1,9 @@
-"""From LLVM functions to addresses that can be called: compiled once for a machine, and kept as object code in the user's cache.
+"""Compile LLVM functions to addresses that can be called: once for a machine, kept as object code in the user's cache.
 
-The object code is a plain file named after all that it depends on: the source of the routines, the version of LLVM, the processor and its
-features. It is native code, so a file is loaded only where it and its folder belong to this user and nobody else may write them. Several
-processes may compile at once: each writes a file of its own and renames it into place.
+The object code is a plain file named after all that it depends on: the source of the routines, the version of LLVM, the
+processor and its features. It is native code, so a file is loaded only if it and its folder belong to this user and
+nobody else may write them. Several processes may compile at once: each writes a file of its own and renames it into
+place.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Library:
 
 @cache
 def library(wide: bool) -> Library:
-    """The routines for panels of float64 or float32, compiled where no code of them is kept."""
+    """Return the routines for panels of float64 or float32, compiling them if no object code is cached."""
     path = _path(wide)
     code = _kept(path)
     if code is None:
@@ -70,12 +71,14 @@ def library(wide: bool) -> Library:
 
 
 def is_compiled(wide: bool) -> bool:
-    """Whether ``library(wide)`` is there at once."""
+    """Return whether ``library(wide)`` finds cached object code."""
     return _kept(_path(wide)) is not None
 
 
 def cache_folder() -> Path | None:
-    """Where compiled kernels are kept: ``TRAJSVC_KERNEL_CACHE``, else ``trajsvc`` in the user's cache folder; None: nowhere."""
+    """Return the folder of compiled kernels: ``TRAJSVC_KERNEL_CACHE``, else ``trajsvc`` in the user's cache folder;
+    None: no caching.
+    """
     named = os.environ.get(FOLDER)
     if named is not None:
         return Path(named) if named else None
@@ -99,7 +102,9 @@ def _compile(wide: bool) -> bytes:
 
 
 def _tile_shape() -> tuple[int, int]:
-    """Panels and rows of a tile, whose sums must stay in registers: of 512 bits there are 32, of fewer 16 as a rule."""
+    """Return the panels and rows of a tile, whose sums must stay in registers: there are 32 of 512 bits, or usually 16
+    of fewer bits.
+    """
     from llvmlite import binding
 
     return (2, 8) if binding.get_host_cpu_features().get("avx512f") else (1, 4)
@@ -135,7 +140,7 @@ def _path(wide: bool) -> Path | None:
 
 
 def _trusted(path: Path) -> bool:
-    """Whether a file is there that this user alone may have written."""
+    """Return whether the file exists and only this user can have written it."""
     try:
         found = [path.lstat(), path.parent.stat()]
     except OSError:
@@ -147,7 +152,7 @@ def _trusted(path: Path) -> bool:
 
 
 def _kept(path: Path | None) -> bytes | None:
-    """The code in a file, which begins with its SHA-256; None where it is missing, damaged or not to be trusted."""
+    """Read the code in a file, which begins with its SHA-256; None if it is missing, damaged or not trusted."""
     if path is None or not _trusted(path):
         return None
     with suppress(OSError):

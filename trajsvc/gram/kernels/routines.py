@@ -55,7 +55,9 @@ class Routines:
     # Values as they are stored.
 
     def _widened(self, address: Value, kind: int, lanes: int, element: Value) -> Value:
-        """``lanes`` stored values in ``element``, a float type that holds them, or in float64 where they are stored so."""
+        """Load ``lanes`` stored values as ``element``, a float type that holds them, or as float64 if they are stored
+        so.
+        """
         e = self.e
         if kind == FLOAT64:
             return e.load(address, vector(DOUBLE, lanes))
@@ -71,7 +73,7 @@ class Routines:
         return value if element is SINGLE else e.ir.fpext(value, vector(element, lanes))
 
     def _widen(self, kind: int, place: Value, count: Value, out: Value) -> None:
-        """``count`` stored values as float64."""
+        """Write ``count`` stored values as float64."""
         e, lanes = self.e, 8
 
         def some(k: Value, lanes: int) -> None:
@@ -84,7 +86,9 @@ class Routines:
     def _widen_rows(
         self, places: Value, functions: Value, total: Value, count: Value, out: Value, apart: Value
     ) -> None:
-        """``count`` values of each of ``total`` rows, widened by the function that is given for the row, ``apart`` values apart."""
+        """Widen ``count`` values of each of ``total`` rows, with the function given for the row; rows are ``apart``
+        values apart.
+        """
         e = self.e
 
         def one(t: Value, _: list[Value]) -> None:
@@ -93,7 +97,7 @@ class Routines:
         e.loop(0, total, 1, one)
 
     def _differences(self, kind: int, rows: list[Value], column: Value) -> list[Value]:
-        """Every row less the row before it: one vector of columns, in the type of the panels."""
+        """Subtract from every row the row before it: one vector of columns, in the type of the panels."""
         e = self.e
         values = [self._widened(e.at(row, column, SIZES[kind]), kind, self.lanes, self.element) for row in rows]
         found = [e.ir.fsub(here, before) for before, here in pairwise(values)]
@@ -103,7 +107,7 @@ class Routines:
     # Rows into panels.
 
     def _pack(self, kind: int, places: Value, columns: Value, out: Value) -> None:
-        """A panel from the rows whose addresses lie at ``places``, and the row before them."""
+        """Write a panel from the rows whose addresses lie at ``places``, and the row before them."""
         e = self.e
         rows = [e.integer(places, r) for r in range(self.lanes + 1)]
 
@@ -114,7 +118,7 @@ class Routines:
         e.loop(0, columns, self.lanes, turn)
 
     def _transposed(self, rows: list[Value]) -> list[Value]:
-        """A square of values, rows for columns, by exchanging ever larger corners."""
+        """Transpose a square of values by exchanging ever larger corners."""
         n, corner = self.lanes, 1
         while corner < n:
             found: list[Value] = [None] * n
@@ -145,7 +149,9 @@ class Routines:
     def _tile(
         self, panels: int, first: Value, apart: Value, other: Value, columns: Value, out: Value, padded: Value
     ) -> None:
-        """Products of the rows of ``panels`` panels, ``apart`` bytes apart, with ``across`` rows of that at ``other``: a line each."""
+        """Multiply the rows of ``panels`` panels, ``apart`` bytes apart, with ``across`` rows of the panel at
+        ``other``: a line each.
+        """
         e = self.e
         starts = [e.at(first, p, apart) for p in range(panels)]
         undefined, every = ir.Constant(self.vector, ir.Undefined), vector(ir.IntType(32), self.lanes)
@@ -171,7 +177,9 @@ class Routines:
                 self._add_to(e.add(line, p * self.lanes * 8), sums[n * panels + p])
 
     def _multiply(self, panels: Value, width: Value, count: Value, first: Value, gram: Value, padded: Value) -> None:
-        """Products of the rows from row ``first`` (a panel's first) on with the rows up to them; line j of ``gram``: those of row j."""
+        """Multiply the rows from row ``first`` (a panel's first) on with the rows up to them; line j of ``gram`` holds
+        those of row j.
+        """
         e, lanes = self.e, self.lanes
         panel = e.mul(width, self.bytes)
 
@@ -206,7 +214,7 @@ class Routines:
     # Few rows with all, without panels.
 
     def _subtract(self, kind: int, row: Value, before: Value, columns: Value, out: Value) -> None:
-        """The difference of two rows, in the type of the panels."""
+        """Write the difference of two rows, in the type of the panels."""
         e = self.e
 
         def turn(column: Value, _: list[Value]) -> None:
@@ -246,7 +254,9 @@ class Routines:
         direct: Value,
         body: Callable[[Value, Value, Value], Value],
     ) -> Value:
-        """Goes through the wanted pairs (i, j), j ≤ i: ``body(product, index of the pair, carried)`` → carried, a float64."""
+        """Go through the wanted pairs (i, j), j ≤ i: ``body(product, index of the pair, carried)`` → carried, a
+        float64.
+        """
         e = self.e
         nothing = ir.Constant(DOUBLE, 0.0)
 
@@ -261,7 +271,7 @@ class Routines:
         return e.loop(e.sub(total, new), total, 1, line, [e.number(0), nothing])[1]
 
     def _finite(self, gram: Value, padded: Value, total: Value, new: Value, direct: Value) -> Value:
-        """1 where all wanted products are finite."""
+        """Return 1 if all wanted products are finite, else 0."""
         e = self.e
         direct, nothing = e.ir.icmp_signed("!=", direct, e.number(0)), ir.Constant(DOUBLE, 0.0)
         sum_ = self._pairs(
@@ -290,7 +300,10 @@ class Routines:
         self._pairs(gram, padded, total, new, e.ir.icmp_signed("!=", direct, e.number(0)), one)
 
     def _products(self, parameters: Value) -> Value:
-        """All products of a range of columns; how many columns are in the totals: all, or those before a window that is not finite."""
+        """Compute all products of a range of columns; return how many columns are in the totals.
+
+        These are all, or those before a window that is not finite.
+        """
         e, lanes = self.e, self.lanes
         p = {name: e.integer(parameters, i) for i, name in enumerate(PARAMETERS)}
         direct = e.ir.icmp_signed("!=", p["updates"], e.number(0))

@@ -60,7 +60,7 @@ class TorchKernel:
             yield from chunks(rectangle, self._chunk)
 
     def _widen(self, rows: Sequence[RowGroup], place: Rectangle) -> torch.Tensor:
-        """(T, elements) float64 on the device."""
+        """Return the values as float64 on the device, (T, elements)."""
         parts = []
         for group in rows:
             stored = torch.from_numpy(group.raw).view(_TORCH[group.dtype])

@@ -1,4 +1,6 @@
-"""Values in float64 as a kernel takes them where it cannot take the stored bytes: rounded to a type, held where they are not finite."""
+"""Prepare values in float64 where a kernel cannot take the stored bytes: round them to a type, replace those that are
+not finite.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +14,19 @@ _EXACT: Final = {("float16", "float32"), ("bfloat16", "float32")}
 
 
 def is_exact(stored: str, dtype: str | None) -> bool:
-    """Whether values stored so are not changed by rounding to ``dtype`` (None: no rounding)."""
+    """Return whether values of type ``stored`` are not changed by rounding to ``dtype`` (None: no rounding)."""
     return dtype is None or stored == dtype or (stored, dtype) in _EXACT
 
 
 def rounded(values: Values, dtype: str) -> Values:
-    """float64 ``values`` rounded to float16, bfloat16 or float32, to nearest and ties to even; to the narrow ones by way of float32, as
-    PyTorch does when it saves a model in them."""
+    """Round float64 ``values`` to float16, bfloat16 or float32, to nearest and ties to even.
+
+    The 16-bit types are reached by way of float32, as PyTorch does when it saves a model in them.
+    """
     single = values.astype(np.float32)
     if dtype == "float16":
         return np.asarray(single.astype(np.float16), dtype=np.float64)
-    if dtype == "bfloat16":  # the upper half of a float32, and one more where the lower half says so
+    if dtype == "bfloat16":  # the upper half of a float32, rounded by the lower half
         bits = single.view(np.uint32)
         whole = ((bits + np.uint32(0x7FFF) + ((bits >> 16) & np.uint32(1))) >> 16 << 16).view(np.float32)
         single = np.where(np.isnan(single), single, whole)
