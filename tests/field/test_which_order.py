@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from listed_runs import State, analyzed, findings, right, save, walk
 
-from trajsvc.errors import NotFound, UsageError
+from trajsvc.errors import NotFound, Refused, UsageError
 from trajsvc.sources.local.source import LocalSource
 from trajsvc.sources.patterns import LONGEST, StepPattern
 
@@ -250,3 +250,71 @@ def test_no_pattern_takes_more_than_linear_time(pattern: str) -> None:
     found = StepPattern.of(pattern)
     for text in ("a" * 5000, "x" * 5000, "a" * 4999 + "b"):
         assert found.read(text) is None
+
+
+def test_steps_of_folders_of_phases_begin_anew_in_each(tmp_path: Path) -> None:
+    """phase2 holds one checkpoint, whose step is less than those of phase1."""
+    named = ["phase1/step_1000.pt", "phase1/step_2000.pt", "phase2/step_100.pt"]
+    points = walk(len(named))
+    for name, point in zip(named, points, strict=True):
+        save(tmp_path / "run" / name, point)
+    run = analyzed(tmp_path / "run")
+    assert run.steps.tolist() == [1000, 2000, 2100]
+    right(run, points)
+    (told,) = findings(run, "stages")
+    assert "phase1, phase2" in told.message
+
+
+def test_what_lies_beside_folders_of_stages_is_named(tmp_path: Path) -> None:
+    points = walk(6)
+    named = [
+        "pretrain/step_100.pt",
+        "pretrain/step_200.pt",
+        "sft/step_50.pt",
+        "sft/final.pt",
+        "old/step_1.pt",
+        "old/step_2.pt",
+    ]
+    for name, point in zip(named, points, strict=True):
+        save(tmp_path / "run" / name, point)
+    run = analyzed(tmp_path / "run")
+    assert run.steps.tolist() == [100, 200, 250]
+    unread = " ".join(f.message for f in findings(run, "unread-weights"))
+    assert "final.pt" in unread
+    assert "old" in unread
+
+
+def test_two_folders_of_one_stage_are_asked_about(tmp_path: Path) -> None:
+    for name, point in zip(("stage1_a/step_1.pt", "stage1_b/step_1.pt"), walk(2), strict=True):
+        save(tmp_path / "run" / name, point)
+    with pytest.raises(Refused, match="both stage 1") as caught:
+        analyzed(tmp_path / "run")
+    assert "--step-pattern" in caught.value.hint
+
+
+def test_a_pattern_says_the_phase_of_folders(tmp_path: Path) -> None:
+    points = walk(4)
+    for name, point in zip(("p1/s10.pt", "p1/s20.pt", "p2/s10.pt", "p2/s20.pt"), points, strict=True):
+        save(tmp_path / "run" / name, point)
+    run = analyzed(tmp_path / "run", step_pattern=r"p(?P<phase>\d)/s(?P<step>\d+)")
+    assert run.steps.tolist() == [10, 20, 30, 40]
+    right(run, points)
+
+
+def test_a_run_beside_one_checkpoint_is_not_passed_over(tmp_path: Path) -> None:
+    """a/ is a run and b/ holds one checkpoint: which is meant is not said."""
+    for name, point in zip(("a/step_100.pt", "a/step_200.pt", "b/step_100.pt"), walk(3), strict=True):
+        save(tmp_path / "run" / name, point)
+    with pytest.raises(NotFound) as caught:
+        analyzed(tmp_path / "run")
+    assert "These folders in it look like runs: a" in caught.value.hint
+
+
+def test_thousands_may_be_apart(tmp_path: Path) -> None:
+    points = walk(4)
+    for step, point in zip((500, 1000, 2000, 12_000), points, strict=True):
+        save(tmp_path / "run" / f"step_{step:_}.pt", {"model": point, "global_step": step})
+    save(tmp_path / "run" / "last.pt", {"model": points[-1], "global_step": 12_000})
+    run = analyzed(tmp_path / "run")
+    assert run.steps.tolist() == [500, 1000, 2000, 12_000]
+    right(run, points)

@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 from storage_schema.models.results import Finding
 from trajsvc.errors import Refused
 from trajsvc.sources.steps import StepName
+from trajsvc.sources.thousands import Reading, decided
 
 T = TypeVar("T")
 
@@ -70,6 +71,18 @@ def in_order(items: Sequence[tuple[StepName, T]], where: str, *, choose: str, ch
         _add_stage(found, group, where)
     _note_gaps(found, where)
     return found
+
+
+def with_thousands(names: Sequence[StepName], where: str) -> list[StepName]:
+    """The names of one run, those whose numbers are written in groups of three at the steps that these are. Raises Refused
+    (``step-conflict``) where the names leave two readings."""
+    steps = decided([Reading(n.label, n.step, n.grouped) for n in names], where)
+    if steps is None:
+        return list(names)
+    return [
+        replace(n, step=step, kind="step", grouped=None) if n.grouped else n
+        for n, step in zip(names, steps, strict=True)
+    ]
 
 
 def place(name: StepName) -> tuple[int, int, int]:

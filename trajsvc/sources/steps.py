@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from trajsvc.sources.thousands import Grouped, spaced, without_separators
 from trajsvc.steps import STEP_LIMIT
 
 __all__ = [
@@ -71,6 +72,7 @@ _TOKENS: Final = (
 )
 _TOKENS_AFTER: Final = re.compile(r"(?<=[\dkm])-(\d+(?:\.\d+)?[bt])$")
 """``step-50k-105b``: tokens, where a step stands before them."""
+_COUNTING_WORD: Final = re.compile(rf"(?<![a-z])(?:{'|'.join(_STEP_WORDS)}|checkpoint|ckpt|chkpt|index|idx)[-_=]?$")
 _CHECKPOINT: Final = re.compile(rf"(?<![a-z])checkpoint{_NUMBER}")
 _INDEX: Final = re.compile(rf"(?<![a-z])(?:ckpt|chkpt|index|idx){_NUMBER}")
 _COUNT: Final = r"\d+(?:\.\d+(?=[km]))?[km]?"
@@ -105,11 +107,16 @@ class StepName:
     """``tokens``, ``stage``, ``ingredient``, ``epoch`` where the name has them"""
     sure: bool = True
     """False for a number that nothing in the name says the meaning of: the keys of the file may know better"""
+    grouped: Grouped | None = None
+    """the other reading of a number that may be written in groups of three; see ``thousands``"""
 
 
 def scaled(text: str) -> int | None:
-    """``424B`` → 424,000,000,000; None for what is no number or too long a one."""
-    match = _SCALED.fullmatch(text.lower())
+    """``424B`` → 424,000,000,000, ``1_000`` → 1000; None for what is no number or too long a one."""
+    text = without_separators(text.lower())
+    if (parts := spaced(text)) is not None and not parts[0]:
+        text = parts[1]
+    match = _SCALED.fullmatch(text)
     if match is None or len(match[1]) > 20:
         return None
     digits, unit = match[1], _SCALE[match[2]]
@@ -145,7 +152,7 @@ def parse_step(name: str) -> StepName | None:
     """
     suffix = next((s for s in WEIGHT_SUFFIXES if name.lower().endswith(s)), "")
     label = name[: len(name) - len(suffix)]
-    text = label.lower()
+    text = without_separators(label.lower())
     if _SHARD.search(text):
         return None
     text = _MEASURED.sub("~", without_decimals(text))
@@ -156,7 +163,20 @@ def parse_step(name: str) -> StepName | None:
     if step is None or step > STEP_LIMIT:
         return None
     extra = {k: v for k, v in _extra(text).items() if k != kind}
-    return StepName(step, label, kind, extra, sure)
+    return StepName(step, label, kind, extra, sure, _grouped(text, step, kind, of_file=bool(suffix)))
+
+
+def _grouped(text: str, step: int, kind: Kind, *, of_file: bool) -> Grouped | None:
+    """The other reading of a name: the number that groups of three digits are together, where that would be its step."""
+    parts = spaced(text) if kind in ("step", "index") else None
+    if parts is None:
+        return None
+    before, joined, number, head = parts
+    found = _counted(joined) or _bare(joined, of_file=of_file)
+    if found is None or found[0] != number or step == number or number > STEP_LIMIT:
+        return None
+    apart = _EPOCH_AND_STEP.search(text) is not None
+    return Grouped(number, head, after_word=not apart and _COUNTING_WORD.search(before) is not None, apart=apart)
 
 
 def _counted(text: str) -> tuple[int | None, Kind, bool] | None:

@@ -35,10 +35,14 @@ class How:
     keys: ReadKeys
     state: Wish = ()
     pattern: StepPattern | None = None
+    below: str = ""
+    """the folders, with a slash at the end, that the user's pattern sees before a name"""
 
     def parse(self, name: str) -> StepName | None:
         """What a file's or folder's name says: by the user's pattern where there is one."""
-        return parse_step(name) if self.pattern is None else self.pattern.read(name, label_of(name))
+        if self.pattern is None:
+            return parse_step(name)
+        return self.pattern.read(f"{self.below}{name}", label_of(name))
 
     def torch(self, path: str) -> TorchFile | None:
         """What a torch file holds; None where it is none or cannot be read (which reading the checkpoint will explain)."""

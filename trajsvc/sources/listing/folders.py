@@ -31,7 +31,9 @@ from trajsvc.sources.listing.numbered import (
     one_model,
 )
 from trajsvc.sources.listing.series import one_series
+from trajsvc.sources.listing.stages import labelled, staged_folders
 from trajsvc.sources.named import PATHS, Naming
+from trajsvc.sources.order import with_thousands
 from trajsvc.sources.steps import StepName, stage_of
 
 _LOOKED_BELOW: Final = 50
@@ -55,6 +57,10 @@ def list_in(whole: Folder, how: How) -> Listing:
     loose = sorted(n for n in folder.files if is_weights(n) and not SHARD.fullmatch(n) and how.parse(n) is None)
     if listing.found:
         _arrange(folder, loose, how, listing)
+    elif not loose and (staged := staged_folders(folder, how, listing)):
+        listing.found = staged
+        _one_run(path, how, listing)
+        listing.found = labelled(listing.found, folder)
     else:
         _whole_folder(folder, loose, how, listing)
     if not listing.found and (problem := next(iter(refused), None) or unsupported(folder)):
@@ -108,6 +114,8 @@ def list_file(path: str, how: How, naming: Naming = PATHS) -> Listing:
 def _one_run(where: str, how: How, listing: Listing) -> None:
     """Narrow what was found to one model of one series on one axis."""
     listing.found = one_model(listing.found, where, listing)
+    names = with_thousands([f.name for f in listing.found], where)
+    listing.found = [replace(f, name=name) for f, name in zip(listing.found, names, strict=True)]
     if how.pattern is not None and not how.state:  # what the user's pattern meets is the run
         listing.found, _ = one_axis(listing.found, where, how, listing)
         return
@@ -150,12 +158,36 @@ def _whole_folder(folder: Folder, loose: Sequence[str], how: How, listing: Listi
     except Refused as error:
         weights, problem = None, error
     if weights is not None:
+        _runs_beside(folder, weights.folder == folder.path, how, listing)
         label = folder.base
         name = how.parse(label) or _from_keys(os.path.join(weights.folder, weights.files[0]), how)  # noqa: PTH118
         found = found_in(folder, name or StepName(0, label, "index"), folder.path, how, listing)
         listing.found = expanded(one_model([found] if found else [], folder.path, listing), how, listing)
     elif problem is not None:
         raise problem
+
+
+def _runs_beside(folder: Folder, whole: bool, how: How, listing: Listing) -> None:
+    """Name the runs in the folders of one that is read as a checkpoint of its own; refuse where it is one only by another such folder
+    (``b/step_100.pt`` beside ``a/step_100.pt``, ``a/step_200.pt``)."""
+    runs = []
+    for base in sorted(n for n in folder.folders if not n.startswith("."))[:_LOOKED_BELOW]:
+        try:
+            inner = folder.inner(base)
+        except OSError:
+            continue
+        own = Listing()
+        list(numbered_folders(inner, how, own))
+        numbered_files(inner, how, own)
+        if len(own.found) > 1:
+            runs.append(base)
+    if runs and not whole and not how.state:
+        raise nothing(folder.path, _below(folder, how))
+    if runs:
+        listing.note(
+            "unread-weights",
+            f"{some(folder / r for r in runs)}: checkpoints with steps, not read; analyse them by their path",
+        )
 
 
 def _by_keys(folder: Folder, loose: Sequence[str], how: How, listing: Listing) -> list[Found]:
