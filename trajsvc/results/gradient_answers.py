@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,8 +22,11 @@ from trajsvc.errors import UsageError
 from trajsvc.measures.gradients.clustering import CLUSTERS, Clustering, cluster_by_iteration
 from trajsvc.measures.gradients.estimators import average_variance, average_variance_svrg
 from trajsvc.measures.gradients.vector_gram import VectorGram
+from trajsvc.results.gradient_tables import default_measures, measures
 from trajsvc.results.labels import plain
 from trajsvc.results.measure_methods import Steps
+
+__all__ = ["clusters", "gradient_map", "layers", "long_rows", "measures", "set_details", "set_row", "sets"]
 
 if TYPE_CHECKING:
     from trajsvc.results.gradients import RunGradients
@@ -62,44 +65,6 @@ def set_details(found: RunGradients) -> GradientSetAnswer:
         digest=found.stored.digest,
         block_table=[GradientBlockRow(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)],
     )
-
-
-def default_measures(found: RunGradients) -> list[str]:
-    """What a set can answer with one number a step, but clustering, which takes its time."""
-    return [m.name for m in found.measures_available() if not m.dims and "clusters" not in m.parameters]
-
-
-def measures(
-    found: RunGradients, group: str, names: Sequence[str] | None, steps: Steps, **parameters: Any
-) -> GradientMeasuresAnswer:
-    """The named measures of ``group``, one value a step; by default all that the set can answer with one number.
-
-    Raises NotFound (``measure-not-found``, ``group-not-found``, ``step-not-found``, ``gradients-not-found``).
-    """
-    chosen, wanted = found.selection(steps), list(names) if names is not None else default_measures(found)
-    for name in wanted:
-        found.checked(name)
-    samples = [found.sample(step, group) for step in chosen]
-    values = {name: [plain(v) for v in found.values(name, group, chosen, **parameters)] for name in wanted}
-    nowhere = {name: _undefined_at(chosen, v) for name, v in values.items()}
-    return GradientMeasuresAnswer(
-        run=found.run.name,
-        set=found.name,
-        group=group,
-        parameters=samples[0].gram.parameters,
-        n=found.n,
-        steps=chosen,
-        measures=values,
-        undefined={
-            "zero_vectors": [sample.gram.zero_vectors for sample in samples],
-            "stale_steps": found.stale,
-            **{name: at for name, at in nowhere.items() if at},
-        },
-    )
-
-
-def _undefined_at(steps: Sequence[int], values: Iterable[Any]) -> list[int]:
-    return [step for step, value in zip(steps, values, strict=True) if value is None]
 
 
 def gradient_map(found: RunGradients, step: int, group: str) -> GradientMapAnswer:

@@ -8,10 +8,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from trajsvc.results.measure_methods import Steps
+from trajsvc.results.measure_methods import MeasureMethods, Steps
 
 if TYPE_CHECKING:
     from xarray import DataArray
+
+    from storage_schema.runs.gradient_source import VectorSet
+    from trajsvc.measures.gradients.sample import GradientMeasure, GroupSample
 
 
 class GradientMethods(ABC):
@@ -19,6 +22,36 @@ class GradientMethods(ABC):
 
     A measure that is not of the set's kind, or needs another set that the run does not have, raises NotFound.
     """
+
+    run: MeasureMethods
+    stored: VectorSet
+
+    @property
+    @abstractmethod
+    def name(self) -> str: ...
+
+    @property
+    @abstractmethod
+    def n(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def stale(self) -> list[int]: ...
+
+    @abstractmethod
+    def selection(self, steps: Steps = None) -> list[int]: ...
+
+    @abstractmethod
+    def sample(self, step: int, group: str = "network") -> GroupSample: ...
+
+    @abstractmethod
+    def checked(self, name: str) -> GradientMeasure: ...
+
+    @abstractmethod
+    def measures_available(self) -> list[GradientMeasure]: ...
+
+    @abstractmethod
+    def values(self, name: str, group: str = "network", steps: Steps = None, **parameters: Any) -> list[Any]: ...
 
     @abstractmethod
     def measure(self, name: str, group: str = "network", steps: Steps = None, **parameters: Any) -> DataArray: ...

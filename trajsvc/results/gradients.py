@@ -232,9 +232,9 @@ class RunGradients(GradientMethods):
         self, group: str = "network", names: Sequence[str] | None = None, steps: Steps = None, **parameters: Any
     ) -> dict[str, Any]:
         """Measures of one group as JSON has them: {run, set, group, parameters, n, steps, measures, undefined}."""
-        from trajsvc.results import gradient_answers
+        from trajsvc.results import gradient_tables
 
-        return gradient_answers.measures(self, group, names, steps, **parameters).model_dump()
+        return gradient_tables.measures(self, group, names, steps, **parameters).model_dump()
 
     def layers(self, name: str, steps: Steps = None, **parameters: Any) -> DataArray:
         """A measure of every layer over training, (layer, step)."""
