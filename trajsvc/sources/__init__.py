@@ -1,1 +1,1 @@
-"""Finds and reads checkpoints: what a string names, which tensors lie where, and their bytes."""
+"""Find and read checkpoints: what a string names, which tensors lie where, and their bytes."""

@@ -167,16 +167,18 @@ class CheckpointSource(Protocol):
         ...
 
     def checkpoints(self, steps: Steps = None) -> tuple[CheckpointRef, ...]:
-        """The selected checkpoints in order of their step; no more is looked at than they need. Raises Damaged, Refused, NotFound
-        or UsageError."""
+        """List the selected checkpoints in order of their step; look at no more than they need.
+
+        Raises Damaged, Refused, NotFound or UsageError.
+        """
         ...
 
     def findings(self) -> tuple[Finding, ...]:
-        """What listing noticed: ignored files, growing files, gaps in numbering."""
+        """Return what listing noticed: ignored files, growing files, gaps in numbering."""
         ...
 
     def tensors(self, checkpoint: CheckpointRef) -> CheckpointTensors:
-        """Headers of one checkpoint; reads no tensor data."""
+        """Read the headers of one checkpoint; reads no tensor data."""
         ...
 
     def read(self, file: str, offset: int, out: memoryview) -> None:
@@ -184,12 +186,18 @@ class CheckpointSource(Protocol):
         ...
 
     def read_many(self, wanted: Sequence[ReadRequest], stop: Callable[[], bool] = never) -> None:
-        """Fill the buffers of all requests, in any order, several at once where that is faster. Returns early when ``stop`` says so;
-        what was filled is then unknown. Thread-safe. A short read is an error."""
+        """Fill the buffers of all requests, in any order, several at once where that is faster.
+
+        Returns early when ``stop`` returns True; what was filled is then unknown. Thread-safe. A short read is an
+        error.
+        """
         ...
 
     def learning_rate(self, checkpoints: Sequence[CheckpointRef]) -> LearningRate | None:
-        """The rate over training where the trainer logged it beside these checkpoints; None elsewhere, and never an error."""
+        """Return the learning rate over training if the trainer logged it beside these checkpoints, else None.
+
+        Never raises.
+        """
         ...
 
     def refresh(self) -> None:
@@ -197,11 +205,14 @@ class CheckpointSource(Protocol):
         ...
 
     def unchanged(self, checkpoint: CheckpointRef) -> bool:
-        """Whether the checkpoint's files are still those that were listed."""
+        """Return whether the checkpoint's files are still those that were listed."""
         ...
 
     def portable(self) -> CheckpointSource | None:
-        """A source that can be pickled and reads the same files in another process; None where this is not to be."""
+        """Return a source that can be pickled and reads the same files in another process.
+
+        None if other processes must not read.
+        """
         ...
 
     def close(self) -> None: ...
@@ -250,11 +261,11 @@ class Sink(Protocol):
     """Where the bytes of a request go, in order."""
 
     def room(self) -> memoryview:
-        """Where the next bytes go; not empty while bytes are missing."""
+        """Return the buffer for the next bytes; not empty while bytes are missing."""
         ...
 
     def take(self, count: int) -> None:
-        """``count`` bytes have come into ``room``."""
+        """Accept ``count`` bytes that were written into ``room``."""
         ...
 
 
@@ -295,13 +306,16 @@ class RemoteReading(Protocol):
         ...
 
     def asked(self) -> Asked:
-        """What was asked of the network so far, listings apart."""
+        """Count the requests to the network so far, and the bytes they brought, without listings."""
         ...
 
     def outline(self) -> dict[str, Any]:
-        """What the source has, before any selection by step: ``found``, ``missing``, ``others``, ``family`` …"""
+        """Describe what the source has, before any selection by step: ``found``, ``missing``, ``others``, ``family`` …
+        """
         ...
 
     def digest(self, file: str) -> str:
-        """What the file's bytes hash to: a SHA-256 in hexadecimal, or ``git-`` and the id of a git blob (SHA-1)."""
+        """Return the digest of the file's bytes: a SHA-256 in hexadecimal, or ``git-`` and the id of a git blob
+        (SHA-1).
+        """
         ...

@@ -1,7 +1,8 @@
-"""Files opened safely and read by ranges: no memory maps, no devices, no links out of the root, few descriptors held.
+"""Open files safely and read them by ranges: no memory maps, no devices, no links out of the root, few descriptors
+held.
 
-A file that another process may cut short must not be mapped: touching a lost page kills the process. Bytes are copied by
-``preadv`` into buffers that the caller owns.
+A file that another process may cut short must not be mapped: touching a lost page kills the process. Bytes are copied
+by ``preadv`` into buffers that the caller owns.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ class Region:
     distant: bool = False
 
     def bytes(self, offset: int, count: int) -> bytes:
-        """``count`` bytes at ``offset`` from the region's beginning. Raises DamagedCheckpoint (``truncated-file``) past its end."""
+        """Read ``count`` bytes at ``offset`` from the region's beginning.
+
+        Raises DamagedCheckpoint (``truncated-file``) past its end.
+        """
         if offset < 0 or count < 0 or offset + count > self.size:
             raise DamagedCheckpoint(
                 "truncated-file",
@@ -46,7 +50,7 @@ class Region:
         return self.read(self.base + offset, count)
 
     def part(self, offset: int, size: int) -> Region:
-        """A region within this one."""
+        """Return a region within this one."""
         self.bytes(offset + size, 0)
         return Region(self.path, self.base + offset, size, self.read, self.distant)
 
@@ -62,11 +66,13 @@ class Files:
         self._expected: dict[str, tuple[int, int]] = {}
 
     def expect(self, path: str, size: int, mtime_ns: int) -> None:
-        """From now on ``path`` must be as it was listed: another size or time when it is opened is TryAgain (``file-changed``)."""
+        """Record the listed size and time of ``path``; if they differ when it is opened, TryAgain (``file-changed``) is
+        raised.
+        """
         self._expected[path] = (size, mtime_ns)
 
     def expected(self) -> dict[str, tuple[int, int]]:
-        """Size and time of every file that was listed."""
+        """Return size and time of every file that was listed."""
         return dict(self._expected)
 
     def region(self, path: str) -> Region:
@@ -75,7 +81,7 @@ class Files:
         return Region(path, 0, opened.size, lambda offset, count: self.bytes(path, offset, count))
 
     def exists(self, path: str) -> bool:
-        """Whether there is anything of that name, a broken link too."""
+        """Return whether there is anything of that name, a broken link too."""
         return os.path.lexists(self.naming.path(path))
 
     def bytes(self, path: str, offset: int, count: int) -> bytes:
@@ -88,7 +94,7 @@ class Files:
         flat = out.cast("B") if out.format != "B" or out.ndim != 1 else out
         opened = self._take(path)
         try:
-            # One call does it but for signals and reads of more than 2 GiB.
+            # One call is enough except after a signal and for reads of more than 2 GiB.
             done = os.preadv(opened.descriptor, (flat,), offset)
             while done < len(flat):
                 count = os.preadv(opened.descriptor, (flat[done:],), offset + done)
@@ -104,7 +110,7 @@ class Files:
             self._give(opened)
 
     def forget(self) -> None:
-        """Close what is open and expect nothing of it."""
+        """Close all open files and forget their listed sizes and times."""
         self.close()
         self._expected.clear()
 
@@ -177,10 +183,12 @@ def _changed(path: str, how: str) -> TryAgain:
 
 
 def open_beneath(root: str, path: str, naming: Naming = PATHS) -> int:
-    """Descriptor of the regular file that is called ``path``, which with all its links resolved must lie within ``root`` (itself resolved).
+    """Open the regular file called ``path``, which with all its links resolved must lie within ``root`` (itself
+    resolved); return its descriptor.
 
-    The resolved path is walked part by part without following links, so that a link put in its way meanwhile is refused.
-    Raises UnsafeFile (``link-outside``, ``link-loop``, ``not-a-file``), TryAgain (``file-changed``) when it is gone, Refused.
+    The resolved path is walked part by part without following links, so that a link put in its way meanwhile is
+    refused. Raises UnsafeFile (``link-outside``, ``link-loop``, ``not-a-file``), TryAgain (``file-changed``) when it is
+    gone, Refused.
     """
     try:
         real = os.path.realpath(naming.path(path), strict=True)
@@ -217,11 +225,11 @@ def _open_regular(root: str, parts: tuple[str, ...], path: str) -> int:
 
 
 def failed(path: str, error: OSError) -> TrajsvcError:
-    """The error for a file that the system does not let us read."""
+    """Return the error for a file that the operating system does not let us read."""
     return of_system(error, path)
 
 
 def _descriptor_limit() -> int:
-    """Half of what the process may open, so that the store, the cluster and the doors keep the rest."""
+    """Return half of what the process may open, so that the store, the cluster and the interfaces keep the rest."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 512 if soft == resource.RLIM_INFINITY else max(4, min(512, soft // 2))

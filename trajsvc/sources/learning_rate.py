@@ -1,8 +1,9 @@
-"""The learning rate over training, where the trainer left a log of it beside the checkpoints.
+"""Read the learning rate over training from a log that the trainer left beside the checkpoints.
 
-Read are ``trainer_state.json`` of the last checkpoint (Hugging Face Trainer: ``log_history`` with ``step`` and ``learning_rate``) and
-files of JSON lines in the run's folder (``LOGS``) whose lines have a step or an epoch and a rate. A log is a courtesy: one that is
-missing, cut short, too large or not what its name says is no learning rate, never an error.
+Read are ``trainer_state.json`` of the last checkpoint (Hugging Face Trainer: ``log_history`` with ``step`` and
+``learning_rate``) and files of JSON lines in the run's folder (``LOGS``) whose lines have a step or an epoch and a
+rate. A log is optional: if it is missing, cut short, too large or malformed, there is no learning rate, and never an
+error.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Readable(Protocol):
 
 
 def learning_rate(files: Readable, root: str | None, checkpoints: Sequence[CheckpointRef]) -> LearningRate | None:
-    """The rate at the steps that the logs of a run name; None where there is none. ``root`` is the run's folder."""
+    """Return the rate at the steps that the logs of a run name; None if there is none. ``root`` is the run's folder."""
     if not checkpoints:
         return None
     # A checkpoint that is numbered by its epoch alone has that as its step.
@@ -58,14 +59,16 @@ def learning_rate(files: Readable, root: str | None, checkpoints: Sequence[Check
 
 
 def places(root: str | None, checkpoints: Sequence[CheckpointRef]) -> list[str]:
-    """Where a log may be, the first that is one counts."""
+    """Return the paths at which a log may be; the first that is one is used."""
     last = checkpoints[-1].files[0].path.rpartition("/")[0]
     return [f"{last}/{TRAINER_STATE}", *(f"{root}/{name}" for name in LOGS if root)]
 
 
 def drops(points: Sequence[tuple[int, float]]) -> list[int]:
-    """Steps after which the rate is at most ``FALL`` of what it was, where it neither falls before nor after: the last step of each
-    plateau that ends in a drop."""
+    """Return the last step of each plateau that ends in a drop.
+
+    A drop is to at most ``FALL`` of the rate, where the rate falls neither before nor after.
+    """
     ratios = [after / before if before > 0 else 1.0 for (_, before), (_, after) in pairwise(points)]
     found = []
     for i, ratio in enumerate(ratios):
@@ -110,7 +113,7 @@ def _points(entries: Iterable[Mapping[str, Any]], epochs: Mapping[int, int]) -> 
 
 
 def _first(entry: Mapping[str, Any], names: Sequence[str]) -> float | None:
-    """The first of the named values that is a finite number."""
+    """Return the first of the named values that is a finite number."""
     for name in names:
         value = entry.get(name)
         if (
@@ -128,7 +131,7 @@ def _whole(value: float | None) -> int | None:
 
 
 def _thinned(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Without points between two of the same rate, and then evenly: at most ``MOST_POINTS``."""
+    """Drop points between two of the same rate, and then evenly down to at most ``MOST_POINTS``."""
     ends = {0, len(points) - 1}
     kept = [
         p for i, p in enumerate(points) if i in ends or not points[i - 1][1] == p[1] == points[i + 1][1]

@@ -1,6 +1,7 @@
-"""What the files of a source are called: by their paths, or, where a stranger asked for them, by a data root's id and a path within.
+"""Names of a source's files: their paths, or, for a remote user, a data root's id and a path within.
 
-Everything above this module knows files by their names alone, so that no error, finding or stored fact can tell where a data root lies.
+Everything above this module knows files by their names alone, so that no error, finding or stored fact can tell where a
+data root lies.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ class Naming:
     folder: str = ""
 
     def path(self, name: str) -> str:
-        """Where the file that is called ``name`` lies. Raises ValueError for a name of another place."""
+        """Return the path of the file that is called ``name``. Raises ValueError for a name of another place."""
         if not self.prefix:
             return name
         if not name.startswith(self.prefix):
@@ -29,7 +30,7 @@ class Naming:
         return place
 
     def name(self, path: str) -> str:
-        """What the file at ``path`` is called; only "another place" where it lies outside."""
+        """Return the name of the file at ``path``; only "another place" if it lies outside."""
         if not self.prefix:
             return path
         if path == self.folder:
@@ -37,7 +38,7 @@ class Naming:
         return self.prefix + path[len(self.folder) + 1 :] if path.startswith(f"{self.folder}/") else "another place"
 
     def split(self, name: str) -> tuple[str, str]:
-        """Folder and last part of a name."""
+        """Split a name into folder and last part."""
         if self.prefix and "/" not in name:
             return self.prefix, name[len(self.prefix) :]
         return os.path.split(name)

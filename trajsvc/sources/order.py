@@ -40,12 +40,13 @@ class Ordered(Generic[T]):
 
 
 def in_order(items: Sequence[tuple[StepName, T]], where: str, *, choose: str, chosen: bool = False) -> Ordered[T]:
-    """``items`` by (stage, ingredient, step); those whose names count another thing than most are left out with a warning.
+    """Sort ``items`` by (stage, ingredient, step); those whose names count another thing than most are left out with a
+    warning.
 
-    Where a later stage does not go on from the steps of the one before but counts anew, its steps are added to the last step before it:
-    ``extra`` then keeps ``stage_step``, the count within the stage. Ingredients of a stage are alternatives: the first is taken and the
-    others left out with a finding, unless the user has ``chosen`` by name. ``choose`` says how to choose.
-    Raises Refused (``step-conflict``) for two checkpoints in one place.
+    If a later stage does not go on from the steps of the one before but counts anew, its steps are added to the last
+    step before it: ``extra`` then keeps ``stage_step``, the count within the stage. Ingredients of a stage are
+    alternatives: the first is taken and the others left out with a finding, unless the user has ``chosen`` by name.
+    ``choose`` says how to choose. Raises Refused (``step-conflict``) for two checkpoints in one place.
     """
     found: Ordered[T] = Ordered([])
     ordered = sorted(_one_kind(items, found, where, choose), key=lambda item: place(item[0]))
@@ -86,7 +87,7 @@ def with_thousands(names: Sequence[StepName], where: str) -> list[StepName]:
 
 
 def place(name: StepName) -> tuple[int, int, int]:
-    """Stage, ingredient and step: what a run is ordered by."""
+    """Return stage, ingredient and step, by which a run is ordered."""
     return name.extra.get("stage", 0), name.extra.get("ingredient", 0), name.step
 
 
@@ -110,7 +111,7 @@ def _add_stage(found: Ordered[T], group: Sequence[tuple[StepName, T]], where: st
 def _one_kind(
     items: Sequence[tuple[StepName, T]], found: Ordered[T], where: str, choose: str
 ) -> list[tuple[StepName, T]]:
-    """The checkpoints whose names count the same thing: what most of them count, steps before all else where as many do."""
+    """Return the checkpoints whose names count what most of them count; on a tie, steps come first."""
     counts = Counter(name.kind for name, _ in items)
     if len(counts) < 2:
         return list(items)
@@ -128,7 +129,7 @@ def _one_kind(
 
 
 def _note_gaps(found: Ordered[Any], where: str) -> None:
-    """Evenly spaced steps with one missing: ``… 1000, 2000, 4000, 5000 …``."""
+    """Report evenly spaced steps with one missing: ``… 1000, 2000, 4000, 5000 …``."""
     steps = [name.step for name, _ in found.items]
     jumps = [b - a for a, b in pairwise(steps)]
     for i in range(1, len(jumps) - 1):

@@ -1,4 +1,7 @@
-"""Regular expressions that users give: where the step is in a name. Matched in time linear in the name; see ``linear_patterns``."""
+"""Regular expressions that users give for the step in a name.
+
+Matched in time linear in the name; see ``linear_patterns``.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ class StepPattern:
 
     @classmethod
     def of(cls, text: str) -> StepPattern:
-        """Raises UsageError (``bad-pattern``) for what is no pattern, is too long, or cannot be matched in linear time."""
+        """Compile a pattern.
+
+        Raises UsageError (``bad-pattern``) if it is invalid, too long, or cannot be matched in linear time.
+        """
         regex = compiled(text, hint=_EXAMPLE)
         if not {*COUNTS} & {*regex.groupindex}:
             raise UsageError("bad-pattern", f"{text!r} has no group that is called {', '.join(COUNTS)}", hint=_EXAMPLE)
@@ -43,22 +49,26 @@ class StepPattern:
         return cls(text, regex)
 
     def meets(self, name: str) -> bool:
-        """Whether the pattern matches all of ``name``."""
+        """Return whether the pattern matches all of ``name``."""
         try:
             return self._compiled.fullmatch(name) is not None
         except UnicodeEncodeError:
             return False
 
     def stage_word(self, name: str) -> str:
-        """The stage of a name that the pattern matches, where it is a word that is not known; empty otherwise."""
+        """Return the stage of a name that the pattern matches if it is a word that is not known; empty otherwise."""
         match = self._compiled.fullmatch(name)
         groups = {} if match is None else match.groupdict()
         word = groups.get("stage") or groups.get("phase") or ""
         return word if word and _stage(word) is None else ""
 
     def read(self, name: str, label: str | None = None, *, whole: bool = False) -> StepName | None:
-        """What the pattern says of ``name``, anywhere in it or (``whole``) all of it; None where it does not match, or where a number
-        is none. ``label`` is what the checkpoint is called."""
+        """Parse ``name`` by a match anywhere in it or (``whole``) of all of it.
+
+        None if there is none, or a group is not a valid number.
+
+        ``label`` is what the checkpoint is called.
+        """
         try:
             match = self._compiled.fullmatch(name) if whole else self._compiled.search(name)
         except UnicodeEncodeError:  # a file's name that is not UTF-8
@@ -82,5 +92,5 @@ def _step_name(groups: Mapping[str, str | None], label: str) -> StepName | None:
 
 
 def _stage(text: str) -> int | None:
-    """A stage by its number, or the place of a known word among the stages of a training."""
+    """Return a stage by its number, or the place of a known word among the stages of a training."""
     return scaled(text) if text[:1].isdigit() else STAGES.get(re.sub(r"[-_ ]", "", text.lower()))

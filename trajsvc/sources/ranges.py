@@ -45,7 +45,7 @@ class MergedRange:
         return self.hi - self.lo
 
     def requests(self, largest: int = LARGEST) -> list[tuple[int, int]]:
-        """[lo, hi) of each request that reads the range: as few as ``largest`` allows, of about equal size."""
+        """Return [lo, hi) of each request that reads the range: as few as ``largest`` allows, of about equal size."""
         count = max(1, -(-self.size // largest))
         cuts = [self.lo + self.size * i // count for i in range(count + 1)]
         return list(pairwise(cuts))
@@ -80,7 +80,7 @@ def coalesce(ranges: Iterable[ByteRange], gap: Gap | None = None) -> list[Merged
 
 
 def read_requests(merged: MergedRange, buffers: Sequence[memoryview], largest: int = LARGEST) -> list[ReadRequest]:
-    """Requests that fill ``buffers[range.index]`` of every range of ``merged``, which do not overlap."""
+    """Return requests that fill ``buffers[range.index]`` of every range of ``merged``, which do not overlap."""
     parts: list[tuple[int, memoryview | int]] = []  # where each part begins, and the part
     at = merged.lo
     for span in merged.ranges:

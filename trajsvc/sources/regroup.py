@@ -1,7 +1,8 @@
-"""Tensors that some checkpoints of a run store apart and others as one: experts of a mixture, gate and up, Q, K and V.
+"""Match tensors that some checkpoints of a run store apart and others as one: experts of a mixture, gate and up, Q, K
+and V.
 
-Stored as one they are the parts one after the other, each in C order. So the parts are pieces of the whole, and the whole holds the parts
-as ranges: nothing is copied, the bytes are read where they lie.
+Stored as one they are the parts one after the other, each in C order. So the parts are pieces of the whole, and the
+whole holds the parts as ranges: nothing is copied, the bytes are read where they lie.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ _OF_DENSE: Final = {"gate_up_proj": ("gate_proj", "up_proj"), "qkv_proj": ("q_pr
 def regrouped(
     tensors: Mapping[str, TensorEntry], target: Mapping[str, TensorEntry]
 ) -> tuple[dict[str, TensorEntry], tuple[str, ...]]:
-    """``tensors`` with what ``target`` has as one put together, and what it has apart taken apart; and what was done, in words.
+    """Join the tensors that ``target`` has as one, and split those that it has apart; return the result and what was
+    done, in words.
 
-    Only where every part is there, lies without gaps, and the shapes agree.
+    This is done only if every part is there, lies without gaps, and the shapes agree.
     """
     out = dict(tensors)
     done: dict[str, None] = {}
@@ -54,7 +56,7 @@ def regrouped(
 
 
 def part_names(name: str, shape: tuple[int, ...], names: Mapping[str, TensorEntry]) -> list[list[str]]:
-    """The lists of ``names`` that would be the parts of a tensor stored as one, in its order."""
+    """Return the lists of ``names`` that would be the parts of a tensor stored as one, in its order."""
     found = []
     if (match := _EXPERTS.match(name)) and len(shape) == 3:
         stems = [match["stem"], match["stem"].replace(".mlp.experts", ".block_sparse_moe.experts")]
@@ -71,7 +73,7 @@ def part_names(name: str, shape: tuple[int, ...], names: Mapping[str, TensorEntr
 
 
 def _together(name: str, shape: tuple[int, ...], parts: Sequence[TensorEntry]) -> TensorEntry | None:
-    """The parts as one tensor of pieces."""
+    """Return the parts as one tensor of pieces; None if they do not make one."""
     first = parts[0]
     whole = replace(
         first,
@@ -97,7 +99,7 @@ def _together(name: str, shape: tuple[int, ...], parts: Sequence[TensorEntry]) -
 
 
 def _apart(entry: TensorEntry, parts: Sequence[tuple[str, tuple[int, ...]]]) -> dict[str, TensorEntry]:
-    """A tensor as its parts; empty where they do not fill it."""
+    """Return a tensor as its parts; empty if they do not fill it."""
     found: dict[str, TensorEntry] = {}
     at = 0
     for name, shape in parts:

@@ -1,4 +1,7 @@
-"""Renames that would bring a checkpoint's names to those of the others, to be suggested: what may be guessed is not done unasked."""
+"""Suggest renames that would map a checkpoint's names to those of the others.
+
+They are only suggested, never applied without a request.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,11 @@ _NUMBER: Final = re.compile(r"(?<![^.])[0-9]+(?![^.])")
 
 
 def suggested_renames(mine: Shapes, target: Shapes) -> tuple[str, ...]:
-    """Texts for ``--rename`` that turn the names of ``mine`` into all of ``target``, shapes alike, and leave those of ``target`` as they
-    are; empty where there are none, or where two readings are as good."""
+    """Return texts for ``--rename`` that turn the names of ``mine`` into all of ``target``, with equal shapes, and
+    leave ``target`` as it is.
+
+    Empty if there are none, or if two readings are as good.
+    """
     chosen: list[str] = []
     while len(chosen) < MOST:
         now = _renamed(chosen, mine)
@@ -39,7 +45,7 @@ def suggested_renames(mine: Shapes, target: Shapes) -> tuple[str, ...]:
 
 
 def _best(chosen: list[str], mine: Shapes, target: Shapes, now: Shapes) -> str | None:
-    """The next rename, by which most names that are missing are found; None where no one is better than all others."""
+    """Return the next rename, by which most missing names are found; None if no rename is better than all others."""
     left = {n: s for n, s in now.items() if n not in target}
     free = {n: s for n, s in target.items() if n not in now}
     before = sum(now.get(n) == s for n, s in target.items())
@@ -70,7 +76,9 @@ def _renamed(texts: list[str], names: Shapes) -> dict[str, tuple[int, ...]] | No
 
 
 def _candidates(left: Shapes, free: Shapes) -> Iterator[str]:
-    """Renames by which one name at least becomes one that is missing: numbers stay, and what differs is one run of parts."""
+    """Yield renames by which at least one name becomes a missing one: numbers stay, and what differs is one run of
+    parts.
+    """
     missing: dict[tuple[object, ...], list[str]] = {}
     for name, shape in free.items():
         missing.setdefault((shape, *_NUMBER.findall(name)), []).append(name)
@@ -80,7 +88,7 @@ def _candidates(left: Shapes, free: Shapes) -> Iterator[str]:
 
 
 def _between(old: list[str], new: list[str]) -> Iterator[str]:
-    """The renames that make ``old`` into ``new``: of what differs, in whole parts."""
+    """Yield the renames of whole parts that turn ``old`` into ``new``."""
     head = 0
     while head < min(len(old), len(new)) and old[head] == new[head]:
         head += 1
@@ -105,7 +113,7 @@ def _between(old: list[str], new: list[str]) -> Iterator[str]:
 
 
 def _expression(before: list[str], after: list[str], tail: int) -> str:
-    """A rename with the numbers between the parts as groups."""
+    """Return a rename with the numbers between the parts as groups."""
     numbers = iter(range(1, len(before) + 1))
     source = r"\.".join(r"(\d+)" if p.isdigit() else re.escape(p) for p in before)
     to = ".".join(rf"\{next(numbers)}" if p.isdigit() else p for p in after)

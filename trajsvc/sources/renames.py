@@ -38,7 +38,7 @@ class Rename:
     to: str | tuple[str, ...]
 
     def of(self, name: str) -> str | None:
-        """The new name, or None where this rename does not fit ``name``."""
+        """Return the new name, or None if this rename does not fit ``name``."""
         if not isinstance(self.pattern, tuple):
             return _substituted(self.pattern, str(self.to), name)
         stars = _stars(self.pattern, name)
@@ -49,7 +49,10 @@ class Rename:
 
 
 def _substituted(pattern: Any, to: str, name: str) -> str | None:
-    """``name`` with what the expression matches at its beginning put as ``to`` has it; None where it does not match."""
+    """Replace what the expression matches at the beginning of ``name`` by the template ``to``.
+
+    None if it does not match.
+    """
     try:
         match = pattern.match(name) if len(name) <= LONGEST else None
     except UnicodeEncodeError:  # a name that is not UTF-8
@@ -58,13 +61,16 @@ def _substituted(pattern: Any, to: str, name: str) -> str | None:
 
 
 def _group(reference: re.Match[str]) -> int | str:
-    """The group that ``\\1`` or ``\\g<name>`` means."""
+    """Return the group that ``\\1`` or ``\\g<name>`` means."""
     word = reference[1] or reference[2]
     return int(word) if word.isdigit() else str(word)
 
 
 def _stars(parts: Sequence[str], name: str) -> list[str] | None:
-    """What the stars between ``parts`` stand for in ``name``, each as little as possible but the last; None where they do not fit."""
+    """Return the texts that the stars between ``parts`` match in ``name``, each as short as possible except the last.
+
+    None without a match.
+    """
     if len(parts) == 1:
         return [] if name == parts[0] else None
     first, last = parts[0], parts[-1]
@@ -82,7 +88,7 @@ def _stars(parts: Sequence[str], name: str) -> list[str] | None:
 
 
 def read_renames(texts: Iterable[str]) -> tuple[Rename, ...]:
-    """Renames from their texts. Raises UsageError (``bad-rename``)."""
+    """Parse renames. Raises UsageError (``bad-rename``)."""
     return tuple(_read(text) for text in texts)
 
 
@@ -124,8 +130,10 @@ def _bad(text: str, what: str) -> UsageError:
 
 
 def apply_renames(renames: Sequence[Rename], names: Iterable[str]) -> tuple[dict[str, str], set[str]]:
-    """Name → new name for every one of ``names``, in order, and the renames that fitted some. Raises UsageError (``rename-conflict``) when
-    two names become one."""
+    """Return name → new name for every one of ``names``, in order, and the texts of the renames that matched some.
+
+    Raises UsageError (``rename-conflict``) when two names become one.
+    """
     found: dict[str, str] = {}
     used: set[str] = set()
     back: dict[str, str] = {}

@@ -34,11 +34,13 @@ def open_source(
     step_pattern: StepPattern | None = None,
     naming: Naming = PATHS,
 ) -> CheckpointSource:
-    """The source that ``spec`` names: a local folder, a pattern, a file, or ``hf://org/name`` on the Hub. A local one is listed;
-    the Hub is not asked yet. ``naming`` is what local files are called; it, ``state`` and ``step_pattern`` are for local ones.
+    """Open the source that ``spec`` names: a local folder, a pattern, a file, or ``hf://org/name`` on the Hub.
 
-    Raises UnsupportedFormat (``unsupported-source``) for other addresses, NotFound (``source-not-found``, ``no-checkpoints``),
-    UsageError (``bad-source``, ``bad-hub-address``), and what ``LocalSource.checkpoints`` raises.
+    A local one is listed; no request is made to the Hub yet. ``naming`` is how local files are named; it, ``state`` and
+    ``step_pattern`` are for local sources.
+
+    Raises UnsupportedFormat (``unsupported-source``) for other addresses, NotFound (``source-not-found``,
+    ``no-checkpoints``), UsageError (``bad-source``, ``bad-hub-address``), and what ``LocalSource.checkpoints`` raises.
     """
     text = os.fspath(spec)
     if not text.strip() or "\0" in text:
@@ -58,7 +60,7 @@ def open_source(
 
 
 def is_remote(spec: str | Path) -> bool:
-    """Whether ``spec`` names a repository on the Hub."""
+    """Return whether ``spec`` names a repository on the Hub."""
     return os.fspath(spec).startswith(("hf://", "https://huggingface.co/"))
 
 
@@ -93,11 +95,14 @@ def open_named(
     step_pattern: str | None = None,
     naming: Naming = PATHS,
 ) -> CheckpointSource:
-    """The source that a user names; of the Hub, with what is to be read and how. What is read ahead lies in a folder of the store;
-    ``stop`` is asked while the Hub is waited for; ``pins`` (label → commit) hold it to revisions as they were. ``state`` names the model
-    to read where there are several, ``step_pattern`` is a regular expression that says where the step is in names.
+    """Open the source that a user names; for the Hub, with what is to be read and how.
 
-    Raises UsageError (``hub-option``, ``bad-pattern``) for an option of the Hub with a folder, and what ``open_source`` raises.
+    What is read ahead lies in a folder of the store; ``stop`` is called while waiting for the Hub; ``pins`` (label →
+    commit) fix revisions to their commits. ``state`` names the model to read if there are several, ``step_pattern`` is
+    a regular expression that says where the step is in names.
+
+    Raises UsageError (``hub-option``, ``bad-pattern``) for an option of the Hub with a folder, and what ``open_source``
+    raises.
     """
     pattern = None if step_pattern is None else StepPattern.of(step_pattern)
     if not is_remote(source):

@@ -1,4 +1,4 @@
-"""What a run is called when the user gives no name: the folder's name, with its parent's where every run has such a folder."""
+"""Default name of a run: the folder's name, with its parent's if the folder's name is one that every run has."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ _PARENTS: Final = 4
 
 
 def default_name(path: str) -> str:
-    """The name of the run in a folder or file: ``runs/a/checkpoints`` gives ``a-checkpoints``, ``runs/a`` gives ``a``."""
+    """Return the name of the run in a folder or file: ``runs/a/checkpoints`` gives ``a-checkpoints``, ``runs/a`` gives
+    ``a``.
+    """
     parts = [p for p in PurePosixPath(path).parts if p not in ("/", ".", "..")]
     if not parts:
         return "run"

@@ -1,9 +1,10 @@
-"""One spelling for a run whose names changed in its course: a library was upgraded, a wrapper came or went.
+"""Find one spelling for a run whose tensor names changed during training: a library was upgraded, a wrapper was added
+or removed.
 
-``spelt_alike`` brings every checkpoint to the names that most have (of the later ones when two are as frequent). What is known to be
-the same is renamed: prefixes that moved (``model.layers`` → ``model.language_model.layers``), the two forms of weight and spectral
-normalisation, ``gamma`` and ``beta``, projections and experts that were stored apart and are stored as one. A change is made only where it
-leaves no second reading, and shapes agree.
+``spelt_alike`` brings every checkpoint to the names that most have (of the later ones when two are as frequent). What
+is known to be the same is renamed: prefixes that moved (``model.layers`` → ``model.language_model.layers``), the two
+forms of weight and spectral normalisation, ``gamma`` and ``beta``, projections and experts that were stored apart and
+are stored as one. A change is made only if it leaves no second reading, and shapes agree.
 """
 
 from __future__ import annotations
@@ -50,7 +51,10 @@ class Spelt:
 
 
 def spelt_alike(checkpoints: Sequence[Tensors], config: Mapping[str, Any] | None = None) -> list[Spelt]:
-    """The checkpoints of one run under one spelling. Entries stay as they are: their ``name`` is the one in the file."""
+    """Return the checkpoints of one run under one spelling.
+
+    Entries stay as they are: their ``name`` is the one in the file.
+    """
     first = harmonise(checkpoints, config)
     changed = [_moved(a, b) for a, b in zip(checkpoints, first, strict=True)]
     sets: dict[frozenset[tuple[str, tuple[int, ...]]], int] = {}
@@ -80,7 +84,7 @@ def _moved(before: Tensors, after: Tensors) -> tuple[str, ...]:
 
 
 def _said(renames: Mapping[str, str]) -> tuple[str, ...]:
-    """Renames as few lines: what differs at the beginning or the end, numbers as ``#``."""
+    """Describe renames in few lines: what differs at the beginning or the end, numbers as ``#``."""
     said = Counter(_difference(old, new) for old, new in renames.items())
     return tuple(text for text, _ in said.most_common())
 
@@ -105,7 +109,7 @@ def _stem(parts: list[str]) -> str:
 
 
 def _plan(mine: Tensors, target: Tensors) -> dict[str, str]:
-    """Renames of ``mine`` to names of ``target``; empty where they are the same, or cannot be told."""
+    """Return renames of ``mine`` to names of ``target``; empty if they are the same, or cannot be matched."""
     left = {n: e.shape for n, e in mine.items() if n not in target}
     free = {n: e.shape for n, e in target.items() if n not in mine}
     if not left or not free:
@@ -131,7 +135,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def _leaf_renames(left: Shapes, free: Shapes) -> dict[str, str]:
-    """Tensors whose own name has two forms."""
+    """Return renames of tensors whose own name has two forms."""
     found: dict[str, str] = {}
     for name, shape in left.items():
         for other in other_forms(name):
@@ -142,15 +146,16 @@ def _leaf_renames(left: Shapes, free: Shapes) -> dict[str, str]:
 
 
 def other_forms(name: str) -> Iterator[str]:
-    """Other names that the same tensor has in other versions of a library."""
+    """Yield other names that the same tensor has in other versions of a library."""
     for pattern, to in _LEAVES:
         if pattern.match(name):
             yield pattern.sub(to, name)
 
 
 def _prefix_renames(left: Shapes, free: Shapes) -> dict[str, str] | None:
-    """The renames by one pair of prefixes, the one by which most names find their counterpart; none where there is no pair, and None
-    where two pairs are as good for the same names.
+    """Return the renames by one pair of prefixes, the one by which most names find their counterpart.
+
+    Empty if there is no pair, None if two pairs are as good for the same names.
 
     Numbers in the two prefixes must be the same: a layer never becomes another.
     """
@@ -180,12 +185,16 @@ def _prefix_renames(left: Shapes, free: Shapes) -> dict[str, str] | None:
 
 
 def _fits(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Whether two shapes are equal, or those of matrices of which one has more rows: a vocabulary may have grown at the same time."""
+    """Return whether two shapes are equal, or those of matrices of which one has more rows: a vocabulary may have grown
+    at the same time.
+    """
     return shape == other or (len(shape) == len(other) > 1 and shape[1:] == other[1:])
 
 
 def _pairs(name: str, shape: tuple[int, ...], ends: Mapping[str, list[str]], free: Shapes) -> Iterator[tuple[str, str]]:
-    """Pairs of prefixes that would make ``name`` a free name of its shape, by the longest end that they share in whole parts."""
+    """Yield pairs of prefixes that would make ``name`` a free name of its shape, by the longest end that they share in
+    whole parts.
+    """
     parts = name.split(".")
     for k in range(len(parts)):
         end = ".".join(parts[k:])

@@ -1,8 +1,9 @@
-"""Several models in one place: which of them is the run, when a script keeps a moving average, a teacher or a critic beside the model.
+"""Choose between several models in one place, when a script keeps a moving average, a teacher or a critic beside the
+model.
 
-The same choice is made between series of files (``model001000.pt``, ``ema_0.9999_001000.pt``), folders in a checkpoint (``unet``,
-``unet_ema``), files in a checkpoint's folder, and entries of one file (``student``, ``teacher``): the one that is no average, where there
-is one; else the user says which.
+The same choice is made between series of files (``model001000.pt``, ``ema_0.9999_001000.pt``), folders in a checkpoint
+(``unet``, ``unet_ema``), files in a checkpoint's folder, and entries of one file (``student``, ``teacher``): the one
+that is not an average, if there is one; else the user must choose.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Choice:
     others: tuple[str, ...] = ()
 
     def finding(self, what: str) -> Finding | None:
-        """What to tell of the others; ``what`` says where they are."""
+        """Report the other states; ``what`` says where they are."""
         if not self.others:
             return None
         known = all(set(words_of(name)) & _SURELY for name in self.others)
@@ -75,7 +76,9 @@ class Choice:
 
 
 def words_of(name: str) -> tuple[str, ...]:
-    """The words of a name that may tell a state from another: without steps, scores and words that every checkpoint has."""
+    """Return the words of a name that may tell a state from another: without steps, scores and words that every
+    checkpoint has.
+    """
     text = without_decimals(re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower())
     named = [word + number for word, number in _IDENTITY.findall(text)]
     plain = re.sub(r"(?<=\d)[kmbt]+(?![a-z])", "", _IDENTITY.sub("~", text))
@@ -83,17 +86,20 @@ def words_of(name: str) -> tuple[str, ...]:
 
 
 def is_average(name: str) -> bool:
-    """Whether a state is an average of another by its name, or a copy that follows it."""
+    """Return whether a state is an average of another by its name, or a copy that follows it."""
     return bool(_AVERAGE & set(words_of(name)))
 
 
 def is_model(name: str) -> bool:
-    """Whether tensors under this name may be a model's: not an optimizer's, a loss's or a loader's."""
+    """Return whether tensors under this name may be a model's: not an optimizer's, a loss's or a loader's."""
     return not _NOT_MODELS.search(name.lower())
 
 
 def matched(names: Sequence[str], wish: Wish) -> tuple[str | None, Wish]:
-    """The one of ``names`` that the wish begins with, and what is left of the wish; None and the whole wish where none is."""
+    """Return the one of ``names`` that the wish begins with, and what is left of the wish.
+
+    None and the whole wish if there is none.
+    """
     if not wish:
         return None, wish
     head = wish[0]
@@ -111,10 +117,11 @@ def matched(names: Sequence[str], wish: Wish) -> tuple[str | None, Wish]:
 
 
 def choose(names: Sequence[str], refuse: Callable[[Sequence[str]], Refused | NotFound]) -> Choice:
-    """Which of ``names`` is the model, where the user did not say.
+    """Choose which of ``names`` is the model, if the user did not say.
 
-    The only one; else the only one that is no average; else the only one whose name says nothing (``model``) or that it is trained beside
-    another (``student``). Raises what ``refuse`` makes of the names where the question has two answers.
+    It is the only one; else the only one that is not an average; else the only one whose name has no distinguishing
+    words (``model``) or says that it is trained beside another (``student``). Raises ``refuse(names)`` if the choice is
+    ambiguous.
     """
     left = [n for n in names if not is_average(n)] or list(names)
     if len(left) > 1:
@@ -128,8 +135,11 @@ def choose(names: Sequence[str], refuse: Callable[[Sequence[str]], Refused | Not
 def ambiguous(
     where: str, what: str, names: Sequence[str], wish: Wish = (), *, kind: str = "ambiguous-state"
 ) -> Refused | NotFound:
-    """The question which of several models is meant, or (``wish``) that the one that was named is none of them. ``what``: what ``where``
-    holds."""
+    """Return the error that asks which of several models is meant, or (``wish``) that the one that was named does not
+    exist.
+
+    ``what`` describes what ``where`` holds.
+    """
     if wish:
         return no_such_state(where, wish, names)
     shown = sorted(names)
@@ -144,7 +154,7 @@ def ambiguous(
 
 
 def no_such_state(where: str, wish: Wish, names: Sequence[str]) -> NotFound:
-    """The error for a ``--state`` that is nowhere."""
+    """Return the error for a ``--state`` that does not exist."""
     shown = sorted(names)
     has = (
         f"It has {', '.join(shown[:8])}{' …' if len(shown) > 8 else ''}."
@@ -155,7 +165,7 @@ def no_such_state(where: str, wish: Wish, names: Sequence[str]) -> NotFound:
 
 
 def wish_of(text: str | None) -> Wish:
-    """``actor/ema`` → its parts."""
+    """Split a state's name into its parts, as in ``actor/ema``."""
     return tuple(part for part in (text or "").split("/") if part)
 
 
@@ -164,7 +174,9 @@ def _quoted(name: str) -> str:
 
 
 def series_of(labels: Mapping[str, str]) -> dict[tuple[str, ...], list[str]]:
-    """Keys of ``labels`` by the words that tell their labels from the others: one series of checkpoints for each."""
+    """Group the keys of ``labels`` by the words that tell their labels from the others: one series of checkpoints for
+    each.
+    """
     words = {key: words_of(label) for key, label in labels.items()}
     common = set.intersection(*(set(w) for w in words.values())) if words else set()
     found: dict[tuple[str, ...], list[str]] = {}

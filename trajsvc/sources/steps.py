@@ -1,4 +1,6 @@
-"""What a checkpoint's name says: a step, an epoch, a number of tokens, or its place in a count, and the stage that these are counted in."""
+"""Parse checkpoint names: a step, an epoch, a number of tokens, or a place in a count, and the stage that these are
+counted in.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +114,7 @@ class StepName:
 
 
 def scaled(text: str) -> int | None:
-    """``424B`` → 424,000,000,000, ``1_000`` → 1000; None for what is no number or too long a one."""
+    """Parse a number with a unit, ``424B`` → 424,000,000,000; None if it is no number or too long."""
     text = without_separators(text.lower())
     if (parts := spaced(text)) is not None and not parts[0]:
         text = parts[1]
@@ -124,12 +126,12 @@ def scaled(text: str) -> int | None:
 
 
 def without_decimals(text: str) -> str:
-    """``text`` (in lower case) with ``~`` in the place of dates and of numbers with a decimal point that count nothing."""
+    """Replace dates and numbers with a decimal point that count nothing in ``text`` (in lower case) by ``~``."""
     return _SCORE.sub("~", text)
 
 
 def stage_of(name: str) -> int | None:
-    """The stage that a folder of checkpoints is named by: ``phase2``, ``stage-1``, ``anneal``."""
+    """Return the stage that a folder of checkpoints is named by: ``phase2``, ``stage-1``, ``anneal``."""
     text = name.lower()
     if match := re.search(r"(?<![a-z])(?:stage|phase)[-_=]?(\d+)(?![a-z0-9])", text):
         return scaled(match[1])
@@ -137,7 +139,7 @@ def stage_of(name: str) -> int | None:
 
 
 def parse_step(name: str) -> StepName | None:
-    """The step in ``name`` (of a file or folder, without its parents), or None when it names none.
+    """Parse the step in ``name`` (of a file or folder, without its parents); None when it names none.
 
     Reads ``step500``, ``checkpoint-500``, ``global_step1000``, ``iter_0000500``, ``model_1000_steps``, ``epoch=3-step=500.ckpt`` (the step
     is taken, the epoch kept in ``extra``), ``checkpoint_2_500.pt`` (epoch and step), ``stage1-step101000-tokens424B``,
@@ -180,7 +182,7 @@ def _grouped(text: str, step: int, kind: Kind, *, of_file: bool) -> Grouped | No
 
 
 def _counted(text: str) -> tuple[int | None, Kind, bool] | None:
-    """The number that a word of the name says the meaning of."""
+    """Return the number whose meaning a word of the name says."""
     if match := _EPOCH_AND_STEP.search(text):
         return scaled(match[2]), "step", True
     kinds: tuple[tuple[tuple[re.Pattern[str], ...], Kind], ...] = ((_STEPS, "step"), (_EPOCHS, "epoch"))
@@ -200,7 +202,7 @@ def _counted(text: str) -> tuple[int | None, Kind, bool] | None:
 
 
 def _bare(text: str, *, of_file: bool) -> tuple[int | None, Kind, bool] | None:
-    """A number on its own: the whole name, or the end of a file's."""
+    """Return a number on its own: the whole name, or the end of a file's."""
     if match := _PLAIN.fullmatch(text):
         return scaled(match[1]), "step", False
     if not of_file:  # folders end in versions, seeds and ranks

@@ -1,4 +1,4 @@
-"""One spelling for every tensor: wrappers' prefixes removed, checkpoints of one run brought to the same names."""
+"""Normalise tensor names: remove wrappers' prefixes, and bring checkpoints of one run to the same names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NEOX_ALIASES: Final = {"lm_head.weight": "embed_out.weight"}
 
 
 def plain_name(name: str) -> str:
-    """``name`` without wrappers' parts."""
+    """Return ``name`` without wrappers' parts."""
     for part in _ANYWHERE:
         if name.startswith(part) or f".{part}" in name:
             name = f".{name}".replace(f".{part}", ".")[1:]
@@ -27,10 +27,11 @@ def plain_name(name: str) -> str:
 
 
 def strip_wrappers(names: Sequence[str], *, lightning: bool = False, file: str = "") -> dict[str, str]:
-    """Stored name → name as the model has it.
+    """Return stored name → name as the model has it.
 
-    ``_orig_mod.`` and FSDP's parts go wherever they are; ``module.`` goes when every name begins with it, and in Lightning's files
-    so does a ``model.`` or ``net.`` common to all. Raises DamagedCheckpoint (``name-conflict``) when two names become one.
+    ``_orig_mod.`` and FSDP's parts are removed wherever they are; ``module.`` is removed when every name begins with
+    it, and in Lightning's files so is a ``model.`` or ``net.`` common to all. Raises DamagedCheckpoint
+    (``name-conflict``) when two names become one.
     """
     plain = {n: plain_name(n) for n in names}
     for prefix in (*_LEADING, *(_LIGHTNING if lightning else ()), *_LEADING):
@@ -56,10 +57,12 @@ def strip_wrappers(names: Sequence[str], *, lightning: bool = False, file: str =
 def harmonise(
     checkpoints: Sequence[Mapping[str, TensorEntry]], config: Mapping[str, Any] | None = None
 ) -> list[dict[str, TensorEntry]]:
-    """The checkpoints of one run under one spelling: a checkpoint saved from the bare base model (``layers.0…``) takes the prefix that
-    others have (``gpt_neox.layers.0…``), and where a GPT-NeoX run has both ``lm_head.weight`` and ``embed_out.weight`` the latter is
-    used. A name is changed only where the tensors that take the prefix agree in shape with those that have it. Entries stay as they
-    are: their ``name`` is the one in the file.
+    """Return the checkpoints of one run under one spelling.
+
+    A checkpoint saved from the bare base model (``layers.0…``) takes the prefix that others have
+    (``gpt_neox.layers.0…``), and where a GPT-NeoX run has both ``lm_head.weight`` and ``embed_out.weight`` the latter
+    is used. A name is changed only if the tensors that take the prefix agree in shape with those that have it. Entries
+    stay as they are: their ``name`` is the one in the file.
     """
     spelling = _Spelling(checkpoints, config)
     return [{spelling.of(tensors, n): e for n, e in tensors.items()} for tensors in checkpoints]
@@ -107,7 +110,8 @@ class _Spelling:
 
 
 def _with_prefix(mine: Mapping[str, TensorEntry], theirs: Mapping[str, TensorEntry], prefix: str) -> dict[str, str]:
-    """Renames of ``mine`` to ``prefix`` + name, or none when the two are not the same model under two spellings."""
+    """Return renames of ``mine`` to ``prefix`` + name, or none when the two are not the same model under two spellings.
+    """
     agreed = [n for n in mine if prefix + n in theirs and theirs[prefix + n].shape == mine[n].shape]
     if 2 * len(agreed) < len([n for n in theirs if n.startswith(prefix)]) or not agreed:
         return {}

@@ -41,8 +41,11 @@ class _Read:
 def read_checkpoint(
     files: FileAccess, found: Found, torch: Callable[[str], TorchFile] | None = None
 ) -> CheckpointTensors:
-    """Headers of the checkpoint ``found``, wrappers' prefixes removed from the names. ``torch`` reads a torch file where the caller
-    keeps some. Raises Damaged, Refused, NotFound, TryAgain; each knows the step."""
+    """Read the headers of the checkpoint ``found``, with wrappers' prefixes removed from the names.
+
+    ``torch`` reads a torch file, for a caller that caches some. Raises Damaged, Refused, NotFound, TryAgain; each names
+    the step.
+    """
     if found.problem is not None:
         raise found.problem
     step = found.name.step

@@ -17,17 +17,17 @@ _AGAIN: Final = "Fetch or copy the file again."
 
 
 def read_object(region: Region, kind: str) -> dict[str, Any]:
-    """The JSON object in a file of at most 16 MiB. Raises what ``parse_object`` raises."""
+    """Read the JSON object in a file of at most 16 MiB. Raises what ``parse_object`` raises."""
     if region.size > MAX_HEADER:
         raise too_much(region.path, f"{region.size:,} bytes of JSON", f"{MAX_HEADER:,}")
     return parse_object(region.bytes(0, region.size), region.path, kind)
 
 
 def parse_object(raw: bytes, path: str, kind: str) -> dict[str, Any]:
-    """The JSON object that ``raw`` is; no object in it may have a key twice.
+    """Parse ``raw`` as a JSON object; no object in it may have a key twice.
 
-    Raises DamagedCheckpoint (``kind``) when it is none or nests too deeply, LimitExceeded when its values would need far more memory
-    than its bytes.
+    Raises DamagedCheckpoint (``kind``) when it is not one or nests too deeply, LimitExceeded when its values would need
+    far more memory than its bytes.
     """
     _check_structure(raw, path, kind)
     try:

@@ -1,4 +1,4 @@
-"""What lies in a folder: recognising one checkpoint by the names of its files. Opens nothing."""
+"""Recognise one checkpoint in a folder by the names of its files. Opens nothing."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Folder:
 
     @classmethod
     def read(cls, path: str, naming: Naming = PATHS) -> Folder:
-        """The folder that is called ``path``. Raises OSError."""
+        """List the folder called ``path``. Raises OSError."""
         with os.scandir(naming.path(path)) as entries:
             listed = [(e.name, _is_folder(e)) for e in entries]
         files = frozenset(n for n, is_folder in listed if not is_folder)
@@ -77,7 +77,7 @@ class Folder:
         return os.path.join(self.path, name)  # noqa: PTH118 (text in, text out: thousands of files)
 
     def inner(self, name: str) -> Folder:
-        """The folder ``name`` in this one. Raises OSError."""
+        """List the folder ``name`` in this one. Raises OSError."""
         return Folder.read(self / name)
 
 
@@ -103,21 +103,25 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def is_weights(name: str) -> bool:
-    """Whether a file of this name may hold parameters: by its suffix, and not one of the files that trainers write beside them."""
+    """Return whether a file of this name may hold parameters: by its suffix, and not one of the files that trainers
+    write beside them.
+    """
     return name.lower().endswith(WEIGHT_SUFFIXES) and not _NOT_WEIGHTS.search(name) and not name.startswith(".")
 
 
 def usual(name: str) -> bool:
-    """Whether a file has a name that a checkpoint's only file has: ``model.pt``, ``pytorch_model.bin``."""
+    """Return whether a file has a name that a checkpoint's only file has: ``model.pt``, ``pytorch_model.bin``."""
     return _stem(name) in _PREFERRED
 
 
 def weights_of(folder: Folder, wish: Wish = ()) -> Weights | None:
-    """The parameters of the checkpoint that a folder is: those of its own files, else those of the folders in it (``unet``, ``actor``).
+    """Return the files that hold the parameters of the checkpoint that a folder is.
 
-    Safetensors come before torch's formats, one file before shards. Of several models the one that ``wish`` names is taken, else
-    the one that is no average. None where it holds none, or a trainer's shards of which none is a model.
-    Raises Refused (``ambiguous-checkpoint``).
+    These are its own files, else those of the folders in it (``unet``, ``actor``).
+
+    Safetensors come before torch's formats, one file before shards. Of several models the one that ``wish`` names is
+    taken, else the one that is not an average. None if the folder holds none, or a trainer's shards of which none is a
+    model. Raises Refused (``ambiguous-checkpoint``).
     """
     inner = _nested(folder) if wish or not _has_weights(folder) else {}
     name, left = matched(list(inner), wish)
@@ -163,7 +167,7 @@ def _own(folder: Folder, wish: Wish) -> Weights | None:
 
 
 def _of_family(folder: Folder, names: Sequence[str], suffix: str, form: str, wish: Wish) -> Weights | None:
-    """The checkpoint among files of one format."""
+    """Return the checkpoint among files of one format."""
     models: dict[str, tuple[tuple[str, ...], str]] = {_stem(n): ((n,), form) for n in names if not SHARD.fullmatch(n)}
     pieces: dict[str, list[str]] = {}
     for name in names:
@@ -189,14 +193,20 @@ def _of_family(folder: Folder, names: Sequence[str], suffix: str, form: str, wis
 
 
 def _plainest(names: Sequence[str]) -> str | None:
-    """The one that others only add a precision or a number to: ``model`` of ``model``, ``model.fp16``."""
+    """Return the name to which the others only add a precision or a number: ``model`` of ``model``, ``model.fp16``.
+
+    None if there is none.
+    """
     shortest = min(names, key=len)
     alike = all(n.startswith(shortest) and words_of(n) == words_of(shortest) for n in names)
     return shortest if alike else None
 
 
 def _numbered_apart(name: str, chosen: str) -> bool:
-    """``pytorch_model_1.bin`` beside ``pytorch_model.bin`` is another model; ``model.fp16`` beside ``model`` is not."""
+    """Return whether a name differs from ``chosen`` by a number, which makes it another model.
+
+    ``pytorch_model_1.bin`` beside ``pytorch_model.bin`` is; ``model.fp16`` beside ``model`` is not.
+    """
     return bool(re.fullmatch(r"[-_]?\d+", _stem(name).removeprefix(_stem(chosen)))) and _stem(name) != _stem(chosen)
 
 
@@ -217,7 +227,7 @@ def _has_weights(folder: Folder) -> bool:
 
 
 def _nested(folder: Folder, deeper: bool = True) -> dict[str, Folder]:
-    """Folders in a checkpoint's that hold weights, by name; of those in folders that hold none themselves, by both names."""
+    """Return the folders in a checkpoint's that hold weights, by name; those one level deeper by both names."""
     found: dict[str, Folder] = {}
     named = (n for n in folder.folders if not n.startswith(".") and is_model(n) and parse_step(n) is None)
     for name in sorted(named)[:_LOOKED_INTO]:
@@ -235,13 +245,16 @@ def _nested(folder: Folder, deeper: bool = True) -> dict[str, Folder]:
 
 
 def _is_run(folder: Folder) -> bool:
-    """Whether a folder holds several numbered checkpoints."""
+    """Return whether a folder holds several numbered checkpoints."""
     names = (*folder.folders, *(n for n in folder.files if is_weights(n) and not SHARD.fullmatch(n)))
     return sum(parse_step(n) is not None for n in names) > 1
 
 
 def nested_refusal(folder: Folder) -> UnsupportedFormat | None:
-    """The refusal of what lies in the folders of a checkpoint's, where it is recognised and not read."""
+    """Return the error for a format in a checkpoint's inner folders that is recognised and not read.
+
+    None if there is none.
+    """
     for name in sorted(n for n in folder.folders if not n.startswith("."))[:_LOOKED_INTO]:
         try:
             inner = folder.inner(name)

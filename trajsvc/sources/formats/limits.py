@@ -30,8 +30,11 @@ def too_much(path: str, what: str, limit: str, tensor: str | None = None) -> Lim
 
 
 def check_name(path: str, name: str) -> None:
-    """Any printable name is a name, ``../../etc/passwd`` too: it is never used as a path. Raises DamagedCheckpoint (``bad-name``)
-    for an empty one or one with control characters, LimitExceeded above 512 bytes."""
+    """Check a tensor's name. Any printable name is valid, ``../../etc/passwd`` too: it is never used as a path.
+
+    Raises DamagedCheckpoint (``bad-name``) for an empty one or one with control characters, LimitExceeded above 512
+    bytes.
+    """
     try:
         length = len(name.encode())
     except UnicodeEncodeError:
@@ -51,7 +54,9 @@ def check_name(path: str, name: str) -> None:
 
 
 def check_rank(path: str, name: str, shape: tuple[int, ...]) -> None:
-    """Raises LimitExceeded for more than 16 dimensions, DamagedCheckpoint (``bad-shape``) for a product that no file can hold."""
+    """Raise LimitExceeded for more than 16 dimensions, DamagedCheckpoint (``bad-shape``) for a product that no file can
+    hold.
+    """
     if len(shape) > MAX_RANK:
         raise too_much(path, f"tensor {name} with {len(shape)} dimensions", f"{MAX_RANK}", name)
     product = 1

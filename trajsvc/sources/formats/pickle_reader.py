@@ -1,11 +1,12 @@
-"""Reads pickles without running them: what a pickle would build, as plain values and inert records.
+"""Read pickles without running them: return what a pickle would build, as plain values and inert records.
 
-A pickle is a program for a stack machine. This machine knows its opcodes and imports, calls and instantiates nothing: a global is
-a ``Global`` (two strings), a call is a ``Built`` (what would be called, with what). So no pickle can do anything here but take
-time and memory, and both are bounded. The opcodes are decoded by the standard library's ``pickletools``.
+A pickle is a program for a stack machine. This machine knows its opcodes and imports, calls and instantiates nothing: a
+global is a ``Global`` (two strings), a call is a ``Built`` (what would be called, with what). So no pickle can do
+anything here but take time and memory, and both are bounded. The opcodes are decoded by the standard library's
+``pickletools``.
 
-A pickle that names something which would reach the system (``os.system``, ``subprocess``, ``builtins.eval``) is refused all the
-same, and nothing else in it is believed.
+A pickle that names something which would reach the system (``os.system``, ``subprocess``, ``builtins.eval``) is refused
+nevertheless, and nothing else in it is used.
 """
 
 from __future__ import annotations
@@ -57,22 +58,22 @@ class Built:
         """appended or added"""
         self.state: object = None
 
-    # Most calls get neither: containers made for each would be half of what the collector of cycles goes through again and again.
+    # Most calls get neither: containers made for each would be half of the garbage collector's work.
 
     def own_items(self) -> dict[Any, Any]:
-        """``items``, to be changed."""
+        """Return ``items`` as a dictionary that may be changed."""
         if not isinstance(self.items, dict):
             self.items = {}
         return self.items
 
     def own_parts(self) -> list[Any]:
-        """``parts``, to be changed."""
+        """Return ``parts`` as a list that may be changed."""
         if not isinstance(self.parts, list):
             self.parts = []
         return self.parts
 
     def __repr__(self) -> str:
-        # What it holds may nest without end.
+        # What it holds may nest arbitrarily deep.
         return f"Built({self.function if isinstance(self.function, Global) else '…'})"
 
 
@@ -86,7 +87,7 @@ class Persistent:
 
 
 def read_pickle(data: bytes, path: str) -> Any:
-    """The value that the pickle ``data`` describes. ``path`` is named in errors.
+    """Return the value that the pickle ``data`` describes. ``path`` is named in errors.
 
     Raises UnsafeFile (``unsafe-pickle``), DamagedCheckpoint (``malformed-pickle``), LimitExceeded.
     """
@@ -152,7 +153,7 @@ class _Machine:
             raise too_much(self.path, "a pickle that would need too much memory", f"{self.allowed:,} bytes")
 
     def marked(self) -> list[Any]:
-        """What lies above the last mark, taken off with it."""
+        """Pop the last mark and all that lies above it; return the latter."""
         start = self.marks.pop()
         if start > len(self.stack):
             raise self.bad("a mark above the stack")
@@ -230,7 +231,7 @@ class _Machine:
         self.spend(8 * len(values))
 
     def key(self, key: Any, depth: int = 0) -> Any:
-        """A key that can be hashed without deep recursion or collisions made on purpose."""
+        """Check that a key can be hashed without deep recursion or collisions made on purpose, and return it."""
         if isinstance(key, tuple):
             if depth >= _KEY_DEPTH or len(key) > 64:
                 raise self.bad("a key that is nested too deeply")

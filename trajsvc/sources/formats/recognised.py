@@ -35,7 +35,9 @@ class Format:
     names: re.Pattern[str]
 
     def found_in(self, folder: Names) -> bool:
-        """Whether a folder holds files of this format; of one whose names have a group ``rank``, those of two ranks."""
+        """Return whether a folder holds files of this format; of one whose names have a group ``rank``, those of at
+        least two ranks.
+        """
         met = [m for n in _listed(folder) if (m := self.names.fullmatch(n))]
         return len({m["rank"] for m in met}) > 1 if "rank" in self.names.groupindex else bool(met)
 
@@ -171,18 +173,21 @@ _SIDE: Final = re.compile(
 
 
 def shards(folder: Names) -> Format | None:
-    """The trainer's format of a folder whose files are parts of one model."""
+    """Return the trainer's format of a folder whose files are parts of one model; None if they are not."""
     return next((f for f in SHARDED if f.found_in(folder)), None)
 
 
 def unsupported(folder: Names) -> UnsupportedFormat | None:
-    """The refusal of a folder in a format that is recognised and not read, with what to run; None for any other folder."""
+    """Return the error for a folder in a format that is recognised and not read, with what to run.
+
+    None for any other folder.
+    """
     found = next((f for f in (*SHARDED, *TRAINERS) if f.found_in(folder)), None) or of_files(folder.files)
     return None if found is None else refusal(found, folder.path)
 
 
 def refusal(found: Format, path: str) -> UnsupportedFormat:
-    """The error for what lies at ``path``."""
+    """Return the error for a format that is not read, found at ``path``."""
     holds = "holds" if found in FILES else "is"
     message = f"{path} {holds} {found.what}, which are not read" if holds == "holds" else f"{path} is {found.what}"
     hint = found.hint.replace("{path}", path)
@@ -190,7 +195,7 @@ def refusal(found: Format, path: str) -> UnsupportedFormat:
 
 
 def of_files(names: Iterable[str]) -> Format | None:
-    """The format of most of these files, where it is one that is not read; files beside checkpoints do not count."""
+    """Return the format of most of these files if it is one that is not read; files beside checkpoints do not count."""
     counts: dict[str, int] = {}
     for name in names:
         found = None if _SIDE.fullmatch(name) else next((f for f in FILES if f.names.fullmatch(name)), None)
@@ -203,7 +208,7 @@ def of_files(names: Iterable[str]) -> Format | None:
 
 
 def of_bytes(head: bytes) -> Format | None:
-    """The format of a file without a suffix, by its first bytes."""
+    """Return the format of a file without a suffix, by its first bytes."""
     names = {b"\x89HDF\r\n\x1a\n": "hdf5", b"GGUF": "gguf", b"\x93NUMPY": "npy", b"\x1f\x8b": "archive"}
     name = next((n for magic, n in names.items() if head.startswith(magic)), None)
     if name is None and head[:1] in b"\x81\x82\x83\x84\x85\x86\x87\x88\xde\xdf" and head[:1]:

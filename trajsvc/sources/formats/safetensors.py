@@ -1,8 +1,8 @@
-"""A strict reader of safetensors headers: where each tensor's bytes lie, or why the file is not what it says.
+"""Read safetensors headers strictly: where each tensor's bytes lie, or why the file is damaged.
 
-A file is an 8-byte little-endian length, that many bytes of JSON, and the data. The JSON maps tensor names to ``dtype``, ``shape``
-and ``data_offsets`` (begin and end, from the end of the header); ``__metadata__`` holds strings. Here the tensors must cover the
-data exactly: no gap, no overlap, nothing after the last.
+A file is an 8-byte little-endian length, that many bytes of JSON, and the data. The JSON maps tensor names to
+``dtype``, ``shape`` and ``data_offsets`` (begin and end, from the end of the header); ``__metadata__`` holds strings.
+Here the tensors must cover the data exactly: no gap, no overlap, nothing after the last.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _INCOMPLETE: Final = "Fetch or copy the missing file, or leave the checkpoint ou
 
 
 def read_index(region: Region) -> dict[str, str]:
-    """Tensor → file name of an index's ``weight_map``.
+    """Return tensor → file name of an index's ``weight_map``.
 
     Raises DamagedCheckpoint (``bad-index``), UnsafeFile (``unsafe-shard-path``) for a file name with folders in it.
     """
@@ -43,7 +43,10 @@ def read_index(region: Region) -> dict[str, str]:
 
 
 def complete_set(names: Sequence[str], folder: str) -> list[str]:
-    """The shards ``name-0000i-of-0000N`` in order. Raises DamagedCheckpoint (``missing-shard``) when one is not there."""
+    """Return the shards ``name-0000i-of-0000N`` in order.
+
+    Raises DamagedCheckpoint (``missing-shard``) when one is missing.
+    """
     matches = [m for n in names if (m := SHARD.fullmatch(n))]
     stem, _, count, suffix = matches[0].groups()
     width = len(count)
@@ -66,7 +69,7 @@ def merge(
     shards: Mapping[str, Mapping[str, TensorEntry]],
     path: Callable[[str], str],
 ) -> tuple[dict[str, TensorEntry], dict[str, str]]:
-    """All tensors of a sharded checkpoint in the index's order, and what its shards hold beside them.
+    """Return all tensors of a sharded checkpoint in the index's order, and what its shards hold beside them.
 
     ``shards`` maps file name to that shard's tensors. Raises DamagedCheckpoint (``tensor-missing``, ``tensor-in-two-shards``).
     """
@@ -98,7 +101,7 @@ def merge(
 
 
 def stale_shards(names: Sequence[str], used: Sequence[str], folder: str) -> tuple[Finding, ...]:
-    """A finding for files that look like shards and that the index does not name."""
+    """Report files that look like shards and that the index does not name."""
     suffix = PurePosixPath(used[0]).suffix
     stale = sorted(n for n in names if n not in used and n.endswith(suffix) and SHARD.fullmatch(n))
     if not stale:

@@ -16,9 +16,10 @@ _CONVERT: Final = (
 
 
 def refuse_impostors(region: Region) -> bytes:
-    """The first bytes of a file that may be a checkpoint.
+    """Return the first bytes of a file that may be a checkpoint.
 
-    Raises DamagedCheckpoint (``empty-file``, ``lfs-pointer``, ``html-instead-of-file``) for what downloads leave in its place.
+    Raises DamagedCheckpoint (``empty-file``, ``lfs-pointer``, ``html-instead-of-file``) for what downloads leave in its
+    place.
     """
     path = region.path
     if region.size == 0:

@@ -1,4 +1,4 @@
-"""When a torch file was saved, by the keys of what a training script saved with the weights."""
+"""Find when a torch file was saved, by the keys of what a training script saved with the weights."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ _VISITS: Final = 4000
 
 
 def counts_of(top: Mapping[Any, Any]) -> dict[str, int]:
-    """Numbers under keys that count steps or epochs, by their dotted path, the outermost first. The optimizer's are left out, but
-    for a history of its updates."""
+    """Return the numbers under keys that count steps or epochs, by their dotted path, the outermost first.
+
+    The optimizer's are left out, except a history of its updates.
+    """
     found: dict[str, int] = {}
     for path, key, value in _walk(top):
         if key in STEP_KEYS or key in EPOCH_KEYS:
@@ -33,31 +35,33 @@ def counts_of(top: Mapping[Any, Any]) -> dict[str, int]:
 
 
 def whole(value: object) -> int | None:
-    """``value`` where it is a step's or an epoch's number; a float that is one counts."""
+    """Return ``value`` if it is a valid step or epoch number, else None; a float that is a whole number counts."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if type(value) is int and 0 <= value <= STEP_LIMIT else None
 
 
 def is_epoch(path: str) -> bool:
-    """Whether the number at a path of ``counts_of`` is one of epochs."""
+    """Return whether the number at a path of ``counts_of`` counts epochs."""
     return path.rpartition(".")[2] in EPOCH_KEYS
 
 
 def first_step(counts: Mapping[str, int]) -> int | None:
-    """The step that a file names, where nothing tells which of its counts is meant: the outermost, by the order of ``STEP_KEYS``."""
+    """Return the step that a file names, if nothing tells which of its counts is meant: the outermost, by the order of
+    ``STEP_KEYS``.
+    """
     order = {key: place for place, key in enumerate(STEP_KEYS)}
     paths = sorted((p for p in counts if not is_epoch(p)), key=lambda p: (p.count("."), order[p.rpartition(".")[2]]))
     return counts[paths[0]] if paths else None
 
 
 def first_epoch(counts: Mapping[str, int]) -> int | None:
-    """The epoch that a file names: the outermost."""
+    """Return the epoch that a file names: the outermost."""
     return next((n for path, n in sorted(counts.items(), key=lambda item: item[0].count(".")) if is_epoch(path)), None)
 
 
 def _walk(top: Mapping[Any, Any]) -> Iterator[tuple[str, str, Any]]:
-    """(path, key, value) of mappings within mappings, level by level; of a list the last entry."""
+    """Yield (path, key, value) of mappings within mappings, level by level; of a list the last entry."""
     level: list[tuple[str, Mapping[Any, Any]]] = [("", top)]
     visits = 0
     for _ in range(_DEPTH):
@@ -79,7 +83,11 @@ def _walk(top: Mapping[Any, Any]) -> Iterator[tuple[str, str, Any]]:
 
 
 def companion(top: Mapping[Any, Any], key: object, count: int) -> tuple[str, Sequence[int]] | None:
-    """A list of ``count`` rising numbers beside the entry ``key`` that says when each of its members was saved, and its name."""
+    """Return the name and values of a list beside the entry ``key`` that says when each of its ``count`` members was
+    saved.
+
+    It is a list of ``count`` rising numbers; None if there is none.
+    """
     lists = {
         name: numbers
         for name, value in top.items()

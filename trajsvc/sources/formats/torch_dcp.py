@@ -49,8 +49,9 @@ class _Tensor:
 def read_dcp(
     metadata: Region, region: Callable[[str], Region], wish: Wish = ()
 ) -> tuple[dict[str, TensorEntry], dict[str, str], tuple[Finding, ...]]:
-    """Tensors of the model in a folder of torch.distributed.checkpoint (or of the state that ``wish`` names), what was left out, and what
-    was chosen where it holds several models.
+    """Read the tensors of the model in a folder of torch.distributed.checkpoint, or of the state that ``wish`` names.
+
+    Returns the tensors, what was left out, and a finding about what was chosen if the folder holds several models.
 
     ``region`` opens a file of the folder by name. Raises DamagedCheckpoint (``malformed-dcp``, ``missing-shard``, …),
     UnsupportedFormat (``unsupported-sharding``, ``unsupported-tensor``), UnsafeFile.
@@ -65,7 +66,9 @@ def read_dcp(
 def _model_names(
     tensors: Mapping[str, _Tensor], paths: Mapping[str, tuple[Any, ...]], wish: Wish, path: str
 ) -> tuple[dict[str, str], dict[str, str], Choice | None]:
-    """Stored name → name in the model, the first parts of those that are not the model's, and the choice that was made."""
+    """Return stored name → name in the model, the first parts of those that are not the model's, and the choice that
+    was made.
+    """
     top = {n: str(paths[n][0]) if len(paths.get(n, ())) > 1 else "" for n in tensors}
     states = list(dict.fromkeys(t for t in top.values() if t and is_model(t)))
     if wish and not states:
@@ -230,9 +233,11 @@ class _Folder:
 
 
 def _runs(whole: tuple[int, ...], offsets: Offsets, shape: tuple[int, ...]) -> tuple[list[int], int]:
-    """Where the runs of a chunk begin in the flat tensor (C order), in the chunk's own order, and their common length.
+    """Return the beginnings of a chunk's runs in the flat tensor (C order), in the chunk's own order, and their common
+    length.
 
-    The chunk's last dimensions that are whole, and the one before them, make one run; the dimensions before that number the runs.
+    The chunk's last dimensions that are whole, and the one before them, make one run; the dimensions before that number
+    the runs.
     """
     if 0 in shape:
         return [], 0

@@ -1,4 +1,4 @@
-"""A whole run in one torch file: a list of state dicts, or a dictionary of them by step."""
+"""Read a whole run from one torch file: a list of state dicts, or a dictionary of them by step."""
 
 from __future__ import annotations
 
@@ -38,10 +38,11 @@ class Member:
 
 
 def members_of(root: Any, names: Callable[[Mapping[Any, Any]], frozenset[str]]) -> tuple[Member, ...]:
-    """The checkpoints that a file holds, in the order of their numbers; those of a list that may be an ensemble are not ``sure``.
+    """Return the checkpoints that a file holds, in the order of their numbers; those of a list that may be an ensemble
+    are not ``sure``.
 
-    ``names`` gives the tensors of a checkpoint: those of a run have the same. Members are numbered by a list of numbers beside them
-    (``checkpoint_epochs``), by their own keys or counts, else by their order.
+    ``names`` returns the tensors of a checkpoint: those of a run have the same. Members are numbered by a list of
+    numbers beside them (``checkpoint_epochs``), by their own keys or counts, else by their order.
     """
     top = mapping(root)
     if top is None:
@@ -82,7 +83,9 @@ def _of(
 
 
 def _entries(value: Any) -> dict[str | int, tuple[Any, tuple[int, Kind] | None]]:
-    """Entries of a list, or of a dictionary whose keys are all numbers or name steps; with the number that the key says."""
+    """Return the entries of a list, or of a dictionary whose keys are all numbers or name steps, with the number in the
+    key.
+    """
     if isinstance(value, list | tuple):
         return {i: (state, None) for i, state in enumerate(value)}
     inner = mapping(value)

@@ -1,4 +1,6 @@
-"""The model's parameters within what a training script saved: which state dict, when it was saved, and what lies beside it."""
+"""Find the model's parameters within what a training script saved: which state dict, when it was saved, and what lies
+beside it.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,7 @@ class TorchHeader:
 
 
 def read_torch(region: Region, wish: Wish = (), inside: Place = ()) -> TorchHeader:
-    """Headers of one file written by ``torch.save``; see ``TorchFile``."""
+    """Read the headers of one file written by ``torch.save``; see ``TorchFile``."""
     return TorchFile(region).header(wish, inside)
 
 
@@ -80,10 +82,11 @@ class TorchFile:
         return () if top is None else tuple(self._states(top))
 
     def header(self, wish: Wish = (), inside: Place = ()) -> TorchHeader:
-        """The tensors of the state dict that ``wish`` names, or of the model's where it names none, within the entry ``inside``.
+        """Return the tensors of the state dict that ``wish`` names, or of the model's if it names none, within the
+        entry ``inside``.
 
-        Raises Refused (``ambiguous-state-dict``), NotFound (``state-not-found``), UnsupportedFormat (``pickled-module``,
-        ``unsupported-tensor``), DamagedCheckpoint (``no-tensors``).
+        Raises Refused (``ambiguous-state-dict``), NotFound (``state-not-found``), UnsupportedFormat
+        (``pickled-module``, ``unsupported-tensor``), DamagedCheckpoint (``no-tensors``).
         """
         root = self._within(inside)
         top = mapping(root)
@@ -111,7 +114,9 @@ class TorchFile:
         return root
 
     def _state(self, top: Mapping[Any, Any], wish: Wish) -> tuple[str | None, Mapping[Any, Any], Choice | None, Wish]:
-        """Key and contents of the state dict that is read, the choice that was made, and what is left of the wish."""
+        """Return key and contents of the state dict that is read, the choice that was made, and what is left of the
+        wish.
+        """
         self._refuse_modules(top)
         states = self._states(top)
         name, left = matched(list(states), wish)
@@ -139,7 +144,9 @@ class TorchFile:
         return lambda names: ambiguous(self.path, "tensors under", names, wish, kind="ambiguous-state-dict")
 
     def _deeper(self, state: Mapping[Any, Any], wish: Wish) -> tuple[Mapping[Any, Any], Choice | None, Wish]:
-        """A state dict within one: under the key that Lightning gives it, or where several models are kept under one key."""
+        """Return the state dict within ``state``: under the key that Lightning uses, or one of several models under one
+        key.
+        """
         inner = mapping(state.get(STATE_KEYS[0]))
         if inner and self._holds_tensors(inner):
             return inner, None, wish
@@ -157,7 +164,7 @@ class TorchFile:
         return state, None, wish
 
     def _states(self, top: Mapping[Any, Any]) -> dict[str, Mapping[Any, Any]]:
-        """Entries that hold tensors which may be a model's."""
+        """Return the entries that hold tensors which may be a model's."""
         return {
             k: m
             for k, v in top.items()
@@ -165,7 +172,7 @@ class TorchFile:
         }
 
     def _rivals(self, states: Mapping[str, Mapping[Any, Any]]) -> list[str]:
-        """States without those that are very small beside the largest."""
+        """Return the states without those that are very small beside the largest."""
         sizes = {k: self._size(m) for k, m in states.items()}
         most = max(sizes.values(), default=0)
         return [k for k in states if sizes[k] >= _MINOR * most]
@@ -262,7 +269,10 @@ def _under(path: str, tensors: dict[str, TensorEntry], wish: Wish) -> tuple[dict
 
 
 def under(path: str, tensors: Mapping[str, TensorEntry], wish: Wish) -> dict[str, TensorEntry]:
-    """The tensors whose names begin with the parts of ``wish``, named without them. Raises NotFound (``state-not-found``)."""
+    """Return the tensors whose names begin with the parts of ``wish``, named without them.
+
+    Raises NotFound (``state-not-found``).
+    """
     prefix = ".".join(wish) + "."
     found = {n.removeprefix(prefix): e for n, e in tensors.items() if n.startswith(prefix) and n != prefix}
     if not found:
@@ -272,7 +282,10 @@ def under(path: str, tensors: Mapping[str, TensorEntry], wish: Wish) -> dict[str
 
 
 def _leaves(path: str, state: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
-    """Values by dotted name, without the optimizer's. The number of visits is bounded: mappings may hold each other many times."""
+    """Yield values by dotted name, without the optimizer's.
+
+    The number of visits is bounded: mappings may contain each other many times.
+    """
     visits = 0
     stack: list[Iterator[tuple[str, Any]]] = [_named("", state)]
     while stack:
@@ -296,7 +309,7 @@ def _named(prefix: str, state: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _is_module(value: object) -> bool:
-    """Whether a whole module was pickled: an object of some class with ``_parameters`` in its state."""
+    """Return whether a whole module was pickled: an object of some class with ``_parameters`` in its state."""
     if not isinstance(value, Built):
         return False
     state = value.state[0] if isinstance(value.state, tuple) and value.state else value.state

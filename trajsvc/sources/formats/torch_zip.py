@@ -59,7 +59,7 @@ class Refusal:
 
 
 def refused_as(refusal: Refusal, path: str, tensor: str) -> UnsupportedFormat:
-    """The error for a tensor that cannot be read, with what to save in its place."""
+    """Return the error for a tensor that cannot be read, with what to save in its place."""
     hint = "Save it as a plain dense tensor: tensor.to_dense(), tensor.dequantize(), torch.from_numpy(array)."
     if refusal.what == _REFUSED["_rebuild_wrapper_subclass"]:
         hint = (
@@ -76,7 +76,11 @@ class TorchArchive:
     """One archive: ``root`` is what it holds (dictionaries, numbers, inert records), ``tensor`` places a tensor found in it."""
 
     def __init__(self, region: Region) -> None:
-        """Raises DamagedCheckpoint, UnsupportedFormat (``legacy-torch``, ``torchscript``, ``big-endian``), UnsafeFile, LimitExceeded."""
+        """Read an archive's directory and pickle.
+
+        Raises DamagedCheckpoint, UnsupportedFormat (``legacy-torch``, ``torchscript``, ``big-endian``), UnsafeFile,
+        LimitExceeded.
+        """
         refuse_other_torch(region, refuse_impostors(region))
         self.region, self.path = region, region.path
         self.directory = ZipDirectory(region)
@@ -86,9 +90,10 @@ class TorchArchive:
         self._ranges: dict[str, tuple[int, int]] = {}
 
     def tensor(self, name: str, value: object) -> TensorEntry | Refusal | None:
-        """Where the tensor ``value`` lies; a Refusal for one that cannot be read; None when it is no tensor.
+        """Locate the tensor ``value``; return a Refusal for one that cannot be read, None if it is not a tensor.
 
-        Raises DamagedCheckpoint (``missing-storage``, ``short-storage``, ``bad-view``, ``expanded-tensor``, ``malformed-torch``).
+        Raises DamagedCheckpoint (``missing-storage``, ``short-storage``, ``bad-view``, ``expanded-tensor``,
+        ``malformed-torch``).
         """
         found = _rebuilt(value)
         if found is None or isinstance(found, Refusal):
@@ -138,7 +143,7 @@ class TorchArchive:
         return entry
 
     def _storage(self, name: str, key: object) -> tuple[str, int, str, int] | Refusal:
-        """Type, bytes an element, record and bytes of a storage, from the words that refer to it."""
+        """Return type, bytes an element, record and bytes of a storage, from the tuple that refers to it."""
         if not isinstance(key, tuple) or len(key) < 5 or key[0] != "storage" or not isinstance(key[1], Global):
             raise self._bad(name, "has a storage that is not described as torch describes them")
         _, kind, record, location, count = key[:5]
@@ -216,7 +221,9 @@ class TorchArchive:
 
 
 def mapping(value: object) -> Mapping[Any, Any] | None:
-    """The items of a dictionary, or of a call that makes one (OrderedDict, defaultdict, a subclass of dict); None for other things."""
+    """Return the items of a dictionary, or of a call that makes one (OrderedDict, defaultdict, a subclass of dict);
+    else None.
+    """
     if isinstance(value, dict):
         return value
     if isinstance(value, Built) and (value.items or _is_dictionary(value.function)):
@@ -225,12 +232,14 @@ def mapping(value: object) -> Mapping[Any, Any] | None:
 
 
 def is_tensor(value: object) -> bool:
-    """Whether a value would be a tensor or an array, readable or not."""
+    """Return whether a value would be a tensor or an array, readable or not."""
     return _rebuilt(value) is not None
 
 
 def _rebuilt(value: object) -> tuple[str, object] | Refusal | None:
-    """The function that rebuilds a tensor, and its arguments."""
+    """Return the function that rebuilds a tensor, and its arguments; a Refusal if it cannot be read, None if there is
+    none.
+    """
     call = _unwrapped(value)
     if call is None or not isinstance(call.function, Global):
         return None
@@ -252,7 +261,7 @@ def _is_dictionary(function: object) -> bool:
 
 
 def _unwrapped(value: object) -> Built | None:
-    """The innermost call that rebuilds a tensor: parameters and subclasses wrap one."""
+    """Return the innermost call that rebuilds a tensor: parameters and subclasses wrap one."""
     for _ in range(_UNWRAPPED):
         if not isinstance(value, Built) or not isinstance(value.function, Global):
             return None
@@ -270,7 +279,10 @@ def _unwrapped(value: object) -> Built | None:
 
 
 def sizes(value: object) -> tuple[int, ...] | None:
-    """A shape or strides: a tuple, a list, or a call of torch.Size; None when they are not non-negative integers."""
+    """Return a shape or strides given as a tuple, a list, or a call of torch.Size.
+
+    None unless they are non-negative integers.
+    """
     if isinstance(value, Built) and value.function == Global("torch", "Size") and isinstance(value.arguments, tuple):
         value = value.arguments[0] if value.arguments else ()
     if not isinstance(value, tuple | list) or not all(type(v) is int and 0 <= v < MAX_ELEMENTS for v in value):
@@ -279,7 +291,7 @@ def sizes(value: object) -> tuple[int, ...] | None:
 
 
 def _strides(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...] | None:
-    """None for C order without gaps (the strides of dimensions of length 1 mean nothing)."""
+    """Return ``strides``, or None for C order without gaps (the strides of dimensions of length 1 mean nothing)."""
     if 0 in shape:
         return None
     expected = 1

@@ -1,7 +1,8 @@
-"""The table of contents of an uncompressed zip archive, read strictly.
+"""Read the table of contents of an uncompressed zip archive strictly.
 
-Members of a torch checkpoint are stored, not compressed, so each is a byte range of the file. Readers of zip files disagree about
-odd archives (two members of one name, data before the first, sizes that differ between the two headers); all of that is refused.
+Members of a torch checkpoint are stored, not compressed, so each is a byte range of the file. Readers of zip files
+disagree about odd archives (two members of one name, data before the first, sizes that differ between the two headers);
+all of that is refused.
 """
 
 from __future__ import annotations
@@ -57,9 +58,10 @@ class ZipDirectory:
         self.members = self._bounded(self._central(begin, size, count), begin)
 
     def range(self, name: str) -> tuple[int, int]:
-        """Where the data of a member begins in the region, and its length; the local header is read and checked.
+        """Return where the data of a member begins in the region, and its length; the local header is read and checked.
 
-        Of a distant archive it is reckoned where torch's own layout leaves no doubt, since each header would be a request.
+        For a distant archive the place is computed if torch's own layout determines it, since reading each header would
+        be a request.
         """
         member = self.members[name]
         if self.region.distant and (reckoned := _as_torch_lays_out(member)) is not None:
@@ -89,7 +91,7 @@ class ZipDirectory:
         return DamagedCheckpoint(kind, f"{self.region.path}: {what}", hint=hint, file=self.region.path)
 
     def _end(self) -> tuple[int, int, int]:
-        """Begin, size and number of entries of the central directory."""
+        """Return begin, size and number of entries of the central directory."""
         for most in (_ENDS, _END.size + _MAX_COMMENT):  # few archives have a comment: most ends are at the end
             window = min(self.region.size, most)
             tail = self.region.bytes(self.region.size - window, window)
@@ -110,7 +112,7 @@ class ZipDirectory:
         return begin, size, count
 
     def _ends_at(self, tail: bytes, at: int) -> bool:
-        """Whether what looks like the archive's end at ``at`` of its tail ends there indeed."""
+        """Return whether the end record found at ``at`` of the archive's tail ends where the archive ends."""
         if at + _END.size > len(tail):
             return False
         return at + _END.size + int(_END.unpack_from(tail, at)[7]) == len(tail)
@@ -173,7 +175,9 @@ class ZipDirectory:
         return Member(name, size, crc, header)
 
     def _wide(self, extra: bytes, size: int, stored: int, header: int) -> tuple[int, int, int]:
-        """Values that are too large for 32 bits, from the entry's 64-bit field."""
+        """Return size, stored size and header offset, those that are too large for 32 bits from the entry's 64-bit
+        field.
+        """
         values = [size, stored, header]
         if _FULL not in values:
             return size, stored, header
@@ -189,7 +193,7 @@ class ZipDirectory:
         return values[0], values[1], values[2]
 
     def _bounded(self, members: Mapping[str, Member], begin: int) -> dict[str, Member]:
-        """The members with their limits; none may reach into another or into the directory."""
+        """Return the members with their limits; none may reach into another or into the directory."""
         ordered = sorted(members.values(), key=lambda m: m.header)
         bounded = {}
         for member, following in zip(ordered, [*(m.header for m in ordered[1:]), begin], strict=True):
@@ -200,8 +204,11 @@ class ZipDirectory:
 
 
 def _as_torch_lays_out(member: Member) -> int | None:
-    """Where a member's data begins if torch wrote the archive: at the next multiple of 64 after its header (whose extra field is made
-    long enough), with a data descriptor and nothing more up to the next member. None when the sizes do not come out so."""
+    """Return where a member's data begins if torch wrote the archive, or None when the sizes do not fit that layout.
+
+    That is the next multiple of 64 after its header (whose extra field is made long enough), with a data descriptor and
+    nothing more up to the next member.
+    """
     begin = member.header + _LOCAL.size + len(member.name.encode()) + _EXTRA_HEAD
     begin += -begin % _ALIGNMENT
     return begin if member.limit - begin - member.size in _DESCRIPTORS else None

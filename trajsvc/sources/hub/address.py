@@ -1,4 +1,6 @@
-"""The words for a run on the Hub: ``hf://org/name``, with a revision, a folder in it, or a pattern over repositories."""
+"""Parse the address of a run on the Hub: ``hf://org/name``, with a revision, a folder in it, or a pattern over
+repositories.
+"""
 
 from __future__ import annotations
 
@@ -49,8 +51,10 @@ class HubAddress:
 
 
 def parse_address(text: str) -> HubAddress:
-    """``hf://org/name[@revision][/folder]``; the address of a model's page on the Hub's site, or of its ``/tree/revision/folder``, means
-    the same. A revision that contains a slash is written with ``%2F``. Raises UsageError (``bad-hub-address``).
+    """Parse ``hf://org/name[@revision][/folder]``.
+
+    The address of a model's page on the Hub's site, or of its ``/tree/revision/folder``, means the same. A revision
+    that contains a slash is written with ``%2F``. Raises UsageError (``bad-hub-address``).
     """
     split = _page(text) if text.startswith(_WEB) else _words(text)
     if split is None:
@@ -71,7 +75,7 @@ def parse_address(text: str) -> HubAddress:
 
 
 def _words(text: str) -> tuple[str, str, str | None, str] | None:
-    """Organisation, name, revision and folder of ``hf://…``; None where it is spelt otherwise."""
+    """Return organisation, name, revision and folder of ``hf://…``; None if it is malformed."""
     if not text.startswith(_SCHEME):
         return None
     org, _, rest = text.removeprefix(_SCHEME).partition("/")
@@ -83,7 +87,8 @@ def _words(text: str) -> tuple[str, str, str | None, str] | None:
 
 
 def _page(text: str) -> tuple[str, str, str | None, str] | None:
-    """The same of a page on the Hub's site: a model's own, or one of its trees."""
+    """Return organisation, name, revision and folder of a page on the Hub's site: a model's own, or one of its trees.
+    """
     org, name, *rest = [*text.removeprefix(_WEB).rstrip("/").split("/"), ""]
     place = rest[:-1]
     if any(c in name for c in "*?[@") or (place and (place[0] != "tree" or len(place) < 2)):

@@ -1,7 +1,10 @@
-"""What the Hub may say: every field of its answers that is used, as pydantic models. What comes from it is read here and nowhere else.
+"""Models of the Hub's answers: every field that is used, as pydantic models.
 
-A commit is 40 hexadecimal digits, an object 64, a path is relative and without ``..``; texts have a length and no lone surrogates. What is
-something else ends the listing with an error that says what it was (``hub-bad-answer``). Fields that no model names are not read.
+All answers are parsed in this module only.
+
+A commit is 40 hexadecimal digits, an object 64, a path is relative and without ``..``; texts have a length and no lone
+surrogates. Anything else ends the listing with an error that shows it (``hub-bad-answer``). Fields that no model names
+are not read.
 """
 
 from __future__ import annotations
@@ -64,14 +67,14 @@ def _no_dots(repository: str) -> str:
 
 
 def _digits(text: object) -> object:
-    """A header's number."""
+    """Parse a header's number."""
     if not isinstance(text, str) or not re.fullmatch(r"[0-9]{1,19}", text):
         raise ValueError("it is no number of bytes")
     return int(text)
 
 
 def _tag(text: object) -> object:
-    """An entity tag without its quotes, in lower case."""
+    """Return an entity tag without its quotes, in lower case."""
     return text.removeprefix("W/").strip('"').lower() if isinstance(text, str) else text
 
 
@@ -168,7 +171,7 @@ class Link(HubModel):
 
 
 def bad_answer(where: str, what: str) -> DamagedCheckpoint:
-    """The error for an answer that is none (``hub-bad-answer``)."""
+    """Return the error for an answer that is not valid (``hub-bad-answer``)."""
     return DamagedCheckpoint(
         "hub-bad-answer", f"{where}: the Hub's answer is not to be trusted: {what}",
         hint="Check HF_ENDPOINT and the proxy: nothing was written. If it is the Hub itself, tell its operators.",
@@ -176,7 +179,7 @@ def bad_answer(where: str, what: str) -> DamagedCheckpoint:
 
 
 def read(model: type[M], value: object, where: str) -> M:
-    """``value`` as ``model``. Raises DamagedCheckpoint (``hub-bad-answer``), which names the field and shows what it was."""
+    """Validate ``value`` as ``model``. Raises DamagedCheckpoint (``hub-bad-answer``) naming the field and its value."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -186,9 +189,9 @@ def read(model: type[M], value: object, where: str) -> M:
 
 
 def read_json(body: bytes, limits: HubLimits, where: str) -> Any:
-    """``body`` as JSON within the bounds of depth and number of values.
+    """Parse ``body`` as JSON within the bounds of depth and number of values.
 
-    Raises LimitExceeded (``hub-limit``), and ValueError for what is no JSON.
+    Raises LimitExceeded (``hub-limit``), and ValueError if it is not JSON.
     """
     values = body.count(b",") + body.count(b"[") + body.count(b"{")
     if values > limits.values:
@@ -202,21 +205,24 @@ def read_json(body: bytes, limits: HubLimits, where: str) -> Any:
 
 
 def rows_of(page: object, where: str) -> list[Any]:
-    """The rows of one page."""
+    """Return the rows of one page."""
     if not isinstance(page, list):
         raise bad_answer(where, f"a list is expected, and it is {shown(page)}")
     return page
 
 
 def files_of(page: list[Any], where: str) -> Iterator[FileRow]:
-    """The files among the rows of a tree."""
+    """Yield the files among the rows of a tree."""
     for row in page:
         if read(OtherRow, row, where).type == "file":
             yield read(FileRow, row, where)
 
 
 def next_query(link: str | None, asked: str, endpoint: str, where: str) -> str | None:
-    """The query of the next page, if any. Raises DamagedCheckpoint where ``link`` leads to another host or back to ``asked``."""
+    """Return the query of the next page, if any.
+
+    Raises DamagedCheckpoint if ``link`` leads to another host or back to ``asked``.
+    """
     if link is None:
         return None
     said = read(Link, {"url": link}, where).url
@@ -233,13 +239,13 @@ def next_query(link: str | None, asked: str, endpoint: str, where: str) -> str |
 
 
 def file_headers(headers: Mapping[str, str], where: str) -> FileHeaders:
-    """What the headers of an answer about a file say. Raises DamagedCheckpoint (``hub-bad-answer``)."""
+    """Parse the headers of an answer about a file. Raises DamagedCheckpoint (``hub-bad-answer``)."""
     lower = {name.lower(): value for name, value in headers.items()}
     return read(FileHeaders, {name: value for name, value in lower.items() if value}, where)
 
 
 def shown(value: object) -> str:
-    """A few characters of what was said, none of which a terminal obeys."""
+    """Return a few characters of a value, escaped so that a terminal does not interpret them."""
     if isinstance(value, dict | list):
         return f"a {'table' if isinstance(value, dict) else 'list'} of {len(value)}"
     text = (

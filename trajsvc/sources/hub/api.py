@@ -1,4 +1,7 @@
-"""What the Hub lists: refs, files of a commit, commits of a branch, repositories of a pattern. No file is downloaded."""
+"""Listings of the Hub: refs, files of a commit, commits of a branch, repositories of a pattern.
+
+No file is downloaded.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +112,7 @@ class HubApi:
         )  # fmt: skip
 
     def refs(self, repo: str) -> list[RefInfo]:
-        """Branches and tags, each with its commit."""
+        """List branches and tags, each with its commit."""
         where = f"the branches of {repo}"
 
         def ask() -> list[RefInfo]:
@@ -126,7 +129,7 @@ class HubApi:
         return self._client.call(repo, ask, self.stop)
 
     def tree(self, repo: str, commit: str, *, stop: Stop | None = None, budget: Budget | None = None) -> Tree:
-        """All files of a commit, with sizes in bytes and digests. ``budget`` bounds what several trees are together."""
+        """List all files of a commit, with sizes in bytes and digests. ``budget`` bounds several trees together."""
         stop, budget = stop or self.stop, budget or Budget(self.limits)
         where = f"the files of {repo}@{commit[:8]}"
 
@@ -148,9 +151,10 @@ class HubApi:
         return self._client.call(f"{repo}@{commit[:8]}", ask, stop)
 
     def trees_of(self, wanted: Sequence[tuple[str, str]], folder: Path | None) -> list[Tree]:
-        """The files of (repository, commit) pairs, several at once; a commit's never change, so they are kept in ``folder``.
+        """List the files of (repository, commit) pairs, several at once; a commit's files never change, so they are
+        cached in ``folder``.
 
-        The first that fails ends the others.
+        The first failure stops the others.
         """
         failed, budget = threading.Event(), Budget(self.limits)
 
@@ -177,7 +181,7 @@ class HubApi:
             pool.shutdown(cancel_futures=True)
 
     def commits(self, repo: str, branch: str) -> list[CommitInfo]:
-        """The history of a branch, newest first."""
+        """Return the history of a branch, newest first."""
         where, path = f"the commits of {repo}@{branch}", f"{quote(repo)}/commits/{quote(branch, safe='')}"
 
         def ask() -> list[CommitInfo]:
@@ -192,7 +196,7 @@ class HubApi:
         return self._client.call(f"{repo}@{branch}", ask, self.stop)
 
     def repositories(self, pattern: str) -> list[str]:
-        """Ids of the models that a pattern over names (``org/name-*``) meets, in alphabetical order."""
+        """Return the ids of the models that a pattern over names (``org/name-*``) matches, in alphabetical order."""
         org, _, name = pattern.partition("/")
         words = name.split("*")[0].split("?")[0].split("[")[0]
         query = {"author": org, "limit": str(_A_PAGE), **({"search": words} if words else {})}
@@ -210,7 +214,7 @@ class HubApi:
         return self._client.call(pattern, ask, self.stop)
 
     def _kept(self, folder: Path, repo: str, commit: str, budget: Budget) -> Tree | None:
-        """The files of a commit as they were kept, which are looked at as the Hub's answer is: what does not do is asked for again."""
+        """Return the cached files of a commit, validated like the Hub's answer; None if they are missing or invalid."""
         body = read_inside(folder, *_place(repo, commit), most=_LARGEST_TREE)
         if body is None:
             return None
@@ -229,7 +233,7 @@ def _tree_file(row: answers.FileRow) -> TreeFile:
 
 
 def _endpoint() -> str:
-    """HF_ENDPOINT as it is now: the library reads it once, when it is imported."""
+    """Return the current value of HF_ENDPOINT: the library reads it once, when it is imported."""
     from huggingface_hub import constants
 
     return os.environ.get("HF_ENDPOINT") or str(constants.ENDPOINT)

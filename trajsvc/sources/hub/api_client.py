@@ -1,8 +1,9 @@
-"""One request for a listing at a time, and again while what fails may pass; an answer is taken within ``HubLimits``.
+"""Make one request for a listing at a time, retry failures that may be temporary, and bound answers by ``HubLimits``.
 
-The requests go through the session of ``huggingface_hub``, so that its user's settings hold (certificates, proxies, offline mode), but not
-through its listings: those wait without end for an answer and retry out of the caller's sight, whatever the session's timeout is. Each is
-made in a thread of its own, which is left behind when the caller is to stop: the session cannot be interrupted.
+The requests go through the session of ``huggingface_hub``, so that its user's settings hold (certificates, proxies,
+offline mode), but not through its listings: those wait without limit for an answer and retry without telling the
+caller, whatever the session's timeout is. Each is made in a thread of its own, which is abandoned when the caller is to
+stop: the session cannot be interrupted.
 """
 
 from __future__ import annotations
@@ -73,7 +74,10 @@ class ApiClient:
         self._token = token
 
     def pages(self, path: str, query: Mapping[str, str], where: str, stop: Stop) -> Iterator[list[Any]]:
-        """The rows of a listing, page by page. Raises DamagedCheckpoint (``hub-bad-answer``), LimitExceeded (``hub-limit``)."""
+        """Yield the rows of a listing, page by page.
+
+        Raises DamagedCheckpoint (``hub-bad-answer``), LimitExceeded (``hub-limit``).
+        """
         asked = _Asked(where, stop, self._limits.seconds)
         words: str | None = urlencode(query)
         seen: set[str] = set()
@@ -87,11 +91,14 @@ class ApiClient:
             yield answers.rows_of(page, where)
 
     def get(self, path: str, where: str, stop: Stop) -> Any:
-        """The JSON of an answer that is a listing by itself."""
+        """Return the JSON of a listing that has a single page."""
         return self._page(path, "", _Asked(where, stop, self._limits.seconds))[0]
 
     def call(self, where: str, ask: Callable[[], T], stop: Stop) -> T:
-        """``ask`` as a whole, again and again while what fails may pass. Raises errors of ``hub.errors``, and Interrupted."""
+        """Call ``ask``, again and again while a failure may be temporary.
+
+        Raises errors of ``hub.errors``, and Interrupted.
+        """
         from huggingface_hub import constants
         from huggingface_hub.errors import OfflineModeIsEnabled
 
@@ -118,7 +125,7 @@ class ApiClient:
                 pause(random.uniform(0.5, 1) * longest, stop, self._clock)
 
     def _page(self, path: str, query: str, asked: _Asked) -> tuple[Any, str | None]:
-        """The JSON of one answer, and the query of the next page. The token stays with the endpoint."""
+        """Return the JSON of one answer, and the query of the next page. The token is sent only to the endpoint."""
         address = (f"{self._address}/{path}" if path else self._address) + (f"?{query}" if query else "")
         trusted = True
         for _ in range(MOST_REDIRECTS + 1):
@@ -140,7 +147,7 @@ class ApiClient:
         raise answers.bad_answer(asked.where, "its redirects do not end")
 
     def _moved(self, address: str, location: str, trusted: bool, where: str) -> tuple[str, bool]:
-        """Where a redirect leads, and whether the endpoint itself answers there."""
+        """Return where a redirect leads, and whether the endpoint itself answers there."""
         said = answers.read(answers.Link, {"url": location}, where).url
         try:
             text = urljoin(address, said)
@@ -152,7 +159,7 @@ class ApiClient:
         return text, trusted and there.origin == here.origin
 
     def _ask(self, address: str, trusted: bool, asked: _Asked, stop: Stop) -> tuple[bytes, str | None] | str:
-        """The body of an answer and its link to the next page, or where it redirects to."""
+        """Return the body of an answer and its link to the next page, or the address to which it redirects."""
         from huggingface_hub import get_session
 
         headers = dict(self._headers)
@@ -177,7 +184,7 @@ class ApiClient:
 
     @contextmanager
     def _header_bound(self, where: str) -> Iterator[None]:
-        """The session's own bound of a head, as that of the setting."""
+        """Map the session's own limit on the size of headers to the error of the setting ``hub_header``."""
         import httpx2
 
         try:
@@ -190,7 +197,7 @@ class ApiClient:
         self._limits.exceeded("header", where, "headers that do not end")
 
     def _body(self, pieces: Iterator[bytes], encoding: str, where: str, until: float, stop: Stop) -> bytes:
-        """A body, unpacked as it comes, so that none of it is larger than the bounds."""
+        """Receive a body, unpacked as it comes, so that none of it is larger than the bounds."""
         encoding = encoding.strip().lower()
         if encoding not in ("", "identity", "gzip", "x-gzip"):
             raise errors.encoded(where)
@@ -212,7 +219,9 @@ class ApiClient:
 
 
 def _left_behind(work: Callable[[Stop], T], stop: Stop) -> T:
-    """What ``work`` gives, which is done in a thread of its own; when ``stop`` says so, it is told to stop and left behind."""
+    """Return the result of ``work``, run in a thread of its own; when ``stop`` returns True, signal the thread to stop
+    and abandon it.
+    """
     done: Future[T] = Future()
     over = threading.Event()
 
@@ -233,7 +242,10 @@ def _left_behind(work: Callable[[Stop], T], stop: Stop) -> T:
 
 
 def _why(error: Exception) -> str:
-    """A few words on what broke, without any of its own: those may hold addresses. Raises what is no fault of the network."""
+    """Return a few words on what failed, without the error's own text, which may hold addresses.
+
+    Re-raise what is not a network failure.
+    """
     import httpx2
 
     if isinstance(error, httpx2.TimeoutException):

@@ -1,4 +1,6 @@
-"""Copies among a run's files by the Hub's own digests: known before anything is downloaded, file by file and shard by shard."""
+"""Find copies among a run's files by the Hub's own digests, before anything is downloaded, file by file and shard by
+shard.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,11 @@ _SHOWN = 8
 
 
 def copies(checkpoints: Sequence[CheckpointRef], main: Mapping[str, str]) -> list[Finding]:
-    """What the digests say.
+    """Report copies that the digests show.
 
-    ``same-as-main``: checkpoints all of whose files are those of ``main`` (digest → path), but for the last, which may well be.
-    ``shared-file``: checkpoints with a file of another step beside files of their own. Checkpoints that are copies of each other as
-    a whole are found by the trajectory itself, whatever the source.
+    ``same-as-main``: checkpoints all of whose files are those of ``main`` (digest → path), except the last, which may
+    legitimately be. ``shared-file``: checkpoints with a file of another step beside files of their own. Checkpoints
+    that are copies of each other as a whole are found by the trajectory itself, whatever the source.
     """
     findings = []
     last = max((c.step for c in checkpoints), default=0)
@@ -35,7 +37,10 @@ def copies(checkpoints: Sequence[CheckpointRef], main: Mapping[str, str]) -> lis
 
 
 def _strays(checkpoints: Sequence[CheckpointRef]) -> list[Finding]:
-    """Files that checkpoints share though they differ in others. Where more have the one set of files than any other, it is theirs."""
+    """Report files that checkpoints share though they differ in others.
+
+    If one set of files is held by more checkpoints than any other, the file is taken to belong to these.
+    """
     holders: dict[tuple[str, str], list[CheckpointRef]] = {}
     for checkpoint in checkpoints:
         for file in weights(checkpoint):
@@ -63,7 +68,7 @@ def _strays(checkpoints: Sequence[CheckpointRef]) -> list[Finding]:
 
 
 def weights(checkpoint: CheckpointRef) -> tuple[FileRef, ...]:
-    """The files that hold parameters; an index of shards holds none."""
+    """Return the files that hold parameters; an index of shards holds none."""
     return tuple(f for f in checkpoint.files if not f.path.endswith(".json"))
 
 

@@ -13,10 +13,11 @@ from trajsvc.sources.transport.retry import RETRIED
 
 
 def of_response(status: int, headers: Mapping[str, str], where: str, *, signed_in: bool) -> TrajsvcError:
-    """The error for an answer that is no success; ``where`` is the repository, with its revision and file if known.
+    """Return the error for an unsuccessful answer; ``where`` is the repository, with its revision and file if known.
 
-    Kinds: ``hub-gated``, ``hub-unauthorized``, ``hub-no-repository``, ``hub-no-revision``, ``hub-no-file``, ``hub-disabled``,
-    ``hub-forbidden`` (Refused or NotFound); ``hub-rate-limited``, ``hub-unavailable`` (TryAgain); ``hub-refused`` for the rest.
+    Kinds: ``hub-gated``, ``hub-unauthorized``, ``hub-no-repository``, ``hub-no-revision``, ``hub-no-file``,
+    ``hub-disabled``, ``hub-forbidden`` (Refused or NotFound); ``hub-rate-limited``, ``hub-unavailable`` (TryAgain);
+    ``hub-refused`` for the rest.
     """
     code = next((value for name, value in headers.items() if name.lower() == "x-error-code"), None)
     if code == "GatedRepo":
@@ -64,7 +65,7 @@ def of_response(status: int, headers: Mapping[str, str], where: str, *, signed_i
 
 
 def unreachable(where: str, why: str) -> TryAgain:
-    """No connection, a broken one, or one that stands still, after all tries (``hub-unreachable``)."""
+    """Return the error for a connection that failed, broke or stalled at every attempt (``hub-unreachable``)."""
     return TryAgain(
         "hub-unreachable", f"{where} cannot be read from the Hub: {why}",
         hint="Check the network, HTTPS_PROXY and HF_ENDPOINT; the same command goes on where it was.",
@@ -72,7 +73,7 @@ def unreachable(where: str, why: str) -> TryAgain:
 
 
 def offline(where: str) -> Refused:
-    """HF_HUB_OFFLINE is set (``hub-offline``): nothing is asked of the network."""
+    """Return the error for a read while HF_HUB_OFFLINE is set (``hub-offline``): no request is made."""
     return Refused(
         "hub-offline", f"{where} is needed from the Hub, and HF_HUB_OFFLINE is set",
         hint="Unset HF_HUB_OFFLINE, or analyse a folder that holds the checkpoints.",
@@ -80,7 +81,8 @@ def offline(where: str) -> Refused:
 
 
 def range_ignored(where: str) -> Refused:
-    """A server or proxy that answers a request for a part with the whole (``range-ignored``)."""
+    """Return the error for a server or proxy that answers a request for a part with the whole file (``range-ignored``).
+    """
     return Refused(
         "range-ignored", f"{where}: a part of the file was asked for and the whole came",
         hint="A proxy in between drops the Range header: go around it (NO_PROXY), or read whole files with --copy.",
@@ -88,14 +90,14 @@ def range_ignored(where: str) -> Refused:
 
 
 def changed(where: str, what: str) -> TryAgain:
-    """The file is not the one that was listed (``hub-file-changed``)."""
+    """Return the error for a file that is not the one that was listed (``hub-file-changed``)."""
     return TryAgain(
         "hub-file-changed", f"{where} {what}", hint="Run the same command again: it lists the repository anew."
     )
 
 
 def insecure(where: str) -> Refused:
-    """A redirect from https to http (``hub-insecure``), which is not followed."""
+    """Return the error for a redirect from https to http (``hub-insecure``), which is not followed."""
     return Refused(
         "hub-insecure",
         f"{where}: the Hub leads to an address without encryption",
@@ -104,7 +106,9 @@ def insecure(where: str) -> Refused:
 
 
 def encoded(where: str) -> Refused:
-    """A body that is compressed on its way (``hub-encoded``), though it was asked for as it is."""
+    """Return the error for a body that is compressed in transfer though it was asked for uncompressed
+    (``hub-encoded``).
+    """
     return Refused(
         "hub-encoded", f"{where} came compressed, so that its bytes cannot be told apart",
         hint="A proxy in between changes bodies: go around it (NO_PROXY).",

@@ -1,8 +1,10 @@
-"""The heads and tails of files on the Hub, each asked for once: where a checkpoint's header lies is learnt from its siblings.
+"""Read the heads and tails of files on the Hub, each once, and learn from one file where the headers of similar files
+lie.
 
-A safetensors header is at the beginning of its file; a torch archive has its pickle there and its directory at the end. The first file of
-a name is read step by step; what it took is asked for at once of the next ones, whose headers have the same length. What came is kept on
-disk under the digest of the file, so that neither a plan followed by its analysis nor a resumed one asks again.
+A safetensors header is at the beginning of its file; a torch archive has its pickle there and its directory at the end.
+The first file of a name is read step by step; the length that it took is requested at once of the next ones, whose
+headers have the same length. What came is kept on disk under the digest of the file, so that neither a plan followed by
+its analysis nor a resumed one requests it again.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ class _Held:
         return None
 
     def missing(self, lo: int, hi: int) -> tuple[int, int]:
-        """[lo, hi) without what is at hand at its ends."""
+        """Return [lo, hi) without what is held at its ends."""
         for at, data in self.pieces.items():
             if at <= lo < at + len(data):
                 lo = at + len(data)
@@ -63,7 +65,7 @@ class _Held:
         return lo, hi
 
     def add(self, lo: int, data: bytes) -> None:
-        """Join what came with what it touches."""
+        """Add bytes that came, joining them with those they touch."""
         for at in sorted(self.pieces):
             if at + len(self.pieces[at]) == lo:
                 lo, data = at, self.pieces.pop(at) + data
@@ -84,7 +86,10 @@ class Headers:
         self._busy: dict[str, threading.Lock] = {}
 
     def region(self, path: str, size: int, digest: str) -> Region:
-        """``path`` as a region. ``digest`` (SHA-256, or the blob's id) names its contents: copies of a file are read once."""
+        """Return ``path`` as a region.
+
+        ``digest`` (SHA-256, or the blob's id) names its contents: copies of a file are read once.
+        """
         with self._lock:
             if digest not in self._held:
                 self._held[digest] = self._load(digest)
@@ -123,7 +128,7 @@ class Headers:
         return found
 
     def _asked(self, size: int, learnt: _Learnt, lo: int, hi: int) -> tuple[int, int]:
-        """What to ask for when [lo, hi) is needed."""
+        """Return the range to request when [lo, hi) is needed."""
         if size <= WHOLE:
             return 0, size
         if lo < (learnt.head or FIRST):

@@ -143,7 +143,7 @@ FAMILIES: Final = (
 
 
 def family_of(repository: str) -> Family | None:
-    """The family that a repository belongs to by its name."""
+    """Return the family that a repository belongs to by its name; None if it is not known."""
     return next((f for f in FAMILIES if f.holds(repository)), None)
 
 
@@ -151,7 +151,10 @@ _UNITS: Final[Mapping[str, int]] = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "
 
 
 def number(text: str) -> int:
-    """``424B`` → 424,000,000,000. Raises ValueError, also for what is too large to be a step."""
+    """Parse a number with a unit, ``424B`` → 424,000,000,000.
+
+    Raises ValueError, also for what is too large to be a step.
+    """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmbt]?)", text.lower())
     if match is None:
         raise ValueError(f"{text!r} is not a number with a unit")

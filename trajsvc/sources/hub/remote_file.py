@@ -62,10 +62,11 @@ class HubFetcher(Fetcher):
         super().__init__(endpoint, _clean(token), errors, resource="resolvers", **options)
 
     def fetch(self, file: RemoteFile, lo: int, hi: int, sink: Sink, stop: Stop = never) -> None:
-        """Bytes [lo, hi) of ``file`` into ``sink``, in order.
+        """Fetch bytes [lo, hi) of ``file`` into ``sink``, in order.
 
-        Raises TryAgain (``hub-unreachable``, ``hub-unavailable``, ``hub-rate-limited``, ``hub-file-changed``), Refused (``hub-gated``,
-        ``range-ignored``, ``hub-offline`` …), NotFound (``hub-no-file`` …); Interrupted when ``stop`` returns true.
+        Raises TryAgain (``hub-unreachable``, ``hub-unavailable``, ``hub-rate-limited``, ``hub-file-changed``), Refused
+        (``hub-gated``, ``range-ignored``, ``hub-offline`` …), NotFound (``hub-no-file`` …); Interrupted when ``stop``
+        returns true.
         """
         from huggingface_hub.constants import is_offline_mode
 
@@ -75,7 +76,10 @@ class HubFetcher(Fetcher):
 
 
 def _clean(token: str | None) -> str | None:
-    """The token without the end of line of the file that it was read from. Raises UsageError for what no header can carry."""
+    """Strip the end of line that a token read from a file has.
+
+    Raises UsageError for a token that no header can carry.
+    """
     token = (token or "").strip()
     if not token.isascii() or not token.isprintable():
         raise UsageError("bad-token", "the token for the Hub has characters that no token has", hint="Check HF_TOKEN.")

@@ -1,4 +1,4 @@
-"""Which revisions of which repositories are the checkpoints of a run, each pinned to its commit."""
+"""Find the revisions of repositories that are the checkpoints of a run, each pinned to its commit."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Revisions:
     """the commits of a branch: those that change no weights are no checkpoints"""
 
     def pinned(self, pins: Mapping[str, str]) -> Revisions:
-        """Those of ``pins`` (label → commit), at their commits."""
+        """Return those revisions that are in ``pins`` (label → commit), at their commits there."""
         chosen = tuple(replace(r, commit=pins[r.label]) for r in self.chosen if r.label in pins)
         head = self.head
         if head is not None and head[1] in pins:

@@ -1,4 +1,7 @@
-"""From what a repository has to the checkpoints of a run: names become steps, one checkpoint a place. Asks nothing."""
+"""Select the checkpoints of a run among what a repository has: names become steps, one checkpoint a place.
+
+Makes no request.
+"""
 
 from __future__ import annotations
 
@@ -70,14 +73,16 @@ def select(
     pin: str | None = None,
     step_pattern: StepPattern | None = None,
 ) -> Selected:
-    """The branches that name a step, else the tags that do; with ``revisions``, the branches and tags that a pattern meets.
+    """Select the branches that name a step, else the tags that do; with ``revisions``, the branches and tags that a
+    pattern matches.
 
-    In a repository of a known ``family`` only the names that are spelt as the family spells them count, if there are any. A pattern is a
-    glob (``stage1-step*``) or, where it has a named group, a regular expression whose groups ``step``, ``stage``, ``ingredient``,
-    ``tokens``, ``epoch``, ``index`` say what a number is. ``pin`` is one revision; it is chosen if its name has a step.
-    ``step_pattern`` says where the step is in names, in the place of what is known of them. Nothing is chosen where nothing names a step.
-    Raises NotFound (``no-revisions``), UsageError (``bad-pattern``), Refused (``step-conflict``; ``several-runs`` where the repository
-    holds more than one run, which the error names).
+    In a repository of a known ``family`` only the names that are spelt as the family spells them count, if there are
+    any. A pattern is a glob (``stage1-step*``) or, where it has a named group, a regular expression whose groups
+    ``step``, ``stage``, ``ingredient``, ``tokens``, ``epoch``, ``index`` say what a number is. ``pin`` is one revision;
+    it is chosen if its name has a step. ``step_pattern`` says where the step is in names, in the place of what is known
+    of them. Nothing is chosen if nothing names a step. Raises NotFound (``no-revisions``), UsageError
+    (``bad-pattern``), Refused (``step-conflict``; ``several-runs`` where the repository holds more than one run, which
+    the error names).
     """
     if pin is not None:
         return _pinned(refs, family, pin, step_pattern)
@@ -99,8 +104,10 @@ def select(
 
 
 def _branches_or_tags(refs: Sequence[RefInfo], named: Mapping[str, StepName], *, both: bool) -> list[RefInfo]:
-    """The branches that have a step, and with ``both`` the tags too; without branches the tags. A tag that names a branch's step and
-    commit is that checkpoint once more."""
+    """Return the branches that have a step, and with ``both`` the tags too; without branches the tags.
+
+    A tag that names a branch's step and commit is the same checkpoint and is dropped.
+    """
     branches = [r for r in refs if r.kind == "branch" and r.name in named]
     if branches and not both:
         return branches
@@ -110,7 +117,7 @@ def _branches_or_tags(refs: Sequence[RefInfo], named: Mapping[str, StepName], *,
 
 
 def _not_there(family: Family, chosen: Sequence[ChosenRevision]) -> tuple[int, ...]:
-    """Steps that the family published and the repository lacks."""
+    """Return the steps that the family published and the repository lacks."""
     have = {c.step for c in chosen}
     return tuple(s for s in family.expected if s not in have) if chosen else ()
 
@@ -129,15 +136,15 @@ class SeveralRuns(Refused):
 
 
 def several_runs(runs: Mapping[str, Sequence[str]]) -> SeveralRuns:
-    """The error for a repository that holds several runs."""
+    """Return the error for a repository that holds several runs."""
     return SeveralRuns(runs)
 
 
 def runs_of(named: Mapping[str, StepName]) -> dict[str, list[str]]:
-    """Glob → names, in order of steps, of each run among ``named``; one where all are of one run.
+    """Return glob → names, in order of steps, of each run among ``named``; a single entry if all are of one run.
 
-    Names that differ in more than their numbers (``step100-seed-default``, ``step100-seed-small``) are of several runs where two of them
-    have the same place on the axis and none is alone.
+    Names that differ in more than their numbers (``step100-seed-default``, ``step100-seed-small``) are of several runs
+    if two of them have the same place on the axis and none is alone.
     """
     found: dict[str, list[str]] = {}
     for name in sorted(named, key=lambda n: place(named[n])):
@@ -148,7 +155,7 @@ def runs_of(named: Mapping[str, StepName]) -> dict[str, list[str]]:
 
 
 def _without_numbers(name: str, step: StepName) -> str:
-    """A glob of a name: ``*`` in the place of what counts (the step, tokens, the stage), the rest as it is."""
+    """Return a glob of a name: ``*`` in the place of what counts (the step, tokens, the stage), the rest as it is."""
     words = ("step", "steps", "iter", "tokens", "stage", "phase", "ckpt", "checkpoint", "epoch")
     counted = f"(?:{'|'.join(f'(?<={word})' for word in words)})" + r"[-_=]?\d+[kKmMbBtT]*"
     text = re.sub(counted, "*", name)
@@ -158,7 +165,9 @@ def _without_numbers(name: str, step: StepName) -> str:
 
 
 def _staged(named: Mapping[str, StepName], family: Family | None) -> tuple[dict[str, StepName], list[Finding]]:
-    """``named`` with the names that lack a stage beside others that have one put into the first, and a finding that says so."""
+    """Put the names that lack a stage, where others have one, into the first stage; return the names and a finding that
+    says so.
+    """
     stages = [n.extra["stage"] for n in named.values() if "stage" in n.extra]
     bare = sorted((n for n, s in named.items() if "stage" not in s.extra), key=lambda n: named[n].step)
     if not stages or not bare:
@@ -174,10 +183,12 @@ def _staged(named: Mapping[str, StepName], family: Family | None) -> tuple[dict[
 
 
 def select_commits(commits: Sequence[CommitInfo], branch: str) -> Selected:
-    """The commits of a branch, oldest first, as checkpoints; ``commits`` come newest first, as the Hub lists them.
+    """Select the commits of a branch, oldest first, as checkpoints; ``commits`` come newest first, as the Hub lists
+    them.
 
-    Where at least half of their titles name a step (or all of these an epoch), and always a later one, those commits are taken under
-    their steps and the rest (a README, a merge) are ``others``; else all are taken and counted. ``extra`` has ``title`` and ``date``.
+    If at least half of their titles name a step (or all of these an epoch), and always a later one, those commits are
+    taken under their steps and the rest (a README, a merge) are ``others``; else all are taken and counted. ``extra``
+    has ``title`` and ``date``.
     """
     ordered = list(reversed(commits))
     named = [(c, n) for c in ordered if (n := _in_title(c.title)) is not None]
@@ -199,9 +210,10 @@ def select_commits(commits: Sequence[CommitInfo], branch: str) -> Selected:
 
 
 def select_repositories(ids: Sequence[str], pattern: str) -> Selected:
-    """Repositories that a pattern meets, a checkpoint each; the step is in what the wildcard stands for.
+    """Select the repositories that a pattern matches, one checkpoint each; the step is in the text that the wildcard
+    matches.
 
-    Raises NotFound (``no-revisions``) where none names a step.
+    Raises NotFound (``no-revisions``) if none names a step.
     """
     glob = Glob.of(pattern)
     items: list[tuple[StepName, str]] = []
@@ -247,7 +259,7 @@ def _missing(family: Family, missing: tuple[int, ...]) -> Finding:
 
 
 def _spelt(name: str, family: Family | None) -> StepName | None:
-    """What the family's own spelling says of a name."""
+    """Parse a name by the family's own spelling; None if it does not match."""
     if family is None or family.where != "branches":
         return None
     return _by_regex(name, re.compile(family.revisions, re.IGNORECASE), family.stages)
@@ -256,7 +268,7 @@ def _spelt(name: str, family: Family | None) -> StepName | None:
 def _by_words(
     refs: Sequence[RefInfo], family: Family | None, step_pattern: StepPattern | None = None
 ) -> dict[str, StepName]:
-    """Name → step, for the names that have one."""
+    """Return name → step, for the names that have one."""
     if step_pattern is not None:
         return {r.name: n for r in refs if (n := step_pattern.read(r.name))}
     if spelt := {r.name: n for r in refs if (n := _spelt(r.name, family))}:
@@ -269,7 +281,7 @@ def _by_words(
 def _by_patterns(
     refs: Sequence[RefInfo], family: Family | None, patterns: Sequence[str], step_pattern: StepPattern | None = None
 ) -> dict[str, StepName]:
-    """Name → step, for the names that a pattern meets. Raises NotFound where one of the patterns meets none."""
+    """Return name → step, for the names that a pattern matches. Raises NotFound if one of the patterns matches none."""
 
     def known(name: str) -> StepName | None:
         return _spelt(name, family) or parse_step(name) if step_pattern is None else step_pattern.read(name)
@@ -331,7 +343,7 @@ def _number(text: str) -> int | None:
 
 
 def _in_title(title: str) -> StepName | None:
-    """``Training in progress, step 500``, ``step_1000``, ``epoch 3``."""
+    """Parse the step or epoch in a commit's title: ``Training in progress, step 500``, ``step_1000``, ``epoch 3``."""
     kinds: tuple[tuple[str, Kind], ...] = (("steps?|iterations?|iter|checkpoint", "step"), ("epochs?", "epoch"))
     for words, kind in kinds:
         found = re.search(rf"(?<![a-z])(?:{words})[\s:=_#-]*(\d+(?:\.\d+)?[kmb]?)(?![a-z0-9]|\.\d)", title.lower())

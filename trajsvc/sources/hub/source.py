@@ -63,7 +63,7 @@ class TreeFolder(Folder):
     place: str = ""
 
     def inner(self, name: str) -> TreeFolder:
-        """The folder ``name`` in this one. Raises FileNotFoundError."""
+        """Return the folder ``name`` in this one. Raises FileNotFoundError."""
         return _folder(self / name, self.tree, f"{self.place}/{name}" if self.place else name)
 
 
@@ -152,7 +152,7 @@ class HubSource:
         return found.pinned(self.options.pins) if self.options.pins else found
 
     def pins(self) -> dict[str, str]:
-        """Every revision of the run and the commit that it is now; ``main`` too, or whatever revision was asked for."""
+        """Return every revision of the run and its current commit, with ``main`` or the revision that was asked for."""
         found = self._revisions
         head = {} if found.head is None else {found.head[1]: found.head[2]}
         return {**head, **{r.label: r.commit for r in found.chosen}}
@@ -163,9 +163,10 @@ class HubSource:
         return self._revisions
 
     def checkpoints(self, steps: Steps = None) -> tuple[CheckpointRef, ...]:
-        """The selected checkpoints. Asks for the revisions once, and for the files of the selected ones.
+        """List the selected checkpoints: request the revisions once, and the files of the selected ones.
 
-        Raises NotFound (``no-checkpoints``, ``no-revisions``, ``hub-no-repository``), Refused (``hub-gated`` …), TryAgain.
+        Raises NotFound (``no-checkpoints``, ``no-revisions``, ``hub-no-repository``), Refused (``hub-gated`` …),
+        TryAgain.
         """
         self._notes = []
         self._listed.clear()
@@ -195,7 +196,7 @@ class HubSource:
         return (*self._revisions.findings, *self._notes)
 
     def tensors(self, checkpoint: CheckpointRef) -> CheckpointTensors:
-        """Headers of one checkpoint. The first call reads those of all listed checkpoints, several at once."""
+        """Read the headers of one checkpoint. The first call reads those of all listed checkpoints, several at once."""
         if checkpoint.step not in self._listed:
             raise NotFound(
                 "step-not-found",
@@ -214,7 +215,7 @@ class HubSource:
         self.read_many([ReadRequest(file, offset, (out,))])
 
     def read_many(self, wanted: Sequence[ReadRequest], stop: Callable[[], bool] = never) -> None:
-        """Every request as it is, several at once."""
+        """Make every request as it is, several at once."""
         scattered = (Scatter([(p, None) if isinstance(p, int) else (p.nbytes, p) for p in w.parts]) for w in wanted)
         self.fetch(
             [FetchRequest(w.file, w.offset, w.offset + w.nbytes, s) for w, s in zip(wanted, scattered, strict=True)],
@@ -222,16 +223,16 @@ class HubSource:
         )
 
     def fetch(self, requests: Sequence[FetchRequest], stop: Callable[[], bool] = never) -> None:
-        """Bytes into sinks of the caller's. Thread-safe."""
+        """Fetch bytes into the caller's sinks. Thread-safe."""
         self.fetcher.fetch_all([(self._files[r.file][0], r.lo, r.hi, r.sink) for r in requests], stop)
 
     def asked(self) -> Asked:
-        """Requests for files and ranges so far, and the bytes that they brought."""
+        """Count the requests for files and ranges so far, and the bytes that they brought."""
         counts = self.fetcher.counters
         return Asked(counts.requests, counts.bytes)
 
     def outline(self) -> dict[str, Any]:
-        """What the repository has, before any selection by step."""
+        """Describe what the repository has, before any selection by step."""
         listed = self._revisions
         return {
             "family": None if listed.family is None else listed.family.name,
@@ -241,11 +242,15 @@ class HubSource:
         }
 
     def digest(self, file: str) -> str:
-        """What the Hub says of a file's contents: its SHA-256, or ``git-`` and the id of its blob."""
+        """Return the Hub's digest of a file's contents: its SHA-256, or ``git-`` and the id of its blob."""
         return self._files[file][1]
 
     def learning_rate(self, checkpoints: Sequence[CheckpointRef]) -> LearningRate | None:
-        """From ``trainer_state.json`` of the last checkpoint, or a log beside it; see ``schedule``. One request where there is one."""
+        """Read the learning rate from ``trainer_state.json`` of the last checkpoint, or a log beside it, in one
+        request.
+
+        See ``trajsvc.sources.learning_rate``.
+        """
         if not checkpoints:
             return None
         root = checkpoints[-1].files[0].path.rpartition("/")[0]
@@ -262,11 +267,11 @@ class HubSource:
         self.headers.forget()
 
     def unchanged(self, checkpoint: CheckpointRef) -> bool:
-        """Always: a commit's files do not change."""
+        """Return True: a commit's files do not change."""
         return True
 
     def portable(self) -> None:
-        """None: one process asks the Hub, so that one limiter sees all requests."""
+        """Return None: only one process reads from the Hub, so that one limiter sees all requests."""
 
     def close(self) -> None:
         self.fetcher.close()
@@ -285,7 +290,7 @@ class HubSource:
         return found
 
     def _same(self, one: Found, other: Found) -> bool:
-        """Whether two checkpoints consist of the same files."""
+        """Return whether two checkpoints consist of the same files."""
         mine, theirs = ([self._files[f"{f.weights.folder}/{n}"][1] for n in f.weights.files] for f in (one, other))
         return mine == theirs
 
@@ -299,7 +304,7 @@ class HubSource:
             return None
 
     def _folders(self, revisions: Revisions, steps: Steps) -> tuple[CheckpointRef, ...]:
-        """Checkpoints as folders and files of one revision: what training pushes to ``main``."""
+        """List checkpoints that are folders and files of one revision: what training pushes to ``main``."""
         if revisions.head is None:
             raise nothing(self.uri)
         repo, label, commit = revisions.head
@@ -326,7 +331,7 @@ class HubSource:
         return CheckpointRef(found.name.step, found.name.label, files, found.weights.format, extra)
 
     def _main_files(self, revisions: Revisions, chosen: Sequence[Revision]) -> dict[str, str]:
-        """Digest → path of the files of ``main`` where it is a branch beside the steps."""
+        """Return digest → path of the files of ``main`` if it is a branch beside the steps."""
         if revisions.head is None or any(r.label == revisions.head[1] for r in chosen):
             return {}
         repo, _, commit = revisions.head
@@ -334,7 +339,9 @@ class HubSource:
         return {f.sha256: f.path for f in tree.files if f.sha256}
 
     def _read_headers(self) -> None:
-        """The first checkpoint's headers alone, since they tell where its siblings' lie; then the others."""
+        """Read the first checkpoint's headers alone, since they tell where its siblings' lie; then the others
+        concurrently.
+        """
         with self._lock:
             todo = [s for s in self._listed if s not in self._tensors]
             for step in todo[:1]:
@@ -384,12 +391,12 @@ class HubSource:
 
 
 def _digest(file: TreeFile) -> str:
-    """What names a file's contents: its SHA-256, or the id of its git blob."""
+    """Return what identifies a file's contents: its SHA-256, or the id of its git blob."""
     return file.sha256 or f"git-{file.blob_id}"
 
 
 def tree_folder(address: str, paths: Iterable[str], place: str = "") -> TreeFolder:
-    """The folder ``place`` of a revision that holds ``paths``. Raises FileNotFoundError where there is none."""
+    """Return the folder ``place`` of a revision that holds ``paths``. Raises FileNotFoundError if there is none."""
     files: dict[str, set[str]] = {"": set()}
     folders: dict[str, set[str]] = {"": set()}
     for path in paths:

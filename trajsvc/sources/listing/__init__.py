@@ -1,1 +1,1 @@
-"""Finding a run's checkpoints in folders, wherever these lie: which are of the run, which model of each, in what order."""
+"""Find a run's checkpoints in folders of any source: which are of the run, which model of each, in what order."""

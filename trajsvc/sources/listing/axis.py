@@ -33,7 +33,7 @@ class Axis:
     """whether the files say anything that counts"""
 
     def of(self, counts: Mapping[str, int]) -> int | None:
-        """The place of a file with these counts; None where it does not say."""
+        """Return the place of a file with these counts; None if they do not say."""
         if self.path is not None:
             number = counts.get(self.path)
             return None if number is None else number + self.added
@@ -45,10 +45,11 @@ class Axis:
 
 
 def one_axis(found: Sequence[Found], where: str, how: How, listing: Listing) -> tuple[list[Found], Kind]:
-    """The checkpoints that stand on one axis, and what it counts.
+    """Return the checkpoints that lie on one axis, and what the axis counts.
 
-    Numbers that a name does not explain are what the files' keys say they are. Where names count different things, those whose files
-    say the step stand at that step; else what most of them count is the axis, and the others are left out with a warning.
+    Numbers that a name does not explain are explained by the files' keys. If names count different things, those whose
+    files say the step are placed at that step; else what most of them count is the axis, and the others are left out
+    with a warning.
     """
     known = _counted_apart(_explained(list(found), how), where, how, listing)
     kinds = Counter(f.name.kind for f in known)
@@ -67,7 +68,7 @@ def one_axis(found: Sequence[Found], where: str, how: How, listing: Listing) -> 
 
 
 def _kept(kept: list[Found], missing: Sequence[Found], kind: Kind, where: str, listing: Listing) -> list[Found]:
-    """Those on the axis; of two at one place the one whose name says it."""
+    """Return the checkpoints on the axis; of two at one place the one whose name says it."""
     if missing:
         names, only = some((f.name.label for f in missing), 6), "names" if len(missing) == 1 else "name"
         listing.note(
@@ -90,7 +91,7 @@ def _kept(kept: list[Found], missing: Sequence[Found], kind: Kind, where: str, l
 
 
 def _moved(found: Found, axis: Axis, how: How) -> Found | None:
-    """A checkpoint that is named by an epoch at the step that its keys say."""
+    """Return a checkpoint that is named by an epoch at the step that its keys say."""
     held = how.torch(first_file(found))
     step = None if held is None else axis.of(held.counts)
     if step is None:
@@ -100,7 +101,7 @@ def _moved(found: Found, axis: Axis, how: How) -> Found | None:
 
 
 def _explained(found: list[Found], how: How) -> list[Found]:
-    """Checkpoints whose names do not say what their number is, with what the keys of some of their files say."""
+    """Complete checkpoints whose names do not say what their number is by what the keys of some of their files say."""
     unsure = sorted((f for f in found if not f.name.sure), key=lambda f: f.name.step)
     if not unsure:
         return found
@@ -116,8 +117,11 @@ def _explained(found: list[Found], how: How) -> list[Found]:
 
 
 def _counted_apart(found: list[Found], where: str, how: How, listing: Listing) -> list[Found]:
-    """Where no name says what its number is, and every file has a step of its own that rises with the numbers and is another, the
-    numbers only count the checkpoints: they stand at their files' steps."""
+    """Place checkpoints at their files' steps if the numbers of their names only count the checkpoints.
+
+    This is so if no name says what its number is, and every file has a step of its own that rises with the numbers and
+    differs from them.
+    """
     ordered = sorted(found, key=lambda f: f.name.step)
     if len(found) < _ASKED or any(f.name.sure or f.name.kind in ("epoch", "tokens") for f in found):
         return found
@@ -143,7 +147,7 @@ def _own_step(found: Found, how: How) -> int | None:
 
 
 def _kind_by_keys(found: Sequence[Found], how: How) -> Kind | None:
-    """What numbers of names are, where keys in the files agree with them."""
+    """Return what the numbers of names count, if keys in the files agree with them."""
     held = [(f.name.step, t.counts) for f in found if (t := how.torch(first_file(f))) is not None]
     if not held:
         return None
@@ -163,7 +167,7 @@ def _kind_by_keys(found: Sequence[Found], how: How) -> Kind | None:
 
 
 def learnt(found: Sequence[Found], kind: Kind, how: How) -> Axis:
-    """The axis of checkpoints that are named by ``kind``: which key of their files has the same numbers."""
+    """Return the axis of checkpoints that are named by ``kind``: the key of their files that has the same numbers."""
     held = [(f.name.step, t.counts) for f in _ends(found) if (t := how.torch(first_file(f))) is not None]
     if not held:
         return Axis(kind)
@@ -180,6 +184,6 @@ def learnt(found: Sequence[Found], kind: Kind, how: How) -> Axis:
 
 
 def _ends(found: Sequence[Found]) -> list[Found]:
-    """The last checkpoint and the first."""
+    """Return the last checkpoint and the first."""
     ordered = sorted(found, key=lambda f: f.name.step)
     return ordered[-1:] if len(ordered) < _ASKED else [ordered[-1], ordered[0]]

@@ -1,4 +1,4 @@
-"""What a listing is made of: its entries, what was noticed, and how it asks for what is within files."""
+"""Parts of a listing: its entries, what was noticed, and how it reads keys within files."""
 
 from __future__ import annotations
 
@@ -39,13 +39,16 @@ class How:
     """the folders, with a slash at the end, that the user's pattern sees before a name"""
 
     def parse(self, name: str) -> StepName | None:
-        """What a file's or folder's name says: by the user's pattern where there is one."""
+        """Parse the step in a file's or folder's name, by the user's pattern if there is one."""
         if self.pattern is None:
             return parse_step(name)
         return self.pattern.read(f"{self.below}{name}", label_of(name))
 
     def torch(self, path: str) -> TorchFile | None:
-        """What a torch file holds; None where it is none or cannot be read (which reading the checkpoint will explain)."""
+        """Return the contents of a torch file.
+
+        None if it is not one or cannot be read (reading the checkpoint will explain why).
+        """
         if not path.lower().endswith(TORCH_SUFFIXES):
             return None
         try:
@@ -74,7 +77,7 @@ class Listing:
         self.findings.append(Finding(kind=kind, severity=level, message=message, steps=tuple(steps), details=details))
 
     def ordered(self, where: str) -> Listing:
-        """In order of stage, ingredient and step. Raises Refused (``step-conflict``), NotFound (``no-checkpoints``)."""
+        """Sort by stage, ingredient and step. Raises Refused (``step-conflict``), NotFound (``no-checkpoints``)."""
         if not self.found:
             raise nothing(where, f"{self.findings[0].message}." if self.findings else "")
         run = in_order([(f.name, f) for f in self.found], where, choose=CHOOSE)
@@ -84,21 +87,24 @@ class Listing:
 
 
 def nothing(where: str, seen: str = "") -> NotFound:
-    """The error for a place without checkpoints, with what was seen there."""
+    """Return the error for a place without checkpoints, with what was seen there."""
     return NotFound(
         "no-checkpoints", f"there are no checkpoints in {where}", hint=f"{LOOKED_FOR} {seen}".rstrip(), file=where
     )
 
 
 def label_of(name: str) -> str:
-    """A file's name without the suffix of weights."""
+    """Return a file's name without the suffix of weights."""
     suffix = next((s for s in (".pth.tar", *TORCH_SUFFIXES, ".safetensors") if name.lower().endswith(s)), "")
     return name[: len(name) - len(suffix)]
 
 
 def extra_of(found: Found) -> dict[str, Any]:
-    """What a checkpoint's name said beside its number: ``stage``, ``epoch`` …, the ``kind`` of number where it is no step, and where it
-    is ``inside`` a file that holds several."""
+    """Return what a checkpoint's name says beside its step.
+
+    These are ``stage``, ``epoch`` …, the ``kind`` of number if it is not a step, and the place ``inside`` a file that
+    holds several.
+    """
     extra: dict[str, Any] = dict(found.name.extra)
     if found.name.kind != "step":
         extra["kind"] = found.name.kind
@@ -108,11 +114,11 @@ def extra_of(found: Found) -> dict[str, Any]:
 
 
 def first_file(found: Found) -> str:
-    """The path of a checkpoint's first file; empty for one that cannot be used."""
+    """Return the path of a checkpoint's first file; empty for one that cannot be used."""
     return os.path.join(found.weights.folder, found.weights.files[0]) if found.weights.files else ""  # noqa: PTH118
 
 
 def some(names: Iterable[str], count: int = 4) -> str:
-    """The first few of ``names``."""
+    """Join the first few of ``names``, with the total if there are more."""
     listed = list(names)
     return ", ".join(listed[:count]) + (f" … ({len(listed)})" if len(listed) > count else "")

@@ -1,7 +1,7 @@
-"""Which folders and files under a path are the checkpoints of a run, in what order.
+"""Find the folders and files under a path that are the checkpoints of a run, and their order.
 
-Only names are read, and the keys of torch files where names do not say enough. Each step of the way narrows: what is numbered; one
-series of it; one axis; what has no number; stages in order.
+Only names are read, and the keys of torch files where names do not say enough. Each step narrows the choice: what is
+numbered; one series of it; one axis; what has no number; stages in order.
 """
 
 from __future__ import annotations
@@ -42,13 +42,16 @@ _UNFINISHED: Final = re.compile(r"(?:^|.*[-_.])(?:tmp|temp|partial|incomplete)(?
 
 
 def list_folder(path: str, how: How, naming: Naming = PATHS) -> Listing:
-    """The run in a folder: its numbered folders and files; else the one checkpoint that it is itself; else what its ``checkpoints``
-    folder holds. Raises NotFound (``no-checkpoints``), UnsupportedFormat, Refused."""
+    """List the run in a folder: its numbered folders and files; else the one checkpoint that it is; else its
+    ``checkpoints`` folder.
+
+    Raises NotFound (``no-checkpoints``), UnsupportedFormat, Refused.
+    """
     return list_in(Folder.read(path, naming), how)
 
 
 def list_in(whole: Folder, how: How) -> Listing:
-    """``list_folder`` of a folder that was read, wherever it lies."""
+    """Do the work of ``list_folder`` on a folder that was read, of any source."""
     listing = Listing()
     folder = _finished(whole, how, listing)
     path = folder.path
@@ -75,7 +78,9 @@ def list_in(whole: Folder, how: How) -> Listing:
 
 
 def list_glob(pattern: str, root: str, how: How) -> Listing:
-    """One checkpoint for each folder or file that ``pattern`` meets; its step is in the last part of the path that names one."""
+    """List one checkpoint for each folder or file that ``pattern`` matches; its step is in the last part of the path
+    that names one.
+    """
     listing = Listing()
     places = _places(pattern)
     refused: list[TrajsvcError] = []
@@ -102,7 +107,7 @@ def list_glob(pattern: str, root: str, how: How) -> Listing:
 
 
 def list_file(path: str, how: How, naming: Naming = PATHS) -> Listing:
-    """A run of one checkpoint: a file; or all checkpoints of a run in one file."""
+    """List a run of one checkpoint, which is a file; or all checkpoints of a run in one file."""
     parent, base = naming.split(path)
     listing = Listing()
     name = how.parse(base) or _from_keys(path, how) or how.parse(os.path.basename(parent))  # noqa: PTH119
@@ -116,7 +121,7 @@ def _one_run(where: str, how: How, listing: Listing) -> None:
     listing.found = one_model(listing.found, where, listing)
     names = with_thousands([f.name for f in listing.found], where)
     listing.found = [replace(f, name=name) for f, name in zip(listing.found, names, strict=True)]
-    if how.pattern is not None and not how.state:  # what the user's pattern meets is the run
+    if how.pattern is not None and not how.state:  # what the user's pattern matches is the run
         listing.found, _ = one_axis(listing.found, where, how, listing)
         return
     found, left = one_series(listing.found, where, how.state, listing)
@@ -126,7 +131,7 @@ def _one_run(where: str, how: How, listing: Listing) -> None:
 
 
 def _arrange(folder: Folder, loose: Sequence[str], how: How, listing: Listing) -> None:
-    """The numbered checkpoints as one run, and beside them what has no number."""
+    """Order the numbered checkpoints as one run, and add the unnumbered ones beside them."""
     alone = len(listing.found) == 1
     _one_run(folder.path, how, listing)
     if alone:
@@ -147,7 +152,7 @@ def _arrange(folder: Folder, loose: Sequence[str], how: How, listing: Listing) -
 
 
 def _whole_folder(folder: Folder, loose: Sequence[str], how: How, listing: Listing) -> None:
-    """The folder is one checkpoint, or holds several files that only their keys number."""
+    """List a folder that is one checkpoint, or holds several files that only their keys number."""
     problem: Refused | None = None
     if len(loose) > 1 and not how.state and not any(usual(n) for n in loose):
         listing.found = _by_keys(folder, loose, how, listing)
@@ -191,7 +196,9 @@ def _runs_beside(folder: Folder, whole: bool, how: How, listing: Listing) -> Non
 
 
 def _by_keys(folder: Folder, loose: Sequence[str], how: How, listing: Listing) -> list[Found]:
-    """Files that only their keys number, by steps where any says a step, else by epochs; none unless two stand apart."""
+    """Take the numbers of files from their keys: steps if any file says a step, else epochs; none unless two have
+    different places.
+    """
     held = {name: t for name in loose if (t := how.torch(folder / name)) is not None}
     axis = Axis("step" if any(first_step(t.counts) is not None for t in held.values()) else "epoch")
     found: dict[int, Found] = {}
@@ -211,7 +218,9 @@ def _by_keys(folder: Folder, loose: Sequence[str], how: How, listing: Listing) -
 
 
 def _places(pattern: str) -> dict[str, bool]:
-    """Folders and files that a pattern meets, and whether each is a folder; shards and indexes stand for the folder they are in."""
+    """Return the folders and files that a pattern matches, and whether each is a folder; shards and indexes stand for
+    their folder.
+    """
     places = {}
     for path in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207
         parent, base = os.path.split(path.rstrip("/"))
@@ -225,7 +234,7 @@ def _places(pattern: str) -> dict[str, bool]:
 
 
 def _finished(folder: Folder, how: How, listing: Listing) -> Folder:
-    """The folder without what is still being written under another name."""
+    """Return the folder without what is still being written under another name."""
     files, folders = ({n for n in names if not _UNFINISHED.fullmatch(n)} for names in (folder.files, folder.folders))
     for name in sorted((folder.files - files) | (folder.folders - folders)):
         if how.parse(name) is not None or is_weights(name):
@@ -234,7 +243,7 @@ def _finished(folder: Folder, how: How, listing: Listing) -> Folder:
 
 
 def _below(folder: Folder, how: How) -> str:
-    """What lies one level down, where nothing in the folder itself is a checkpoint."""
+    """Describe what lies one level down, if nothing in the folder itself is a checkpoint."""
     runs, formats = [], []
     for base in sorted(n for n in folder.folders if not n.startswith("."))[:_LOOKED_BELOW]:
         try:
@@ -259,7 +268,7 @@ def _below(folder: Folder, how: How) -> str:
 
 
 def _name_of(relative: str, how: How) -> StepName | None:
-    """The step in the last part of a path that names one, in the stage that an earlier part names."""
+    """Return the step in the last part of a path that names one, with the stage that an earlier part names."""
     if how.pattern is not None:
         return how.pattern.read(relative, label_of(relative))
     parts = Path(relative).parts
@@ -274,7 +283,9 @@ def _name_of(relative: str, how: How) -> StepName | None:
 
 
 def _from_keys(path: str, how: How) -> StepName | None:
-    """The step that the keys of a torch file name, or the epoch; errors are left for when the checkpoint is read."""
+    """Return the step that the keys of a torch file name, or the epoch; errors are left for when the checkpoint is
+    read.
+    """
     held = how.torch(path)
     if held is None:
         return None

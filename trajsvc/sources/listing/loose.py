@@ -1,4 +1,6 @@
-"""What lies beside numbered checkpoints without a number (``last.ckpt``, ``final/``): placed where its keys say, else named."""
+"""Place files beside numbered checkpoints that have no number themselves (``last.ckpt``, ``final/``): by their keys,
+else only report them.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ class Loose:
         self.unread: list[str] = []
 
     def files(self, names: Sequence[str]) -> list[Found]:
-        """Files of weights beside the checkpoints."""
+        """Place files of weights beside the checkpoints."""
         parts = [n for n in self.folder.files if SHARD.fullmatch(n) or n.endswith(".index.json")]
         if parts:
             self.unread.append(f"{self.folder / sorted(parts)[0]} and its shards")
@@ -41,7 +43,7 @@ class Loose:
         return [p for p in placed if p is not None]
 
     def folders(self, names: Sequence[str]) -> list[Found]:
-        """Folders of weights beside the checkpoints."""
+        """Place folders of weights beside the checkpoints."""
         placed = []
         for name in names[:_LOOKED_INTO]:
             try:
@@ -108,7 +110,7 @@ class Loose:
 
 
 def numbered(folder: Folder) -> bool:
-    """Whether a folder holds something with a step in its name."""
+    """Return whether a folder holds something with a step in its name."""
     return any(parse_step(n) for n in folder.folders) or any(parse_step(n) for n in folder.files if is_weights(n))
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints in numbered folders and files, and runs that are one file."""
+"""List checkpoints in numbered folders and files, and runs that are one file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trajsvc.sources.steps import WEIGHT_SUFFIXES, StepName
 
 
 def numbered_folders(folder: Folder, how: How, listing: Listing) -> Iterator[TrajsvcError]:
-    """Adds the checkpoints in numbered folders; gives the refusals of those in formats that are not read."""
+    """Add the checkpoints in numbered folders; yield the errors for those in formats that are not read."""
     for base in sorted(folder.folders):
         name = how.parse(base)
         if name is None:
@@ -44,7 +44,7 @@ def numbered_folders(folder: Folder, how: How, listing: Listing) -> Iterator[Tra
 
 
 def numbered_files(folder: Folder, how: How, listing: Listing) -> None:
-    """Adds the checkpoints in numbered files."""
+    """Add the checkpoints in numbered files."""
     other = []
     for base in sorted(folder.files):
         name = how.parse(base)
@@ -60,7 +60,9 @@ def numbered_files(folder: Folder, how: How, listing: Listing) -> None:
 
 
 def found_in(inner: Folder, name: StepName | None, root: str, how: How, listing: Listing) -> Found | None:
-    """The checkpoint that a folder is, None when it holds no weights; configurations are looked for up to ``root``."""
+    """Return the checkpoint that a folder is, None when it holds no weights; configurations are looked for up to
+    ``root``.
+    """
     name = name or StepName(0, inner.base, "index")
     try:
         weights = weights_of(inner, how.state)
@@ -79,7 +81,9 @@ def found_in(inner: Folder, name: StepName | None, root: str, how: How, listing:
 def one_file(
     parent: str, base: str, name: StepName | None, root: str, how: How, *, asked: bool = False
 ) -> Found | None:
-    """The checkpoint in a file, if the file may hold one: by its name, or by its suffix where the user ``asked`` for it alone."""
+    """Return the checkpoint in a file if the file may hold one, by its name, or by its suffix if the user ``asked`` for
+    it alone.
+    """
     if name is None or not (base.lower().endswith(WEIGHT_SUFFIXES) if asked else is_weights(base)):
         return None
     form = "torch-zip" if base.lower().endswith(TORCH_SUFFIXES) else "safetensors"
@@ -87,8 +91,10 @@ def one_file(
 
 
 def one_model(found: Sequence[Found], where: str, listing: Listing) -> list[Found]:
-    """The checkpoints whose folders gave the same model: where some hold nothing but an average of it, these are left out. Says once
-    which models lie beside the one that is read."""
+    """Return the checkpoints whose folders gave the same model.
+
+    If some hold only an average of it, these are left out. Notes once which models lie beside the one that is read.
+    """
     averages = [f for f in found if f.weights.chosen and is_average(f.weights.chosen)]
     kept = list(found)
     if averages and len(averages) < len(found):
@@ -112,7 +118,7 @@ def one_model(found: Sequence[Found], where: str, listing: Listing) -> list[Foun
 
 
 def expanded(found: Sequence[Found], how: How, listing: Listing) -> list[Found]:
-    """The checkpoints of a run that is one file; the single checkpoint that it is otherwise."""
+    """Return the checkpoints of a run that is one file, or else the single checkpoint that it is."""
     if len(found) != 1 or found[0].weights.format != "torch-zip" or found[0].problem is not None:
         return list(found)
     (one,) = found

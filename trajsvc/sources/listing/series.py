@@ -1,4 +1,6 @@
-"""Several series of checkpoints in one folder: ``model001000.pt`` beside ``ema_0.9999_001000.pt``, seeds, stages, two networks."""
+"""Tell apart several series of checkpoints in one folder: ``model001000.pt`` beside ``ema_0.9999_001000.pt``, seeds,
+stages, two networks.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,11 @@ from trajsvc.sources.steps import STAGES
 
 
 def one_series(found: Sequence[Found], where: str, wish: Wish, listing: Listing) -> tuple[list[Found], Wish]:
-    """The checkpoints that are of one model, and what is left of the wish.
+    """Return the checkpoints that are of one model, and what is left of the wish.
 
-    Names are compared without their numbers. Series at the same steps are several models, of which one is chosen (see ``states``);
-    words for the stages of a training are stages; others at steps of their own are a question. A name that is like no other's is left
-    out. Raises Refused (``ambiguous-state``).
+    Names are compared without their numbers. Series at the same steps are several models, of which one is chosen (see
+    ``states``); words for the stages of a training are stages; others at steps of their own are ambiguous. A name that
+    is like no other's is left out. Raises Refused (``ambiguous-state``).
     """
     by_key = {str(i): f for i, f in enumerate(found)}
     alike = series_of({key: f.name.label for key, f in by_key.items()})
@@ -47,7 +49,7 @@ def one_series(found: Sequence[Found], where: str, wish: Wish, listing: Listing)
 
 
 def _main(groups: dict[str, list[Found]], where: str, wish: Wish) -> str | None:
-    """The series that is the run; None where all are, one stage after the other."""
+    """Return the series that is the run; None if all are, one stage after the other."""
     left = {n: g for n, g in groups.items() if not is_average(n)} or dict(groups)
     repeated = {n: g for n, g in left.items() if len(g) > 1} or left
     if len(repeated) == 1:
@@ -66,7 +68,7 @@ def _main(groups: dict[str, list[Found]], where: str, wish: Wish) -> str | None:
 
 
 def _staged(groups: dict[str, list[Found]]) -> list[Found]:
-    """All checkpoints, with the stage that their names' words mean."""
+    """Return all checkpoints, with the stage that their names' words mean."""
     staged = []
     for name, members in groups.items():
         stage = max((STAGES[w] for w in _words(name)), default=0)

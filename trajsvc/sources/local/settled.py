@@ -1,4 +1,4 @@
-"""A source less the checkpoints that are still being written."""
+"""A source without the checkpoints that are still being written."""
 
 from __future__ import annotations
 

@@ -76,19 +76,25 @@ class LocalSource:
         return "-".join((name, *self._how.state))
 
     def exists(self) -> bool:
-        """Whether there is anything where ``spec`` points; a pattern may meet nothing yet."""
+        """Return whether there is anything where ``spec`` points; a pattern may match nothing yet."""
         return self._is_glob or os.path.lexists(self._naming.path(self._spec))
 
     def checkpoints(self, steps: Steps = None) -> tuple[CheckpointRef, ...]:
-        """The checkpoints that ``steps`` selects, in order of (stage, ingredient, step). Raises NotFound (``no-checkpoints``), Refused
-        (``step-conflict``), UnsupportedFormat for a folder in a format that is recognised and not read."""
+        """Return the checkpoints that ``steps`` selects, in order of (stage, ingredient, step).
+
+        Raises NotFound (``no-checkpoints``), Refused (``step-conflict``), UnsupportedFormat for a folder in a format
+        that is recognised and not read.
+        """
         return tuple(self._references[i] for i in select_steps(steps, [c.step for c in self._references]))
 
     def findings(self) -> tuple[Finding, ...]:
         return tuple(self._listing.findings)
 
     def tensors(self, checkpoint: CheckpointRef) -> CheckpointTensors:
-        """Headers of one checkpoint, wrappers' prefixes removed from the names. Raises Damaged, Refused, NotFound, TryAgain."""
+        """Read the headers of one checkpoint, with wrappers' prefixes removed from the names.
+
+        Raises Damaged, Refused, NotFound, TryAgain.
+        """
         return read_checkpoint(self._files, self._found(checkpoint.step), self._torch)
 
     def read(self, file: str, offset: int, out: memoryview) -> None:
@@ -97,7 +103,7 @@ class LocalSource:
         self._files.read(file, offset, out)
 
     def read_many(self, wanted: Sequence[ReadRequest], stop: Callable[[], bool] = never) -> None:
-        """Each in turn, until ``stop``."""
+        """Read each in turn, until ``stop`` returns True."""
         for want in wanted:
             at = want.offset
             for part in want.parts:
@@ -108,7 +114,9 @@ class LocalSource:
                 at += part if isinstance(part, int) else part.nbytes
 
     def learning_rate(self, checkpoints: Sequence[CheckpointRef]) -> LearningRate | None:
-        """From ``trainer_state.json`` or a log of JSON lines; see ``schedule``."""
+        """Read the learning rate from ``trainer_state.json`` or a log of JSON lines; see
+        ``trajsvc.sources.learning_rate``.
+        """
         return learning_rate(self._files, self._root, checkpoints)
 
     def refresh(self) -> None:
@@ -189,8 +197,11 @@ def _reopened(spec: str, expected: dict[str, tuple[int, int]], naming: Naming) -
 
 
 def settled(checkpoint: CheckpointRef, quiet_seconds: float) -> bool:
-    """Whether a checkpoint is written completely, as far as its files show: they are as they were listed, and have kept their time for
-    ``quiet_seconds``, or a file that is written after the weights is newer than they are."""
+    """Return whether a checkpoint is written completely, as far as its files show.
+
+    It is if they are as they were listed, and have kept their time for ``quiet_seconds``, or a file that is written
+    after the weights is newer than they are.
+    """
     if not all(_as_listed(file) for file in checkpoint.files):
         return False
     newest = max(file.mtime_ns for file in checkpoint.files)
@@ -202,7 +213,7 @@ def settled(checkpoint: CheckpointRef, quiet_seconds: float) -> bool:
 
 
 def _file_ref(path: str, naming: Naming = PATHS) -> FileRef:
-    """A file as it is now; size and time are zero for one that cannot be looked at, which opening it will explain."""
+    """Return a file as it is now; size and time are zero if it cannot be looked at, which opening it will explain."""
     try:
         status = os.stat(naming.path(path))  # noqa: PTH116
     except OSError:
@@ -220,7 +231,9 @@ def _is_glob(spec: str) -> bool:
 
 
 def _root_of(spec: str, naming: Naming) -> str:
-    """The folder itself; a pattern's parts before the first wildcard; the folder that a file's link leads to."""
+    """Return the root of a source: the folder itself, a pattern's parts before the first wildcard, or the folder that a
+    file's link leads to.
+    """
     if naming.prefix:
         return spec if os.path.isdir(naming.path(spec)) else naming.split(spec)[0]  # noqa: PTH112
     if not _is_glob(spec):
@@ -231,6 +244,8 @@ def _root_of(spec: str, naming: Naming) -> str:
 
 
 def _allowed(root: str) -> str:
-    """Where links may lead: into the root, or within the Hub's cache of one repository, whose snapshots are links to its blobs."""
+    """Return the folder that links may lead into: the root, or the Hub's cache of one repository, whose snapshots are
+    links to its blobs.
+    """
     parent = Path(os.path.realpath(root)).parent
     return str(parent.parent) if parent.name == "snapshots" and (parent.parent / "blobs").is_dir() else root

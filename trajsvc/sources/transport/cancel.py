@@ -1,4 +1,4 @@
-"""Cancelling what waits for a network: every wait is cut into slices, and between two of them ``stop`` is asked."""
+"""Cancel waits for a network: every wait is cut into slices, and ``stop`` is called between two of them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""urllib3's connections, whose waits can be ended: when the request is cancelled, or when nothing or too little comes.
+"""urllib3 connections whose waits can be ended: when the request is cancelled, or when nothing or too little comes.
 
-A thread that blocks in the operating system cannot look whether it is to stop. So answers are read in slices of time, below
-``http.client``'s own parser, and connections are made in a thread of their own, which is left behind.
+A thread that blocks in the operating system cannot check whether it is to stop. So answers are read in slices of time,
+below ``http.client``'s own parser, and connections are made in a thread of their own, which can be abandoned.
 """
 
 from __future__ import annotations
@@ -45,11 +45,14 @@ class Watch:
         """whether an idle connection is used; one that its server closed meanwhile is no failure"""
 
     def waiting(self) -> None:
-        """The network is waited for from now on."""
+        """Start to count the time that is spent waiting for the network."""
         self._since = time.monotonic()
 
     def look(self) -> None:
-        """Called while the network is waited for, again and again. Raises Interrupted and ConnectionFailed."""
+        """Check for cancellation and timeout; called repeatedly while waiting for the network.
+
+        Raises Interrupted and ConnectionFailed.
+        """
         now = time.monotonic()
         if now - self._asked > SLICE / 2:
             self._asked = now
@@ -58,7 +61,10 @@ class Watch:
             raise ConnectionFailed(f"nothing came for {self._patience:g} s")
 
     def received(self, count: int) -> None:
-        """The wait is over, and brought ``count`` bytes of a body. Raises ConnectionFailed when they are too few."""
+        """Record the end of a wait that brought ``count`` bytes of a body.
+
+        Raises ConnectionFailed when they are too few.
+        """
         self._spent += time.monotonic() - self._since
         self._came += count
         if self._spent >= self._patience:
@@ -98,7 +104,7 @@ _current: Final = _Current()
 
 @contextmanager
 def watched_by(watch: Watch) -> Iterator[None]:
-    """Within this block requests of the calling thread are under ``watch``."""
+    """Put requests of the calling thread under ``watch`` within this block."""
     _current.watch = watch
     try:
         yield
@@ -107,7 +113,7 @@ def watched_by(watch: Watch) -> Iterator[None]:
 
 
 def busy() -> bool:
-    """Whether the calling thread makes a request of ours."""
+    """Return whether the calling thread is making a request of this module."""
     return _current.watch is not None
 
 
@@ -176,7 +182,9 @@ class WatchedConnection(HTTPConnection):
         return response
 
     def response_class(self, *args: Any, **options: Any) -> client.HTTPResponse:  # type: ignore[override]
-        """Called by ``http.client`` to read the answer to a request, or a proxy's about a tunnel."""
+        """Make the response for ``http.client``, which calls this to read the answer to a request, or a proxy's about a
+        tunnel.
+        """
         self._watch.waiting()
         self.body = _Response(self._watch, *args, **options)
         return self.body

@@ -1,4 +1,4 @@
-"""Proxies and certificates as the environment names them."""
+"""Read proxies and certificates from the environment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trajsvc.sources.transport.url import Origin
 
 
 def proxy_of(origin: Origin) -> tuple[str | None, dict[str, str]]:
-    """The proxy that the environment names for an origin, and the headers that it is shown.
+    """Return the proxy that the environment names for an origin, and the headers to send to it.
 
     Raises ConnectionFailed when it names one that cannot be used.
     """
@@ -37,7 +37,10 @@ def proxy_of(origin: Origin) -> tuple[str | None, dict[str, str]]:
 
 
 def trusted_authorities() -> ssl.SSLContext:
-    """The system's authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR; and those of REQUESTS_CA_BUNDLE. Raises ConnectionFailed."""
+    """Load the system's authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR; and those of REQUESTS_CA_BUNDLE.
+
+    Raises ConnectionFailed.
+    """
     context = ssl.create_default_context()
     bundle = os.environ.get("REQUESTS_CA_BUNDLE")
     if bundle:

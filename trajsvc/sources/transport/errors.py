@@ -1,4 +1,4 @@
-"""What may go wrong with a connection, in words that name no address: urllib3's exceptions show them."""
+"""Describe connection failures in words that name no address, which urllib3's exceptions would show."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ConnectionFailed(Exception):
 
 
 def connection_failed(error: Exception) -> ConnectionFailed:
-    """``error`` in a few words that name no address: its own would."""
+    """Describe ``error`` in a few words that name no address, which its own message would show."""
     cause = cause_of(error)
     if isinstance(cause, ConnectionFailed):
         return cause
@@ -50,7 +50,7 @@ def connection_failed(error: Exception) -> ConnectionFailed:
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """What urllib3 wrapped."""
+    """Return the exception that urllib3 wrapped."""
     while isinstance(error, HTTPError):
         wrapped = [a for a in (error.__cause__, *error.args) if isinstance(a, BaseException)]
         if not wrapped:

@@ -108,7 +108,7 @@ class Fetcher:
             raise errors[0]
 
     def fetch(self, file: RemoteFile, lo: int, hi: int, sink: Sink, stop: Stop = never) -> None:
-        """Bytes [lo, hi) of ``file`` into ``sink``, in order.
+        """Fetch bytes [lo, hi) of ``file`` into ``sink``, in order.
 
         Raises errors of the service (``ServiceErrors``) and Interrupted when ``stop`` returns true.
         """
@@ -142,7 +142,7 @@ class Fetcher:
         self._connections.close()
 
     def _home_of(self, file: RemoteFile) -> Url:
-        """The file's URL at the service itself."""
+        """Return the file's URL at the service itself."""
         try:
             return Url.parse(f"{self.endpoint}/{file.target}")
         except ValueError:
@@ -201,7 +201,7 @@ class Fetcher:
         return response
 
     def _redirected(self, task: _Task, url: SignedUrl, response: Response) -> SignedUrl:
-        """Where a redirect leads."""
+        """Return the URL to which a redirect leads."""
         try:
             leads = url.follow(response.headers.get("Location") or "")
         except ValueError:
@@ -257,10 +257,11 @@ class Fetcher:
         return None
 
     def _part(self, task: _Task, response: Response) -> int | Literal["ignored", "other"]:
-        """How many of the bytes [at, hi) the body brings, from ``at`` on: all, or fewer as ``Content-Range`` says (RFC 9110, 15.3.7).
+        """Return how many of the bytes [at, hi) the body brings, from ``at`` on: all, or fewer as ``Content-Range``
+        says (RFC 9110, 15.3.7).
 
-        ``ignored``: it is the whole file instead of a part; ``other``: another part. Raises the service's errors where the file has
-        another size, or the body is transformed.
+        ``ignored``: it is the whole file instead of a part; ``other``: another part. Raises the service's errors if the
+        file has another size, or the body is transformed.
         """
         where, size, headers, length = task.file.where, task.file.size, response.headers, response.length
         encoding = headers.get("Content-Encoding", "identity").strip().lower()

@@ -1,4 +1,4 @@
-"""GET requests over kept connections, at most so many at once: urllib3 with an end to everything that waits.
+"""GET requests over kept connections, a bounded number at once: urllib3 with every wait bounded.
 
 Connections, pools, TLS and proxies are urllib3's. Bodies go from the socket into the caller's buffer.
 """
@@ -131,7 +131,10 @@ class ConnectionPool:
             logging.getLogger(f"urllib3.{name}").addFilter(_not_ours)
 
     def get(self, url: Url, headers: Mapping[str, str], stop: Stop = never) -> Response:
-        """The response to a GET request. Waits while ``limit`` connections are in use. Raises ConnectionFailed and Interrupted."""
+        """Make a GET request and return the response.
+
+        Waits while ``limit`` connections are in use. Raises ConnectionFailed and Interrupted.
+        """
         check(stop)
         while not self._free.acquire(timeout=SLICE):
             check(stop)
@@ -152,7 +155,7 @@ class ConnectionPool:
     def _ask(self, url: Url, headers: Mapping[str, str], watch: Watch) -> urllib3.BaseHTTPResponse:
         pool = self._pool_of(url.origin)
         sent, target = dict(headers), url.target
-        if pool.proxy is not None and url.origin.scheme == "http":  # the proxy asks on our behalf
+        if pool.proxy is not None and url.origin.scheme == "http":  # the proxy makes the request
             sent["Host"], target = url.origin.authority, url.text
         while True:
             watch.reused = False
@@ -165,7 +168,7 @@ class ConnectionPool:
             except (HTTPError, HTTPException, OSError, ConnectionFailed, ValueError) as error:
                 failure = connection_failed(error)
                 stale = watch.reused and isinstance(cause_of(error), ConnectionError | ssl.SSLEOFError)
-            if not stale:  # else closed by the server while it was idle, which is its right
+            if not stale:  # else the server closed it while it was idle, as it may
                 raise failure
 
     def _pool_of(self, origin: Origin) -> urllib3.HTTPConnectionPool:

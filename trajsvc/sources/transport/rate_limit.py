@@ -1,8 +1,8 @@
-"""How fast a service wants to be asked: one limiter for all threads that ask the same endpoint.
+"""Keep to a service's rate limits: one limiter for all threads that make requests to the same endpoint.
 
-A service counts requests by resource (``api`` for listings, ``resolvers`` for files) in fixed windows. Its answers say how many are left
-(``RateLimit: "api";r=12;t=55``), out of how many (``RateLimit-Policy: …;q=500;w=300``), and when to come back (``Retry-After``). The syntax
-of the first two is that of the IETF's draft-ietf-httpapi-ratelimit-headers-09.
+A service counts requests by resource (``api`` for listings, ``resolvers`` for files) in fixed windows. Its answers say
+how many are left (``RateLimit: "api";r=12;t=55``), out of how many (``RateLimit-Policy: …;q=500;w=300``), and when to
+come back (``Retry-After``). The syntax of the first two is that of the IETF's draft-ietf-httpapi-ratelimit-headers-09.
 """
 
 from __future__ import annotations
@@ -76,7 +76,10 @@ class RateLimiter:
         self._resources: dict[str, _Resource] = {}
 
     def wait(self, resource: str, stop: Stop = never) -> None:
-        """Block until a request for ``resource`` may be made, and count it as made. Raises Interrupted when ``stop`` says so."""
+        """Block until a request for ``resource`` may be made, and count it as made.
+
+        Raises Interrupted when ``stop`` returns True.
+        """
         check(stop)
         while (left := self._take_turn(resource)) > 0:
             self._sleep(min(left, SLICE))
@@ -100,14 +103,14 @@ class RateLimiter:
             if status == 429:
                 self._refused(known, now)
                 if rate is not None and rate.quota and rate.window:
-                    # the window begins full for all who waited: they would empty it at once
+                    # all waiting threads see a full window and would use it up at once
                     known.interval = rate.window / rate.quota
                     known.spread_until = known.paused_until + rate.window
             else:
                 known.refusals = 0
 
     def paused_for(self, resource: str) -> float:
-        """Seconds until requests for ``resource`` are made again; 0 when they are."""
+        """Return the seconds until requests for ``resource`` are made again; 0 when they are."""
         with self._lock:
             return max(0.0, self._of(resource).paused_until - self._clock())
 
@@ -115,7 +118,7 @@ class RateLimiter:
         return self._resources.setdefault(resource, _Resource())
 
     def _take_turn(self, resource: str) -> float:
-        """0 and the turn is taken, or seconds to wait before asking again."""
+        """Take a turn and return 0, or return the seconds to wait before asking again."""
         with self._lock:
             now, known = self._clock(), self._of(resource)
             due = known.paused_until
@@ -146,7 +149,9 @@ class RateLimiter:
         self._pause(known, now, longest * (0.5 + 0.5 * self._jitter()))
 
     def _retry_after(self, headers: Mapping[str, str]) -> float | None:
-        """Seconds that ``Retry-After`` asks for; a date is compared with the answer's own, whose clock may not be ours."""
+        """Return the seconds that ``Retry-After`` asks for; a date is compared with the answer's own, since its clock
+        may differ from ours.
+        """
         asked = headers.get("retry-after", "").strip()
         if asked.isascii() and asked.isdigit():
             return float(asked)
@@ -158,7 +163,10 @@ class RateLimiter:
 
 
 def _rate_limit(headers: Mapping[str, str]) -> _RateLimit | None:
-    """The ``RateLimit`` and ``RateLimit-Policy`` headers (names in lower case); None where there is no readable one."""
+    """Parse the ``RateLimit`` and ``RateLimit-Policy`` headers (names in lower case).
+
+    None if there is no readable one.
+    """
     limit = _LIMIT.search(headers.get("ratelimit", ""))
     if limit is None:
         return None
@@ -179,7 +187,7 @@ _shared_lock: Final = threading.Lock()
 
 
 def shared_limiter(endpoint: str, clock: Clock = SYSTEM_CLOCK) -> RateLimiter:
-    """The process's limiter of an endpoint, by one clock."""
+    """Return the process's limiter of an endpoint, by one clock."""
     with _shared_lock:
         made = RateLimiter(clock=clock.monotonic, sleep=clock.sleep, wall=clock.wall)
         return _shared.setdefault((endpoint.rstrip("/"), clock), made)

@@ -1,4 +1,5 @@
-"""When a failed attempt is repeated, after what delay, and when its error is raised; counts of what all threads did."""
+"""Decide when a failed attempt is repeated, after what delay, and when its error is raised; count what all threads did.
+"""
 
 from __future__ import annotations
 
@@ -64,12 +65,14 @@ class RetryPolicy:
             self._row[failure.kind] += 1
 
     def gives_up(self, failure: FailedAttempt) -> bool:
-        """Whether ``failure``, which was recorded, is to be raised instead of repeated."""
+        """Return whether ``failure``, which was recorded, is to be raised instead of repeated."""
         most = MOST_IN_A_ROW.get(failure.kind, self._attempts)
         return self.failures >= self._attempts or self._row[failure.kind] >= most
 
     def delay(self, failure: FailedAttempt) -> float:
-        """Seconds to wait before the next attempt. None after a rate limit (the limiter waits) or the first expired URL."""
+        """Return the seconds to wait before the next attempt: 0 after a rate limit (the limiter waits) or the first
+        expired URL.
+        """
         if failure.kind == "limited" or (failure.kind == "expired" and self.failures < 2):
             return 0.0
         return random.uniform(0, min(LONGEST_DELAY, self._backoff * 2.0 ** max(0, self.failures - 1)))

@@ -36,14 +36,14 @@ class Scatter:
                 self._parts.append((length, None if view is None else _as_bytes(view)))
 
     def room(self) -> memoryview:
-        """Where the next bytes go; empty when all have come."""
+        """Return the buffer for the next bytes; empty when all have come."""
         if not self._parts:
             return memoryview(b"")
         length, view = self._parts[0]
         return _threads.scratch[:length] if view is None else view
 
     def take(self, count: int) -> None:
-        """``count`` bytes, at most as many as ``room`` has, have come."""
+        """Accept ``count`` bytes, at most as many as ``room`` has."""
         length, view = self._parts[0]
         if count == length:
             self._parts.popleft()

@@ -1,4 +1,4 @@
-"""What the transport must be told of the service that it reads from: its files, and the errors that its answers become."""
+"""The protocol of a service that the transport reads from: its files, and the errors that its answers become."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ class ServiceErrors(Protocol):
     """The errors of a service, all with a hint what to do. A module of functions is one."""
 
     def of_response(self, status: int, headers: Mapping[str, str], where: str, *, signed_in: bool) -> TrajsvcError:
-        """The error for an answer that is no success; ``signed_in``: a token was sent."""
+        """Return the error for an unsuccessful answer; ``signed_in``: a token was sent."""
         ...
 
     def unreachable(self, where: str, why: str) -> TrajsvcError:
-        """No connection, a broken one, or one that stands still."""
+        """Return the error for a connection that failed, broke or stalled."""
         ...
 
     def range_ignored(self, where: str) -> TrajsvcError:
-        """A part was asked for and the whole file came."""
+        """Return the error for the whole file in answer to a request for a part."""
         ...
 
     def changed(self, where: str, what: str) -> TrajsvcError:
-        """The file is not the one that was listed."""
+        """Return the error for a file that is not the one that was listed."""
         ...
 
     def insecure(self, where: str) -> TrajsvcError:
-        """A redirect from https to http."""
+        """Return the error for a redirect from https to http."""
         ...
 
     def encoded(self, where: str) -> TrajsvcError:
-        """A body that is compressed, though it was asked for as it is."""
+        """Return the error for a body that is compressed, though it was asked for uncompressed."""
         ...

@@ -22,8 +22,11 @@ class SignedUrl:
     trusted: bool
 
     def follow(self, location: str) -> SignedUrl:
-        """Where a redirect's ``Location`` leads. A path alone (a file that was renamed) stays with the service; a complete URL is signed,
-        and needs no token wherever it is. Raises ValueError for what is no URL."""
+        """Return the URL that a redirect's ``Location`` leads to. Raises ValueError if it is not a URL.
+
+        A path alone (a file that was renamed) stays with the service; a complete URL is signed, and needs no token
+        wherever it is.
+        """
         parts = urlsplit(location)
         return SignedUrl(self.url.follow(location), self.trusted and not parts.scheme and not parts.netloc)
 
@@ -49,8 +52,12 @@ class FileUrl:
 
     @contextmanager
     def turn(self, stop: Stop) -> Iterator[Turn]:
-        """One attempt. While the file's URL is unknown, one thread asks the service and the others wait for what it learns; if it
-        fails, its failure is theirs too: a service that does not answer is not asked by each of them in turn. Raises Interrupted."""
+        """Make one attempt.
+
+        While the file's URL is unknown, one thread asks the service and the others wait for what it learns; if it
+        fails, all of them fail with it, so that a service that does not answer is not asked by each of them in turn.
+        Raises Interrupted.
+        """
         turn = self._begin(stop)
         try:
             yield turn
@@ -64,13 +71,13 @@ class FileUrl:
                     self._changed.notify_all()
 
     def learn(self, url: SignedUrl) -> None:
-        """The file can be read at ``url``."""
+        """Record that the file can be read at ``url``."""
         with self._changed:
             self._known, self._asking = url, None
             self._changed.notify_all()
 
     def forget(self, url: SignedUrl) -> None:
-        """The file can no longer be read at ``url``."""
+        """Record that the file can no longer be read at ``url``."""
         with self._changed:
             if self._known == url:  # not what another thread has learnt since
                 self._known = None

@@ -36,7 +36,7 @@ class Url:
 
     @staticmethod
     def parse(text: str) -> Url:
-        """Raises ValueError, which does not repeat the text, unless it is a complete http or https URL."""
+        """Parse a complete http or https URL. Raises ValueError, which does not repeat the text, for anything else."""
         try:
             parts = urlsplit(text)
             scheme, host, port = parts.scheme.lower(), (parts.hostname or "").encode("idna").decode(), parts.port
@@ -48,7 +48,7 @@ class Url:
         return Url(Origin(scheme, host, port or PORTS[scheme]), quote(target, safe=_TARGET_SAFE))
 
     def follow(self, location: str) -> Url:
-        """Where a redirect from here leads. Raises ValueError as ``parse`` does."""
+        """Return the URL to which a redirect from here leads. Raises ValueError as ``parse`` does."""
         return Url.parse(urljoin(self.text, location))
 
     @property
