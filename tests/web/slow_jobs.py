@@ -1,27 +1,32 @@
-"""Real jobs that stand still when a test wants to look: the processes that compute are stopped by signal and go on by signal."""
+"""Real jobs that stand still when a test wants to look: their worker begins no slab before it is let through a gate.
+
+What a job shows follows from how many slabs it has, however slow or busy the machine is: nothing here depends on being quick enough.
+"""
 
 from __future__ import annotations
 
-import os
-import signal
+import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from service_process import Server, descendants, start_server
+from service_process import Server, start_server
 
-PAUSE = 5.0
-"""seconds, more than a job leaves between two estimates of a small run"""
 MEMORY = 40 * 2**20
-"""so little that the job is many slabs, and can be held between them"""
+"""so little that a job is many slabs"""
+SECONDS = 120.0
+GATE = Path(__file__).with_name("worker_gate.py")
 
 
 @contextmanager
 def slow_server(place: Path, *words: str) -> Iterator[SlowServer]:
-    """``trajsvc serve`` with one worker, and everything stopped at the end."""
-    server = SlowServer(start_server(place, "--workers", "1", *words))
+    """``trajsvc serve`` with one worker behind a gate, and everything stopped at the end."""
+    gate = place / "gate"
+    gate.mkdir()
+    preload = {"DASK_DISTRIBUTED__WORKER__PRELOAD": str(GATE), "GATE": str(gate)}
+    server = SlowServer(start_server(place, "--workers", "1", *words, **preload), gate)
     try:
         yield server
     finally:
@@ -32,27 +37,21 @@ def slow_server(place: Path, *words: str) -> Iterator[SlowServer]:
 class SlowServer:
     """A server whose worker can be held. A held worker is a slow one: its job waits for it, everything else answers."""
 
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.held: list[int] = []
-        self.since = 0.0
-
-    def hold(self) -> None:
-        self.held = [pid for pid in descendants(self.server.process.pid) if "spawn_main" in _words(pid)]
-        assert self.held
-        _signal(self.held, signal.SIGSTOP)
-        self.since = time.monotonic()
+    def __init__(self, server: Server, gate: Path) -> None:
+        self.server, self.gate = server, gate
+        self.over: set[str] = set()
+        """sessions of jobs before this one"""
 
     def go_on(self) -> None:
-        _signal(self.held, signal.SIGCONT)
-        self.held = []
+        (self.gate / "allowed").unlink(missing_ok=True)
 
     def begin(self, source: str, name: str) -> dict[str, Any]:
         """A job that has been planned and of which nothing is computed yet."""
         self.go_on()
         for left in self.server.ask("/v1/jobs?state=running&state=accepted")[2]["items"]:
             self.server.wait(left["id"])  # of a test that failed
-        self.hold()
+        self.over |= self._sessions()
+        self._allow(0)
         job = self.server.submit(source, name=name, memory=MEMORY)
         self._until(lambda: (self._job(job["id"])["progress"] or {}).get("phase") == "computing", job["id"])
         return job
@@ -63,36 +62,41 @@ class SlowServer:
         return str(answer["digest"]) if status == 200 else None
 
     def sharpen(self, job: dict[str, Any]) -> None:
-        """Goes on until there is another estimate than before, and holds again."""
+        """Goes on slab by slab until there is another estimate than before; the job stands still again."""
         before = self.digest(job["run"])
-        # Held for longer than estimates are apart, the job makes the next one at once.
-        time.sleep(max(0.0, self.since + PAUSE - time.monotonic()))
-        self.go_on()
-        self._until(lambda: self.digest(job["run"]) != before, job["id"], pause=0.0)
-        self.hold()
-        assert self._job(job["id"])["state"] == "running", "the job ended before it could be held: make its run larger"
+        while self.digest(job["run"]) == before:
+            self._one_slab(job["id"])
+        row = self.server.ask(f"/v1/runs/{job['run']}")[2]["row"]
+        assert row["estimate"], f"the run is exact before the job is let go on: {row}"
+
+    def _one_slab(self, job: str) -> None:
+        """Lets the worker compute one more slab, and waits until the runner has made of it what it makes of it."""
+        progress = self._job(job)["progress"]
+        slabs, total = progress["slabs"] + 1, progress["slabs_total"]
+        assert slabs < total, f"all of the job's {total} slabs are needed for an estimate: give it more of them"
+        self._allow(slabs)
+        # Progress is told after the estimate is there.
+        self._until(lambda: self._job(job)["progress"]["slabs"] == slabs, job)
 
     def finish(self, job: dict[str, Any]) -> dict[str, Any]:
         self.go_on()
         return self.server.wait(job["id"])
 
+    def _allow(self, tasks: int) -> None:
+        new = self.gate / "new"
+        new.write_text(json.dumps({"tasks": tasks, "over": sorted(self.over)}))
+        new.replace(self.gate / "allowed")
+
+    def _sessions(self) -> set[str]:
+        return {path.name.partition(".")[0] for path in self.gate.glob("trajsvc-stop-*")}
+
     def _job(self, job: str) -> dict[str, Any]:
         return dict(self.server.ask(f"/v1/jobs/{job}")[2])
 
-    def _until(self, done: Any, job: str, pause: float = 0.05) -> None:
+    def _until(self, done: Callable[[], bool], job: str) -> None:
+        end = time.monotonic() + SECONDS
         while not done():
-            assert self._job(job)["state"] in ("accepted", "running"), self._job(job)
-            time.sleep(pause)
-
-
-def _signal(pids: list[int], number: int) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def _words(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-    except OSError:
-        return ""
+            found = self._job(job)
+            assert found["state"] in ("accepted", "running"), found
+            assert time.monotonic() < end, f"not after {SECONDS:g} s: {found}, {sorted(self.gate.iterdir())}"
+            time.sleep(0.05)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,9 +14,6 @@ from page_runs import make_moving_run
 from slow_jobs import SlowServer, slow_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timing]
-
-HEARD = 8.0
-"""seconds in which a runner has asked for certain whether its job is still its own"""
 
 Open = Callable[..., Any]
 
@@ -115,8 +111,7 @@ class TestRun:
         ready(page)
         shown = drawn_is_current(slow, page, "dropped")
         slow.server.ask(f"/v1/jobs/{job['id']}", method="DELETE")
-        time.sleep(HEARD)  # the worker is held, and would be done before the runner asks again whether to go on
-        assert slow.finish(job)["state"] == "cancelled"
+        assert slow.server.wait(job["id"])["state"] == "cancelled", "while its worker is held"
         until(page, "!/sharpening/.test(document.querySelector('.estimatestrip').textContent)")
         assert page.locator(".run .problem").count() == 0
         assert page.get_attribute(".run", "data-digest") == shown
