@@ -21,7 +21,7 @@ CLOSE_SECONDS: Final = 30.0
 REVIVE: Final = 20.0
 """seconds without a worker after which an embedded cluster is made anew"""
 SETTINGS: Final = {
-    "distributed.scheduler.allowed-failures": 10,  # workers may come and go; what fails by itself raises at once
+    "distributed.scheduler.allowed-failures": 10,  # workers may come and go; a task's own failure raises at once
     "distributed.scheduler.worker-ttl": "60s",
     "distributed.comm.timeouts.connect": "10s",
     "distributed.comm.timeouts.tcp": "30s",
@@ -46,7 +46,7 @@ class Cluster:
         return self.address is None
 
     def client(self) -> Client:
-        """A client that is connected now. Raises TryAgain (``no-scheduler``)."""
+        """Return a client that is connected now. Raises TryAgain (``no-scheduler``)."""
         with self._lock, dask.config.set(SETTINGS):
             if self._client is not None and self._client.status == "running":
                 return self._client
@@ -76,7 +76,7 @@ class Cluster:
         return self._local
 
     def count(self, device: str = "cpu") -> int:
-        """Workers that can compute on ``device`` now. Raises TryAgain (``no-scheduler``)."""
+        """Count the workers that can compute on ``device`` now. Raises TryAgain (``no-scheduler``)."""
         try:
             found = self.client().scheduler_info(n_workers=-1)["workers"].values()
         except TryAgain:
@@ -89,7 +89,7 @@ class Cluster:
         return len(found)
 
     def _revive(self, workers: int) -> None:
-        """An embedded cluster whose workers died and were not started again in time is made anew."""
+        """Restart an embedded cluster whose workers died and were not restarted in time."""
         at = time.monotonic()
         with self._lock:
             if workers or self._local is None:

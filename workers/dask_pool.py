@@ -42,12 +42,15 @@ class DaskPool:
         return True
 
     def ready(self, device: str) -> None:
-        """Whether there is such a device is known when workers are there: they come and go."""
+        """Check that the pool is for ``device``.
+
+        Whether a worker has it is checked later, since workers come and go.
+        """
         if device != self.pool.device:
             raise ValueError(f"a pool for {self.pool.device} was given work for {device}")
 
     def keeps(self, job: SlabJob) -> bool:
-        """Whether slabs of ``job`` go to workers, which keep each as a file before they say so."""
+        """Return whether slabs of ``job`` go to workers, which write each to a file before they report it."""
         return job.folder is not None and job.portable() is not None
 
     def kept(self, job: SlabJob, slabs: Sequence[Slab]) -> Iterator[SlabResult]:

@@ -49,19 +49,19 @@ class Heartbeat:
         self._thread.join(timeout=self.every)
 
     def tell(self, progress: Mapping[str, Any], slabs: int | None = None) -> None:
-        """The progress now."""
+        """Set the progress to report."""
         with self._lock:
             self._progress, self._changed = progress, True
             self._slabs = slabs if slabs is not None else self._slabs
 
     def wait_for(self, reason: str | None) -> None:
-        """Why nothing goes on, or None when it does."""
+        """Set the reason why the job makes no progress, or None when it does."""
         with self._lock:
             self._changed |= reason != self._waiting
             self._waiting = reason
 
     def beat(self) -> None:
-        """Renew now, with what there is to tell. Raises LeaseLost."""
+        """Renew the lease now and write what there is to report. Raises LeaseLost."""
         with self._lock:
             progress = self._progress if self._changed else None
             slabs, waiting = self._slabs, self._waiting

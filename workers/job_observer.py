@@ -97,13 +97,13 @@ class JobObserver(NullObserver):
                 self._sample(trajectory)
 
     def _copies(self, trajectory: Trajectory) -> bool:
-        """Whether all bytes are brought to the store before the first slab."""
+        """Return whether all bytes are copied to the store before the first slab."""
         return self.options.keeps_copy or (
             self.options.copy_parameters is None and trajectory.source.remote is not None
         )
 
     def _sample(self, trajectory: Trajectory) -> None:
-        """A first estimate from about a hundredth of the bytes, which are read twice."""
+        """Compute a first estimate from about a hundredth of the bytes, which are read again later."""
         options = self.options.with_(preview=DEFAULT_SAMPLE, copy_parameters=None, recompute=True, device="cpu")
         try:
             live, pool = RunStore(self.store).live.root, ThreadPool(PLAN_THREADS)
@@ -116,7 +116,10 @@ class JobObserver(NullObserver):
             log.warning("estimate-not-shown", error=error.message)
 
     def _reserve(self, trajectory: Trajectory, plan: Plan) -> None:
-        """Disk for what will be kept, before anything is written. Raises LimitExceeded (``disk-space``)."""
+        """Reserve the disk space that will be needed, before anything is written.
+
+        Raises LimitExceeded (``disk-space``).
+        """
         grams = plan.blocks * plan.rows * plan.rows * 8
         need = 3 * grams + (trajectory.bytes if self._copies(trajectory) else 0)
         others = self.queue.reserve(self.lease, need)
@@ -129,7 +132,9 @@ class JobObserver(NullObserver):
             )
 
     def _check(self, what: str, has: float, most: float) -> None:
-        """Raises LimitExceeded (``job-checkpoints``, ``job-bytes``, ``job-seconds``)."""
+        """Raise LimitExceeded (``job-checkpoints``, ``job-bytes``, ``job-seconds``) if ``has`` is more than the limit
+        ``most``.
+        """
         if most and has > most:
             raise LimitExceeded(
                 f"job-{what}", f"the job takes {has:.0f} {what}; this server allows {most:.0f}",
@@ -144,7 +149,7 @@ class JobObserver(NullObserver):
         return self._show
 
     def committing(self) -> None:
-        """The fence: a runner that lost its lease commits nothing. Raises LeaseLost."""
+        """Check the lease, so that a runner that lost it commits nothing. Raises LeaseLost."""
         self.queue.check(self.lease)
 
     def _show(self, progress: Progress) -> None:
@@ -167,7 +172,7 @@ class JobObserver(NullObserver):
         self._tell(**facts)
 
     def _show_live(self, state: GramState) -> dict[str, Any]:
-        """Lets the run be read as it is estimated now. A failure to do so is no failure of the job."""
+        """Publish the current estimate of the run. A failure to do so does not fail the job."""
         if self._trajectory is None:
             return {}
         try:
@@ -194,7 +199,9 @@ class _Sampling(NullObserver):
 
 
 def _is_cheap(trajectory: Trajectory, plan: Plan) -> bool:
-    """Whether a sample is little beside the whole run: of small networks it is many small requests."""
+    """Return whether a sample costs little compared with the whole run; for small networks it takes many small
+    requests.
+    """
     if (remote := trajectory.source.remote) is None:
         return True
     cache = remote.cache

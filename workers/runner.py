@@ -1,4 +1,7 @@
-"""The runner: claims jobs, has their slabs computed, commits, and says how it went. Any number of them share one queue and one store."""
+"""The runner: claims jobs, has their slabs computed, commits, and reports the outcome.
+
+Any number of runners share one queue and one store.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ class Runner:
         self.stop = threading.Event()
 
     def run(self) -> None:
-        """Until ``stop``. A database that does not answer is waited for."""
+        """Run jobs until ``stop`` is set. If the database does not answer, wait and try again."""
         log.info("runner-started", runner=self.name, store=str(self.settings.store))
         while not self.stop.is_set():
             try:
@@ -94,7 +97,7 @@ class Runner:
             over.set()
 
     def _pass_on(self, halt: threading.Event, over: threading.Event) -> None:
-        """A runner that is to stop stops its job."""
+        """Stop the job when the runner is to stop."""
         while not over.wait(0.2):
             if self.stop.is_set():
                 halt.set()
@@ -112,7 +115,7 @@ class Runner:
             log.info("job-given-back")
 
     def _try_again(self, lease: Lease, error: TryAgain) -> None:
-        if error.kind == "store-busy":  # its last writer has not ended yet: no fault of the job
+        if error.kind == "store-busy":  # its last writer has not ended yet: the job has not failed
             self.queue.give_back(lease, waiting=error.message, pause=STORE_BUSY_PAUSE)
             log.info("job-waits", why=error.message)
             return
@@ -139,7 +142,7 @@ class Runner:
             source.close()
 
     def _device(self, wanted: str) -> str:
-        """The device of a job: where it asks for a GPU and there are only CPUs, those."""
+        """Return the device of a job: the CPU if it asks for a GPU and no worker has one."""
         try:
             if wanted == "cpu" or self.cluster.count(wanted) or not self.cluster.count():
                 return wanted

@@ -56,7 +56,7 @@ def run_slabs(folder: str, key: str, digest: str, slabs: tuple[int, ...], stop_n
 
 
 def _drop_later(digest: str) -> None:
-    """An idle worker gives the buffers of its last job back."""
+    """Free the buffers of the last job once the worker has been idle for a while."""
     with _lock:
         timed = digest in _used
         _used[digest] = time.monotonic()
@@ -81,7 +81,7 @@ def _drop(digest: str) -> None:
 
 
 def _job(files: SlabFiles, key: str, digest: str) -> SlabJob:
-    """The job with its buffers, kept from task to task: making them anew costs a tenth of a task's time."""
+    """Return the job with its buffers, cached between tasks: making them anew takes a tenth of a task's time."""
     with _lock:
         if digest in _held:
             return _held[digest]
@@ -126,6 +126,6 @@ class _watching:  # noqa: N801 (used as a statement)
                 if self._event.is_set():
                     self.stop.set()
                     return
-        except Exception:  # no scheduler, no client: who asked for this has gone
+        except Exception:  # without a scheduler there is no client: the runner that submitted this has gone
             if not self._over.is_set():
                 self.stop.set()

@@ -90,7 +90,10 @@ class UnitSession:
         """what a task raised, until it is raised here: an OSError of its own is none of the scheduler's"""
 
     def results(self) -> Iterator[tuple[int, Arrays]]:
-        """The units' results in order, each when it is there. Raises Cancelled, TryAgain, and what a task raises."""
+        """Yield the units' results in order, each when it is there.
+
+        Raises Cancelled, TryAgain, and what a task raises.
+        """
         self.files.blob(self.work.blob)
         try:
             for index in self.work.order:
@@ -110,7 +113,7 @@ class UnitSession:
             self._leave()
 
     def _step(self) -> None:
-        """Keep tasks out, and take in one that is done; returns after a moment in any case."""
+        """Keep tasks submitted, and collect one that is done; returns after a moment in any case."""
         if self.work.stop.is_set():
             raise Cancelled
         self._error = None
@@ -145,7 +148,7 @@ class UnitSession:
             future.add_done_callback(self._finished.put)
 
     def _batch(self) -> tuple[int, ...]:
-        """The next units, as many as take about a second; one each until the rate is known."""
+        """Take the next units, as many as need about a second; one each until the rate is known."""
         wanted = self.rate * TASK_SECONDS
         # The last tasks are small, so that no worker waits long for another.
         share = max(1, len(self.todo) // (2 * max(1, self._workers)))
@@ -198,7 +201,9 @@ class UnitSession:
         self.todo[:0] = missing
 
     def _survey(self) -> bool:
-        """Whether there are workers; asked now and then, and told when there are none."""
+        """Return whether there are workers; they are counted now and then, and ``waiting`` is called when there are
+        none.
+        """
         at = time.monotonic()
         if at - self._surveyed > SURVEY or not self._workers:
             self._workers = self.pool.cluster.count(self.pool.device)
@@ -238,7 +243,7 @@ class UnitSession:
         self.todo.sort()
 
     def _leave(self) -> None:
-        """Stop what still runs: a cancelled task goes on until it looks at the event, within a moment."""
+        """Stop the tasks that still run: a cancelled task goes on until it checks the event, within a moment."""
         out, self._out = self._out, None
         if out is None or not out.tasks:
             return

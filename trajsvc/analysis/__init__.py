@@ -1,1 +1,1 @@
-"""From a source to a committed run: options, pipeline, forecast, resumption."""
+"""Analyse a source into a committed run: options, pipeline, forecast, resumption."""

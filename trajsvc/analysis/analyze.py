@@ -87,11 +87,13 @@ def audit(
     store: str | Path | None = None,
     **choices: Any,
 ) -> AuditAnswer:
-    """What is wrong with a published run, from listings, digests and headers alone: copies, stray shards, missing, empty or unreadable
-    revisions, names, shapes and stored types that change.
+    """Report what is wrong with a published run, from listings, digests and headers alone.
 
-    ``choices`` are the fields of ``trajsvc.analysis.options.Options`` that say what the run is (``steps``, ``revisions``, ``commits``,
-    ``heads`` …). Raises TrajsvcError where the source cannot be listed.
+    Found are copies, stray shards, missing, empty or unreadable revisions, and names, shapes and stored types that
+    change.
+
+    ``choices`` are the fields of ``trajsvc.analysis.options.Options`` that say what the run is (``steps``,
+    ``revisions``, ``commits``, ``heads`` …). Raises TrajsvcError if the source cannot be listed.
     """
     from trajsvc.analysis.audit import audit as examine
 

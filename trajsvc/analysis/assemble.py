@@ -34,12 +34,18 @@ def run_contents(
     averages: Mapping[str, str] | None = None,
     trees: TreeTable | None = None,
 ) -> RunContents:
-    """What is committed. ``facts``: how it was made. ``old`` is the run before these checkpoints were appended (None: computed anew).
-    ``replicates``: an estimate is kept with what its standard errors are computed from. ``averages``: tensor → the one that it moves as
-    an average of. ``trees``: the blocks that the update basis does not serve."""
+    """Assemble what is committed.
+
+    Args:
+        facts: How it was made.
+        old: The run before these checkpoints were appended (None: computed anew).
+        replicates: Keep an estimate with what its standard errors are computed from.
+        averages: tensor → the one that it is a moving average of.
+        trees: The blocks that the update basis does not serve.
+    """
     gram = estimated(state) if old is None else appended(old.gram, state.gram)
     rounding = block_rounding(trajectory, state)
-    if old is not None:  # an append samples the old rows again; what was said of them stands
+    if old is not None:  # an append samples the old rows again; their stored values are kept
         kept = len(trajectory.rows) - state.plan.new
         rounding[:, :kept] = old.rounding[:, :kept]
     findings = _findings(trajectory, state, gram, averages or {}, str(facts["precision"]), trees)
@@ -78,7 +84,9 @@ def _findings(
     precision: str,
     trees: TreeTable | None,
 ) -> list[Finding]:
-    """What listing noticed, which tensors may be no parameters, and what the values show; copies that the values prove are said once."""
+    """Return what listing noticed, which tensors may not be parameters, and what the values show; copies found twice
+    are reported once.
+    """
     blocks = trajectory.anatomy.blocks
     prints = _fingerprints(state)
     read = integrity.report(
@@ -107,7 +115,7 @@ def _findings(
 
 
 def _described(trajectory: Trajectory) -> dict[str, Any]:
-    """What a trajectory is, for the run's attributes."""
+    """Describe a trajectory for the run's attributes."""
     return {
         "source": trajectory.source.uri,
         "architecture": trajectory.anatomy.architecture,
@@ -122,7 +130,10 @@ def _described(trajectory: Trajectory) -> dict[str, Any]:
 
 
 def _updates(gram: NDArray[np.float64], trees: TreeTable, *, scaled: bool) -> NDArray[np.float64]:
-    """Every block's Gram in the update basis, from its tree where it has one; ``scaled``: all of them in one unit, that of the largest."""
+    """Return every block's Gram in the update basis, from its tree if it has one.
+
+    ``scaled``: all of them in one unit, that of the largest.
+    """
     found = gram.copy()
     every = np.arange(gram.shape[1], dtype=np.int64)
     for block, start, products in zip(trees.block.tolist(), trees.start, trees.gram, strict=True):
@@ -137,7 +148,7 @@ def _updates(gram: NDArray[np.float64], trees: TreeTable, *, scaled: bool) -> ND
 
 
 def axis_of(trajectory: Trajectory) -> str:
-    """What the run's steps count: ``step``, ``epoch``, ``tokens``, or ``index`` where they only count checkpoints."""
+    """Return what the run's steps count: ``step``, ``epoch``, ``tokens``, or ``index`` if they only count checkpoints."""
     kinds = {str(r.checkpoint.extra.get("kind", "step")) for r in trajectory.rows}
     return kinds.pop() if len(kinds) == 1 else "step"
 
@@ -148,10 +159,11 @@ def _learning_rate(trajectory: Trajectory) -> dict[str, Any] | None:
 
 
 def block_rounding(trajectory: Trajectory, state: GramState) -> NDArray[np.float64]:
-    """(block, T): expected squared norm of the rounding of the stored values, scaled up from the sampled ones.
+    """Compute the expected squared norm of the rounding of the stored values, scaled up from the sampled ones, (block,
+    T).
 
-    A checkpoint's values are taken to carry the narrowest type that holds all of those seen: published float32 files often hold
-    exact float16 values.
+    A checkpoint's values are taken to carry the narrowest type that holds all of those seen: published float32 files
+    often hold exact float16 values.
     """
     out = np.full((state.plan.blocks, state.plan.rows), np.nan)
     sizes = state.plan.block_sizes()
@@ -166,7 +178,7 @@ def block_rounding(trajectory: Trajectory, state: GramState) -> NDArray[np.float
 
 
 def carried_types(trajectory: Trajectory, state: GramState) -> list[str]:
-    """For every checkpoint the widest type that its values carry."""
+    """Return the widest type that the values of every checkpoint carry."""
     kinds = []
     for t, row in enumerate(trajectory.rows):
         stored = {e.dtype for e in row.entries}

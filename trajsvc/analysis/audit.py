@@ -1,7 +1,8 @@
-"""What is wrong with a published run, from listings, digests and headers alone: no weight is read.
+"""Audit a published run from listings, digests and headers alone: no weight is read.
 
-Looked for: revisions that are missing, empty or unreadable (a dead link is one), checkpoints that are copies of each other or of ``main``,
-shards of another step, names, shapes and stored types that change in the middle of the run, branches that lack a stage's name.
+Looked for: revisions that are missing, empty or unreadable (a dead link is one), checkpoints that are copies of each
+other or of ``main``, shards of another step, names, shapes and stored types that change in the middle of the run,
+branches that lack a stage's name.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from trajsvc.trajectory.matrix import Trajectory
 
 
 def audit(source: CheckpointSource, options: RunOptions) -> AuditAnswer:
-    """Look at every checkpoint of ``source`` that ``options`` choose. Raises what listing raises; what cannot be read is a row."""
+    """Examine every checkpoint of ``source`` that ``options`` choose.
+
+    Raises what listing raises; a checkpoint that cannot be read is a row.
+    """
     listed = source.checkpoints(options.steps)
     try:
         trajectory: Trajectory | None = trajectory_of(source, options.with_(skip_damaged=True))
@@ -72,7 +76,7 @@ def _rows(listed: Sequence[CheckpointRef], trajectory: Trajectory | None) -> lis
 
 
 def _empty(listed: Sequence[CheckpointRef], findings: Sequence[Finding]) -> list[AuditRow]:
-    """Revisions that name a step and hold no weights: the listing passes over them with a finding."""
+    """Return rows for revisions that name a step and hold no weights, which the listing passes over with a finding."""
     known = {checkpoint.step for checkpoint in listed}
     steps = {step: f.message for f in findings if f.kind == "missing-weights" for step in f.steps if step not in known}
     return [
@@ -89,7 +93,7 @@ def _unreadable(trajectory: Trajectory | None) -> set[int]:
 
 
 def _copies(listed: Sequence[CheckpointRef]) -> Mapping[int, tuple[int, ...]]:
-    """For every step those whose files have the same digests; none where a digest is not known."""
+    """Return step → the other steps whose files have the same digests; steps with an unknown digest are left out."""
     holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for checkpoint in listed:
         digests = [f.sha256 for f in checkpoint.files if not f.path.endswith(".json")]

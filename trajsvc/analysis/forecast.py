@@ -1,4 +1,6 @@
-"""Forecast what an analysis reads, needs and stores, from headers alone; of a run on the Hub also what is missing and how fast it comes."""
+"""Forecast what an analysis reads, needs and stores, from headers alone; for a run on the Hub also what is missing and
+the network's rate.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ PROBES: Final = 16
 
 
 def describe(trajectory: Trajectory, plan: Plan, options: Options, name: str | None) -> dict[str, Any]:
-    """The plan as plain values."""
+    """Describe the plan as plain values."""
     from trajsvc.anatomy.groups import groups
 
     rows, blocks = trajectory.rows, trajectory.anatomy.blocks
@@ -71,7 +73,7 @@ def describe(trajectory: Trajectory, plan: Plan, options: Options, name: str | N
 
 
 def _network(trajectory: Trajectory, plan: Plan, source: RemoteReading, seconds: float) -> dict[str, Any]:
-    """What a run on the Hub has, and what reading it takes in both modes."""
+    """Describe what a run on the Hub has, and what reading it takes in both modes."""
     asked = source.asked()
     whole = contents(trajectory, source)
     files = [f for r in trajectory.rows for f in r.checkpoint.files if not f.path.endswith(".json")]
@@ -100,8 +102,11 @@ def _mode(cost: Cost, rate: float, computing: float, *, disk: int) -> dict[str, 
 
 
 def measured_rate(trajectory: Trajectory) -> float:
-    """Bytes a second over the network, from reading the beginning of the largest tensor of some checkpoints, several at once: ``PROBE``
-    bytes, or a fiftieth of a small run."""
+    """Measure bytes a second over the network by reading the beginning of the largest tensor of some checkpoints,
+    several at once.
+
+    ``PROBE`` bytes are read, or a fiftieth of a small run.
+    """
     probe = min(PROBE, max(2**18, trajectory.bytes // 50))
     column = max(range(len(trajectory.columns)), key=lambda c: trajectory.columns[c].size)
     places = [r.entries[column] for r in trajectory.rows[:: max(1, len(trajectory.rows) // PROBES)]][:PROBES]
@@ -123,7 +128,7 @@ def _components(trajectory: Trajectory) -> dict[str, int]:
 
 
 def kernel_rate(rows: int, threads: int, precision: str = "float64") -> float:
-    """2 T² P flops a second that this machine's kernel does, from a tenth of a second of multiplying."""
+    """Measure the flops a second (2 T² P for a run) of this machine's kernel by a tenth of a second of multiplying."""
     import numpy as np
 
     from trajsvc.anatomy.blocks import Extent
@@ -145,7 +150,10 @@ def kernel_rate(rows: int, threads: int, precision: str = "float64") -> float:
 
 
 def network_mds(progress: Progress) -> tuple[float | None, float | None]:
-    """The network's MDS from the sums so far and its standard error; None where undefined, or while checkpoints are appended."""
+    """Return the network's MDS from the sums so far and its standard error.
+
+    None if undefined, or while checkpoints are appended.
+    """
     import math
 
     import numpy as np

@@ -1,7 +1,8 @@
-"""What a run is: where it came from and what it holds. A name is only what it is called.
+"""Identify a run by where it came from and what it holds; its name does not identify it.
 
-Two analyses under one name belong together where the checkpoints that both have are the same: the same files, else the same
-values in a sample of every checkpoint. Anything else is another run, and what is stored is not replaced unasked.
+Two analyses under one name belong together if the checkpoints that both have are the same: the same files, else the
+same values in a sample of every checkpoint. Anything else is another run, and what is stored is not replaced without a
+request.
 """
 
 from __future__ import annotations
@@ -37,10 +38,12 @@ class Continued:
 
 
 def recorded(trajectory: Trajectory, old: StoredRun | None, state: str | None = None) -> dict[str, Any]:
-    """The identity of a run as its attributes keep it: ``source``, ``parameters`` (a digest of names and shapes) and ``digests``
-    (step → digest of its files where the source knows it, else of a sample of its values), and the ``state`` that was chosen, if one was.
+    """Return the identity of a run as its attributes keep it.
 
-    ``old`` is the stored run that goes on: what it says of files that are still the same is not read again.
+    It has ``source``, ``parameters`` (a digest of names and shapes), ``digests`` (step → digest of its files if the
+    source knows it, else of a sample of its values), and the ``state`` that was chosen, if one was.
+
+    ``old`` is the stored run that is continued: digests of files that are still the same are taken from it.
     """
     same = old is not None and _parameters(trajectory) == _stored_parameters(old) and stored_state(old) == state
     before = _stored_digests(old) if old is not None and same else {}
@@ -54,8 +57,11 @@ def recorded(trajectory: Trajectory, old: StoredRun | None, state: str | None = 
 
 
 def digest_of(trajectory: Trajectory, row: Row, state: str | None = None) -> str:
-    """What a checkpoint holds: ``files:`` and a digest of its files' own SHA-256 (and the ``state`` that was chosen in them) where they
-    are known, else ``values:`` and a digest of the stored bytes at fixed places of some tensors."""
+    """Return a digest of what a checkpoint holds.
+
+    ``files:`` and a digest of its files' own SHA-256 (and the ``state`` that was chosen in them) if they are known,
+    else ``values:`` and a digest of the stored bytes at fixed places of some tensors.
+    """
     weights = [f.sha256 for f in row.checkpoint.files if not f.path.endswith(".json")]
     if weights and all(weights):
         inside = row.checkpoint.extra.get("inside")
@@ -77,10 +83,12 @@ def digest_of(trajectory: Trajectory, row: Row, state: str | None = None) -> str
 def check(
     old: StoredRun, trajectory: Trajectory, *, state: str | None = None, replace: bool = False
 ) -> Continued | None:
-    """Whether ``trajectory`` is the run ``old``, as far as the checkpoints that both have show; None where it is another one and may
-    ``replace`` it. ``state`` is what the user chose of several models in the files.
+    """Return how ``trajectory`` continues the run ``old``, as far as the checkpoints that both have show.
 
-    Raises RunExists where it is another one, or where what the stored run recorded is too little to tell.
+    None if it is another run and may ``replace`` the stored one. ``state`` is the user's choice among several models in
+    the files.
+
+    Raises RunExists if it is another one, or if the stored run recorded too little to tell.
     """
     try:
         return _compared(old, trajectory, state)
@@ -117,8 +125,10 @@ def _compared(old: StoredRun, trajectory: Trajectory, state: str | None) -> Cont
 
 
 def name_in(runs: RunStore, source: CheckpointSource) -> str:
-    """What a run is called in a store when the user gives no name: the source's own name. Where an earlier version stored this source
-    under its folder's name alone, that run goes on."""
+    """Return the name of a run in a store when the user gives none: the source's own name.
+
+    If an earlier version stored this source under its folder's name alone, that run is continued.
+    """
     name, earlier = run_name(source.name), run_name(_last_part(source.uri))
     known = runs.names()
     if name not in known and earlier in known and stored_source(runs.open(earlier)) == source.uri:
@@ -131,12 +141,12 @@ def _last_part(uri: str) -> str:
 
 
 def stored_source(old: StoredRun) -> str:
-    """Where a stored run came from."""
+    """Return where a stored run came from."""
     return str((old.attributes.get(ATTRIBUTE) or {}).get("source") or old.attributes.get("source", ""))
 
 
 def relocated(old: StoredRun, trajectory: Trajectory, moved: frozenset[int]) -> RunContents:
-    """The stored run as it would be had its files been read where they are now."""
+    """Return the stored run as if its files had been read where they are now."""
     contents = old.contents()
     now = {row.step: files_json(row) for row in trajectory.rows if row.step in moved}
     steps = contents.checkpoints.step.tolist()
@@ -148,7 +158,7 @@ def relocated(old: StoredRun, trajectory: Trajectory, moved: frozenset[int]) -> 
 
 
 def _sampled(sizes: Sequence[int]) -> list[int]:
-    """Columns that a digest looks at: the largest, and others spread evenly."""
+    """Return the columns that a digest samples: the largest, and others spread evenly."""
     largest = sorted(range(len(sizes)), key=lambda c: (-sizes[c], c))[: SAMPLED // 2]
     rest = [c for c in range(len(sizes)) if c not in set(largest)]
     step = max(1, -(-len(rest) // (SAMPLED - len(largest))))
@@ -166,13 +176,13 @@ def _stored_parameters(old: StoredRun) -> str | None:
 
 
 def stored_state(old: StoredRun) -> str | None:
-    """Which of several models in its files a stored run is, where that was chosen."""
+    """Return which of several models in its files a stored run is, if that was chosen."""
     found = (old.attributes.get(ATTRIBUTE) or {}).get("state")
     return found if isinstance(found, str) else None
 
 
 def _stored_digests(old: StoredRun) -> dict[int, str]:
-    """What the run recorded; nothing for a run of a version that did not."""
+    """Return the digests that the run recorded; empty for a run of a version that did not record any."""
     found: Mapping[str, Any] = (old.attributes.get(ATTRIBUTE) or {}).get("digests") or {}
     return {int(step): str(digest) for step, digest in found.items()}
 
@@ -192,7 +202,9 @@ def _same_blocks(old: StoredRun, trajectory: Trajectory) -> bool:
 
 
 def _alike(mine: str, theirs: str) -> bool:
-    """Whether two lists of files are the same files in different folders: names, sizes and times (or digests) agree."""
+    """Return whether two lists of files are the same files in different folders: names, sizes and times (or digests)
+    agree.
+    """
     return _without_folders(mine) == _without_folders(theirs)
 
 

@@ -1,7 +1,8 @@
 """The integrity report: faults of a sequence of checkpoints that its Grams, fingerprints and counts show.
 
-Published trajectories are dirty: revisions that are copies of others, shards of another step, values lost to rounding. Everything
-here is read off the Gram and the fingerprints, so that it costs no further pass over the bytes.
+Published trajectories have faults: revisions that are copies of others, shards of another step, values lost to
+rounding. Everything here is computed from the Gram and the fingerprints, so that it needs no further pass over the
+bytes.
 """
 
 from __future__ import annotations
@@ -38,8 +39,15 @@ def report(
     precision: str = "float64",
     trees: TreeTable | None = None,
 ) -> list[Finding]:
-    """Findings of one run. ``gram`` is (block, T, T) in the update basis, ``nonfinite`` (block, T), ``zeros`` (column, T) values that are
-    zero, ``columns`` (tensor, size); ``trees`` are blocks in other bases."""
+    """Return the findings of one run.
+
+    Args:
+        gram: (block, T, T) in the update basis.
+        nonfinite: (block, T).
+        zeros: (column, T), counts of zero values.
+        columns: (tensor, size).
+        trees: Blocks in other bases.
+    """
     return [
         *identical(steps, fingerprints),
         *non_finite(steps, blocks, nonfinite),
@@ -51,7 +59,7 @@ def report(
 
 
 def identical(steps: NDArray[np.int64], fingerprints: Sequence[str]) -> list[Finding]:
-    """Checkpoints whose parameters are the same bytes."""
+    """Report checkpoints whose parameters are the same bytes."""
     same: dict[str, list[int]] = {}
     for step, fingerprint in zip(steps.tolist(), fingerprints, strict=True):
         same.setdefault(fingerprint, []).append(step)
@@ -68,8 +76,11 @@ def identical(steps: NDArray[np.int64], fingerprints: Sequence[str]) -> list[Fin
 
 
 def non_finite(steps: NDArray[np.int64], blocks: Sequence[Block], counts: NDArray[np.int64]) -> list[Finding]:
-    """Checkpoints with NaN or infinite values, which are stored and left out of every measure unless asked for; and tensors that are
-    undefined because they would leave no trajectory."""
+    """Report checkpoints with NaN or infinite values, and tensors that are undefined because they would leave no
+    trajectory.
+
+    Such checkpoints are stored and left out of every measure unless they are asked for.
+    """
     steps_used, blocks_used = usable(counts)
     found = _undefined(steps, blocks, counts, blocks_used)
     for t in np.flatnonzero(~steps_used):
@@ -127,10 +138,10 @@ def _undefined(
 def zero_updates(
     steps: NDArray[np.int64], blocks: Sequence[Block], gram: NDArray[np.float64], nonfinite: NDArray[np.int64]
 ) -> list[Finding]:
-    """Steps at which some blocks did not change at all: their update is the zero vector and has no direction."""
+    """Report steps at which some blocks did not change at all: their update is the zero vector and has no direction."""
     diagonal = np.einsum("bii->bi", gram)
     still = (diagonal[:, 1:] == 0) & ~np.isnan(diagonal[:, 1:])
-    if len(steps) > 2 and not still.all():  # what never changes is said once, of the tensors
+    if len(steps) > 2 and not still.all():  # blocks that never change are reported once, by tensor
         still[still.all(axis=1)] = False
     tainted = ~usable(nonfinite)[0]
     found = []
@@ -158,9 +169,11 @@ def zero_updates(
 def mostly_zero(
     steps: NDArray[np.int64], columns: Sequence[tuple[str, int]], zeros: NDArray[np.int64]
 ) -> list[Finding]:
-    """Tensors a large part of which is zero at a checkpoint, and not at most others: a sign of data lost in writing.
+    """Report tensors a large part of which is zero at a checkpoint, and not at most others: a sign of data lost in
+    writing.
 
-    A tensor that is zero as a whole (a bias at initialisation) is no finding; nor one that is equally sparse throughout.
+    A tensor that is zero as a whole (a bias at initialisation) is not reported; nor is one that is equally sparse
+    throughout.
     """
     by_step: dict[int, list[str]] = {}
     for c, (name, size) in enumerate(columns):
@@ -182,7 +195,8 @@ def mostly_zero(
 
 
 def outliers(steps: NDArray[np.int64], blocks: Sequence[Block], gram: NDArray[np.float64]) -> list[Finding]:
-    """Checkpoints that lie far from both neighbours while these are near each other: a swapped or foreign file or shard.
+    """Report checkpoints that lie far from both neighbours while these are near each other: a swapped or foreign file
+    or shard.
 
     For a block, step t is an outlier when ‖θ_{t+1} − θ_{t−1}‖ < 1/4 min(‖U_t‖, ‖U_{t+1}‖) and both updates are over 4 times the
     median of the block's. In training, consecutive updates are never so nearly opposite and so large at once.
@@ -222,7 +236,10 @@ def lost_digits(
     error: float,
     trees: TreeTable | None = None,
 ) -> list[Finding]:
-    """Checkpoints with blocks whose norm is lost, in the sum of updates or in the tree of the block. It is undefined."""
+    """Report checkpoints with blocks whose norm is lost, in the sum of updates or in the tree of the block.
+
+    It is undefined.
+    """
     lost: dict[int, list[str]] = {}
     rebased = (
         {}
@@ -257,7 +274,7 @@ def lost_digits(
 
 
 def _lost_in(tree: Tree, error: float) -> NDArray[np.bool_]:
-    """(T,): the points that have no norm left, and of the others those without a distance from one of the others."""
+    """Return the points whose norm is lost, and those whose distance from another point is lost, as a mask (T,)."""
     lengths = np.isnan(certain(*tree.distances, error, np.zeros((len(tree.gram) + 1,) * 2, dtype=bool)))
     gone = lengths[0, 1:]
     apart = lengths[1:, 1:] & ~gone[:, None] & ~gone[None, :]

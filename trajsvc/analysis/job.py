@@ -79,7 +79,7 @@ class OpenedJob:
         return DEFAULT_SAMPLE
 
     def contents(self) -> RunContents | None:
-        """What the run that is continued holds."""
+        """Return what the run that is continued holds."""
         return None if self.continued is None else self.continued.contents()
 
     def check_current(self, writer: RunWriter) -> None:
@@ -91,7 +91,7 @@ class OpenedJob:
             )
 
     def outcome(self) -> Outcome:
-        """What is said of the job when it is done."""
+        """Return the outcome of the finished job."""
         left_out = tuple(e.step for e in self.trajectory.excluded)
         if self.complete is not None:
             return Outcome(self.run, self.job.store, "unchanged", (), left_out)
@@ -101,7 +101,7 @@ class OpenedJob:
 
 
 def open_job(job: AnalysisJob) -> OpenedJob:
-    """List the checkpoints of ``job`` and see what of them the store has.
+    """List the checkpoints of ``job`` and find out which of them the store has.
 
     Raises what listing and reading headers raise, RunExists (``run-exists``), Refused (``checkpoints-gone``) and UsageError
     (``preview-copy``, ``preview-over-run``).
@@ -134,8 +134,11 @@ def _stored(runs: RunStore, run: str) -> StoredRun | None:
 
 
 def _with_copy(options: Options, old: StoredRun | None, source: CheckpointSource) -> Options:
-    """With ``copy`` decided: what the user said; else a stored run goes on as it was; else a run from a network is copied. A run that
-    keeps a copy, or an archive, goes on keeping it."""
+    """Decide whether a copy is kept.
+
+    The user's choice holds; else a stored run goes on as it was; else a run from a network is copied. A run that keeps
+    a copy, or an archive, goes on keeping it.
+    """
     if options.preview:
         return options
     if old is not None and old.attributes.get("estimate") is None:
@@ -146,7 +149,7 @@ def _with_copy(options: Options, old: StoredRun | None, source: CheckpointSource
 
 
 def _unproved(trajectory: Trajectory) -> list[Finding]:
-    """What reading by ranges leaves open: files without checksums of their own."""
+    """Report files that were read by ranges and have no checksums of their own."""
     open_files = {
         e.file
         for r in range(len(trajectory.rows))

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def is_estimate(run: StoredRun) -> bool:
-    """Whether a run holds an estimate from a part of its bytes."""
+    """Return whether a run holds an estimate from a part of its bytes."""
     return run.attributes.get("estimate") is not None
 
 
 def may_show(store: Path, run: str) -> bool:
-    """Whether a job's estimate of ``run`` is news: an exact run in the store is not hidden by one."""
+    """Return whether a job's estimate of ``run`` may be shown: not if the store has an exact run."""
     try:
         return is_estimate(RunStore(store).open(run))
     except RunMissing:
@@ -37,10 +37,11 @@ def may_show(store: Path, run: str) -> bool:
 
 
 def show(store: Path, run: str, trajectory: Trajectory, state: GramState, options: Options) -> float:
-    """Put the estimate from the slabs in ``state`` in the place of the last one; the share of the parameters that it is from.
+    """Replace the last estimate by that from the slabs in ``state``; return the share of the parameters that it is
+    from.
 
-    The standard errors (from several Grams beside each, with replicates left out) are left out where they would take more than half of the
-    job's memory. Raises what writing to the store raises.
+    The standard errors (from several Grams beside each, with replicates left out) are left out if they would take more
+    than half of the job's memory. Raises what writing to the store raises.
     """
     contents = assemble.run_contents(
         run,
@@ -55,6 +56,6 @@ def show(store: Path, run: str, trajectory: Trajectory, state: GramState, option
 
 
 def clear(store: Path, run: str) -> None:
-    """Remove the estimate: the run is committed, or nobody wants it any more."""
+    """Remove the estimate: the run is committed, or the estimate is no longer wanted."""
     with suppress(TrajsvcError, OSError):
         RunStore(store).live.remove(run)

@@ -17,16 +17,18 @@ class Observer(Protocol):
     def opened(self, trajectory: Trajectory) -> None: ...
     def planned(self, trajectory: Trajectory, plan: Plan, *, appended: int) -> None: ...
     def note(self, message: str) -> None:
-        """What else is worth a line before the work begins: why a stored run is computed anew, that the kernel is compiled."""
+        """Receive a message before the work begins: why a stored run is computed anew, that the kernel is compiled."""
         ...
 
     def progress(self) -> ProgressCallback | None: ...
     def copied(self, done: int, total: int) -> None:
-        """``done`` of ``total`` bytes of files were downloaded and their digests compared."""
+        """Receive the progress of a download: ``done`` of ``total`` bytes of files were downloaded and their digests
+        compared.
+        """
         ...
 
     def committing(self) -> None:
-        """Called right before the commit; an exception cancels the commit and leaves the stored run unchanged."""
+        """Act right before the commit; an exception cancels the commit and leaves the stored run unchanged."""
         ...
 
 

@@ -45,7 +45,7 @@ def _parsed(parse: Callable[[str], float]) -> BeforeValidator:
 
 
 def _one_text(value: object) -> object:
-    """A list of steps as the text that selects them."""
+    """Convert a list of steps to the text that selects them."""
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         return value
     if not all(isinstance(step, int) and not isinstance(step, bool) for step in value):
@@ -54,7 +54,7 @@ def _one_text(value: object) -> object:
 
 
 def several(value: object) -> object:
-    """One text as a list of one, None as none, a list as it is."""
+    """Convert a text to a tuple of one, None to an empty tuple, a list to a tuple."""
     if isinstance(value, str):
         return (value,)
     return tuple(value) if isinstance(value, Sequence) else () if value is None else value
@@ -129,7 +129,7 @@ class RunOptions(BaseModel):
 
     @classmethod
     def of(cls, given: Mapping[str, Any] | None = None, **more: Any) -> Self:
-        """The options that ``given`` and ``more`` name; what is None is as if it had not been named.
+        """Make options from ``given`` and ``more``; None counts as not given.
 
         Raises UsageError (``bad-precision``, ``bad-dtype``, ``bad-size``, ``bad-share``, ``bad-option``).
         """
@@ -140,7 +140,10 @@ class RunOptions(BaseModel):
             raise bad_option(error, given) from None
 
     def with_(self, **changed: Any) -> Self:
-        """The same options but for those that ``changed`` names. Raises TypeError for a name that is none."""
+        """Return the same options with those in ``changed`` replaced.
+
+        Raises TypeError for a name that does not exist.
+        """
         if unknown := set(changed) - set(type(self).model_fields):
             raise TypeError(f"no option {', '.join(sorted(unknown))}")
         return self.model_copy(update=changed)
@@ -165,7 +168,7 @@ class Options(RunOptions):
 
 
 def bad_option(error: ValidationError, given: Mapping[str, Any]) -> UsageError:
-    """The first thing that is wrong with ``given``, as a UsageError."""
+    """Map the first validation error of ``given`` to a UsageError."""
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else ""
     kind, hint = _KINDS.get(name, ("bad-option", ""))
@@ -176,7 +179,10 @@ def bad_option(error: ValidationError, given: Mapping[str, Any]) -> UsageError:
 
 
 def rules_text(path: str | PathLike[str]) -> str:
-    """The text of a rules file, read and checked. Raises UsageError (``bad-rules``) and NotFound (``rules-not-found``)."""
+    """Read and check a rules file; return its text.
+
+    Raises UsageError (``bad-rules``) and NotFound (``rules-not-found``).
+    """
     from trajsvc.anatomy.rules_toml import load_rules
 
     return load_rules(path).text

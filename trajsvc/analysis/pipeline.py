@@ -1,4 +1,7 @@
-"""From a source to a committed run: open, plan, compute, check, commit. Resumes what was interrupted; appends what is new."""
+"""Analyse a source into a committed run: open, plan, compute, check, commit.
+
+Resumes what was interrupted; appends what is new.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,7 @@ def _attempt(job: AnalysisJob) -> Outcome:
 
 
 def _relocate(opened: OpenedJob) -> None:
-    """Write down where the files of a complete run are now, where that is not where they were."""
+    """Record where the files of a complete run are now, if they have moved."""
     if opened.complete is None or not opened.moved:
         return
     with opened.runs.writer(opened.run) as writer:
@@ -111,7 +114,7 @@ class _Computation:
                 archive_theta(self.writer)
 
     def _copy(self) -> ThetaSink | None:
-        """Where the parameters are copied to as they are read; None where none are kept."""
+        """Return the sink to which the parameters are copied as they are read; None if no copy is kept."""
         if not self.copying:
             return None
         current = self.writer.current
@@ -120,7 +123,10 @@ class _Computation:
         return ThetaSink(self.writer, self.trajectory, self.plan.rows - self.plan.new, self.key)
 
     def _journal(self, sink: ThetaSink | None) -> SlabJournal:
-        """The slabs that are done. Where the copy begins anew, so do the slabs that would have written it."""
+        """Return the journal of finished slabs.
+
+        If the copy begins anew, the slabs that would have written it are discarded.
+        """
         journal = self.writer.journal(self.key)
         if sink is None or sink.resumed:
             return journal
@@ -156,13 +162,15 @@ class _Computation:
         )
 
     def _rebased(self, reading: Reading, state: GramState) -> TreeTable | None:
-        """The blocks whose digits are lost in the update basis, in others."""
+        """Compute the blocks whose digits are lost in the update basis in other bases."""
         job = self.opened.job
         work = Rebasing(reading.again, self.plan, self.options, job.pool, job.stop, self.key, self.writer.work, READING)
         return rebased(work, self.trajectory, state, self.before, job.observer)
 
     def _check(self, reading: Reading, state: GramState) -> None:
-        """Raises TryAgain (``file-changed``) and DamagedCheckpoint (``checksum-mismatch``)."""
+        """Raise TryAgain (``file-changed``) or DamagedCheckpoint (``checksum-mismatch``) if the bytes read are not
+        those listed.
+        """
         _check_unchanged(self.trajectory)
         if state.exact and not reading.proved:
             self.trajectory.check_crc(state.segments_done(), state.crc_rows())
@@ -189,7 +197,7 @@ class _Computation:
 
 
 def facts_of(trajectory: Trajectory, plan: Plan, state: GramState, options: Options) -> dict[str, Any]:
-    """How the sums in ``state`` were made, for the run's attributes."""
+    """Describe how the sums in ``state`` were made, for the run's attributes."""
     facts: dict[str, Any] = {
         "version": __version__,
         "kernel": KERNEL,
@@ -206,7 +214,7 @@ def facts_of(trajectory: Trajectory, plan: Plan, state: GramState, options: Opti
 
 
 def _averages(trajectory: Trajectory) -> dict[str, str]:
-    """Tensors that move as averages of others; looked for where the files are on this machine."""
+    """Find tensors that move as averages of others, if the files are on this machine."""
     if trajectory.source.remote is not None:
         return {}
     names = [c.name for c in trajectory.columns]

@@ -58,7 +58,10 @@ class Rebasing:
     reserve: int
 
     def trees(self, blocks: Sequence[int]) -> TreeTable | None:
-        """``blocks`` along trees; None where there are none. Raises what reading raises, LimitExceeded and Cancelled."""
+        """Compute ``blocks`` along trees; None if there are none.
+
+        Raises what reading raises, LimitExceeded and Cancelled.
+        """
         at_once = max(1, self.options.memory // (32 * pair_count(self.plan.rows, self.plan.rows)))
         found = [t for i in range(0, len(blocks), at_once) for t in self._batch(blocks[i : i + at_once])]
         if not found:
@@ -77,7 +80,9 @@ class Rebasing:
                     yield block, starts, -exponent, gram
 
     def _points(self, blocks: Sequence[int]) -> tuple[dict[int, int], dict[int, Array]]:
-        """Of every block the power of two that its values are multiplied with, and the inner products of its points."""
+        """Return, for every block, the exponent of the power of two that its values are multiplied by, and its points'
+        inner products.
+        """
         star = np.zeros(self.plan.rows, dtype=np.int64)
         points = dict(zip(blocks, self._pass(blocks, star, 0), strict=True))
         exponents = {b: _exponent(gram) for b, gram in points.items()}
@@ -87,7 +92,7 @@ class Rebasing:
         return exponents, points
 
     def _pass(self, blocks: Sequence[int], starts: NDArray[np.int64], exponent: int) -> Array:
-        """(n, T, T): inner products of the legs of one tree, for ``blocks``."""
+        """Compute inner products of the legs of one tree, for ``blocks``, (n, T, T)."""
         plan, options = self.plan, self.options
         again = make_plan(
             _columns(plan.columns, blocks),
@@ -111,16 +116,17 @@ class Rebasing:
 
 
 def _hash(starts: NDArray[np.int64], exponent: int) -> str:
-    """A short name of a basis."""
+    """Return a short name of a basis."""
     return hashlib.sha256(starts.tobytes() + str(exponent).encode()).hexdigest()[:12]
 
 
 def rebased(
     work: Rebasing, trajectory: Trajectory, state: GramState, old: RunContents | None, observer: Observer
 ) -> TreeTable | None:
-    """The blocks of a computed run that the update basis does not serve, along trees; None where it serves all.
+    """Compute the blocks of a run that the update basis does not serve along trees; None if it serves all.
 
-    A block that does not fit the memory budget is left as it is. What was made in float32 is not held to the promise.
+    A block that does not fit the memory budget is left as it is. Runs in float32 are not rebased: their precision is
+    not certified.
     """
     if not state.exact or work.plan.precision != "float64":
         return None
@@ -137,7 +143,7 @@ def rebased(
 
 
 def lost_blocks(trajectory: Trajectory, state: GramState, old: RunContents | None) -> list[int]:
-    """The blocks whose digits are lost in the update basis, at any two points."""
+    """Return the blocks whose digits are lost in the update basis, at any two points."""
     _, same = np.unique(state.fingerprint, return_inverse=True)
     stored = {c.name: i for i, c in enumerate(trajectory.columns)}
     found = []
@@ -152,7 +158,7 @@ def lost_blocks(trajectory: Trajectory, state: GramState, old: RunContents | Non
 
 
 def _is_lost(gram: Array, same: NDArray[np.int64], *, small: bool = False) -> bool:
-    """Whether a block's update basis loses digits that are promised; ``small``: its values are not all zero, and may be tiny."""
+    """Return whether a block loses digits in the update basis; ``small``: its values are not all zero, and may be tiny."""
     squares = np.diagonal(gram)
     if not np.isfinite(gram).all():
         return True
@@ -163,7 +169,9 @@ def _is_lost(gram: Array, same: NDArray[np.int64], *, small: bool = False) -> bo
 
 
 def _exponent(points: Array) -> int:
-    """The power of two that brings the squares of most points of a block to within float64."""
+    """Return the exponent of the power of two that brings the squares of most points of a block into the range of
+    float64.
+    """
     squares = np.diagonal(points)
     squares = np.where(np.isnan(squares), np.inf, squares)[squares != 0.0]
     usual = float(np.median(squares)) if squares.size else 1.0
@@ -173,7 +181,7 @@ def _exponent(points: Array) -> int:
 
 
 def _columns(columns: Sequence[ColumnSpec], blocks: Sequence[int]) -> list[ColumnSpec]:
-    """All columns, of which those without ``blocks`` are empty; the blocks are numbered anew."""
+    """Return all columns, of which those without ``blocks`` are empty; the blocks are renumbered."""
     number = {block: i for i, block in enumerate(blocks)}
     found = []
     for column in columns:

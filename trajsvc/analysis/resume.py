@@ -29,11 +29,14 @@ def continue_from(
     options: RunOptions,
     moved: Collection[int] = (),
 ) -> Continuation:
-    """What ``old`` spares an analysis with ``options``; where these choose steps, fewer of them than are stored is no loss. ``moved``:
-    steps whose files are the stored ones in another place.
+    """Decide what an analysis with ``options`` can keep of ``old``.
 
-    Raises Refused (``checkpoints-gone``) where computing anew would lose stored checkpoints whose files are no longer there, and
-    UsageError (``preview-over-run``) where an estimate would replace a run computed from all its bytes.
+    If they choose steps, fewer than are stored is no loss.
+
+    ``moved`` are steps whose files are the stored ones in another place.
+
+    Raises Refused (``checkpoints-gone``) if computing anew would lose stored checkpoints whose files are no longer
+    there, and UsageError (``preview-over-run``) if an estimate would replace a run computed from all its bytes.
     """
     if old.attributes.get("estimate") is not None:
         return Continuation()
@@ -60,7 +63,7 @@ def continue_from(
 
 
 def _fits(old: StoredRun, trajectory: Trajectory, options: RunOptions) -> bool:
-    """Whether the stored run holds the same blocks in the same types, with a copy where one is wanted."""
+    """Return whether the stored run holds the same blocks in the same types, with a copy if one is wanted."""
     blocks = trajectory.anatomy.blocks
     return (
         old.attributes.get("precision") == options.precision
@@ -82,7 +85,7 @@ def _gone(old: StoredRun, trajectory: Trajectory, steps: Sequence[int]) -> Refus
 
 
 def _made_otherwise(old: StoredRun, precision: str) -> str:
-    """Why the products of a stored run do not go with those that would be added to them; empty where they do."""
+    """Return why the products of a stored run cannot be combined with new ones; empty if they can."""
     kernel, stored = old.attributes.get("kernel"), old.attributes.get("precision")
     if kernel != KERNEL:
         made = f"by the kernel {kernel}" if kernel else "by an earlier version"

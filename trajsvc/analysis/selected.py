@@ -1,4 +1,4 @@
-"""What a user's words name: the source, its checkpoints side by side, the slabs that they are computed in."""
+"""Open what a user's options name: the source, its checkpoints as a trajectory, the slabs that they are computed in."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def source_of(
     pins: Mapping[str, str] | None = None,
     naming: Naming = PATHS,
 ) -> CheckpointSource:
-    """The source that a user names, opened with ``options``; see ``open_named``. What is read ahead lies in a folder of ``store``."""
+    """Open the source that a user names, with ``options``; see ``open_named``.
+
+    What is read ahead lies in a folder of ``store``.
+    """
     here = options if isinstance(options, Options) else None
     return open_named(
         source,
@@ -48,8 +51,11 @@ def source_of(
 
 
 def trajectory_of(source: CheckpointSource, options: RunOptions, *, whole: bool = False) -> Trajectory:
-    """The checkpoints of ``source`` that ``options`` choose, side by side. Where the ``whole`` of it is to be computed, a run whose sums
-    cannot fit the memory is refused from its first header. Raises what reading headers raises, LimitExceeded (``memory-budget``)."""
+    """Read the checkpoints of ``source`` that ``options`` choose as a trajectory.
+
+    If the ``whole`` of it is to be computed, a run whose sums cannot fit the memory is refused from its first header.
+    Raises what reading headers raises, LimitExceeded (``memory-budget``).
+    """
     rules = None if options.rules is None else parse_rules(options.rules, "the rules file")
     return open_trajectory(
         source,
@@ -64,8 +70,11 @@ def trajectory_of(source: CheckpointSource, options: RunOptions, *, whole: bool 
 
 
 def _check_width(options: Options, rows: int, tensors: CheckpointTensors) -> None:
-    """Raise LimitExceeded (``memory-budget``) where the sums of a quarter of the floating tensors are more than the whole budget: the
-    plan will find that they do not fit, whatever of them are no parameters."""
+    """Raise LimitExceeded (``memory-budget``) if the sums of a quarter of the floating tensors need more than the whole
+    budget.
+
+    The plan would find that they do not fit, whichever of them are not parameters.
+    """
     if options.exclude:
         return
     blocks = sum(1 for e in tensors.tensors.values() if e.dtype in FLOAT_TYPES and e.size) // 4
@@ -81,7 +90,7 @@ def _check_width(options: Options, rows: int, tensors: CheckpointTensors) -> Non
 def plan_of(
     trajectory: Trajectory, options: Options, *, new: int | None = None, sample: float = DEFAULT_SAMPLE
 ) -> Plan:
-    """The slabs of an analysis with ``options``. Raises LimitExceeded (``memory-budget``)."""
+    """Plan the slabs of an analysis with ``options``. Raises LimitExceeded (``memory-budget``)."""
     return make_plan(
         trajectory.columns,
         len(trajectory.rows),

@@ -1,7 +1,9 @@
-"""Tensors that may be no parameters, named in one warning: what never changes, moves like an average or a queue, or is named like a buffer.
+"""Report tensors that may not be parameters in one warning: those that never change, move like an average or a queue,
+or are named like a buffer.
 
-A number that such a tensor enters is not wrong, but it may not be what was asked for: a table that holds most of the norm makes every map
-1. Known kinds were left out before; of the others the user decides, with the line of ``--exclude`` that is given.
+Numbers computed with such a tensor are not wrong, but may not be what was asked for: a table that holds most of the
+norm makes every map 1. Known kinds were left out before; about the others the user decides, with the line of
+``--exclude`` that is given.
 """
 
 from __future__ import annotations
@@ -42,9 +44,16 @@ def suspects(
     matrices: Collection[str] = (),
     others: Sequence[str] = (),
 ) -> list[Finding]:
-    """One warning, or none. ``gram`` is (block, T, T) in the update basis, ``nonfinite`` (block, T); ``averages`` tensor → what it moves
-    as an average of; ``doubtful`` tensor → what else is said of it; ``matrices`` tensors of two axes or more;
-    ``others`` names of tensors that are left out."""
+    """Return one warning, or none.
+
+    Args:
+        gram: (block, T, T) in the update basis.
+        nonfinite: (block, T).
+        averages: tensor → what it is a moving average of.
+        doubtful: tensor → another reason for doubt.
+        matrices: Tensors of two axes or more.
+        others: Names of tensors that are left out.
+    """
     members: dict[str, list[int]] = {}
     for b, block in enumerate(blocks):
         members.setdefault(block.tensor, []).append(b)
@@ -73,13 +82,13 @@ def suspects(
 
 
 def _sum(gram: NDArray[np.float64], group: Sequence[int]) -> NDArray[np.float64]:
-    """The Gram of a tensor: the sum of its blocks'."""
+    """Return the Gram of a tensor: the sum of its blocks'."""
     found: NDArray[np.float64] = gram[group[0]] if len(group) == 1 else gram[group].sum(axis=0)
     return found
 
 
 def _norms(gram: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Squared norms of the points, (T,)."""
+    """Return the squared norms of the points, (T,)."""
     return np.maximum(np.cumsum(np.cumsum(gram, axis=0), axis=1).diagonal(), 0.0)
 
 
@@ -88,7 +97,7 @@ QUEUE: Final = "is replaced piece by piece, like a queue"
 
 
 def _behaviour(gram: NDArray[np.float64], norms: NDArray[np.float64], size: int) -> str | None:
-    """What a tensor's Gram says of how it moves."""
+    """Describe how a tensor moves, by its Gram; None if it moves like a parameter."""
     updates = np.diagonal(gram)[1:]
     if not updates.any():
         return STILL if norms.max() > 0 else None
@@ -96,7 +105,10 @@ def _behaviour(gram: NDArray[np.float64], norms: NDArray[np.float64], size: int)
 
 
 def _disjoint(gram: NDArray[np.float64], norms: NDArray[np.float64]) -> bool:
-    """Rows that are replaced in turn change in other places each time, so that one update and the next are orthogonal to the last bit."""
+    """Return whether a tensor moves like a queue whose rows are replaced in turn.
+
+    Each update changes other rows, so that one update and the next are orthogonal to the last bit.
+    """
     updates = np.diagonal(gram)[1:]
     both = (updates[1:] > 0) & (updates[:-1] > 0)
     if both.sum() < 2 or np.median(updates[updates > 0] / norms[:-1][updates > 0].clip(min=1e-300)) < REPLACED**2:
@@ -105,7 +117,9 @@ def _disjoint(gram: NDArray[np.float64], norms: NDArray[np.float64]) -> bool:
 
 
 def _forgetful(gram: NDArray[np.float64], norms: NDArray[np.float64]) -> bool:
-    """A queue whose rows were all replaced keeps nothing of what it was, at a norm that stays."""
+    """Return whether a tensor moves like a queue all of whose rows were replaced: it is uncorrelated with its past at a
+    constant norm.
+    """
     if len(norms) < 3 or norms.min() <= 0 or np.ptp(np.sqrt(norms)) > STEADY * np.sqrt(norms).mean():
         return False
     cosines = np.abs(np.cumsum(np.cumsum(gram, axis=0), axis=1) / np.sqrt(np.outer(norms, norms)))
@@ -126,8 +140,11 @@ def _equal(
     sizes: Mapping[str, int],
     said: Mapping[str, str],
 ) -> dict[str, str]:
-    """Tensor → another of its size whose Gram is the same: a copy. Biases are left out by the caller: those of branches that are added to
-    one another have equal gradients, and stay equal."""
+    """Return tensor → another of its size whose Gram is the same: a copy.
+
+    Biases are left out by the caller: those of branches that are added to one another have equal gradients, and stay
+    equal.
+    """
     order = sorted((n for n in members if n not in said and len(norms[n]) > 2), key=lambda n: (sizes[n], norms[n][-1]))
     found: dict[str, str] = {}
     for one, other in pairwise(order):

@@ -22,19 +22,21 @@ MEMBER_MEASURES = ("mds", "relative_mds")
 
 
 def compare_family(family: Family, runs: Mapping[str, Run]) -> FamilyAnswer:
-    """The members of ``family`` in order of size, seed and name; ``runs`` holds those in the store, by the member's name."""
+    """Compare the members of ``family`` in order of size, seed and name; ``runs`` holds those in the store, by the
+    member's name.
+    """
     found = [family_row(m, runs[m.name]) if m.name in runs else missing_row(m) for m in family.runs]
     rows = sorted(found, key=_order)
     return FamilyAnswer(family=family.name, title=family.title, rows=rows, lines=every_line(rows))
 
 
 def _order(row: FamilyRow) -> tuple[bool, float, bool, int, str]:
-    """By size, then seed, then name; what is not known comes last."""
+    """Return a sort key: size, then seed, then name; unknown values come last."""
     return (row.size is None, row.size or 0, row.seed is None, row.seed or 0, row.member)
 
 
 def family_row(member: Member, run: Run) -> FamilyRow:
-    """The line of one member whose run is there."""
+    """Return the row of a member whose run is stored."""
     depths = relative_depths(depth_layers(run))
     by_depth = [depth_row(run, g, depths[g]) for g in attention_layers(run) if g in depths]
     settling = [settling_row(run, group, depth) for group, depth in depths.items()]
@@ -59,7 +61,7 @@ def family_row(member: Member, run: Run) -> FamilyRow:
 
 
 def missing_row(member: Member) -> FamilyRow:
-    """The line of a member that has not been analysed."""
+    """Return the row of a member that has not been analysed."""
     nothing = ("run", "parameters", "checkpoints", "estimate", "mds", "relative_mds", "heterogeneity")
     return FamilyRow(
         member=member.name,
@@ -75,7 +77,7 @@ def missing_row(member: Member) -> FamilyRow:
 
 
 def depth_row(run: Run, group: str, depth: float) -> FamilyDepthRow:
-    """Q, K and V of one layer of ``run``."""
+    """Compare Q, K and V of one layer of ``run``."""
     row = tables.qkv_row(run, group, None)
     return FamilyDepthRow(
         depth=depth,
@@ -88,7 +90,7 @@ def depth_row(run: Run, group: str, depth: float) -> FamilyDepthRow:
 
 
 def settling_row(run: Run, group: str, depth: float) -> FamilySettlingRow:
-    """Where one layer of ``run`` comes to rest, as a fraction of the run's last step; null where that step is 0."""
+    """Return the settling step of one layer of ``run`` as a fraction of the run's last step; null if that step is 0."""
     gram = run.gram(group)
     step = plain(compute(("settling_step",), gram))["settling_step"]
     last = int(gram.steps[-1]) if len(gram.steps) else 0
@@ -97,7 +99,10 @@ def settling_row(run: Run, group: str, depth: float) -> FamilySettlingRow:
 
 
 def slope(at: Sequence[float], values: Sequence[float | None]) -> float | None:
-    """Least-squares slope of the defined ``values`` over ``at``; None with fewer than two, or all at one place."""
+    """Return the least-squares slope of the defined ``values`` over ``at``.
+
+    None with fewer than two, or all at one place.
+    """
     pairs = [(x, y) for x, y in zip(at, values, strict=True) if y is not None]
     x = np.array([p[0] for p in pairs], dtype=np.float64)
     y = np.array([p[1] for p in pairs], dtype=np.float64)
@@ -108,7 +113,7 @@ def slope(at: Sequence[float], values: Sequence[float | None]) -> float | None:
 
 
 def value_of(row: FamilyRow, by: str) -> bool | int | float | str | None:
-    """A member's size, seed or hyperparameter."""
+    """Return a member's size, seed or hyperparameter."""
     if by in ("size", "seed"):
         return row.size if by == "size" else row.seed
     return row.hyperparameters.get(by)

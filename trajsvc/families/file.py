@@ -61,7 +61,7 @@ def parse_size(text: str) -> int | float:
 
 
 def _whole(value: float) -> int | float:
-    """The integer where ``value`` is one, to nine digits: 1.1 * 10**9 is 1100000000."""
+    """Return the nearest integer if ``value`` equals it to nine digits, else ``value``: 1.1 * 10**9 is 1100000000."""
     near = round(value)
     return near if abs(value - near) <= 1e-9 * max(1.0, abs(value)) else value
 
@@ -100,7 +100,7 @@ class MemberOptions(RunOptions):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, populate_by_name=True)
 
     def given(self) -> dict[str, Any]:
-        """The options that were set, by the names of the file."""
+        """Return the options that were set, by the names of the file."""
         return {k: v for k, v in self.model_dump(by_alias=True, exclude_unset=True).items() if k in OPTIONS}
 
 
@@ -158,11 +158,11 @@ class Family(BaseModel):
         return value
 
     def options(self, member: Member) -> MemberOptions:
-        """The options of ``member``: its own, else the defaults."""
+        """Return the options of ``member``: its own, else the defaults."""
         return MemberOptions.model_validate({**self.defaults.given(), **member.given()})
 
     def member(self, name: str) -> Member:
-        """The member of that name. Raises NotFound (``member-not-found``)."""
+        """Return the member of that name. Raises NotFound (``member-not-found``)."""
         for member in self.runs:
             if member.name == name:
                 return member
@@ -173,14 +173,16 @@ class Family(BaseModel):
         )
 
     def hyperparameter_names(self) -> list[str]:
-        """The hyperparameters that any member has, in the order in which they come."""
+        """Return the hyperparameters that any member has, in order of first appearance."""
         return list(dict.fromkeys(name for member in self.runs for name in member.hyperparameters))
 
 
 def expanded(family: Family, runs_of: Callable[[Member], Sequence[str]]) -> Family:
-    """``family`` with every member whose repository holds several runs in the place of those runs: ``runs_of`` says which, as patterns of
-    revisions; none for a member that is one run. A run's name is the member's and what is its own in the pattern; a seed is taken
-    from ``seed-N``."""
+    """Replace every member whose repository holds several runs by those runs.
+
+    ``runs_of`` returns them as patterns of revisions; none for a member that is one run. A run's name is the member's
+    followed by the part of the pattern that is its own; a seed is taken from ``seed-N``.
+    """
     members: list[dict[str, Any]] = []
     for member in family.runs:
         patterns = [] if member.revisions else list(runs_of(member))
@@ -204,7 +206,10 @@ def expanded(family: Family, runs_of: Callable[[Member], Sequence[str]]) -> Fami
 
 
 def default_name(source: str) -> str:
-    """A member's name from its source: the folder's, of a glob that before the first pattern, of a repository the last part."""
+    """Return a member's name from its source.
+
+    This is the folder's name, of a glob that before the first pattern, of a repository the last part.
+    """
     if _SCHEME.match(source):
         path = source.partition("://")[2].partition("@")[0].partition("?")[0]
         return run_name(path.rstrip("/").rpartition("/")[2])
@@ -216,7 +221,7 @@ def default_name(source: str) -> str:
 
 
 def load_family(path: str | os.PathLike[str]) -> Family:
-    """The family that a TOML file describes, its folders made absolute.
+    """Load the family that a TOML file describes, its folders made absolute.
 
     Raises UsageError (``bad-family``), which names the file, the line or the key, and what to do.
     """
@@ -245,7 +250,7 @@ def load_family(path: str | os.PathLike[str]) -> Family:
 
 
 def _placed(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """``data`` with the folders of its members taken from ``folder``, and their names from what they were called."""
+    """Resolve the folders of the members against ``folder``, and name members without a name by their source."""
     runs = data.get("runs")
     if not isinstance(runs, list):
         return data
@@ -263,7 +268,7 @@ def _placed(data: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _with_rules(options: Any, folder: Path) -> Any:
-    """``options`` with its rules file taken from ``folder``; the id of a server's rules file stays as it is."""
+    """Resolve the rules file of ``options`` against ``folder``; the id of a server's rules file stays as it is."""
     rules = options.get("rules") if isinstance(options, dict) else None
     if isinstance(rules, str) and (rules.endswith(".toml") or (folder / rules).is_file()):
         return {**options, "rules": os.path.abspath(folder / Path(rules).expanduser())}  # noqa: PTH100
@@ -282,7 +287,7 @@ def _bad(file: Path, what: str, hint: str) -> UsageError:
 
 
 def _key(place: Sequence[int | str], data: Mapping[str, Any]) -> str:
-    """``runs[2] (pythia-160m) size`` for a place in the file; unions' branches are left out."""
+    """Describe a place in the file, as in ``runs[2] (pythia-160m) size``; unions' branches are left out."""
     parts: list[str] = []
     at: Any = data
     for part in place:
@@ -331,12 +336,12 @@ def _known(place: Sequence[int | str]) -> list[str]:
 
 
 def family_path(store: str | os.PathLike[str], name: str) -> Path:
-    """The file of a family in a store, whether it exists or not. Raises UsageError (``run-name``)."""
+    """Return the file of a family in a store, whether it exists or not. Raises UsageError (``run-name``)."""
     return Path(store) / FAMILIES / f"{check_name(name)}.json"
 
 
 def save_family(store: str | os.PathLike[str], family: Family) -> Path:
-    """Keep ``family`` in the store, in place of one of its name. Raises what writing a store raises."""
+    """Store ``family``, replacing one of the same name. Raises what writing a store raises."""
     path = family_path(store, family.name)
     kept = {"version": VERSION, "family": family.model_dump(mode="json", by_alias=True, exclude_unset=True)}
     data = json.dumps(kept, ensure_ascii=False, allow_nan=False, indent=2).encode() + b"\n"
@@ -349,12 +354,15 @@ def save_family(store: str | os.PathLike[str], family: Family) -> Path:
 
 
 def family_names(store: str | os.PathLike[str]) -> list[str]:
-    """The families of a store, sorted; none where there is no store yet."""
+    """Return the families of a store, sorted; none if there is no store yet."""
     return sorted(path.stem for path in (Path(store) / FAMILIES).glob("[!.]*.json"))
 
 
 def open_family(store: str | os.PathLike[str], name: str) -> Family:
-    """The family ``name`` of a store. Raises NotFound (``family-not-found``) and DamagedStore (``family-damaged``)."""
+    """Read the family ``name`` of a store.
+
+    Raises NotFound (``family-not-found``) and DamagedStore (``family-damaged``).
+    """
     path = family_path(store, name)
     try:
         data = path.read_bytes()
@@ -372,7 +380,7 @@ def open_family(store: str | os.PathLike[str], name: str) -> Family:
 
 
 def family_not_found(store: str | os.PathLike[str], name: str) -> NotFound:
-    """The error for a family that is not in the store, with the names that are close to it."""
+    """Return the error for a family that is not in the store; it names those that are close."""
     known = family_names(store)
     close = difflib.get_close_matches(name, known, n=3) or known[:5]
     there = f"It has {', '.join(close)}{' …' if len(known) > len(close) else ''}. " if close else "It has no families. "

@@ -1,4 +1,4 @@
-"""Which members of a family a line joins: those that differ in the value on the axis and in their seed alone."""
+"""Find the members of a family that a line joins: those that differ only in the value on the axis and in their seed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ _SIZED: Final = re.compile(r"width|depth|layer|hidden|head|dim|d_model|channel|b
 
 
 def lines_of(rows: Sequence[FamilyRow], by: str) -> list[str | None]:
-    """For every member the name of the line that joins it to others: what it shares with them in all but ``by`` and the seed.
+    """Return, for every member, the name of the line that joins it to others: the values it shares with them, except
+    ``by`` and the seed.
 
-    Against the seed nothing is joined. The size parts members too, unless ``by`` is what a size follows from (a width, a depth).
+    Against the seed nothing is joined. Members of different sizes are on different lines, unless ``by`` determines the
+    size (a width, a depth).
     """
     if by == "seed":
         return [None] * len(rows)
@@ -28,7 +30,7 @@ def lines_of(rows: Sequence[FamilyRow], by: str) -> list[str | None]:
 
 
 def every_line(rows: Sequence[FamilyRow]) -> dict[str, list[FamilyLine]]:
-    """The lines of the members that are present, for the size, the seed and each hyperparameter as the axis."""
+    """Return the lines of the members that are present, for the size, the seed and each hyperparameter as the axis."""
     there = [row for row in rows if row.state == "present"]
     axes = dict.fromkeys(["size", "seed", *(name for row in there for name in row.hyperparameters)])
     return {by: _lines(there, by) for by in axes}

@@ -1,7 +1,7 @@
 """Data roots: the folders that submissions over HTTP may name, by an id and a path within.
 
-``ROOT:relative/path`` names a folder or file below a root. No part of it may be a link, and nothing outside is reached, whatever the path
-says.
+``ROOT:relative/path`` names a folder or file below a root. No part of it may be a link, and nothing outside the root is
+opened, whatever the path says.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Roots:
         return bool(self.folders)
 
     def resolve(self, source: str) -> Path:
-        """The path that ``ROOT:relative/path`` names.
+        """Return the path that ``ROOT:relative/path`` names.
 
         Raises Refused (``no-data-roots``), NotFound (``root-not-found``, ``source-not-found``), UsageError (``bad-path``), Refused
         (``unsafe-path``: a link, a device, a way out of the root).
@@ -68,8 +68,11 @@ class Roots:
         return self.folders[root].joinpath(*parts)
 
     def naming(self, source: str) -> Naming:
-        """What the files of ``source`` are called: ``ROOT:`` and the path within. Where a data root lies is the operator's matter. Raises
-        what ``resolve`` raises."""
+        """Return how the files of ``source`` are named: ``ROOT:`` and the path within, so that a data root's location
+        is not shown.
+
+        Raises what ``resolve`` raises.
+        """
         self.resolve(source)
         root = source.partition(":")[0]
         return Naming(f"{root}:", str(self.folders[root]))

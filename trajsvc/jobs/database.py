@@ -32,7 +32,7 @@ _MIGRATION_LOCK: Final = 7_426_353
 
 
 def connect(url: str) -> Engine:
-    """An engine for ``sqlite:///FILE`` or ``postgresql+psycopg://…``, its tables at the present schema.
+    """Return an engine for ``sqlite:///FILE`` or ``postgresql+psycopg://…``, its tables at the current schema.
 
     Raises UsageError (``bad-database``), Refused (``network-database``: SQLite's locks do not hold on a network file system;
     ``newer-database``), TryAgain (``database-unreachable``).
@@ -65,7 +65,7 @@ def _migrate(engine: Engine) -> None:
 
 
 def _made(url: str) -> Engine:
-    """An engine for a database whose tables are as they are."""
+    """Return an engine for a database without changing its tables."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
@@ -86,7 +86,7 @@ def _made(url: str) -> Engine:
 
 
 def unreachable(error: SQLAlchemyError) -> TryAgain:
-    """The error for a database that does not answer; says nothing of its address, which may hold a password."""
+    """Return the error for a database that does not answer; it does not name the address, which may hold a password."""
     reason = str(getattr(error, "orig", error)).splitlines()[0][:200]
     return TryAgain("database-unreachable", f"the database does not answer: {reason}", hint="Is it running?")
 
@@ -146,13 +146,13 @@ class WriteTransactions:
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """A transaction that writes; committed at the end, rolled back by an exception."""
+        """Begin a transaction that writes; commit it at the end, roll it back on an exception."""
         with self._turn or nullcontext(), self.engine.begin() as connection:
             yield connection
 
 
 def alone(connection: Connection, what: str) -> None:
-    """No other transaction that asks for the same goes on until this one ends; in SQLite none does anyway."""
+    """Block other transactions that lock the same ``what`` until this one ends; SQLite needs no lock."""
     if connection.dialect.name == "postgresql":
         connection.execute(
             text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))"), {"what": f"trajsvc {what}"}
@@ -160,24 +160,24 @@ def alone(connection: Connection, what: str) -> None:
 
 
 def reading(engine: Engine) -> Engine:
-    """The engine for transactions that only read: in SQLite they do not wait for the writer."""
+    """Return the engine for transactions that only read: in SQLite they do not wait for the writer."""
     return engine.execution_options(reading=True)
 
 
 def now(engine: Engine | Connection) -> ColumnElement[float]:
-    """Seconds since 1970 by the database's clock, so that several machines agree on leases."""
+    """Return seconds since 1970 by the database's clock, so that several machines agree on leases."""
     return now_of(engine.dialect.name)
 
 
 def now_of(dialect: str) -> ColumnElement[float]:
-    """The same by the dialect's name."""
+    """Return the expression of ``now`` for a dialect's name."""
     if dialect == "sqlite":
         return literal_column("((julianday('now') - 2440587.5) * 86400.0)")
     return literal_column("CAST(extract(epoch FROM clock_timestamp()) AS double precision)")
 
 
 def file_system(path: Path) -> str:
-    """Type of the file system that ``path`` lies on; empty where the system does not say."""
+    """Return the type of the file system that ``path`` lies on; empty if the operating system does not say."""
     try:
         mounts = Path("/proc/self/mounts").read_text().splitlines()
     except OSError:

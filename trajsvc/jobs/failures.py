@@ -8,7 +8,7 @@ from trajsvc.errors import TrajsvcError
 
 
 def cause_of(error: BaseException) -> dict[str, Any]:
-    """What is kept of the reason why an attempt failed."""
+    """Return the stored description of why an attempt failed."""
     if isinstance(error, TrajsvcError):
         facts = {"type": error.problem_type, "kind": error.kind, "message": error.message, "hint": error.hint}
         places = {"file": error.file, "tensor": error.tensor, "step": error.step}
@@ -21,5 +21,5 @@ def cause_of(error: BaseException) -> dict[str, Any]:
 
 
 def cause(kind: str, message: str, hint: str) -> dict[str, Any]:
-    """A cause that is no error of ours."""
+    """Return the description of a failure that is not a TrajsvcError."""
     return {"type": f"urn:trajsvc:problem:{kind}", "kind": kind, "message": message, "hint": hint}

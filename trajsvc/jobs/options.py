@@ -13,7 +13,7 @@ PLAN_THREADS: Final = 2
 
 
 def options_of(spec: JobSpec) -> Options:
-    """How a job's run is analysed. An ingest keeps the parameters; a job of the service does so unless it was told not to."""
+    """Return the options of a job's analysis. An ingest keeps the parameters; other jobs do unless told not to."""
     chosen = {name: getattr(spec, name) for name in RunOptions.model_fields}
     if spec.kind == Kind.INGEST:
         chosen["copy_parameters"] = True

@@ -77,7 +77,9 @@ class JobQueue:
         request: str = "",
         quota: Quota | None = None,
     ) -> tuple[Job, bool]:
-        """The job for ``spec``, and whether it is new. ``key`` is the request's Idempotency-Key, ``request`` a digest of its body.
+        """Submit ``spec`` and return its job, and whether it is new.
+
+        ``key`` is the request's Idempotency-Key, ``request`` a digest of its body.
 
         Raises UsageError (``idempotency-conflict``) for a key that was used for another request, QuotaExceeded.
         """
@@ -158,8 +160,11 @@ class JobQueue:
     def claim(
         self, owner: str, *, memory: int | None = None, quota: Quota | None = None, lease: float = LEASE
     ) -> Lease | None:
-        """The next job for ``owner``, or None: of the highest priority, then the first submitted, that fits ``memory`` bytes. A job whose
-        lease has run out is taken over; one that has used up its attempts without finishing a slab fails here."""
+        """Claim the next job for ``owner``, or return None.
+
+        The next job is the first submitted of the highest priority that fits ``memory`` bytes. A job whose lease has
+        run out is taken over; one that has used up its attempts without finishing a slab fails here.
+        """
         with self._writing.begin() as connection:
             alone(connection, "claim")
             while True:
@@ -228,7 +233,7 @@ class JobQueue:
         waiting: str | None = None,
         length: float = LEASE,
     ) -> bool:
-        """Renew the lease and note the progress; True when the job is to be cancelled. Raises LeaseLost."""
+        """Renew the lease and record the progress; return True when the job is to be cancelled. Raises LeaseLost."""
         with self._writing.begin() as connection:
             at = self._now
             values: dict[str, Any] = {"lease_until": at + length, "updated": at, "waiting": waiting}
@@ -247,12 +252,14 @@ class JobQueue:
             return job.cancel
 
     def check(self, lease: Lease) -> None:
-        """Raises LeaseLost unless ``lease`` still holds; to be asked right before a commit."""
+        """Raise LeaseLost unless ``lease`` still holds; to be called right before a commit."""
         with self._writing.begin() as connection:
             self._held(connection, lease)
 
     def reserve(self, lease: Lease, disk: int) -> int:
-        """Note the disk that the job needs beyond what it has; returns what all others that run have reserved. Raises LeaseLost."""
+        """Record the disk space that the job needs beyond what it has; return what all other running jobs have
+        reserved. Raises LeaseLost.
+        """
         with self._writing.begin() as connection:
             job = self._held(connection, lease)
             connection.execute(update(jobs).where(jobs.c.id == job.id).values(disk=disk))
@@ -260,12 +267,15 @@ class JobQueue:
             return int(connection.execute(select(func.coalesce(func.sum(jobs.c.disk), 0)).where(others)).scalar_one())
 
     def succeed(self, lease: Lease, result: Mapping[str, Any]) -> None:
-        """The job is done. Raises LeaseLost."""
+        """Record that the job is done. Raises LeaseLost."""
         with self._writing.begin() as connection:
             self._end(connection, self._held(connection, lease), State.SUCCEEDED, result=result)
 
     def fail(self, lease: Lease, cause: Mapping[str, Any], *, again: bool) -> State:
-        """The attempt failed; the job is queued once more where ``again`` and its attempts allow. Raises LeaseLost."""
+        """Record that the attempt failed; queue the job once more if ``again`` and its attempts allow.
+
+        Raises LeaseLost.
+        """
         with self._writing.begin() as connection:
             job = self._held(connection, lease)
             if job.cancel:
@@ -288,7 +298,7 @@ class JobQueue:
             self._queue_again(connection, job, pause, waiting=waiting, attempts=attempts)
 
     def cancelled(self, lease: Lease) -> None:
-        """The running work has stopped as asked. Raises LeaseLost."""
+        """Record that the running work has stopped as requested. Raises LeaseLost."""
         with self._writing.begin() as connection:
             self._end(connection, self._held(connection, lease), State.CANCELLED)
 
@@ -319,7 +329,7 @@ class JobQueue:
         self._event(connection, job.id, "state", {"state": str(state), **facts})
 
     def _held(self, connection: Connection, lease: Lease) -> Job:
-        """The job, locked, if ``lease`` is still its own."""
+        """Return the job, locked, if ``lease`` still holds it. Raises LeaseLost."""
         query = select(jobs).where(jobs.c.id == lease.job.id)
         if connection.dialect.name == "postgresql":
             query = query.with_for_update()
@@ -331,7 +341,7 @@ class JobQueue:
     # -- asking and cancelling --------------------------------------------------------------------------------------
 
     def cancel(self, job: str) -> Job:
-        """Ask that the job stops: at once where it waits, at the next chunk where it runs. Raises NotFound."""
+        """Request that the job stops: at once if it waits, at the next chunk if it runs. Raises NotFound."""
         with self._writing.begin() as connection:
             found = self._get(connection, job, lock=True)
             if found.state == State.ACCEPTED:
@@ -344,7 +354,7 @@ class JobQueue:
             return self._get(connection, job)
 
     def get(self, job: str) -> Job:
-        """Raises NotFound (``job-not-found``)."""
+        """Return a job. Raises NotFound (``job-not-found``)."""
         with self._reading.begin() as connection:
             return self._get(connection, job)
 
@@ -357,7 +367,7 @@ class JobQueue:
         before: int | None = None,
         limit: int = 50,
     ) -> list[Job]:
-        """Jobs, the last submitted first; only those whose ``sequence`` is less than ``before``."""
+        """Return jobs, the last submitted first; only those whose ``sequence`` is less than ``before``."""
         query = select(jobs).order_by(jobs.c.sequence.desc()).limit(limit)
         if states:
             query = query.where(jobs.c.state.in_([str(s) for s in states]))
@@ -371,20 +381,20 @@ class JobQueue:
             return [Job.of(row) for row in connection.execute(query).mappings()]
 
     def events(self, job: str, after: int = 0, limit: int = 500) -> list[Event]:
-        """Events of a job after number ``after``, in order."""
+        """Return events of a job after number ``after``, in order."""
         query = select(events).where(events.c.job == job, events.c.seq > after).order_by(events.c.seq).limit(limit)
         with self._reading.begin() as connection:
             return [Event(**row) for row in connection.execute(query).mappings()]
 
     def counts(self) -> dict[str, int]:
-        """How many jobs are in each state."""
+        """Count the jobs in each state."""
         query = select(jobs.c.state, func.count()).group_by(jobs.c.state)
         with self._reading.begin() as connection:
             found = {state: int(count) for state, count in connection.execute(query)}
         return {str(state): found.get(str(state), 0) for state in State}
 
     def alive(self) -> None:
-        """Ask the database something; raises what it raises."""
+        """Run a query to check that the database answers; raises what the database raises."""
         with self._reading.begin() as connection:
             connection.execute(select(self._now)).scalar_one()
 
@@ -404,5 +414,5 @@ class JobQueue:
 
 
 def _holds(row: RowMapping, lease: Lease) -> bool:
-    """Whether the row is still held by ``lease``: the fencing."""
+    """Return whether the row is still held by ``lease`` (fencing)."""
     return State(row["state"]) not in FINAL and row["fence"] == lease.fence and row["owner"] == lease.owner

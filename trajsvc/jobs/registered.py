@@ -37,26 +37,30 @@ class Registered:
         self._lock = threading.Lock()
 
     def probe(self, name: str) -> RegisteredProbe:
-        """Raises NotFound (``probe-not-registered``)."""
+        """Return a registered probe. Raises NotFound (``probe-not-registered``)."""
         if name not in self.probes:
             raise _unknown("probe-not-registered", "probe", name, self.probes)
         return self.probes[name]
 
     def file(self, name: str) -> Path:
-        """Raises NotFound (``data-not-registered``)."""
+        """Return the path of a registered file of data. Raises NotFound (``data-not-registered``)."""
         if name not in self.data:
             raise _unknown("data-not-registered", "data", name, self.data)
         return self.data[name]
 
     def options(self, work: GradientChoices, memory: int) -> GradientOptions:
-        """The options of a job, its names replaced by what they stand for. Raises as ``probe`` and ``file``."""
+        """Return the options of a job, with registered names replaced by what they stand for.
+
+        Raises as ``probe`` and ``file``.
+        """
         probe = self.probe(work.probe)
         chosen: dict[str, Any] = {name: getattr(work, name) for name in GradientChoices.model_fields}
         chosen |= {"probe": probe.probe, "data": str(self.file(work.data)), "memory": memory}
         return GradientOptions(**chosen, tokenizer=None if probe.tokenizer is None else str(probe.tokenizer.resolve()))
 
     def digests(self, work: GradientChoices, stop: Callable[[], bool] = never) -> dict[str, str]:
-        """What a job depends on beside its run, as SHA-256: the ``probe`` as it is registered, the bytes of the ``data``.
+        """Return digests of what a job depends on beside its run, as SHA-256: the registered ``probe``, the bytes of
+        the ``data``.
 
         Raises as ``probe`` and ``file``, and Cancelled.
         """
@@ -64,7 +68,7 @@ class Registered:
         return {"probe": probe, "data": self._digest(self.file(work.data), stop)}
 
     def _digest(self, path: Path, stop: Callable[[], bool]) -> str:
-        """Of a file, read once for every size and time that it has."""
+        """Return the SHA-256 of a file, read once for every size and time that it has."""
         try:
             status = path.stat()
             key = (path, status.st_size, status.st_mtime_ns)

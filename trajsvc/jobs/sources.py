@@ -1,4 +1,4 @@
-"""Open the source of a job, and pin it to its present revisions."""
+"""Open the source of a job, and pin it to its current revisions."""
 
 from __future__ import annotations
 
@@ -37,21 +37,24 @@ class Deadline:
         return time.monotonic() > self._end or self._stop()
 
     def missed(self) -> TryAgain:
-        """The error for a Hub that was too slow."""
+        """Return the error for a Hub that was too slow."""
         return TryAgain("hub-slow", f"the Hub did not answer within {self.seconds:.0f} s", hint="Ask again in a while.")
 
 
 def open_job_source(spec: JobSpec, roots: Roots, store: Path, stop: Callable[[], bool] = never) -> CheckpointSource:
-    """The source of a job, a repository at the commits that it had when the job was submitted. Raises what opening it raises."""
+    """Open the source of a job, a repository at the commits that it had when the job was submitted.
+
+    Raises what opening it raises.
+    """
     if is_remote(spec.source):
         return source_of(spec.source, spec, store, stop, spec.pins)
     return source_of(spec.source, spec, store, naming=roots.naming(spec.source))
 
 
 def pins_of(spec: JobSpec, roots: Roots, store: Path, stop: Callable[[], bool] = never) -> dict[str, str]:
-    """What the source is now: of a repository its revisions' commits, of a folder a digest of its listing.
+    """Return what the source is now: of a repository its revisions' commits, of a folder a digest of its listing.
 
-    Raises NotFound, Refused, UsageError and, where the Hub does not answer, TryAgain.
+    Raises NotFound, Refused, UsageError and, if the Hub does not answer, TryAgain.
     """
     if not is_remote(spec.source):
         return {FILES: listing_digest(roots.resolve(spec.source), stop)}
@@ -66,8 +69,10 @@ def pins_of(spec: JobSpec, roots: Roots, store: Path, stop: Callable[[], bool] =
 
 
 def listing_digest(path: Path, stop: Callable[[], bool] = never) -> str:
-    """SHA-256 of the names, sizes and times of all files below ``path``. Raises LimitExceeded (``too-many-files``), and Cancelled
-    when ``stop`` says so."""
+    """Return the SHA-256 of the names, sizes and times of all files below ``path``.
+
+    Raises LimitExceeded (``too-many-files``), and Cancelled when ``stop`` returns True.
+    """
     hasher = hashlib.sha256()
     count = 0
     if path.is_file():

@@ -46,13 +46,13 @@ class JobSpec(RunOptions):
     """what else the result depends on: digests of the stored run, the probe, the data"""
 
     def digest(self) -> str:
-        """The job's identity."""
+        """Return the SHA-256 that identifies the job."""
         facts = self.model_dump(mode="json")
-        # Choices that came later count where they are made: the digests of earlier jobs stay what they were.
+        # Fields added later count only if they are set, so that the digests of earlier jobs stay what they were.
         facts = {k: v for k, v in facts.items() if k not in _LATER or v != JobSpec.model_fields[k].default}
         return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     @classmethod
     def stored(cls, facts: dict[str, Any]) -> JobSpec:
-        """The spec in a row of the database."""
+        """Parse the spec in a row of the database."""
         return cls.model_validate(facts)

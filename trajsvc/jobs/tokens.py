@@ -1,4 +1,7 @@
-"""Access tokens: kept as SHA-256 only, each with scopes. ``read`` sees, ``submit`` also starts and cancels, ``admin`` also for others."""
+"""Access tokens: kept as SHA-256 only, each with scopes.
+
+``read`` allows reading, ``submit`` also starting and cancelling jobs, ``admin`` also those of other tokens.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ class Token:
     revoked: float | None = None
 
     def may(self, scope: str) -> bool:
-        """Whether the token has ``scope``, or one that includes it."""
+        """Return whether the token has ``scope``, or one that includes it."""
         return any(s in self.scopes for s in SCOPES[SCOPES.index(scope) :])
 
 
@@ -45,7 +48,7 @@ class TokenStore:
         self._writing = WriteTransactions(engine)
 
     def create(self, name: str, scopes: Sequence[str], secret: str | None = None) -> str:
-        """A new token, whose secret is returned once. Raises UsageError (``bad-scope``)."""
+        """Create a token and return its secret, which is not stored. Raises UsageError (``bad-scope``)."""
         unknown = sorted(set(scopes) - set(SCOPES))
         if unknown or not scopes:
             raise UsageError(
@@ -60,20 +63,20 @@ class TokenStore:
         return secret
 
     def find(self, secret: str) -> Token | None:
-        """The token with this secret, unless it was revoked."""
+        """Return the token with this secret, unless it was revoked."""
         query = select(tokens).where(tokens.c.hash == digest(secret), tokens.c.revoked.is_(None))
         with self._reading.begin() as connection:
             row = connection.execute(query).mappings().first()
         return None if row is None else Token(row["id"], row["name"], frozenset(row["scopes"].split()))
 
     def all(self) -> list[Token]:
-        """The tokens in the order in which they were made, the revoked ones too."""
+        """Return the tokens in the order in which they were made, including the revoked ones."""
         with self._reading.begin() as connection:
             rows = connection.execute(select(tokens).order_by(tokens.c.sequence)).mappings().all()
         return [Token(r["id"], r["name"], frozenset(r["scopes"].split()), r["created"], r["revoked"]) for r in rows]
 
     def revoke(self, identity: str) -> None:
-        """Raises NotFound (``token-not-found``)."""
+        """Revoke a token. Raises NotFound (``token-not-found``)."""
         with self._writing.begin() as connection:
             done = connection.execute(update(tokens).where(tokens.c.id == identity).values(revoked=now(connection)))
         if done.rowcount == 0:

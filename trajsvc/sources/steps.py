@@ -114,7 +114,10 @@ class StepName:
 
 
 def scaled(text: str) -> int | None:
-    """Parse a number with a unit, ``424B`` → 424,000,000,000; None if it is no number or too long."""
+    """Parse a number with a unit or separators, ``424B`` → 424,000,000,000, ``1_000`` → 1000.
+
+    None if it is no number or too long.
+    """
     text = without_separators(text.lower())
     if (parts := spaced(text)) is not None and not parts[0]:
         text = parts[1]
@@ -169,7 +172,9 @@ def parse_step(name: str) -> StepName | None:
 
 
 def _grouped(text: str, step: int, kind: Kind, *, of_file: bool) -> Grouped | None:
-    """The other reading of a name: the number that groups of three digits are together, where that would be its step."""
+    """Return the other reading of a name: the number that groups of three digits make together, if that would be its
+    step.
+    """
     parts = spaced(text) if kind in ("step", "index") else None
     if parts is None:
         return None
