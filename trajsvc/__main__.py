@@ -7,7 +7,7 @@ from trajsvc.cli.interrupts import guarded
 
 
 def run() -> None:
-    """Entry point of the ``trajsvc`` command."""
+    """Run the ``trajsvc`` command."""
     guarded(_program)
 
 

@@ -1,4 +1,6 @@
-"""The Python client of a server: submit, follow, cancel; and runs that answer as local ones do. Imports no torch.
+"""The Python client of a server: submit, follow and cancel jobs, and open runs that answer as local ones do.
+
+Does not import torch.
 
 ::
 
@@ -77,16 +79,16 @@ class Client:
         return dict(self._json("POST", "/v1/runs", json=body, headers=headers))
 
     def recompute(self, run: str, **choices: Any) -> dict[str, Any]:
-        """Have a stored run computed anew, with other choices."""
+        """Request that a stored run is computed anew, with other choices."""
         body = {k: v for k, v in choices.items() if v is not None}
         return dict(self._json("POST", f"/v1/runs/{quote(run, safe='')}/recompute", json=body))
 
     def job(self, job: str) -> dict[str, Any]:
-        """One job as JSON. Raises NotFound (``job-not-found``)."""
+        """Return one job as JSON. Raises NotFound (``job-not-found``)."""
         return dict(self._json("GET", f"/v1/jobs/{job}"))
 
     def jobs(self, **filters: Any) -> Iterator[dict[str, Any]]:
-        """Jobs, the newest first; page after page."""
+        """Yield jobs, the newest first, requesting page after page."""
         cursor = None
         while True:
             page = self._json("GET", "/v1/jobs", params={**filters, **({"cursor": cursor} if cursor else {})})
@@ -96,7 +98,10 @@ class Client:
                 return
 
     def retry(self, job: str) -> dict[str, Any]:
-        """The work of a job that failed or was cancelled once more: the new job. Raises NotFound (``job-not-found``)."""
+        """Submit the work of a job that failed or was cancelled once more; return the new job.
+
+        Raises NotFound (``job-not-found``).
+        """
         return dict(self._json("POST", f"/v1/jobs/{job}/retry"))
 
     def cancel(self, job: str) -> dict[str, Any]:
@@ -104,7 +109,7 @@ class Client:
         return dict(self._json("DELETE", f"/v1/jobs/{job}"))
 
     def events(self, job: str, after: int = 0) -> Iterator[dict[str, Any]]:
-        """Events of a job as they happen, until it has ended; goes on where it was when the connection breaks."""
+        """Yield events of a job as they happen, until it has ended; goes on where it was when the connection breaks."""
         failures = 0
         while True:
             try:
@@ -145,7 +150,10 @@ class Client:
                 facts = {}
 
     def wait(self, job: str, told: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
-        """The job when it has ended; ``told`` gets its events. Does not raise where the job failed."""
+        """Wait until a job has ended and return it; ``told`` is called with its events.
+
+        Does not raise if the job failed.
+        """
         for event in self.events(job):
             if told is not None:
                 told(event)
@@ -154,7 +162,7 @@ class Client:
     # -- results ----------------------------------------------------------------------------------------------------
 
     def runs(self) -> Iterator[dict[str, Any]]:
-        """The runs of the server's store, page after page."""
+        """Yield the runs of the server's store, requesting page after page."""
         cursor = None
         while True:
             page = self._json("GET", "/v1/runs", params={"cursor": cursor} if cursor else {})
@@ -164,15 +172,15 @@ class Client:
                 return
 
     def get(self, path: str, **params: Any) -> Any:
-        """JSON below ``/v1``."""
+        """Return JSON below ``/v1``."""
         return self._json("GET", f"/v1/{path}", params={k: v for k, v in params.items() if v is not None})
 
     def put(self, path: str, body: Mapping[str, Any]) -> Any:
-        """PUT ``body`` as JSON below ``/v1``; the answer's JSON."""
+        """PUT ``body`` as JSON below ``/v1``; return the answer's JSON."""
         return self._json("PUT", f"/v1/{path}", json=dict(body))
 
     def arrays(self, path: str, **params: Any) -> dict[str, np.ndarray[Any, Any]]:
-        """Arrays (.npz) below ``/v1``."""
+        """Return arrays (.npz) below ``/v1``."""
         got = self._ask("GET", f"/v1/{path}", params={**params, "f": "npz"})
         with np.load(io.BytesIO(got.content), allow_pickle=False) as found:
             return {name: found[name] for name in found.files}

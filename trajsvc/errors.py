@@ -69,6 +69,6 @@ class Cancelled(Exception):
 
 
 def validation_text(found: Mapping[str, Any]) -> str:
-    """What one of pydantic's errors says: a validator's own words alone, where it was one of ours."""
+    """Return the text of one of pydantic's errors: only a validator's own message, if it was one of ours."""
     raised = found.get("ctx", {}).get("error")
     return str(raised).replace("\n", " ") if isinstance(raised, ValueError | AssertionError) else str(found["msg"])

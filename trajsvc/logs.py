@@ -18,7 +18,7 @@ REDACTED: Final = "[redacted]"
 
 
 def redact(text: str) -> str:
-    """``text`` without tokens, passwords and what makes a signed address valid."""
+    """Remove tokens, passwords and the signatures of signed addresses from ``text``."""
     return _SECRETS.sub(REDACTED, text)
 
 
@@ -40,7 +40,7 @@ def _without_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> Mutabl
 
 
 def configure(service: str, level: int = logging.INFO) -> None:
-    """Log as ``service``: our own events and those of the libraries, through one door."""
+    """Log as ``service``: our own events and those of the libraries, through one handler."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

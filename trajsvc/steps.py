@@ -19,7 +19,7 @@ GRAMMAR: Final = (
 
 
 def select_steps(spec: str | Sequence[int] | None, steps: Sequence[int]) -> list[int]:
-    """Indices into ``steps`` of the checkpoints that ``spec`` means, ascending, each once; all of them for None.
+    """Return indices into ``steps`` of the checkpoints that ``spec`` means, ascending, each once; all of them for None.
 
     ``spec`` is a sequence of steps or text: ``0,1,2``; ``1000..5000``, ``..5000``, ``1000..`` (both ends included); ``every:4`` (every
     fourth checkpoint, the first kept, the last not forced); ``first:10``; ``last:5``; a union of these by comma.
@@ -44,7 +44,7 @@ def select_steps(spec: str | Sequence[int] | None, steps: Sequence[int]) -> list
 
 
 def check_spec(spec: str) -> None:
-    """Whether ``select_steps`` can read ``spec``, whatever steps there are. Raises UsageError (``bad-steps``)."""
+    """Check that ``select_steps`` can parse ``spec``, whatever steps there are. Raises UsageError (``bad-steps``)."""
     for part in spec.split(","):
         try:
             _select_part(part.strip(), spec, [0])

@@ -1,4 +1,4 @@
-"""Runs side by side: one small bar chart a measure."""
+"""Draw runs side by side: one small bar chart a measure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ MARKERS = "osD^vP"
 
 @in_paper_style
 def compare_figure(names: Sequence[str], measures: Mapping[str, Sequence[float | None]], *, title: str = "") -> Figure:
-    """A bar chart for every measure, a bar for every run in the order of ``names``; an undefined value leaves a gap."""
+    """Draw a bar chart for every measure, a bar for every run in the order of ``names``; an undefined value leaves a
+    gap.
+    """
     columns = min(4, len(measures))
     rows = math.ceil(len(measures) / columns)
     figure = new_figure(PAGE, rows * (0.5 + 0.22 * max(3, len(names))) + (0.25 if title else 0))
@@ -54,7 +56,7 @@ class Curve:
 def overlay_figure(
     panels: Sequence[tuple[str, str, Sequence[Curve]]], *, title: str = "", marks: Sequence[int] = ()
 ) -> Figure:
-    """A panel for every ``(label, axis, curves)``, one line a run with a colour and a marker of its own, the legend once.
+    """Draw a panel for every ``(label, axis, curves)``, one line a run with its own colour and marker, and one legend.
 
     ``marks`` are dotted lines at steps; lags and components have none.
     """

@@ -41,7 +41,8 @@ class Curves:
 
 @in_paper_style
 def curves_figure(curves: Curves, *, title: str = "", marks: Sequence[int] = (), axis: str = "step") -> Figure:
-    """Four panels against the step: angles between updates, sizes of updates, distance travelled, angle of the cone.
+    """Draw four panels against the step: angles between updates, sizes of updates, distance travelled, angle of the
+    cone.
 
     Grey dashed lines are a random walk with the same update norms: successive updates at 90°, and a distance of
     sqrt(Σ ‖U_k‖²). Grey bands are the updates that rounding of the stored type could explain.
@@ -97,6 +98,6 @@ def _cone(axes: Axes, steps: Array, curves: Curves) -> None:
 
 
 def _noise_bands(axes: Axes, steps: Array, below_floor: NDArray[np.bool_]) -> None:
-    """A band over every update that rounding could explain."""
+    """Draw a band over every update that rounding could explain."""
     for k in np.flatnonzero(below_floor):
         axes.axvspan(float(steps[k]), float(steps[k + 1]), color="0.9", linewidth=0, zorder=0)

@@ -48,12 +48,13 @@ def family_measures_figure(
     title: str = "",
     joined: Sequence[str | None] | None = None,
 ) -> Figure:
-    """One panel a measure against size, seed or a hyperparameter (``at``, one value a member), a point a member with its name.
+    """Draw one panel a measure against size, seed or a hyperparameter (``at``, one value a member), a point a member
+    with its name.
 
-    Numbers that span more than ten times have a logarithmic axis; words stand side by side in the order in which they come. A
-    member whose place or value is undefined is left out. ``joined`` says for every member which line it is on (None: on none): members
-    of one line are equal in all but their place and their seed, and the line joins the means of their places. Lines have colours of
-    their own where there are several, and a legend.
+    Numbers that span more than ten times have a logarithmic axis; words stand side by side in the order in which they
+    come. A member whose place or value is undefined is left out. ``joined`` says for every member which line it is on
+    (None: on none): members of one line are equal in all but their place and their seed, and the line joins the means
+    of their places. If there are several lines, each has its own colour and an entry in a legend.
     """
     columns = min(2, len(measures))
     rows = math.ceil(len(measures) / columns)
@@ -103,7 +104,9 @@ def family_measures_figure(
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """The names without what all begin with, up to a separator: ``pythia-70m``, ``pythia-1b`` give ``70m``, ``1b``."""
+    """Return the names without their common beginning, up to a separator: ``pythia-70m``, ``pythia-1b`` give ``70m``,
+    ``1b``.
+    """
     if len(names) < 2:
         return list(names)
     common = "".join(next(iter(c)) for c in takewhile(lambda c: len(c) == 1, map(set, zip(*names, strict=False))))
@@ -112,7 +115,7 @@ def short_names(names: Sequence[str]) -> list[str]:
 
 
 def size_label(size: float) -> str:
-    """A number short enough for a tick: 70M, 1.4B, 3e-5."""
+    """Format a number short enough for a tick: 70M, 1.4B, 3e-5."""
     for unit, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(size) >= unit:
             return f"{size / unit:.3g}{letter}"
@@ -125,7 +128,7 @@ def _numeric(values: Sequence[Value]) -> bool:
 
 
 def _places_of(values: Sequence[Value]) -> list[float]:
-    """Where values stand on the axis: numbers at themselves, words and truth values side by side."""
+    """Return the positions of values on the axis: numbers at themselves, words and truth values side by side."""
     if _numeric(values):
         return [float(v) for v in values if v is not None]
     kinds = list(dict.fromkeys(str(v) for v in values))
@@ -133,7 +136,9 @@ def _places_of(values: Sequence[Value]) -> list[float]:
 
 
 def _value_axis(axes: Axes, values: Sequence[Value], at: Sequence[float], letters: int) -> None:
-    """Ticks at the values themselves, as many as stand clear of each other; room at the ends for names of so many ``letters``."""
+    """Set ticks at the values themselves, as many as do not overlap, and leave room at the ends for names of so many
+    ``letters``.
+    """
     from matplotlib.ticker import NullLocator
 
     if not at:
@@ -168,8 +173,11 @@ def _value_axis(axes: Axes, values: Sequence[Value], at: Sequence[float], letter
 
 
 def label_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """A name beside every point (x, y, name). Points over one place have theirs in a column, in their own order, with a hair line where
-    one stands off; the others where they meet no other name, no point and no line, as far as there is room."""
+    """Write a name beside every point (x, y, name).
+
+    Points over one place have their names in a column, in their own order, with a hair line where one is moved away;
+    other names are placed where they meet no other name, no point and no line, as far as there is room.
+    """
     if not points:
         return
     scale = axes.figure.dpi / 72
@@ -181,7 +189,9 @@ def label_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None
     notes = [_note(axes, point, small=len(points) > 16) for point in points]
 
     def cost(k: int, dx: float, dy: float) -> float:
-        """Of the name of point ``k`` in a place: the areas that it shares with other things and with the outside."""
+        """Return the cost of a place for the name of point ``k``: the areas that it shares with other things and with
+        the outside.
+        """
         _place(notes[k], dx, dy)
         box = notes[k].get_window_extent(renderer)
         met = sum(_shared(box, other) for other in (*names, *dots[:k], *dots[k + 1 :]))
@@ -215,7 +225,7 @@ def label_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None
 
 
 def _note(axes: Axes, point: tuple[float, float, str], *, small: bool) -> Any:
-    """A point's name at the point: over the lines, which it covers, and under the points."""
+    """Add a point's name at the point: over the lines, which it covers, and under the points."""
     x, y, text = point
     ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}
     size = 5 if small else 6
@@ -225,7 +235,9 @@ def _note(axes: Axes, point: tuple[float, float, str], *, small: bool) -> Any:
 
 
 def spread(at: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Rising places ``at``, moved as little as it takes (least squares) to stand ``gap`` apart, within ``low`` and ``high`` if they fit."""
+    """Move the rising places ``at`` as little as possible (least squares) to be ``gap`` apart, within ``low`` and
+    ``high`` if they fit.
+    """
     pools: list[tuple[float, int]] = []  # the mean and the number of those that stand together
     for k, y in enumerate(at):
         mean, count = y - k * gap, 1
@@ -240,7 +252,7 @@ def spread(at: Sequence[float], gap: float, low: float, high: float) -> list[flo
 
 
 def _along_lines(axes: Axes, scale: float) -> list[Bbox]:
-    """Small boxes along the lines that join points, so that names keep off them."""
+    """Return small boxes along the lines that join points, so that names can avoid them."""
     boxes = []
     for line in axes.get_lines():
         if line.get_linestyle() == "None":
@@ -253,7 +265,7 @@ def _along_lines(axes: Axes, scale: float) -> list[Bbox]:
 
 
 def _place(note: Any, dx: float, dy: float) -> None:
-    """Put a name so many points from its point."""
+    """Move a name by an offset in points from its point."""
     note.set_position((dx, dy))
     note.set_ha("left" if dx > 0 else "right" if dx < 0 else "center")
     note.set_va("center_baseline" if dx else "bottom" if dy > 0 else "top")
@@ -266,7 +278,7 @@ def _around(spot: Sequence[float], radius: float) -> Bbox:
 
 
 def _shared(a: Bbox, b: Bbox) -> float:
-    """The area that two boxes share."""
+    """Return the area that two boxes share."""
     across, down = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
     return float(across * down) if across > 0 and down > 0 else 0.0
 
@@ -275,7 +287,7 @@ def _shared(a: Bbox, b: Bbox) -> float:
 def family_maps_figure(
     panels: Sequence[Panel], *, title: str = "", limits: tuple[float, float] | None = None, axis: str = "step"
 ) -> Figure:
-    """The maps of all members side by side in the order given, on one colour scale; up to six in a row."""
+    """Draw the maps of all members side by side in the order given, on one colour scale; up to six in a row."""
     rows = math.ceil(len(panels) / ACROSS)
     columns = math.ceil(len(panels) / rows)
     side = min(1.9, (PAGE - 1.0) / columns)
@@ -301,10 +313,11 @@ def family_maps_figure(
 def family_qkv_figure(
     names: Sequence[str], depths: Sequence[Sequence[float]], distances: Sequence[Array], *, title: str = ""
 ) -> Figure:
-    """How far the maps of Q, K and V are from each other against relative depth: a panel a pair and their mean, a line a member.
+    """Draw the distances between the maps of Q, K and V against relative depth: a panel a pair and their mean, a line a
+    member.
 
-    ``depths`` (L,) and ``distances`` (L, 3), in the order Q–K, Q–V, K–V, one each a member; L may differ. Colours go from the
-    first member's, dark, to the last one's, light, as sizes do.
+    ``depths`` (L,) and ``distances`` (L, 3), in the order Q–K, Q–V, K–V, one each a member; L may differ. Colours go
+    from the first member's, dark, to the last one's, light, as sizes do.
     """
     import matplotlib
 

@@ -1,4 +1,4 @@
-"""All layers at once: a map for each, on one colour scale."""
+"""Draw all layers at once: a map for each, on one colour scale."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def layer_grid(
     limits: tuple[float, float] | None = None,
     axis: str = "step",
 ) -> Figure:
-    """One small map a layer, left to right and down, across the page (6.8 in), on one scale so that colours compare.
+    """Draw one small map a layer, left to right and down, across the page (6.8 in), on one scale so that colours
+    compare.
 
     Only the left column and the last row carry step numbers (first and last); every panel has its layer's name.
     """
@@ -48,5 +49,5 @@ def layer_grid(
 
 
 def _columns(count: int) -> int:
-    """A grid about as wide as high up to 36 maps, then ten columns and as many rows as it takes."""
+    """Return the number of columns: about as many as rows up to 36 maps, then ten."""
     return max(1, min(count, 4 if count <= 8 else 6 if count <= 36 else 10))

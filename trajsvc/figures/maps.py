@@ -37,15 +37,18 @@ class Scale:
     name: str
 
     def colormap(self) -> Colormap:
-        """The matplotlib colour map; undefined values are transparent, so that the hatched ground shows."""
+        """Return the matplotlib colour map; undefined values are transparent, so that the hatched ground shows."""
         import matplotlib
 
         return matplotlib.colormaps[self.name].with_extremes(bad=(0, 0, 0, 0))
 
 
 def scale_of(values: Sequence[NDArray[np.float64]], limits: tuple[float, float] | None = None) -> Scale:
-    """One scale for all ``values``: viridis from the tenth below the least one to 1, or, when a cosine is negative, a
-    diverging map from −1 to 1 centred at 0. ``limits`` fixes the ends."""
+    """Return one scale for all ``values``.
+
+    It is viridis from the tenth below the least one to 1, or, when a cosine is negative, a diverging map from −1 to 1
+    centred at 0. ``limits`` fixes the ends.
+    """
     finite = np.concatenate([v[np.isfinite(v)].ravel() for v in values] or [np.zeros(0)])
     least = float(finite.min()) if finite.size else 0.0
     negative = (limits[0] if limits else least) < -1e-6
@@ -63,7 +66,7 @@ def map_figure(
     width: float | None = None,
     axis: str = "step",
 ) -> Figure:
-    """Maps side by side on one scale with one colour bar; one map fills a column (3.3 in), more the page (6.8 in).
+    """Draw maps side by side on one scale with one colour bar; one map fills a column (3.3 in), more the page (6.8 in).
 
     ``marks`` are the first steps of new phases: a thin line is drawn before each, in both directions.
     """
@@ -107,7 +110,7 @@ def draw_map(axes: Axes, panel: Panel, scale: Scale, *, ticks: int, marks: Seque
 
 
 def draw_marks(axes: Axes, steps: Sequence[int], marks: Sequence[int]) -> None:
-    """A line before the first cell of every phase, light on dark, so that it shows on any colour."""
+    """Draw a line before the first cell of every phase, light on dark, so that it shows on any colour."""
     for mark in marks:
         edge = int(np.searchsorted(np.asarray(steps), mark)) - 0.5
         if 0 < edge < len(steps) - 1:

@@ -1,4 +1,4 @@
-"""The figures of a family: measures against size, maps by scale, Q, K and V by depth; put together from its answers."""
+"""Draw the figures of a family from its answers: measures against size, maps by scale, Q, K and V by depth."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MEASURES: Final = {
 
 
 def measures_of(answer: FamilyAnswer, by: str) -> Figure:
-    """MDS, relative MDS, heterogeneity and settling of the members against ``by``."""
+    """Draw MDS, relative MDS, heterogeneity and settling of the members against ``by``."""
     from trajsvc.figures.family import family_measures_figure
 
     rows = [row for row in answer.rows if row.state == "present"]
@@ -37,7 +37,7 @@ def measures_of(answer: FamilyAnswer, by: str) -> Figure:
 
 
 def maps_of(answer: FamilyAnswer, runs: Mapping[str, Run], group: str, origin: int | None, steps: str | None) -> Figure:
-    """The maps of the members that have the group. Raises NotFound (``group-not-found``) where none has it."""
+    """Draw the maps of the members that have the group. Raises NotFound (``group-not-found``) if none has it."""
     from trajsvc.figures import Panel
     from trajsvc.figures.family import family_maps_figure, short_names
     from trajsvc.results import answers
@@ -55,7 +55,7 @@ def maps_of(answer: FamilyAnswer, runs: Mapping[str, Run], group: str, origin: i
 
 
 def qkv_of(answer: FamilyAnswer) -> Figure:
-    """Q, K and V of the members against relative depth. Raises NotFound (``no-attention``)."""
+    """Draw Q, K and V of the members against relative depth. Raises NotFound (``no-attention``)."""
     from trajsvc.figures.family import family_qkv_figure
 
     rows = [row for row in answer.rows if row.heterogeneity_by_depth]
@@ -69,7 +69,7 @@ def qkv_of(answer: FamilyAnswer) -> Figure:
 
 
 def _array(values: Any) -> Any:
-    """Lists as a float64 array, null as NaN."""
+    """Convert lists to a float64 array, null to NaN."""
     import numpy as np
 
     return np.array(values, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""The figures of a run, which every interface draws."""
+"""Draw the figures of a run, for every interface."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ LEAST_CHECKPOINTS = 3
 
 
 def run_figures(run: Run) -> Iterator[tuple[str, Figure]]:
-    """All figures of a run as (stem of a file name, figure), those that it has enough checkpoints and layers for."""
+    """Yield all figures of a run as (stem of a file name, figure), those for which it has enough checkpoints and
+    layers.
+    """
     from trajsvc.results import tables
     from trajsvc.results.depth import attention_layers
 
@@ -41,9 +43,11 @@ def run_figures(run: Run) -> Iterator[tuple[str, Figure]]:
 
 
 def map_of(run: Run, group: str, origin: int | None = None, steps: str | None = None, *, null: bool = False) -> Figure:
-    """The map of a group and beside it the relative one at its first checkpoint; with an ``origin`` only the latter.
+    """Draw the map of a group and beside it the relative one at its first checkpoint; with an ``origin`` only the
+    latter.
 
-    With ``null`` beside them the relative map that is expected of a random walk with the same update norms (Hallmarks, appendix C).
+    With ``null``, the relative map that is expected of a random walk with the same update norms is drawn beside them
+    (Hallmarks, appendix C).
     """
     from trajsvc.figures import Panel, map_figure
     from trajsvc.measures.nulls import random_walk
@@ -59,7 +63,7 @@ def map_of(run: Run, group: str, origin: int | None = None, steps: str | None = 
 
 
 def layers_of(run: Run, origin: int | None = None, steps: str | None = None) -> Figure:
-    """A map for every layer and the embeddings around them, on one scale. Raises NotFound (``no-layers``)."""
+    """Draw a map for every layer and the embeddings around them, on one scale. Raises NotFound (``no-layers``)."""
     from trajsvc.figures import layer_grid
     from trajsvc.results.depth import network_in_order
 
@@ -74,7 +78,7 @@ def layers_of(run: Run, origin: int | None = None, steps: str | None = None) -> 
 
 
 def curves_of(run: Run, group: str, steps: str | None = None, names: Sequence[str] | None = None) -> Figure:
-    """Angles and norms of a group against the step; with ``names``, those measures, a panel each.
+    """Draw angles and norms of a group against the step; with ``names``, those measures, a panel each.
 
     Raises NotFound (``measure-not-found``) and UsageError (``no-curve``) for a measure that is not a curve.
     """
@@ -95,9 +99,10 @@ def curves_of(run: Run, group: str, steps: str | None = None, names: Sequence[st
 def overlaid(
     runs: Sequence[Run], group: str, names: Sequence[str], steps: str | None = None, *, marks: Sequence[int] = ()
 ) -> Figure:
-    """Measures over training, a panel each with a line for every run (Hallmarks, figure 4).
+    """Draw measures over training, a panel each with a line for every run (Hallmarks, figure 4).
 
-    Raises NotFound (``measure-not-found``, ``group-not-found``) and UsageError (``no-curve``) for a measure that is not a curve.
+    Raises NotFound (``measure-not-found``, ``group-not-found``) and UsageError (``no-curve``) for a measure that is not
+    a curve.
     """
     from trajsvc.figures import Curve, overlay_figure
     from trajsvc.measures.registry import MEASURES, measure_named
@@ -123,7 +128,7 @@ def overlaid(
 
 
 def qkv_of(run: Run, answer: QkvAnswer, steps: str | None = None) -> Figure:
-    """The maps of Q, K and V of every layer, their distances and settling steps by depth."""
+    """Draw the maps of Q, K and V of every layer, their distances and settling steps by depth."""
     from trajsvc.figures import qkv_figure
 
     rows = answer.layers
@@ -145,7 +150,7 @@ def qkv_of(run: Run, answer: QkvAnswer, steps: str | None = None) -> Figure:
 
 
 def comparison(answer: CompareAnswer) -> Figure:
-    """Bars of the runs for one group; of several groups a bar each, in the order of the rows."""
+    """Draw bars of the runs for one group; of several groups a bar each, in the order of the rows."""
     from trajsvc.figures import compare_figure
 
     one = len({row.group for row in answer.rows}) == 1
@@ -155,7 +160,7 @@ def comparison(answer: CompareAnswer) -> Figure:
 
 
 def maps_beside(runs: Sequence[Run], group: str, origin: int | None = None, steps: str | None = None) -> Figure:
-    """The maps of several runs on one scale."""
+    """Draw the maps of several runs on one scale."""
     from trajsvc.figures import map_figure
 
     panels = [_panel(run, group, origin, steps, run.name) for run in runs]
@@ -174,7 +179,7 @@ def _panel(run: Run, group: str, origin: int | None, steps: str | None, title: s
 
 
 def _marks(run: Run, group: str, steps: str | None) -> list[int]:
-    """First steps of the phases after the first."""
+    """Return the first steps of the phases after the first."""
     from trajsvc.results import answers
 
     return [phase.start_step for phase in answers.phases(run, group, steps)[1:]]

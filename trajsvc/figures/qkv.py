@@ -1,4 +1,4 @@
-"""Figures of attention: maps of Q, K and V through the layers, and how far they are from each other by depth."""
+"""Draw attention: maps of Q, K and V through the layers, and the distances between them by depth."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def qkv_figure(
     limits: tuple[float, float] | None = None,
     axis: str = "step",
 ) -> Figure:
-    """Maps of Q, K and V through the layers, and three curves by depth.
+    """Draw maps of Q, K and V through the layers, and three curves by depth.
 
     Above: rows Q, K, V and a column a layer, ``maps`` (L, 3, n, n) on one scale. Below, against depth: the three
     ``distances`` (L, 3) between the maps (1 − centred alignment), the root mean square differences of the maps, ``rms`` (L, 3), and
@@ -72,7 +72,9 @@ def qkv_figure(
 def _column(
     stack: Sequence[Axes], layer: str, maps: NDArray[np.float64], steps: Sequence[int], scale: Scale, *, first: bool
 ) -> AxesImage:
-    """One layer's Q, K and V, one under the other; step numbers and names of the parts only at the first of a band."""
+    """Draw one layer's Q, K and V, one under the other; step numbers and names of the parts only at the first of a
+    band.
+    """
     for axes, part, values in zip(stack, PARTS, maps, strict=True):
         image = draw_map(axes, Panel(values, steps), scale, ticks=2)
         axes.tick_params(labelleft=first, labelbottom=first and part == PARTS[-1], length=2 if first else 0)
@@ -83,7 +85,7 @@ def _column(
 
 
 def _by_depth(axes: Axes, layers: Sequence[str], values: NDArray[np.float64], names: Sequence[str], label: str) -> None:
-    """One line each for the columns of ``values`` (L, 3) against the layer."""
+    """Draw one line each for the columns of ``values`` (L, 3) against the layer."""
     depth = np.arange(len(layers))
     for k, name in enumerate(names):
         axes.plot(depth, values[:, k], marker="osD"[k], color=LINES[k], label=name)

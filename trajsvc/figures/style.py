@@ -1,6 +1,6 @@
-"""The look that all figures share: sizes of a paper's columns, fonts that embed, and how a figure is made and saved.
+"""The style that all figures share: sizes of a paper's columns, fonts that embed, and how a figure is made and saved.
 
-No pyplot: a figure here belongs to its caller and to no global list, so a server can make them in any thread.
+pyplot is not used: a figure here belongs to its caller and to no global list, so a server can make them in any thread.
 matplotlib is imported when the first figure is made.
 """
 
@@ -55,7 +55,7 @@ _SETTINGS_LOCK: Final = threading.RLock()
 
 @contextmanager
 def paper() -> Iterator[None]:
-    """matplotlib's settings for papers within a ``with``; one thread at a time, as the settings are global."""
+    """Apply matplotlib's settings for papers within a ``with``; one thread at a time, as the settings are global."""
     import matplotlib
 
     with _SETTINGS_LOCK, matplotlib.rc_context(_RC):
@@ -63,7 +63,7 @@ def paper() -> Iterator[None]:
 
 
 def in_paper_style(make: Callable[P, R]) -> Callable[P, R]:
-    """``make`` under ``paper()``."""
+    """Wrap ``make`` so that it runs under ``paper()``."""
 
     @wraps(make)
     def styled(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -74,7 +74,7 @@ def in_paper_style(make: Callable[P, R]) -> Callable[P, R]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of this size in inches, drawn by Agg, its parts kept apart by the constrained layout."""
+    """Make an empty figure of this size in inches, drawn by Agg, with the constrained layout."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -91,7 +91,7 @@ def pack(figure: Figure) -> None:
 
 
 def legend_above(axes: Axes, columns: int = 3) -> None:
-    """The legend over the axes instead of on the data; nothing where no line has a name."""
+    """Put the legend above the axes instead of on the data; do nothing if no line has a name."""
     if axes.get_legend_handles_labels()[0]:
         axes.legend(
             frameon=False,
@@ -133,7 +133,7 @@ def write(figure: Figure, out: object, kind: str, *, dpi: int = 300) -> None:
 
 
 def step_label(step: int) -> str:
-    """A step number short enough for a tick: 512, 1.5k, 143k, 2M."""
+    """Format a step number short enough for a tick: 512, 1.5k, 143k, 2M."""
     for unit, letter in ((1_000_000, "M"), (1_000, "k")):
         if abs(step) >= unit:
             return f"{step / unit:.4g}{letter}"
@@ -141,14 +141,16 @@ def step_label(step: int) -> str:
 
 
 def tick_places(count: int, most: int) -> list[int]:
-    """At most ``most`` indices of ``count``, evenly spread, the first and the last among them."""
+    """Return at most ``most`` indices of ``count``, evenly spread, including the first and the last."""
     if count == 0:
         return []
     return sorted({int(i) for i in np.linspace(0, count - 1, max(1, min(most, count))).round()})
 
 
 def step_axis(axes: Axes, steps: Sequence[int], axis: str = "step") -> None:
-    """The x axis of a curve, called ``axis``: linear, or logarithmic from the first positive step when gaps grow (0, 1, 2, 4, …)."""
+    """Set up the x axis of a curve, called ``axis``: linear, or logarithmic from the first positive step when gaps grow
+    (0, 1, 2, 4, …).
+    """
     values = np.asarray(steps, dtype=np.float64)
     gaps = np.diff(values)
     if len(gaps) > 2 and gaps.min() > 0 and gaps.max() / gaps.min() > 20:

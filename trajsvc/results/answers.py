@@ -1,4 +1,4 @@
-"""Answers about a run in the shapes of machine output, the same for every door: command line, HTTP and Python."""
+"""Answers about a run in the shapes of machine output, the same for every interface: command line, HTTP and Python."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NETWORK_MEASURES = (*COMPARE_MEASURES, "relative_mds_by_length", "random_bound",
 
 
 def run_row(run: Run) -> RunRow:
-    """The line of ``run`` in the list of runs."""
+    """Return the row of ``run`` in the list of runs."""
     steps = run.steps
     return RunRow(
         run=run.name,
@@ -55,7 +55,7 @@ def run_row(run: Run) -> RunRow:
 
 
 def checkpoints(run: Run) -> list[CheckpointRow]:
-    """All stored checkpoints of ``run`` in order, with what their source said of them."""
+    """Return all stored checkpoints of ``run`` in order, with what their source said of them."""
     table = run.stored.checkpoints
     usable = set(run.selection().tolist())
     origins = run.attributes.get("origins") or [{}] * len(table.step)
@@ -75,7 +75,7 @@ def checkpoints(run: Run) -> list[CheckpointRow]:
 
 
 def groups(run: Run, match: str | None = None) -> list[GroupRow]:
-    """All groups of ``run``, or those whose id a glob matches."""
+    """Return all groups of ``run``, or those whose id a glob matches."""
     from trajsvc.anatomy.groups import match_groups
 
     found = run.groups() if match is None else match_groups(run.groups(), match)
@@ -83,7 +83,7 @@ def groups(run: Run, match: str | None = None) -> list[GroupRow]:
 
 
 def trajectory_map(run: Run, group: str, origin: int | None, steps: Steps) -> MapAnswer:
-    """The map of ``group``; relative where an ``origin`` is named. Raises NotFound (``step-not-found``)."""
+    """Return the map of ``group``; relative if an ``origin`` is given. Raises NotFound (``step-not-found``)."""
     gram = run.gram(group, steps)
     values = MEASURES["trajectory_map"].compute(gram, origin=origin)
     numbers = axis("step", len(values), gram.steps, origin)
@@ -99,7 +99,7 @@ def trajectory_map(run: Run, group: str, origin: int | None, steps: Steps) -> Ma
 
 
 def compare_row(run: Run, group: str, steps: Steps) -> CompareRow:
-    """One group of one run beside others."""
+    """Return the row of one group of one run in a comparison."""
     gram = run.gram(group, steps)
     angles = np.asarray(MEASURES["update_angle"].compute(gram), dtype=np.float64)
     finite = angles[np.isfinite(angles)]
@@ -114,9 +114,9 @@ def compare_row(run: Run, group: str, steps: Steps) -> CompareRow:
 
 
 def compare(runs: Sequence[Run], groups: Sequence[str], steps: Steps = None) -> CompareAnswer:
-    """Runs side by side, group by group. A group that only some runs have is left out of the others' rows.
+    """Compare runs, group by group. A group that only some runs have is left out of the others' rows.
 
-    Raises NotFound (``group-not-found``) where no run has it.
+    Raises NotFound (``group-not-found``) if no run has it.
     """
     rows = []
     for group in groups:
@@ -126,7 +126,7 @@ def compare(runs: Sequence[Run], groups: Sequence[str], steps: Steps = None) -> 
 
 
 def sampled_differently(runs: Sequence[Run], steps: Steps = None) -> list[Finding]:
-    """A finding where the runs are not compared at the same steps: means over a map depend on which checkpoints were kept."""
+    """Report if the runs are not compared at the same steps: means over a map depend on which checkpoints were kept."""
     taken = {run.name: tuple(run.gram("network", steps).steps.tolist()) for run in runs}
     if len(set(taken.values())) < 2:
         return []
@@ -139,19 +139,19 @@ def sampled_differently(runs: Sequence[Run], steps: Steps = None) -> list[Findin
 
 
 def phases(run: Run, group: str = "network", steps: Steps = None) -> list[PhaseRow]:
-    """The phases of ``group`` as rows, in order; none where the trajectory is too short to say."""
+    """Return the phases of ``group`` as rows, in order; none if the trajectory is too short to say."""
     return [phase_row(phase) for phase in run.phases(group, steps)]
 
 
 def phase_row(phase: Any) -> PhaseRow:
-    """A phase with what its measure says of it beyond steps and evidence."""
+    """Return a phase as a row, with what its measure says beyond steps and evidence as details."""
     facts = plain(asdict(phase))
     known = {name: facts.pop(name) for name in ("start_step", "end_step", "evidence")}
     return PhaseRow(**known, details=facts)
 
 
 def long_rows(answer: MeasuresAnswer) -> list[tuple[Any, ...]]:
-    """Measures as rows (measure, axis, at, axis_2, at_2, value): one for every number, scalars without an axis."""
+    """Return measures as rows (measure, axis, at, axis_2, at_2, value): one for every number, scalars without an axis."""
     steps = np.array(answer.steps, dtype=np.int64)
     rows: list[tuple[Any, ...]] = []
     for name, value in answer.measures.items():
@@ -165,7 +165,7 @@ def long_rows(answer: MeasuresAnswer) -> list[tuple[Any, ...]]:
 
 
 def summary(run: Run) -> Summary:
-    """What a researcher wants to know first."""
+    """Summarise a run: what a researcher wants to know first."""
     row = run_row(run)
     known = run.groups()
     return Summary(

@@ -1,4 +1,4 @@
-"""Label a measure's result: as a labelled ``xarray.DataArray``, its axes numbered by steps."""
+"""Label a measure's result as an ``xarray.DataArray`` whose axes are numbered by steps."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def axis(dim: str, length: int, steps: NDArray[np.int64], origin: int | None = None) -> NDArray[np.int64]:
-    """What numbers an axis of ``length`` has at T ``steps``.
+    """Return the numbers of an axis of ``length`` at T ``steps``.
 
     Along steps: the steps themselves; of T − 1, those without the ``origin``, or without the first; of T − 2, the inner
-    ones. An update is numbered by the step it arrives at; an angle between two updates by the step they meet at. Lags and
-    components are counted, lags from 0 and components from 1.
+    ones. An update is numbered by the step it arrives at; an angle between two updates by the step they meet at. Lags
+    and components are counted, lags from 0 and components from 1.
     """
     if dim.startswith(("lag", "component")):
         return np.arange(length, dtype=np.int64) + (0 if dim.startswith("lag") else 1)
@@ -33,7 +33,7 @@ def axis(dim: str, length: int, steps: NDArray[np.int64], origin: int | None = N
 def label(
     measure: Measure, value: Any, gram: GroupGram, parameters: Mapping[str, Any] | None = None
 ) -> DataArray | float:
-    """``value`` of ``measure`` with its axes: a float for a scalar, else a DataArray whose attributes say what it is."""
+    """Label ``value`` of ``measure``: a float for a scalar, else a DataArray whose attributes describe it."""
     if not measure.dims:
         return float(value)
     import xarray
@@ -54,7 +54,7 @@ def label(
 
 
 def plain(value: Any) -> Any:
-    """Numbers and arrays as JSON has them: lists, with null for NaN and infinities."""
+    """Convert numbers and arrays to what JSON has: lists, with null for NaN and infinities."""
     if isinstance(value, np.ndarray):
         return plain(value.tolist())
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Between which values the maps of many groups lie: what a common colour scale is made of before a single map is drawn."""
+"""Compute the range of the maps of many groups, for a common colour scale before a single map is drawn."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MAPS: Final[Mapping[MapKind, Callable[[GroupGram, int | None], Array]]] = {
 def map_range(
     run: MeasureMethods, of: MapsOf = "layers", kind: MapKind = "tm", origin: int | None = None, steps: Steps = None
 ) -> MapRange:
-    """The least and the greatest entry of the maps of many groups; None where no entry is defined.
+    """Return the least and the greatest entry of the maps of many groups; None if no entry is defined.
 
     Args:
         of: ``layers``, the groups from the embedding to the unembedding; ``parts``, the components of layers; ``attention``, their Q, K, V.
@@ -48,7 +48,7 @@ def map_range(
 
 
 def groups_of(run: MeasureMethods, of: MapsOf) -> list[str]:
-    """The groups that are shown together. Layers that are nothing but a norm have no parts."""
+    """Return the groups that are shown together. Layers that consist of a norm only have no parts."""
     if of == "layers":
         return network_in_order(run)
     if of == "attention":

@@ -1,4 +1,6 @@
-"""A run on a server that answers as a local one: it fetches Grams, which are exact, and computes every measure here."""
+"""A run on a server with the methods of a local one: it fetches Grams, which are exact, and computes every measure
+here.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,7 @@ class ServerGrams:
         return ServerGradients(self.client, self.name)
 
     def nonfinite(self) -> NDArray[np.int64]:
-        """(1, T): 0 where the checkpoint is usable."""
+        """Return 0 for each usable checkpoint and 1 for the others, (1, T)."""
         return np.array([[0 if r["usable"] else 1 for r in self._rows]], dtype=np.int64)
 
     def group_gram(self, group: str, blocks: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -84,7 +86,7 @@ class ServerGrams:
         return self._arrays(group).get("left_out")
 
     def _arrays(self, group: str) -> dict[str, NDArray[Any]]:
-        """What the server answers of a group, the last one kept: its parts are asked for in turn."""
+        """Return the server's arrays of a group; the last group is cached, since its parts are asked for in turn."""
         held = self._last
         if held is not None and held[0] == group:
             return held[1]
@@ -111,7 +113,10 @@ class RemoteRun(Run):
 
 
 def open_remote(address: str, name: str) -> RemoteRun:
-    """The run ``name`` of the server at ``address``. Raises NotFound (``run-not-found``), TryAgain (``server-unreachable``)."""
+    """Open the run ``name`` of the server at ``address``.
+
+    Raises NotFound (``run-not-found``), TryAgain (``server-unreachable``).
+    """
     client = Client(address)
     try:
         return RemoteRun(client, name)

@@ -68,20 +68,22 @@ def open(path: str | os.PathLike[str], name: str | None = None) -> Run:
 
 
 def default_store() -> Path:
-    """Where runs are kept unless a store is named: ``TRAJSVC_STORE``, the settings file, else ``./trajsvc-store``."""
+    """Return the store in which runs are kept unless one is named: ``TRAJSVC_STORE``, the settings file, else
+    ``./trajsvc-store``.
+    """
     from trajsvc.settings import Settings
 
     return Settings().store
 
 
 def names(store: str | os.PathLike[str]) -> list[str]:
-    """The runs of a store; none where there is no store yet."""
+    """Return the names of the runs of a store; none if there is no store yet."""
     root = Path(store)
     return list(RunStore(root).names()) if root.is_dir() else []
 
 
 def run_not_found(root: Path, run: str) -> NotFound:
-    """The error for a run that is not in the store, with the names that are close to it."""
+    """Return the error for a run that is not in the store; it names those that are close."""
     from difflib import get_close_matches
 
     known = names(root)
@@ -114,7 +116,7 @@ def _locate(path: str | os.PathLike[str], name: str | None) -> tuple[Path, str]:
 
 
 def everything(steps: Steps) -> bool:
-    """Whether a selection is of all stored checkpoints, whatever they hold."""
+    """Return whether a selection is of all stored checkpoints, including those with NaN or infinite values."""
     return isinstance(steps, str) and steps.strip() == "all"
 
 
@@ -220,15 +222,15 @@ class Run(MeasureMethods):
         return groups_of(self.stored.blocks)
 
     def groups(self) -> dict[str, Group]:
-        """Every group by its id: network, layers, components, tensors."""
+        """Return every group by its id: network, layers, components, tensors."""
         return dict(self._groups)
 
     def layer_ids(self) -> list[str]:
-        """Ids of the groups that are a layer, in order of depth."""
+        """Return the ids of the groups that are a layer, in order of depth."""
         return [g for g in self._groups if g.startswith("layer/") and g.count("/") == 1]
 
     def selection(self, steps: Steps = None) -> NDArray[np.int64]:
-        """Indices into the stored checkpoints of the usable ones, or of those that ``steps`` selects.
+        """Return indices into the stored checkpoints of the usable ones, or of those that ``steps`` selects.
 
         Raises NotFound (``step-not-found``) and UsageError (``bad-steps``).
         """
@@ -246,7 +248,7 @@ class Run(MeasureMethods):
                 raise self._why_missing(error, steps) from None
 
     def _why_missing(self, error: NotFound, steps: str | Sequence[int]) -> NotFound:
-        """``error``, and for a checkpoint that the analysis left out the reason."""
+        """Add to ``error`` the reason why the analysis left the requested checkpoints out."""
         asked = re.findall(r"\d+", steps) if isinstance(steps, str) else [str(int(s)) for s in steps]
         left_out = [e for e in self.attributes.get("excluded") or [] if str(e["step"]) in asked]
         reasons = [f"Step {e['step']} was left out of the analysis: {e['reason']}." for e in left_out]
@@ -254,7 +256,8 @@ class Run(MeasureMethods):
         return error
 
     def gram(self, group: str = "network", steps: Steps = None) -> GroupGram:
-        """The group's Gram in the update basis at the selected checkpoints, float64: the sum of its blocks' Grams, cached.
+        """Return the group's Gram in the update basis at the selected checkpoints, float64: the sum of its blocks'
+        Grams, cached.
 
         Raises NotFound (``group-not-found``, ``step-not-found``).
         """
@@ -263,7 +266,10 @@ class Run(MeasureMethods):
 
     @cachedmethod(lambda self: self._grams, lock=lambda self: self._lock)
     def _whole(self, group: str, every: bool = False) -> GroupGram:
-        """The group's Gram at all stored checkpoints, cached; with ``every`` also of one that holds undefined blocks, else NaN."""
+        """Return the group's Gram at all stored checkpoints, cached.
+
+        A group with undefined blocks is NaN, unless ``every`` is set.
+        """
         found = find_group(self._groups, group)
         gram, rounding = self.stored.group_gram(found.id, found.blocks)
         undefined = not every and not self._undefined.isdisjoint(found.blocks)
@@ -275,7 +281,7 @@ class Run(MeasureMethods):
         return whole if undefined else self._in_trees(whole, found)
 
     def _in_trees(self, whole: GroupGram, group: Group) -> GroupGram:
-        """The group from the bases in which its blocks have all their digits, where the update basis is not enough."""
+        """Return the group in the bases in which its blocks have all their digits, if the update basis is not enough."""
         trees = self.stored.group_trees(group.id, group.blocks)
         if trees is None:
             return whole
@@ -289,7 +295,7 @@ class Run(MeasureMethods):
     def standard_error(
         self, name: str, group: str = "network", steps: Steps = None, **parameters: Any
     ) -> NDArray[np.float64] | None:
-        """Standard error of a measure of an estimated run, in the measure's shape; None for an exact run.
+        """Return the standard error of a measure of an estimated run, in the measure's shape; None for an exact run.
 
         By the jackknife over the replicates of the sample: SE² = (R−1)/R Σ_r (f_(−r) − mean)².
         """
@@ -304,7 +310,10 @@ class Run(MeasureMethods):
         return standard_error(np.stack([np.asarray(v, dtype=np.float64) for v in values]))
 
     def left_out(self, group: str = "network") -> NDArray[np.float64] | None:
-        """(R, T, T): of an estimated run, the group's Gram with each jackknife replicate left out; None for an exact one."""
+        """Return, for an estimated run, the group's Gram with each jackknife replicate left out, (R, T, T).
+
+        None for an exact one.
+        """
         return None if self.estimate is None else self._replicate_grams(group)
 
     @cachedmethod(lambda self: self._replicates, lock=lambda self: self._lock)
@@ -312,7 +321,7 @@ class Run(MeasureMethods):
         return self.stored.group_left_out(group, find_group(self._groups, group).blocks)
 
     def measure(self, name: str, group: str = "network", steps: Steps = None, **parameters: Any) -> DataArray | float:
-        """Any measure of the registry by its name, with its own ``parameters`` (``origin`` …).
+        """Compute any measure of the registry by its name, with its own ``parameters`` (``origin`` …).
 
         Raises NotFound (``measure-not-found``, ``group-not-found``, ``step-not-found``).
         """
@@ -324,21 +333,27 @@ class Run(MeasureMethods):
     def measures(
         self, group: str = "network", names: Sequence[str] | None = None, steps: Steps = None
     ) -> dict[str, Any]:
-        """Measures of one group as JSON has them: {run, group, parameters, steps, measures, undefined}."""
+        """Compute measures of one group as JSON has them: {run, group, parameters, steps, measures, undefined}."""
         return tables.measures(self, group, names, steps).model_dump()
 
     def layers(self, steps: Steps = None) -> Dataset:
-        """One row a layer: depth, parameters, mds, relative_mds, path_length, tortuosity, largest_update_angle, settling_step,
-        below_noise_floor. Dimension ``layer``, its labels the group ids; ``to_dataframe()`` makes a table."""
+        """Compute the table of layers, one row a layer.
+
+        Columns: depth, parameters, mds, relative_mds, path_length, tortuosity, largest_update_angle, settling_step,
+        below_noise_floor. Dimension ``layer``, its labels the group ids; ``to_dataframe()`` makes a table.
+        """
         return tables.dataset(tables.layers(self, steps))
 
     def qkv(self, steps: Steps = None, origin: int | None = None) -> Dataset:
-        """One row a layer with attention: both distances between the maps of Q, K and V (relative to ``origin`` where a step is named),
-        and the settling step of each."""
+        """Compare Q, K and V, one row for each layer with attention.
+
+        Columns: both distances between their maps (relative to ``origin`` if a step is given), and the settling step of
+        each.
+        """
         return tables.dataset(tables.qkv(self, steps, origin).layers)
 
     def phases(self, group: str = "network", steps: Steps = None) -> list[Any]:
-        """Stretches of the trajectory between change points, each with its evidence."""
+        """Return the stretches of the trajectory between change points, each with its evidence."""
         from trajsvc.measures.phases import phases
 
         return list(phases(self.gram(group, steps)))

@@ -30,7 +30,7 @@ LAYER_MEASURES = ("mds", "relative_mds", "path_length", "tortuosity", "nonrandom
 
 
 def measures(run: MeasureMethods, group: str, names: Sequence[str] | None, steps: Steps) -> MeasuresAnswer:
-    """The named measures of ``group``; by default all of the registry but the maps."""
+    """Compute the named measures of ``group``; by default all of the registry except the maps."""
     gram = run.gram(group, steps)
     chosen = list(names) if names is not None else default_measures()
     return MeasuresAnswer(
@@ -45,33 +45,33 @@ def measures(run: MeasureMethods, group: str, names: Sequence[str] | None, steps
 
 
 def standard_errors(run: MeasureMethods, names: Sequence[str], group: str, steps: Steps) -> dict[str, Any] | None:
-    """Of an estimated run, the standard error of every named measure; None for an exact one."""
+    """Return, for an estimated run, the standard error of every named measure; None for an exact one."""
     if run.estimate is None:
         return None
     return {name: plain(run.standard_error(name, group, steps)) for name in names}
 
 
 def default_measures() -> list[str]:
-    """Scalars and curves: what fits a table. Maps are asked for by name."""
+    """Return the names of the scalars and curves, which fit a table. Maps must be asked for by name."""
     return [m.name for m in MEASURES.values() if len(m.dims) < 2]
 
 
 def undefined(gram: GroupGram) -> dict[str, int]:
-    """Counts of what is undefined because a point or an update is the zero vector."""
+    """Count what is undefined because a point or an update is the zero vector."""
     from trajsvc.measures.nulls import undefined as count
 
     return {k: int(v) for k, v in count(gram).items()}
 
 
 def below_noise_floor(gram: GroupGram) -> list[int]:
-    """The steps of the updates that rounding of the stored type could explain."""
+    """Return the steps of the updates that rounding of the stored type could explain."""
     from trajsvc.measures.nulls import below_floor
 
     return [int(step) for step, below in zip(gram.steps[1:], below_floor(gram), strict=True) if below]
 
 
 def layer_row(run: MeasureMethods, group: str, steps: Steps, depth: float | None = None) -> LayerRow:
-    """The line of one group in the table of layers; ``depth`` is null for what stands around the layers."""
+    """Return the row of one group in the table of layers; ``depth`` is null for what lies around the layers."""
     gram = run.gram(group, steps)
     angles = np.asarray(MEASURES["update_angle"].compute(gram), dtype=np.float64)
     finite = angles[np.isfinite(angles)]
@@ -90,13 +90,13 @@ def layer_row(run: MeasureMethods, group: str, steps: Steps, depth: float | None
 
 
 def layers(run: MeasureMethods, steps: Steps = None) -> list[LayerRow]:
-    """The table of layers, in order of depth."""
+    """Return the table of layers, in order of depth."""
     depths = relative_depths(depth_layers(run))
     return [layer_row(run, group, steps, depths.get(group)) for group in run.layer_ids()]
 
 
 def qkv_row(run: MeasureMethods, group: str, steps: Steps, origin: int | None = None) -> QkvRow:
-    """Q, K and V of one layer, by their maps relative to ``origin`` where one is named."""
+    """Compare Q, K and V of one layer, by their maps relative to ``origin`` if one is given."""
     from trajsvc.measures.heterogeneity import qkv_heterogeneity
 
     q, k, v = (run.gram(f"{group}/attention.{part}", steps) for part in PARTS)
@@ -108,7 +108,10 @@ def qkv_row(run: MeasureMethods, group: str, steps: Steps, origin: int | None = 
 
 
 def qkv(run: MeasureMethods, steps: Steps = None, origin: int | None = None) -> QkvAnswer:
-    """Q, K and V through the layers. Raises NotFound (``no-attention`` where no layer has them, ``step-not-found``)."""
+    """Compare Q, K and V through the layers.
+
+    Raises NotFound (``no-attention`` if no layer has them, ``step-not-found``).
+    """
     found = attention_layers(run)
     if not found:
         raise NotFound(
@@ -122,7 +125,7 @@ def qkv(run: MeasureMethods, steps: Steps = None, origin: int | None = None) -> 
 
 
 def dataset(rows: Sequence[Answer]) -> Dataset:
-    """Rows with a ``group`` as a Dataset along ``layer``; null becomes NaN."""
+    """Convert rows with a ``group`` to a Dataset along ``layer``; null becomes NaN."""
     import xarray
 
     columns = [dict(row.model_dump()) for row in rows]
