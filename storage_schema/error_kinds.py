@@ -40,12 +40,12 @@ _GROUPS: Final = {
     Outcome(2, 416): ("range-not-satisfiable"),
     # The request is wrong.
     Outcome(2, 422): (
-        "bad-by bad-cursor bad-database bad-dtype bad-endpoint bad-family bad-format bad-hub-address "
-        "bad-option bad-path bad-pattern bad-precision bad-rename bad-request bad-root bad-rules bad-run bad-scope "
-        "bad-server bad-share bad-size bad-source bad-steps bad-suffix bad-token cancelled cannot-listen "
-        "device-unavailable different-steps family-and-runs family-name family-option format-conflict "
-        "heads-conflict hub-option needs-figure no-curve no-members no-server no-token open-server preview-copy "
-        "preview-over-run rename-conflict run-name run-needed runs-needed weak-token"
+        "bad-by bad-cursor bad-database bad-dtype bad-endpoint bad-family bad-format bad-hub-address bad-option "
+        "bad-path bad-pattern bad-precision bad-rename bad-request bad-root bad-rules bad-run bad-scope bad-server "
+        "bad-share bad-size bad-source bad-steps bad-suffix bad-token cancelled cannot-listen device-unavailable "
+        "different-steps family-and-runs family-name family-option format-conflict heads-conflict hub-option "
+        "needs-figure no-curve no-members no-server no-token open-server preview-copy preview-over-run rename-conflict "
+        "run-name run-needed runs-needed weak-token bad-probe extra-missing"
     ),
     # Who asks is not known.
     Outcome(4, 401): ("unauthorised"),
@@ -53,10 +53,11 @@ _GROUPS: Final = {
     Outcome(4, 403): ("bad-origin forbidden"),
     # There is no such thing.
     Outcome(4, 404): (
-        "data-not-registered family-not-found file-missing file-not-found gradients-not-found group-not-found hub-no-file hub-no-folder "
-        "hub-no-repository hub-no-revision job-not-found measure-not-found member-not-found no-attention "
-        "no-checkpoints no-current-folder no-layers no-revisions no-such-address probe-not-registered root-missing root-not-found "
-        "rules-not-found run-not-found store-not-found source-not-found state-not-found step-not-found token-not-found"
+        "data-not-registered family-not-found file-missing file-not-found gradients-not-found group-not-found "
+        "hub-no-file hub-no-folder hub-no-repository hub-no-revision job-not-found measure-not-found member-not-found "
+        "no-attention no-checkpoints no-current-folder no-layers no-revisions no-such-address probe-not-registered "
+        "root-missing root-not-found rules-not-found run-not-found store-not-found source-not-found state-not-found "
+        "step-not-found token-not-found data-not-found probe-not-found tokenizer-not-found"
     ),
     # In conflict with what is there.
     Outcome(4, 409): ("gradients-exist run-estimate run-exists"),
@@ -65,18 +66,18 @@ _GROUPS: Final = {
     # Recognised, and not done.
     Outcome(4, 422): (
         "several-runs ambiguous-checkpoint ambiguous-state ambiguous-state-dict big-endian checkpoints-gone disk-space "
-        "gradients-not-finite heads-unknown hub-disabled hub-encoded hub-forbidden hub-gated hub-insecure hub-limit hub-offline "
-        "hub-refused hub-unauthorized job-bytes job-checkpoints job-seconds journal-mismatch layout-mismatch "
-        "legacy-torch limit-exceeded link-loop link-outside memory-budget memory-quota network-database "
+        "gradients-not-finite heads-unknown hub-disabled hub-encoded hub-forbidden hub-gated hub-insecure hub-limit "
+        "hub-offline hub-refused hub-unauthorized job-bytes job-checkpoints job-seconds journal-mismatch "
+        "layout-mismatch legacy-torch limit-exceeded link-loop link-outside memory-budget memory-quota network-database "
         "newer-database no-data-roots no-parameters no-source not-a-file not-per-example permission-denied "
-        "pickled-module range-ignored step-conflict store-not-folder store-unwritable store-version theta-lost theta-types "
-        "too-many-files torchscript unsafe-member "
-        "unsafe-path unsafe-pickle unsafe-shard-path unsupported-deepspeed unsupported-fsdp "
-        "unsupported-megatron unsupported-orbax unsupported-sharding unsupported-source "
-        "unsupported-tensor unsupported-tensorflow several-checkpoints unsupported-archive unsupported-coreml "
-        "unsupported-gguf unsupported-hdf5 unsupported-keras unsupported-metaseq unsupported-msgpack unsupported-npy "
-        "unsupported-npz unsupported-onnx unsupported-pickle unsupported-ranks unsupported-sb3 unsupported-tensor-parallel "
-        "unsupported-tflite unsupported-verl unsupported-zip"
+        "pickled-module range-ignored step-conflict store-not-folder store-unwritable store-version theta-lost "
+        "theta-types too-many-files torchscript unsafe-member unsafe-path unsafe-pickle unsafe-shard-path "
+        "unsupported-deepspeed unsupported-fsdp unsupported-megatron unsupported-orbax unsupported-sharding "
+        "unsupported-source unsupported-tensor unsupported-tensorflow several-checkpoints unsupported-archive "
+        "unsupported-coreml unsupported-gguf unsupported-hdf5 unsupported-keras unsupported-metaseq unsupported-msgpack "
+        "unsupported-npy unsupported-npz unsupported-onnx unsupported-pickle unsupported-ranks unsupported-sb3 "
+        "unsupported-tensor-parallel unsupported-tflite unsupported-verl unsupported-zip bad-data checkpoint-changed "
+        "network-mismatch network-unknown source-gone too-few-examples"
     ),
     # Too much at once.
     Outcome(75, 429): ("quota-queued quota-rate too-many-streams"),

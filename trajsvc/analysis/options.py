@@ -23,6 +23,11 @@ DEFAULT_SAMPLE: Final = 0.01
 Precision = Literal["float32", "float64"]
 Dtype = Literal["float16", "bfloat16", "float32"]
 
+CHOICES: Final = (
+    "revisions", "commits", "state", "step_pattern", "skip_damaged", "rules", "exclude", "rename", "heads",
+)  # fmt: skip
+"""Options that say which checkpoints there are and what their tensors mean."""
+
 _KINDS: Final = {
     "precision": ("bad-precision", "Use float32 or float64."),
     "dtype": ("bad-dtype", "Use float16, bfloat16 or float32."),
@@ -147,6 +152,13 @@ class RunOptions(BaseModel):
         if unknown := set(changed) - set(type(self).model_fields):
             raise TypeError(f"no option {', '.join(sorted(unknown))}")
         return self.model_copy(update=changed)
+
+    def choices(self) -> dict[str, Any]:
+        """Return what says where the checkpoints are and what their tensors mean, without what is left to the defaults: with it the same
+        checkpoints can be read again."""
+        defaults = {name: type(self).model_fields[name].default for name in CHOICES}
+        facts = self.model_dump(mode="json", include=set(CHOICES))
+        return {name: facts[name] for name in CHOICES if getattr(self, name) != defaults[name]}
 
     @property
     def keeps_copy(self) -> bool:

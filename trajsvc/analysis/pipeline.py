@@ -208,6 +208,8 @@ def facts_of(trajectory: Trajectory, plan: Plan, state: GramState, options: Opti
         "plan": {"slabs": len(plan.slabs), "threads": plan.threads, "memory": options.memory},
         "bytes": trajectory.bytes,
     }
+    if chosen := options.choices():
+        facts["choices"] = chosen
     if not state.exact:
         facts["estimate"] = {"fraction": state.fraction, "sample": options.preview, "replicates": plan.replicates}
     return facts

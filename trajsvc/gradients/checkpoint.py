@@ -1,0 +1,151 @@
+"""The checkpoints of a stored run, for networks: every tensor by name, through the readers that analysed them.
+
+Values come from where the run came from, or from its stored parameters where the run keeps a copy of what lies on a network. Files must
+be those that were analysed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage_schema.format.arrays import FLOAT_TYPES, ITEMSIZE
+from storage_schema.runs.reader import StoredRun
+from trajsvc.analysis import identity
+from trajsvc.analysis.options import CHOICES, Options
+from trajsvc.analysis.selected import source_of, trajectory_of
+from trajsvc.errors import NotFound, Refused, RunExists, TrajsvcError
+from trajsvc.sources.base import CheckpointSource, TensorEntry, never
+from trajsvc.trajectory.elements import read_elements
+from trajsvc.trajectory.matrix import Row, Trajectory
+from trajsvc.trajectory.values import as_floats
+
+Values = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One checkpoint: its tensors by name, as float64 (or as stored, where they are no floats), and what its folder says of it."""
+
+    step: int
+    config: Mapping[str, Any] | None
+    folder: Path | None
+    tensors: Mapping[str, Values]
+    blocks: Mapping[str, Values]
+    """values of stored blocks, flat, of a run that is read from its own copy alone; then ``tensors`` is empty"""
+
+
+class Checkpoints:
+    """Reads the checkpoints of a stored run. ``source`` is where they lie now, where that is not what the run says."""
+
+    def __init__(
+        self, run: StoredRun, source: CheckpointSource | str | None = None, stop: Callable[[], bool] = never
+    ) -> None:
+        self.run, self.stop = run, stop
+        self._given = source
+        self._opened: CheckpointSource | None = None
+        choices = {k: v for k, v in (run.attributes.get("choices") or {}).items() if k in CHOICES}
+        state = (run.attributes.get(identity.ATTRIBUTE) or {}).get("state")
+        self.options = Options.of({"state": state, **choices})
+
+    @property
+    def source(self) -> CheckpointSource:
+        """The source, opened. Raises Refused (``source-gone``) where it cannot be."""
+        if self._opened is None:
+            self._opened = self._given if self._given is not None and not isinstance(self._given, str) else self._open()
+        return self._opened
+
+    def _open(self) -> CheckpointSource:
+        where = self._given if isinstance(self._given, str) else identity.stored_source(self.run)
+        try:
+            return source_of(where, self.options, self.run.path.parent.parent, self.stop)
+        except NotFound as error:
+            hint = "Name where they lie now with --source, or put them back."
+            raise Refused("source-gone", f"the checkpoints of {self.run.name} are not at {where}", hint=hint) from error
+
+    def close(self) -> None:
+        if self._opened is not None and self._given is not self._opened:
+            self._opened.close()
+
+    def look(self, step: int) -> tuple[Mapping[str, Any] | None, Path | None]:
+        """The config.json of a checkpoint, and its folder on this machine; None where there is none."""
+        found = self._headers(step)
+        return (None, None) if found is None else (found.config, self._folder(found.rows[0]))
+
+    def _headers(self, step: int) -> Trajectory | None:
+        """The matrix of one checkpoint; None where only the run's own copy of it is left, which serves a probe that needs no config."""
+        try:
+            return self._trajectory(step)
+        except TrajsvcError:
+            if self.run.theta is None:
+                raise
+            return None
+
+    def read(self, step: int) -> Checkpoint:
+        """Read a checkpoint. Raises Refused (``source-gone``, ``checkpoint-changed``) and what reading raises."""
+        found = self._headers(step)
+        if found is None:
+            return Checkpoint(step, None, None, {}, dict(self._copied(step)))
+        row = found.rows[0]
+        if self.run.theta is not None and self.source.remote is not None:
+            tensors = _assembled(found, dict(self._copied(step)))
+        else:
+            tensors = dict(self._tensors(found, row))
+        return Checkpoint(step, found.config, self._folder(row), tensors, {})
+
+    def _folder(self, row: Row) -> Path | None:
+        return None if self.source.remote is not None else Path(row.checkpoint.files[0].path).parent
+
+    def _trajectory(self, step: int) -> Trajectory:
+        """The matrix of one checkpoint, proved to be the one that is stored."""
+        try:
+            found = trajectory_of(self.source, self.options.with_(steps=str(step)))
+            identity.check(self.run, found, state=self.options.state)
+        except RunExists as error:
+            hint = "Analyse the run again (`trajsvc analyze`), then its gradients."
+            words = f"step {step} at {self.source.uri} is not the checkpoint that was analysed"
+            raise Refused("checkpoint-changed", words, hint=hint, step=step) from error
+        return found
+
+    def _tensors(self, trajectory: Trajectory, row: Row) -> Iterable[tuple[str, Values]]:
+        """Every tensor of the files: parameters under the run's names, whatever else under its own."""
+        entries: dict[str, TensorEntry] = dict(self.source.tensors(row.checkpoint).tensors)
+        entries |= {column.name: entry for column, entry in zip(trajectory.columns, row.entries, strict=True)}
+        for name, entry in entries.items():
+            if entry.dtype not in ITEMSIZE:
+                continue  # counters and masks: a network makes its own
+            out = np.empty(entry.size * ITEMSIZE[entry.dtype], np.uint8)
+            try:
+                read_elements(self.source, entry, 0, entry.size, out.data)
+            except TrajsvcError as error:
+                raise error.about(tensor=name, step=row.step, file=entry.file) from None
+            yield name, as_floats(out, entry.dtype).reshape(entry.shape)
+
+    def _copied(self, step: int) -> Iterable[tuple[str, Values]]:
+        """The blocks of the run's own copy."""
+        layout, table = self.run.theta, self.run.blocks
+        steps = self.run.checkpoints.step.tolist()
+        if layout is None or step not in steps:
+            raise NotFound("step-not-found", f"run {self.run.name} has no checkpoint of step {step}", step=step)
+        assert layout.dtype in FLOAT_TYPES
+        for name, lo, size in zip(table.name, table.offset.tolist(), table.size.tolist(), strict=True):
+            out = np.empty(size * ITEMSIZE[layout.dtype], np.uint8)
+            self.run.read_theta(steps.index(step), lo, lo + size, out.data)
+            yield name, as_floats(out, layout.dtype)
+
+
+def _assembled(found: Trajectory, blocks: Mapping[str, Values]) -> dict[str, Values]:
+    """Whole tensors from the blocks of a run's own copy."""
+    shapes = {column.name: shape for column, shape in zip(found.columns, found.shapes, strict=True)}
+    flat = {name: np.zeros(math.prod(shape)) for name, shape in shapes.items()}
+    for block in found.anatomy.blocks:
+        e = block.extent
+        at = np.arange(e.outer)[:, None] * e.stride + e.start + np.arange(e.length)
+        flat[block.tensor][at] = blocks[block.name].reshape(e.outer, e.length)
+    return {name: values.reshape(shapes[name]) for name, values in flat.items()}

@@ -1,0 +1,1 @@
+"""Sets of vectors at a checkpoint, one module for each family of them."""
