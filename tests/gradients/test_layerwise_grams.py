@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -172,6 +173,12 @@ class Erratic(nn.Module):
         return self.first(x) * self.scale * (2.0 if x.sum().item() > 1e9 else 1.0)
 
 
+def weight_norm_by_attributes() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is deprecated, and met in checkpoints
+        return nn.Sequential(nn.utils.weight_norm(nn.Linear(4, 3).double()), nn.Linear(3, 2))
+
+
 IN_ATTENTION = [f"attention.{n}" for n in ("in_proj_bias", "in_proj_weight", "out_proj.bias", "out_proj.weight")]
 IN_EXPERTS = [f"experts.{i}.{n}" for i in "01" for n in ("bias", "weight")]
 IN_WEIGHT_NORM = [f"0.parametrizations.weight.original{i}" for i in "01"]
@@ -188,6 +195,7 @@ CASES: dict[str, Any] = {
     "attention": (Attention, stacked, lambda: vectors(N, 5, 6), IN_ATTENTION),
     "custom": (Custom, stacked, lambda: vectors(N, 4), ["core"]),
     "erratic": (Erratic, stacked, lambda: vectors(N, 4), ["scale"]),
+    "weight norm by attributes": (weight_norm_by_attributes, stacked, lambda: vectors(N, 4), ["0.weight_g", "0.weight_v"]),
     "parametrised": (lambda: nn.Sequential(weight_norm(nn.Linear(4, 3)), nn.Linear(3, 2)), stacked, lambda: vectors(N, 4), IN_WEIGHT_NORM),
 }  # fmt: skip
 

@@ -47,8 +47,7 @@ class Evaluation:
         self.ways: dict[str, Way] = {name: self._first_way(name) for name in tensors}
 
     def _first_way(self, name: str) -> Way:
-        places = self.places[name]
-        if all(attribute in ("weight", "bias") and use_of(module) is not None for module, attribute in places):
+        if any(_by_layer(*place) for place in self.places[name]):
             return "layer"
         return self._without_layer(name)
 
@@ -109,7 +108,8 @@ class Evaluation:
         found: dict[nn.Module, dict[str, str]] = {}
         for name in names:
             for module, attribute in self.places[name]:
-                found.setdefault(module, {})[attribute] = name
+                if _by_layer(module, attribute):
+                    found.setdefault(module, {})[attribute] = name
         uses = ((module, use_of(module), attributes) for module, attributes in found.items())
         return [Layer(module, use, attributes) for module, use, attributes in uses if use is not None]
 
@@ -132,6 +132,10 @@ class Evaluation:
             return formed.together(self.network, self.losses, examples, tensors, self.places)
         except Exception as e:  # whatever a network raises under vmap
             raise Disagreement(names) from e
+
+
+def _by_layer(module: nn.Module, attribute: str) -> bool:
+    return attribute in ("weight", "bias") and use_of(module) is not None
 
 
 def agrees(found: Sequence[Contribution], exact: Tensor, at: int) -> bool:
