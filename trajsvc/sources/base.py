@@ -310,8 +310,7 @@ class RemoteReading(Protocol):
         ...
 
     def outline(self) -> dict[str, Any]:
-        """Describe what the source has, before any selection by step: ``found``, ``missing``, ``others``, ``family`` …
-        """
+        """Describe what the source has, before any selection by step: ``found``, ``missing``, ``others``, ``family`` …"""
         ...
 
     def digest(self, file: str) -> str:

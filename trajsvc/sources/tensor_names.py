@@ -110,8 +110,7 @@ class _Spelling:
 
 
 def _with_prefix(mine: Mapping[str, TensorEntry], theirs: Mapping[str, TensorEntry], prefix: str) -> dict[str, str]:
-    """Return renames of ``mine`` to ``prefix`` + name, or none when the two are not the same model under two spellings.
-    """
+    """Return renames of ``mine`` to ``prefix`` + name, or none when the two are not the same model under two spellings."""
     agreed = [n for n in mine if prefix + n in theirs and theirs[prefix + n].shape == mine[n].shape]
     if 2 * len(agreed) < len([n for n in theirs if n.startswith(prefix)]) or not agreed:
         return {}

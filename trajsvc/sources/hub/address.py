@@ -87,8 +87,7 @@ def _words(text: str) -> tuple[str, str, str | None, str] | None:
 
 
 def _page(text: str) -> tuple[str, str, str | None, str] | None:
-    """Return organisation, name, revision and folder of a page on the Hub's site: a model's own, or one of its trees.
-    """
+    """Return organisation, name, revision and folder of a page on the Hub's site: a model's own, or one of its trees."""
     org, name, *rest = [*text.removeprefix(_WEB).rstrip("/").split("/"), ""]
     place = rest[:-1]
     if any(c in name for c in "*?[@") or (place and (place[0] != "tree" or len(place) < 2)):

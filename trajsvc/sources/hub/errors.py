@@ -81,8 +81,7 @@ def offline(where: str) -> Refused:
 
 
 def range_ignored(where: str) -> Refused:
-    """Return the error for a server or proxy that answers a request for a part with the whole file (``range-ignored``).
-    """
+    """Return the error for a server or proxy that answers a request for a part with the whole file (``range-ignored``)."""
     return Refused(
         "range-ignored", f"{where}: a part of the file was asked for and the whole came",
         hint="A proxy in between drops the Range header: go around it (NO_PROXY), or read whole files with --copy.",

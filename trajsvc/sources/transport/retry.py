@@ -1,5 +1,4 @@
-"""Decide when a failed attempt is repeated, after what delay, and when its error is raised; count what all threads did.
-"""
+"""Decide when a failed attempt is repeated, after what delay, and when its error is raised; count what all threads did."""
 
 from __future__ import annotations
 
