@@ -1,4 +1,4 @@
-"""``python -m api``: writes ``openapi.json``, the committed description of every route."""
+"""Write ``openapi.json``, the committed description of every route: ``python -m api``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TARGET = Path(__file__).with_name("openapi.json")
 
 
 def text() -> str:
-    """The description as it is committed."""
+    """Return the description as it is committed."""
     return json.dumps(openapi(), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 

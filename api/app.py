@@ -1,4 +1,4 @@
-"""The HTTP application, put together: routes, middleware, errors, metrics."""
+"""Assemble the HTTP application: routes, middleware, errors, metrics."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TAGS: Final = [
 
 
 def make_service(settings: ServiceSettings, *, auth: bool) -> Service:
-    """The parts of a server. Raises UsageError, NotFound, Refused, TryAgain where the settings do not do."""
+    """Make the parts of a server. Raises UsageError, NotFound, Refused, TryAgain if the settings are invalid."""
     RunStore(settings.store).make()
     engine = connect(settings.database_url)
     tokens = TokenStore(engine)
@@ -56,7 +56,7 @@ def make_service(settings: ServiceSettings, *, auth: bool) -> Service:
 
 
 def make_app(service: Service, hosts: tuple[str, ...] | None = ()) -> FastAPI:
-    """The application. ``hosts`` are the names it answers to beside those of the loopback; None: any."""
+    """Make the application. ``hosts`` are the names it answers to beside those of the loopback; None: any."""
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -101,7 +101,7 @@ class MetricsMiddleware:
 
 
 def openapi() -> dict[str, Any]:
-    """The description of all routes, as it is committed in ``openapi.json``."""
+    """Describe all routes, as committed in ``openapi.json``."""
     app = FastAPI(title="trajsvc", version=__version__, description=DESCRIPTION, openapi_tags=TAGS)
     for routes in (results, jobs, families, zarr, health):
         app.include_router(routes.router)

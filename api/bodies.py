@@ -28,15 +28,18 @@ class StrictRoute(APIRoute):
             return handle
 
         async def checked(request: Request) -> Response:
-            check_json(await request.body())  # starlette keeps it for the one who reads it next
+            check_json(await request.body())  # starlette caches the body for the next reader
             return await handle(request)
 
         return checked
 
 
 def check_json(raw: bytes) -> None:
-    """Raise UsageError (``bad-request``) for a body that is no JSON in UTF-8, has a key twice in one object, nests deeper than ``DEPTH``,
-    or holds numbers or text that nothing here can keep. An empty body is left to the route."""
+    """Raise UsageError (``bad-request``) for a body that is not strict JSON. An empty body is left to the route.
+
+    Refused is a body that is no JSON in UTF-8, has a key twice in one object, nests deeper than ``DEPTH``, or holds
+    numbers or text that cannot be represented.
+    """
     if not raw.strip():
         return
     if _depth(raw) > DEPTH:
@@ -60,7 +63,7 @@ def check_json(raw: bytes) -> None:
 
 
 def _depth(raw: bytes) -> int:
-    """How deeply brackets nest at most; those within text count too, which no body here has many of."""
+    """Return the greatest depth of brackets; those within text count too, of which no body here has many."""
     depth = most = 0
     for byte in raw:
         if byte in b"[{":

@@ -72,12 +72,12 @@ def _who(service: Service, credentials: HTTPAuthorizationCredentials | None, sco
 
 
 def reader(service: ServiceOf, credentials: Credentials) -> Token:
-    """Who asks; it may read. Raises Unauthorised, Forbidden."""
+    """Return the token of the request, which may read. Raises Unauthorised, Forbidden."""
     return _who(service, credentials, "read")
 
 
 def submitter(service: ServiceOf, credentials: Credentials) -> Token:
-    """Who asks; it may submit. Raises Unauthorised, Forbidden."""
+    """Return the token of the request, which may submit. Raises Unauthorised, Forbidden."""
     return _who(service, credentials, "submit")
 
 

@@ -47,7 +47,7 @@ class Forbidden(TrajsvcError):
 
 
 def register(app: FastAPI) -> None:
-    """Have ``app`` answer every error as a problem."""
+    """Make ``app`` answer every error with problem+json."""
     app.add_exception_handler(TrajsvcError, _own)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
@@ -65,7 +65,10 @@ def problem(
     headers: Mapping[str, str] | None = None,
     **more: Any,
 ) -> JSONResponse:
-    """One problem. ``detail`` may hold names from checkpoints: control characters are escaped, and JSON is never HTML."""
+    """Make one problem+json response.
+
+    ``detail`` may hold names from checkpoints: control characters are escaped, and the JSON is never served as HTML.
+    """
     title = HTTPStatus(status).phrase
     places: Places | None = getattr(request.app.state, "places", None) if "app" in request.scope else None
     if places is not None:
@@ -86,7 +89,7 @@ def problem(
 def _without_paths(
     request: Request, places: Places, detail: str, hint: str, more: dict[str, Any]
 ) -> tuple[str, str, dict[str, Any]]:
-    """The words of a problem without where the server's folders lie."""
+    """Remove the paths of the server's folders from a problem."""
     if places.tells(detail) or places.tells(hint):
         log.warning("withheld", path=request.scope["path"], detail=detail, hint=hint)
     detail = places.plain(detail)
@@ -126,7 +129,9 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
 
 
 def _no_such_name(request: Request, error: RequestValidationError) -> JSONResponse | None:
-    """404 where the name within the address is one that nothing can have: an unknown job is unknown however its id is written."""
+    """Return a 404 if a name in the address is invalid, as for an unknown name: an unknown job is unknown however its
+    id is written.
+    """
     for found in error.errors():
         if found["loc"][:1] == ("path",) and (name := str(found["loc"][-1])) in LISTED:
             value = printable(str(found.get("input", "")))[:200]

@@ -40,7 +40,8 @@ Makers = Mapping[str, Callable[[], bytes]]
 
 
 def answer(request: Request, service: Service, run: Run, makers: Makers, also: Sequence[str] = ()) -> Response:
-    """The result of ``run`` in one of the formats of ``makers``; ``also`` are digests of what else it depends on.
+    """Return the result of ``run`` in one of the formats of ``makers``; ``also`` are digests of what else it depends
+    on.
 
     Raises UsageError (``not-acceptable``).
     """
@@ -48,7 +49,7 @@ def answer(request: Request, service: Service, run: Run, makers: Makers, also: S
 
 
 def answer_of(request: Request, service: Service, digests: Sequence[str], makers: Makers) -> Response:
-    """A result that depends on what was asked and on what has these digests."""
+    """Return a result that depends on the request and on what has these digests."""
     kind = choose(request, makers)
     words = [__version__, *digests, request.scope["path"], kind, sorted(request.query_params.multi_items())]
     tag = f'"{hashlib.sha256(json.dumps(words).encode()).hexdigest()[:32]}"'
@@ -63,7 +64,10 @@ def answer_of(request: Request, service: Service, digests: Sequence[str], makers
 
 
 def choose(request: Request, makers: Iterable[str]) -> str:
-    """The format: ``?f=``, else the first that Accept names, else the first there is."""
+    """Choose the format: ``?f=``, else the first that Accept names, else the first of ``makers``.
+
+    Raises UsageError (``not-acceptable``).
+    """
     known = list(makers)
     named = request.query_params.get("f")
     if named is not None:
@@ -76,20 +80,20 @@ def choose(request: Request, makers: Iterable[str]) -> str:
             plain = MEDIA[kind].partition(";")[0]
             if media in (plain, "*/*", plain.partition("/")[0] + "/*"):
                 return kind
-    # text/html is what a browser asks for; anything else that is not here gets JSON rather than nothing to read.
+    # A browser, which asks for text/html, and a client that reads problem+json get the first format instead of an error.
     if any(media in ("text/html", "application/problem+json") for media in wanted):
         return known[0]
     raise UsageError("not-acceptable", "none of the formats in Accept is here", hint=f"There are {', '.join(known)}.")
 
 
 def json_bytes(value: BaseModel | Sequence[BaseModel]) -> bytes:
-    """JSON as the command line writes it."""
+    """Encode as JSON, as the command line does."""
     plain = value.model_dump() if isinstance(value, BaseModel) else [v.model_dump() for v in value]
     return json.dumps(plain, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    """CSV with a header; undefined values are empty fields, floats keep every digit."""
+    """Encode as CSV with a header; undefined values are empty fields, floats keep every digit."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(header)
@@ -98,13 +102,13 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
 
 
 def csv_models(rows: Sequence[BaseModel], model: type[BaseModel]) -> bytes:
-    """CSV of models, a column a field."""
+    """Encode models as CSV, a column a field."""
     header = list(model.model_fields)
     return csv_bytes(header, ([getattr(row, name) for name in header] for row in rows))
 
 
 def npy_bytes(values: Any) -> bytes:
-    """A float64 array as .npy; null is NaN."""
+    """Encode a float64 array as .npy; null becomes NaN."""
     out = io.BytesIO()
     np.save(out, np.array(values, dtype=np.float64), allow_pickle=False)
     return out.getvalue()
@@ -117,7 +121,7 @@ def npz_bytes(**arrays: Any) -> bytes:
 
 
 def figure_makers(draw: Callable[[], Figure]) -> dict[str, Callable[[], bytes]]:
-    """PNG and SVG of the figure that ``draw`` makes."""
+    """Return functions that encode the figure made by ``draw`` as PNG and SVG."""
 
     def make(kind: str) -> bytes:
         from trajsvc.figures.style import write
@@ -131,7 +135,7 @@ def figure_makers(draw: Callable[[], Figure]) -> dict[str, Callable[[], bytes]]:
 
 
 def documented(model: Any, *kinds: str) -> dict[int | str, dict[str, Any]]:
-    """Responses of a route for OpenAPI: its formats, 304, and problems."""
+    """Describe the responses of a route for OpenAPI: its formats, 304, and problems."""
     content: dict[str, Any] = {}
     for kind in kinds:
         media = MEDIA[kind].partition(";")[0]

@@ -1,4 +1,6 @@
-"""Parse the headers and cursors of a request. Every function takes any text and never raises: what it cannot read is None, or nothing.
+"""Parse the headers and cursors of a request.
+
+Every function takes any text and never raises: if it cannot be parsed, the result is None or empty.
 
 Starlette gives headers as Latin-1 text; a client may send any byte in them, a header twice, and any number of digits.
 """
@@ -32,12 +34,15 @@ class Place:
 
 
 def host(values: list[str]) -> Place | None:
-    """The one ``Host``. None for several, for lists, user names, ports that are none, and whatever else is not a name and a port."""
+    """Parse a single ``Host`` header.
+
+    None for several, for lists, user names, invalid ports, and anything else that is not a name and a port.
+    """
     return place(values[0]) if len(values) == 1 else None
 
 
 def place(text: str) -> Place | None:
-    """``name``, ``name:port``, ``[address]:port``."""
+    """Parse ``name``, ``name:port`` or ``[address]:port``."""
     match = _PLACE.fullmatch(text.lower())
     if match is None:
         return None
@@ -49,7 +54,7 @@ def place(text: str) -> Place | None:
 
 
 def host_name(text: str) -> str | None:
-    """A name or an address as it is compared: an IPv6 address shortened and in brackets."""
+    """Normalise a name or an address for comparison: an IPv6 address is shortened and in brackets."""
     bare = text.lower().removeprefix("[").removesuffix("]")
     if ":" in bare or text.startswith("["):
         try:
@@ -60,7 +65,7 @@ def host_name(text: str) -> str | None:
 
 
 def same_origin(values: list[str], here: Place) -> bool:
-    """Whether the one ``Origin`` is that of ``here``; ``null``, several and what cannot be read are none."""
+    """Return whether the single ``Origin`` is that of ``here``; False for ``null``, several, and what cannot be parsed."""
     match = _ORIGIN.fullmatch(values[0].lower()) if len(values) == 1 else None
     there = place(match[2]) if match else None
     if match is None or there is None or there.name != here.name:
@@ -70,13 +75,19 @@ def same_origin(values: list[str], here: Place) -> bool:
 
 
 def from_this_site(values: list[str]) -> bool:
-    """Whether ``Sec-Fetch-Site``, where a browser sends it, says that this server's page asks, or the user. Another port of the same
-    name is another page: ``same-site`` does not do."""
+    """Return whether ``Sec-Fetch-Site``, if a browser sends it, says that this server's page or the user made the
+    request.
+
+    Another port of the same name is another page: ``same-site`` does not suffice.
+    """
     return all(value.strip().lower() in ("same-origin", "none") for value in values)
 
 
 def length(values: list[str]) -> int | None:
-    """``Content-Length``; 0 where there is none, None for what is no number. Longer numbers than any body are cut to one."""
+    """Parse ``Content-Length``; 0 if there is none, None if it is not a number.
+
+    Numbers larger than any body are reduced to ``MOST``.
+    """
     if not values:
         return 0
     found = [number(v) for v in values]
@@ -84,7 +95,7 @@ def length(values: list[str]) -> int | None:
 
 
 def number(text: str | None) -> int | None:
-    """A decimal number, at most ``MOST``; None for anything else."""
+    """Parse a decimal number, at most ``MOST``; None for anything else."""
     if text is None or not (text.isascii() and text.isdecimal()):
         return None
     digits = text.lstrip("0") or "0"
@@ -92,7 +103,10 @@ def number(text: str | None) -> int | None:
 
 
 def byte_range(text: str | None) -> tuple[int | None, int | None] | None:
-    """(first, last) of one range of bytes, either of which may be missing; None for several ranges and other units."""
+    """Parse (first, last) of one range of bytes, either of which may be missing.
+
+    None for several ranges and other units.
+    """
     match = None if text is None else _RANGE.fullmatch(text.strip())
     if match is None or not (match[1] or match[2]):
         return None
@@ -100,7 +114,7 @@ def byte_range(text: str | None) -> tuple[int | None, int | None] | None:
 
 
 def accepted(text: str) -> list[str]:
-    """Media types of ``Accept`` by their weights, the dearest first."""
+    """Return the media types of ``Accept`` by their weights, the most wanted first."""
     found: list[tuple[float, str]] = []
     for part in text.split(","):
         media, *parameters = (p.strip() for p in part.split(";"))
@@ -118,12 +132,12 @@ def _weight(text: str) -> float:
 
 
 def tags(text: str | None) -> set[str]:
-    """The entity tags of ``If-None-Match``."""
+    """Return the entity tags of ``If-None-Match``."""
     return {tag.strip().removeprefix("W/") for tag in (text or "").split(",")}
 
 
 def numbers_in(text: str) -> dict[str, int] | None:
-    """The numbers in a cursor that ``cursor_of`` wrote; None for anything else."""
+    """Parse the numbers in a cursor that ``cursor_of`` wrote; None for anything else."""
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         return _NUMBER.validate_json(raw, strict=True)
@@ -132,5 +146,5 @@ def numbers_in(text: str) -> dict[str, int] | None:
 
 
 def cursor_of(**numbers: int) -> str:
-    """An opaque cursor with these numbers."""
+    """Encode numbers as an opaque cursor."""
     return base64.urlsafe_b64encode(_NUMBER.dump_json(numbers)).decode().rstrip("=")

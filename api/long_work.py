@@ -1,8 +1,10 @@
-"""Work of requests that takes long: planning, auditing, pinning a source. Its threads are few and its own: readers wait for none of it.
+"""Run work of requests that takes long: planning, auditing, pinning a source.
 
-What waits for a network, what reads a folder's headers and what submits a folder have a limit each; beyond it a request
-waits a little and is answered 503 with Retry-After. Work is told to stop when its client has gone or the server ends, and is
-left behind if it does not.
+It has a few threads of its own, so that readers do not wait.
+
+Work that waits for a network, work that reads a folder's headers and submissions of folders have a limit each; beyond
+it a request waits a little and is answered 503 with Retry-After. Work is told to stop when its client has gone or the
+server ends, and is abandoned if it does not.
 """
 
 from __future__ import annotations
@@ -51,7 +53,10 @@ class Limiter:
         self._slots, self._stopping = asyncio.Semaphore(most), stopping
 
     async def run(self, request: Request, work: Callable[[Stop], T]) -> T:
-        """What ``work`` gives, which is called with what says that it is to stop. Raises what it raises, and TryAgain (``too-busy``)."""
+        """Return the result of ``work``, called with a function that says whether to stop.
+
+        Raises what it raises, and TryAgain (``too-busy``).
+        """
         try:
             await asyncio.wait_for(self._slots.acquire(), self._patience)
         except TimeoutError:
@@ -86,7 +91,7 @@ class Limiter:
                 future.set_result(result)  # type: ignore[arg-type]
             else:
                 future.set_exception(error)
-                future.exception()  # it is known: nobody may be there to take it
+                future.exception()  # mark the exception as retrieved: the client may have gone
 
         def run() -> None:
             result, error = None, None

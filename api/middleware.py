@@ -78,7 +78,10 @@ class RequestMiddleware:
 
 
 def _asked_here(request: Request, here: headers.Place) -> bool:
-    """Whether no browser says that another site's page asks. Programs send neither of the two headers."""
+    """Return whether the request is not from another site's page in a browser.
+
+    Programs send neither of the two headers.
+    """
     origins = request.headers.getlist("origin")
     if origins and not headers.same_origin(origins, here):
         return False
@@ -86,7 +89,7 @@ def _asked_here(request: Request, here: headers.Place) -> bool:
 
 
 def _limited(receive: Receive, scope: Scope) -> Receive:
-    """``receive`` that gives up on a body without a length once it is too large."""
+    """Wrap ``receive`` so that a body without a length is refused once it is too large."""
     seen = 0
 
     async def counted() -> Message:

@@ -1,5 +1,7 @@
-"""The runs that the server has open: each as its last commit, opened again when a writer has committed since. Where nothing better is
-committed, a running job's estimate stands for its run."""
+"""Cache the runs that the server has open: each as its last commit, opened again when a writer has committed since.
+
+If nothing better is committed, a running job's estimate is shown in place of its run.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +31,14 @@ class RunCache:
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
-        """The committed runs, and those of which there is a running job's estimate; sorted."""
+        """Return the committed runs, and those of which there is a running job's estimate, sorted."""
         if not self.store.is_dir():
             hint = "Its operator has to bring the folder back, or start the server anew."
             raise NotFound("store-not-found", "the server's store is gone", hint=hint)
         return sorted({*names(self.store), *names(self.live)})
 
     def open(self, name: str) -> Run:
-        """The run's last commit, or a running job's estimate of it where no exact one is committed.
+        """Open the run's last commit, or a running job's estimate of it if no exact one is committed.
 
         Raises NotFound (``run-not-found``), DamagedStore, UsageError (``run-name``).
         """
@@ -48,13 +50,13 @@ class RunCache:
         return run
 
     def stored(self, name: str) -> StoredRun:
-        """The files of the run's last commit, or of a running job's estimate; raises as ``open`` does."""
+        """Return the files of the run's last commit, or of a running job's estimate; raises as ``open`` does."""
         stored = self.open(name).stored
         assert isinstance(stored, StoredRun)  # runs of this store lie on this machine
         return stored
 
     def _estimated(self, name: str) -> Run | None:
-        """A running job's estimate; one that goes while it is opened was never there."""
+        """Open a running job's estimate; None if there is none, or it is removed while it is opened."""
         try:
             return self._open(self.live, name)
         except (DamagedStore, TryAgain):
@@ -91,7 +93,7 @@ class RunCache:
 
 
 def _not_found(name: str, known: list[str]) -> NotFound:
-    """The error for a run that is not there, with the names that are close to it."""
+    """Return the error for a run that does not exist; it names those that are close."""
     close = get_close_matches(name, known, n=3) or known[:5]
     there = f"There are {', '.join(close)}{' …' if len(known) > len(close) else ''}. " if close else "There are none. "
     return NotFound("run-not-found", f"no run {name!r}", hint=f"{there}GET /v1/runs lists them.")

@@ -1,7 +1,8 @@
-"""What the server's folders are called over HTTP: ``store:`` and ``ROOT:`` with the path within. Where they lie is never told.
+"""Names of the server's folders over HTTP: ``store:`` and ``ROOT:`` with the path within. Their paths are never shown.
 
-Files of sources have such names from the beginning (``trajsvc.sources.named``). Here the other paths that an error or a stored job may
-carry get theirs; and a sentence that names a folder of this machine all the same is withheld as a whole, never edited.
+Files of sources have such names from the beginning (``trajsvc.sources.named``). Here the other paths that an error or a
+stored job may contain are renamed; a sentence that still names a folder of this machine is withheld as a whole, never
+edited.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Places:
         self._hidden = tuple(sorted({h for h in hidden if len(h) > 1}))
 
     def name(self, path: str) -> str | None:
-        """What ``path`` is called; None for a path elsewhere on this machine. What is no absolute path is a name already."""
+        """Return the name of ``path``; None for a path elsewhere on this machine. A relative path is a name already."""
         if not os.path.isabs(path):  # noqa: PTH117
             return path
         for naming in self._namings:
@@ -44,15 +45,15 @@ class Places:
         return None
 
     def shown(self, path: str) -> str:
-        """``name``, for where something must be said."""
+        """Return ``name(path)``, or a placeholder for a path elsewhere."""
         return self.name(path) or ELSEWHERE
 
     def tells(self, text: str) -> bool:
-        """Whether a sentence names a folder of this machine."""
+        """Return whether a sentence names a folder of this machine."""
         return any(folder in text for folder in self._hidden)
 
     def plain(self, value: Any) -> Any:
-        """Stored facts without paths of this machine."""
+        """Return stored facts without paths of this machine."""
         if isinstance(value, str):
             return WITHHELD if self.tells(value) else value
         if isinstance(value, Mapping):

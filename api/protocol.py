@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it; what is no HTTP at all gets a problem too."""
+"""uvicorn's HTTP/1.1 protocol, with problem+json also for requests that are not valid HTTP."""
 
 from __future__ import annotations
 

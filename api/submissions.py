@@ -1,4 +1,4 @@
-"""Make a job's spec of a request: resolve names, check limits, pin the source to its present revisions."""
+"""Make a job's spec from a request: resolve names, check limits, pin the source to its current revisions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ COMPARING: Final = 10.0
 
 
 def submission(service: Service, body: Submission, stop: Stop = never) -> JobSpec:
-    """The spec of a submission. Raises UsageError, NotFound, Refused, LimitExceeded, and TryAgain where the Hub does not answer."""
+    """Make the spec of a submission.
+
+    Raises UsageError, NotFound, Refused, LimitExceeded, and TryAgain if the Hub does not answer.
+    """
     source = body.source
     if is_remote(source):
         from trajsvc.sources.hub.address import parse_address
@@ -59,7 +62,7 @@ def submission(service: Service, body: Submission, stop: Stop = never) -> JobSpe
 
 
 def recomputation(service: Service, run: str, body: Recomputation, stop: Stop = never) -> JobSpec:
-    """The spec of a recomputation: that of the job that made the run, with other choices, at the same commits.
+    """Make the spec of a recomputation: that of the job that made the run, with other choices, at the same commits.
 
     Raises NotFound (``run-not-found``), Refused (``no-source``) for a run whose source this server cannot read.
     """
@@ -76,10 +79,10 @@ def recomputation(service: Service, run: str, body: Recomputation, stop: Stop = 
 
 
 def check_name_free(service: Service, spec: JobSpec, stop: Stop = never) -> None:
-    """Raise RunExists where the run's name is that of another run, stored or being made, that the job may not replace.
+    """Raise RunExists if the run's name is that of another run, stored or being made, that the job may not replace.
 
-    A folder's headers and a sample of its values are compared with the stored run's within ``COMPARING`` seconds; what cannot be told
-    by then, or cannot be read, the job tells.
+    A folder's headers and a sample of its values are compared with the stored run's within ``COMPARING`` seconds; if
+    that does not suffice, or they cannot be read, the job finds out.
     """
     if spec.replace:
         return
@@ -117,7 +120,10 @@ def _compare(service: Service, spec: JobSpec, stored: StoredRun, stop: Stop) -> 
 
 
 def repetition(service: Service, job: Job, stop: Stop = never) -> JobSpec:
-    """The spec of the same work once more: of a repository at the same commits, of a folder as it is now. Raises NotFound, Refused."""
+    """Make the spec of the same work once more: of a repository at the same commits, of a folder as it is now.
+
+    Raises NotFound, Refused.
+    """
     if job.spec.gradients is not None:
         return job.spec.model_copy(update={"uses": gradient_uses(service, job.run, job.spec.gradients, stop)})
     if is_remote(job.spec.source):
@@ -126,7 +132,7 @@ def repetition(service: Service, job: Job, stop: Stop = never) -> JobSpec:
 
 
 def planned(service: Service, spec: JobSpec, stop: Stop = never) -> dict[str, Any]:
-    """The plan of a job as plain values. Raises what reading headers raises."""
+    """Return the plan of a job as plain values. Raises what reading headers raises."""
     from trajsvc.analysis.forecast import describe
     from trajsvc.analysis.selected import plan_of, trajectory_of
     from trajsvc.jobs.options import options_of
@@ -146,7 +152,7 @@ def planned(service: Service, spec: JobSpec, stop: Stop = never) -> dict[str, An
 
 
 def audited(service: Service, spec: JobSpec, stop: Stop = never) -> AuditAnswer:
-    """What is wrong with the source of a job. Raises what listing it raises."""
+    """Audit the source of a job. Raises what listing it raises."""
     from trajsvc.analysis.audit import audit
     from trajsvc.jobs.options import options_of
 
@@ -161,7 +167,8 @@ def audited(service: Service, spec: JobSpec, stop: Stop = never) -> AuditAnswer:
 
 
 def gradient_job(service: Service, run: str, body: GradientSubmission, stop: Stop = never) -> JobSpec:
-    """The spec of a job of gradients of a stored run, whose checkpoints are read as they were when it was analysed.
+    """Make the spec of a job of gradients of a stored run, whose checkpoints are read as they were when it was
+    analysed.
 
     Raises NotFound (``run-not-found``, ``probe-not-registered``, ``data-not-registered``), Refused (``no-source``), LimitExceeded.
     """
@@ -174,12 +181,15 @@ def gradient_job(service: Service, run: str, body: GradientSubmission, stop: Sto
 
 
 def gradient_uses(service: Service, run: str, work: GradientWork, stop: Stop = never) -> dict[str, str]:
-    """Digests of what a job of gradients depends on: the run as it is stored now, the probe, the data."""
+    """Return digests of what a job of gradients depends on: the run as it is stored now, the probe, the data."""
     return {**service.registered.digests(work, stop), "run": service.runs.open(run).stored.digest}
 
 
 def base_of(service: Service, run: Run) -> JobSpec:
-    """How a stored run is read: as the last job that made it did; Refused (``no-source``) where this server cannot read its source."""
+    """Return how a stored run is read: as by the last job that made it.
+
+    Raises Refused (``no-source``) if its source cannot be read.
+    """
     made = next(iter(service.queue.jobs(states=[State.SUCCEEDED], run=run.name, limit=1)), None)
     if made is None:
         return _spec_of(service, run)
@@ -187,7 +197,7 @@ def base_of(service: Service, run: Run) -> JobSpec:
 
 
 def _spec_of(service: Service, run: Run) -> JobSpec:
-    """For a run that no job made."""
+    """Make a spec for a run that no job made."""
     return JobSpec(kind=Kind.RECOMPUTE, run=run.name, source=_source(service, run.source), memory=2**29)
 
 

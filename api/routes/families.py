@@ -26,7 +26,7 @@ FamilyName = Annotated[str, Path(pattern=NAME, description="The family's name", 
 
 @router.get("/families", operation_id="listFamilies", response_model=list[StoredFamilyRow], responses=PROBLEMS)
 def list_families(service: ServiceOf, who: Reader) -> list[StoredFamilyRow]:
-    """The families that the store knows, and which of their runs are there."""
+    """List the families that the store knows, and which of their runs are stored."""
     present = set(service.runs.names())
     rows = []
     for name in family_names(service.settings.store):
@@ -52,7 +52,7 @@ def list_families(service: ServiceOf, who: Reader) -> list[StoredFamilyRow]:
     responses=PROBLEMS,
 )
 def get_family(service: ServiceOf, who: Reader, family: FamilyName) -> Family:
-    """A family: its members with source, size, seed and hyperparameters."""
+    """Return a family: its members with source, size, seed and hyperparameters."""
     return _family(service, family)
 
 
@@ -64,7 +64,7 @@ def get_family(service: ServiceOf, who: Reader, family: FamilyName) -> Family:
     responses=PROBLEMS,
 )
 def put_family(service: ServiceOf, who: Submitter, family: FamilyName, body: Family) -> Family:
-    """Keep a family, in place of one of its name. Its runs are submitted each by themselves."""
+    """Store a family, replacing one of the same name. Its runs are submitted separately."""
     if body.name != family:
         raise UsageError("family-name", "the address and the body name different families", hint="Use one name.")
     save_family(service.settings.store, body)
@@ -88,7 +88,7 @@ def compare_members(
     show: Annotated[Literal["measures", "maps", "qkv"], Query(description="Which figure (png, svg)")] = "measures",
     form: Format = None,
 ) -> Response:
-    """Its members side by side: MDS, relative MDS, heterogeneity of Q, K and V, settling over depth."""
+    """Compare the members of a family: MDS, relative MDS, heterogeneity of Q, K and V, settling over depth."""
     found = _family(service, family)
     runs = _runs(service, found)
 

@@ -29,7 +29,7 @@ FREE: Final = Gauge("trajsvc_store_free_bytes", "Free disk of the store", regist
 
 @router.get("/live", operation_id="live", response_model=Health, responses=PROBLEMS)
 async def live() -> Health:
-    """The process answers."""
+    """Report that the process answers."""
     return Health(status="ok")
 
 
@@ -40,7 +40,7 @@ async def live() -> Health:
     responses={503: {"model": Health, "description": "Something that jobs need does not answer"}},
 )
 def ready(service: ServiceOf) -> Response:
-    """Database and disk answer; the scheduler too, where one is named."""
+    """Check that the database and the disk answer, and the scheduler if one is configured."""
     checks = {"database": _database(service), "disk": _disk(service)}
     if service.settings.scheduler:
         checks["scheduler"] = _scheduler(service.settings.scheduler)
@@ -51,7 +51,7 @@ def ready(service: ServiceOf) -> Response:
 
 @router.get("/metrics", operation_id="metrics", response_class=Response, responses=PROBLEMS)
 def metrics(request: Request, service: ServiceOf, who: Reader) -> Response:
-    """Counters and gauges in Prometheus' format."""
+    """Return counters and gauges in Prometheus' format."""
     for state, count in service.queue.counts().items():
         JOBS.labels(state).set(count)
     FREE.set(shutil.disk_usage(service.runs.store).free)

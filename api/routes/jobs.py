@@ -55,7 +55,7 @@ SUBMITTED: dict[int | str, dict[str, Any]] = {
 async def submit_run(
     request: Request, service: ServiceOf, who: Submitter, body: Submission, key: IdempotencyKey = None
 ) -> Response:
-    """Analyse a repository or a folder of a data root. The same work asked twice is one job."""
+    """Analyse a repository or a folder of a data root. The same work submitted twice is one job."""
 
     def work(stop: Stop) -> Response:
         return submitted(service, who, submission(service, body, stop), body.priority, key, body.model_dump_json())
@@ -68,7 +68,7 @@ async def submit_run(
 async def plan_run(
     request: Request, service: ServiceOf, who: Submitter, body: Submission, response: Response
 ) -> dict[str, Any]:
-    """What a submission would read, cost and keep, from headers alone; nothing is started."""
+    """Report what a submission would read, cost and keep, from headers alone; nothing is started."""
     response.headers["cache-control"] = "no-store"
     return await _planner(service, body).run(
         request, lambda stop: planned(service, submission(service, body, stop), stop)
@@ -79,7 +79,7 @@ async def plan_run(
 async def audit_run(
     request: Request, service: ServiceOf, who: Submitter, body: Submission, response: Response
 ) -> AuditAnswer:
-    """What is wrong with a published run, from listings, digests and headers alone; nothing is started."""
+    """Report what is wrong with a published run, from listings, digests and headers alone; nothing is started."""
     response.headers["cache-control"] = "no-store"
     return await _planner(service, body).run(
         request, lambda stop: audited(service, submission(service, body, stop), stop)
@@ -137,7 +137,7 @@ def list_jobs(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> JobsPage:
-    """Jobs, the newest first."""
+    """List jobs, the newest first."""
     found = service.queue.jobs(
         states=[State(s) for s in state], run=run, family=family, before=_cursor(cursor), limit=limit + 1
     )
@@ -150,7 +150,7 @@ def list_jobs(
 
 @router.get("/jobs/{job}", operation_id="getJob", response_model=JobAnswer, responses=PROBLEMS)
 def get_job(service: ServiceOf, who: Reader, job: JobId, response: Response) -> JobAnswer:
-    """One job: its state, progress, result, or the cause of its failure."""
+    """Return one job: its state, progress, result, or the cause of its failure."""
     found = service.queue.get(job)
     response.headers["cache-control"] = "no-store"
     if not found.state.final:
@@ -160,7 +160,10 @@ def get_job(service: ServiceOf, who: Reader, job: JobId, response: Response) -> 
 
 @router.delete("/jobs/{job}", operation_id="cancelJob", response_model=JobAnswer, responses=PROBLEMS)
 def cancel_job(service: ServiceOf, who: Submitter, job: JobId, response: Response) -> JobAnswer:
-    """Ask that a job stops. What it has done is kept for a later submission; a job that has ended stays as it is."""
+    """Request that a job stops.
+
+    What it has done is kept for a later submission; a job that has ended stays as it is.
+    """
     found = service.queue.get(job)
     if found.token != who.id and not who.may("admin"):
         raise Forbidden("admin")
@@ -174,8 +177,10 @@ def cancel_job(service: ServiceOf, who: Submitter, job: JobId, response: Respons
 async def retry_job(
     request: Request, service: ServiceOf, who: Submitter, job: JobId, key: IdempotencyKey = None
 ) -> Response:
-    """Submit the work of a job that failed or was cancelled once more; it goes on with what was done. A job that has not ended, or has
-    succeeded, is answered itself."""
+    """Submit the work of a job that failed or was cancelled once more; it continues from what was done.
+
+    A job that has not ended, or has succeeded, is returned itself.
+    """
     found = await run_in_threadpool(service.queue.get, job)
     if found.state not in (State.FAILED, State.CANCELLED):
         return JSONResponse(
@@ -212,7 +217,9 @@ async def get_job_events(
     after: Annotated[int, Query(ge=0, le=2**31 - 1, description="Only events after this number")] = 0,
     form: Annotated[str | None, Query(alias="f", max_length=8)] = None,
 ) -> Response:
-    """What happens to a job (state, waiting, progress), from its first event or after the one named by Last-Event-ID."""
+    """Stream the events of a job (state, waiting, progress), from its first event or after the one named by
+    Last-Event-ID.
+    """
     await run_in_threadpool(service.queue.get, job)
     after = max(after, number(last_event_id) or 0)
     if form == "json" or (form is None and _prefers_json(request)):
@@ -264,7 +271,7 @@ def _lines(event: Event, places: Places) -> bytes:
 
 
 def job_answer(service: Service, job: Job) -> JobAnswer:
-    """A job as it is shown. Pins and rules are left out: they may be long."""
+    """Return a job as it is shown. Pins and rules are left out: they may be long."""
     spec = job.spec.model_dump(mode="json", exclude={"pins", "rules"})
     return JobAnswer(
         id=job.id, kind=job.kind.value, state=job.state.value, run=job.run, source=job.spec.source, spec=spec,
@@ -277,7 +284,10 @@ def job_answer(service: Service, job: Job) -> JobAnswer:
 
 
 def _cursor(text: str | None) -> int | None:
-    """The sequence number in a cursor. One of an older server names a time and an id, which is no place in the order: it is refused."""
+    """Return the sequence number in a cursor.
+
+    Raises UsageError (``bad-cursor``) for one of an older server, which has a time and an id.
+    """
     if text is None:
         return None
     found = numbers_in(text) or {}

@@ -1,4 +1,7 @@
-"""The page: ``/`` and the static files it is made of. Where one is in it stands behind the #, so there is no other address."""
+"""Serve the page: ``/`` and its static files.
+
+The page keeps its state behind the #, so there are no other addresses.
+"""
 
 from __future__ import annotations
 
@@ -26,18 +29,18 @@ MEDIA: Final = {
 
 @router.api_route("/", methods=["GET", "HEAD"])
 def get_page(request: Request) -> Response:
-    """The page itself."""
+    """Return the page."""
     return _answer(request, "index.html")
 
 
 @router.api_route("/web/{path:path}", methods=["GET", "HEAD"])
 def get_page_file(request: Request, path: str) -> Response:
-    """One of its files."""
+    """Return one of the page's files."""
     return _answer(request, path)
 
 
 def _files() -> dict[str, Path]:
-    """What may be asked for, by address: the files that are there, so that no path is put together from a request."""
+    """Return the files that may be requested, by address: those that exist, so that no path is built from a request."""
     return {p.relative_to(WEB).as_posix(): p for p in WEB.rglob("*") if p.is_file() and p.suffix in MEDIA}
 
 

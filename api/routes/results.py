@@ -64,7 +64,7 @@ def list_runs(
     cursor: Annotated[str | None, Query(max_length=200)] = None,
     response: Response = None,  # type: ignore[assignment]
 ) -> RunsPage:
-    """The runs of the store, by name."""
+    """List the runs of the store, by name."""
     names = [n for n in service.runs.names() if cursor is None or n > cursor]
     rows = []
     for name in names[:limit]:
@@ -78,7 +78,7 @@ def list_runs(
 
 @router.get("/runs/{run}", operation_id="getRun", responses=documented(RunAnswer, "json"), response_class=Response)
 def get_run(request: Request, service: ServiceOf, who: Reader, run: RunName) -> Response:
-    """A run: what it is, what was noted of it, and where its parts are."""
+    """Return a run: what it is, what was noted of it, and the addresses of its parts."""
     opened = service.runs.open(run)
 
     def make() -> bytes:
@@ -112,7 +112,7 @@ def get_run(request: Request, service: ServiceOf, who: Reader, run: RunName) -> 
     "/runs/{run}/summary", operation_id="getSummary", responses=documented(Summary, "json"), response_class=Response
 )
 def get_summary(request: Request, service: ServiceOf, who: Reader, run: RunName) -> Response:
-    """What a researcher wants to know first: measures of the network, phases, layers, Q/K/V, integrity."""
+    """Summarise a run: measures of the network, phases, layers, Q/K/V, integrity."""
     opened = service.runs.open(run)
     return answer(request, service, opened, {"json": lambda: json_bytes(_summary(service, opened))})
 
@@ -124,7 +124,7 @@ def get_summary(request: Request, service: ServiceOf, who: Reader, run: RunName)
     response_class=Response,
 )
 def get_checkpoints(request: Request, service: ServiceOf, who: Reader, run: RunName, form: Format = None) -> Response:
-    """Its checkpoints in order: step, label, type, fingerprint, commit, tokens."""
+    """List the checkpoints of a run in order: step, label, type, fingerprint, commit, tokens."""
     opened = service.runs.open(run)
     makers = {
         "json": lambda: json_bytes(_checkpoints(service, opened)),
@@ -147,7 +147,7 @@ def get_groups(
     match: Annotated[str | None, Query(max_length=1024, description="A glob of ids")] = None,
     form: Format = None,
 ) -> Response:
-    """What can be measured: the network, layers, components, tensors."""
+    """List what can be measured: the network, layers, components, tensors."""
     opened = service.runs.open(run)
     makers = {
         "json": lambda: json_bytes(answers.groups(opened, match)),
@@ -176,7 +176,7 @@ def get_map(
     ] = False,
     form: Format = None,
 ) -> Response:
-    """The trajectory map of a group: cosines between its checkpoints, or relative to an origin."""
+    """Return the trajectory map of a group: cosines between its checkpoints, or relative to an origin."""
     opened = service.runs.open(run)
 
     def draw() -> Any:
@@ -214,7 +214,9 @@ def get_map_range(
     origin: Origin = None,
     steps: Steps = None,
 ) -> Response:
-    """The least and the greatest entry of the maps of all layers or their parts: what one colour scale for all of them spans."""
+    """Return the least and the greatest entry of the maps of all layers or their parts, for one colour scale for all of
+    them.
+    """
     opened = service.runs.open(run)
     return answer(request, service, opened, {"json": lambda: json_bytes(map_range(opened, of, kind, origin, steps))})
 
@@ -235,7 +237,7 @@ def get_measures(
     steps: Steps = None,
     form: Format = None,
 ) -> Response:
-    """Measures of a group: scalars, and curves against the step. Maps by name only."""
+    """Return measures of a group: scalars, and curves against the step. Maps must be asked for by name."""
     opened = service.runs.open(run)
     chosen = [n.strip() for n in names.split(",") if n.strip()] if names else None
 
@@ -266,7 +268,7 @@ def get_layers(
     origin: Origin = None,
     form: Format = None,
 ) -> Response:
-    """The table of layers, one row a layer in order of depth; as a picture, a map for every layer."""
+    """Return the table of layers, one row a layer in order of depth; as a picture, a map for every layer."""
     opened = service.runs.open(run)
     makers = {
         "json": lambda: json_bytes(tables.layers(opened, steps)),
@@ -291,7 +293,7 @@ def get_qkv(
     steps: Steps = None,
     form: Format = None,
 ) -> Response:
-    """How differently Q, K and V move, layer by layer, by two distances between their maps."""
+    """Compare how Q, K and V move, layer by layer, by two distances between their maps."""
     opened = service.runs.open(run)
 
     def found() -> QkvAnswer:
@@ -314,7 +316,7 @@ def get_qkv(
 def get_phases(
     request: Request, service: ServiceOf, who: Reader, run: RunName, group: Group = "network", steps: Steps = None
 ) -> Response:
-    """Stretches of the trajectory between change points, each with its evidence."""
+    """Return the stretches of the trajectory between change points, each with its evidence."""
     opened = service.runs.open(run)
     return answer(request, service, opened, {"json": lambda: json_bytes(answers.phases(opened, group, steps))})
 
@@ -326,7 +328,7 @@ def get_phases(
     response_class=Response,
 )
 def get_blocks(request: Request, service: ServiceOf, who: Reader, run: RunName, form: Format = None) -> Response:
-    """The blocks of which groups are made."""
+    """List the blocks that make up the groups."""
     opened = service.runs.open(run)
 
     def rows() -> list[BlockRow]:
@@ -347,7 +349,9 @@ def get_blocks(request: Request, service: ServiceOf, who: Reader, run: RunName, 
 def get_gram(
     request: Request, service: ServiceOf, who: Reader, run: RunName, group: Group = "network", form: Format = None
 ) -> Response:
-    """The group's Gram in the update basis at all stored checkpoints: what its map, any origin, any measure is computed from."""
+    """Return the group's Gram in the update basis at all stored checkpoints, from which maps, at any origin, and
+    measures are computed.
+    """
     opened = service.runs.open(run)
 
     def facts() -> dict[str, Any]:
@@ -399,7 +403,7 @@ def compare_runs(
     steps: Steps = None,
     form: Format = None,
 ) -> Response:
-    """Runs side by side."""
+    """Compare runs."""
     opened = [service.runs.open(name) for name in run]
     names = [n.strip() for n in (curves or "").split(",") if n.strip()]
     layers = list(dict.fromkeys(layer for one in opened for layer in one.layer_ids()))
@@ -419,7 +423,7 @@ def compare_runs(
     "/measures", operation_id="listMeasures", response_model=list[MeasureRow], responses=documented(list[MeasureRow])
 )
 def list_measures(who: Reader) -> list[MeasureRow]:
-    """Every measure: name, axes, unit, definition, source."""
+    """List every measure: name, axes, unit, definition, source."""
     return [
         MeasureRow(name=m.name, dims=list(m.dims), units=m.units, definition=m.definition, source=m.source)
         for m in MEASURES.values()
@@ -427,7 +431,7 @@ def list_measures(who: Reader) -> list[MeasureRow]:
 
 
 def _row(service: Service, run: Run) -> RunRow:
-    """A run that the command line stored says the path of its source: over HTTP that has a name, or none."""
+    """Return the row of a run without the path of a source on this machine, which a run stored by the command line has."""
     row = answers.run_row(run)
     return row.model_copy(update={"source": service.places.shown(row.source)})
 

@@ -1,4 +1,7 @@
-"""A run's zarr as it is stored, read-only: ``xarray.open_zarr("http://…/v1/runs/NAME/zarr")``. Files of the committed generation only."""
+"""Serve a run's zarr as it is stored, read-only: ``xarray.open_zarr("http://…/v1/runs/NAME/zarr")``.
+
+Files of the committed generation only.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ _FILE: dict[int | str, dict[str, Any]] = {
 def get_zarr_file(
     request: Request, service: ServiceOf, who: Reader, run: RunName, key: Annotated[str, Path(max_length=1024)]
 ) -> Response:
-    """A file of the run's zarr group, or a range of it."""
+    """Return a file of the run's zarr group, or a range of it."""
     stored = service.runs.stored(run)
     entry = stored.entries.get(key)
     if entry is None:

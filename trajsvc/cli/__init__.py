@@ -1,1 +1,1 @@
-"""The command line. It alone puts the parts of the service together."""
+"""The command line. Only this package combines all other parts of the service."""

@@ -1,4 +1,6 @@
-"""``trajsvc analyze``: the main job, from a folder of checkpoints to a run in the store, its summary and its figures."""
+"""``trajsvc analyze``: the main command, from a folder of checkpoints to a run in the store, its summary and its
+figures.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,7 @@ def analyze(
     form: FormatOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Read checkpoints once, keep all their inner products, and say how the parameters moved."""
+    """Read checkpoints once, store all their inner products, and summarise how the parameters moved."""
     from trajsvc.cli.summary import render
 
     kind = choose(form, None, ())
@@ -94,7 +96,7 @@ def analyze(
 
 
 def machine_summary(run: Run, outcome: Outcome, figures: Path | None) -> dict[str, Any]:
-    """``{"run", "store", "steps", "parameters", "summary", "integrity"}`` and what was done."""
+    """Return ``{"run", "store", "steps", "parameters", "summary", "integrity"}`` and what was done."""
     from trajsvc.cli.show import summary_of
 
     return {
@@ -110,7 +112,7 @@ def machine_summary(run: Run, outcome: Outcome, figures: Path | None) -> dict[st
 
 
 def draw(run: Run, folder: Path) -> Path:
-    """The figures of a run, those that it has enough checkpoints and layers for."""
+    """Draw the figures of a run, those for which it has enough checkpoints and layers."""
     from trajsvc.cli.output import cannot_write, save_figure
     from trajsvc.figures.of_run import run_figures
 

@@ -44,8 +44,9 @@ def audit(
     output: OutputOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Say what is wrong with a published run before a weight is read: copies, stray shards, missing or empty revisions, dead links,
-    names, shapes and types that change."""
+    """Report what is wrong with a published run, without reading its weights: copies, stray shards, missing or empty
+    revisions, dead links, names, shapes and types that change.
+    """
     from storage_schema.models.audit import AuditRow
     from trajsvc.analysis.audit import audit as examine
     from trajsvc.analysis.selected import source_of
@@ -73,7 +74,7 @@ def audit(
 
 
 def _render(found: AuditAnswer) -> None:
-    """The checkpoints that something is wrong with, then every finding, the grave ones first."""
+    """Print the checkpoints that have faults, then every finding, the most severe first."""
     from trajsvc.cli.progress import size
     from trajsvc.cli.terminal import new_table
 

@@ -1,4 +1,4 @@
-"""``trajsvc batch``: a family of runs, analysed one after another; what fails is left behind and said at the end."""
+"""``trajsvc batch``: analyse a family of runs, one after another; failures are reported at the end."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def batch(
 ) -> None:
     """Analyse a family of runs, one after another, and keep the family in the store.
 
-    Options of the analysis hold for every member, over what the family's file says.
+    Options given here apply to every member and take precedence over the family's file.
     """
     from trajsvc.cli.batch_members import runs_in_repository
     from trajsvc.families.file import expanded, load_family, save_family
@@ -135,7 +135,7 @@ def batch(
 
 
 def chosen_members(family: Family, only: str | None) -> list[Member]:
-    """The members named in ``only``, in the family's order; all without it.
+    """Return the members named in ``only``, in the family's order; all without it.
 
     Raises NotFound (``member-not-found``) and UsageError (``no-members``).
     """
@@ -155,8 +155,11 @@ def run_members(
     retry: bool,
     say: Callable[[int, MemberOutcome], None],
 ) -> list[MemberOutcome]:
-    """Every member's outcome, in order. ``say`` hears of each as it ends, with its number from 1; when ``stopped``, the rest is
-    not begun. With ``retry``, members whose error may pass are tried once more after the others."""
+    """Run the members and return their outcomes, in order.
+
+    ``say`` is called with each outcome as it ends, with its number from 1; when ``stopped``, the rest is not begun.
+    With ``retry``, members whose error may be temporary are tried once more after the others.
+    """
     outcomes = [MemberOutcome(member.name, "not begun") for member in members]
     turns = list(range(len(members)))
     for last in (not retry, True):
@@ -172,7 +175,7 @@ def run_members(
 
 
 def exit_code(outcomes: Sequence[MemberOutcome]) -> int:
-    """0 all well; 3 when some failed or left checkpoints out; 1 when all failed."""
+    """Return 0 if all succeeded, 3 if some failed or left checkpoints out, 1 if all failed."""
     bad = sum(o.state == "failed" for o in outcomes)
     if outcomes and bad == len(outcomes):
         return EXIT_FAILED
@@ -180,7 +183,7 @@ def exit_code(outcomes: Sequence[MemberOutcome]) -> int:
 
 
 def _sayer(count: int, quiet: bool) -> Callable[[int, MemberOutcome], None]:
-    """Writes a line for every member on stderr; with ``quiet`` only for those that failed."""
+    """Return a function that writes a line for every member on stderr; with ``quiet`` only for those that failed."""
 
     def say(number: int, outcome: MemberOutcome) -> None:
         if quiet and outcome.state != "failed":
@@ -198,7 +201,7 @@ def _counts(outcome: MemberOutcome) -> str:
 
 
 def _show_outcomes(family: Family, outcomes: Sequence[MemberOutcome], store: str, kind: str) -> None:
-    """The table of the members' states, and below it what went wrong and what to do."""
+    """Print the table of the members' states, and below it what went wrong and what to do."""
     from trajsvc.cli.terminal import new_table
 
     rows = [asdict(outcome) for outcome in outcomes]
@@ -225,7 +228,7 @@ def _show_outcomes(family: Family, outcomes: Sequence[MemberOutcome], store: str
 
 
 def _show_plan(family: Family, members: Sequence[Member], store: Path, kind: str) -> None:
-    """What would be done with every member."""
+    """Print what would be done with every member."""
     from trajsvc.cli.terminal import new_table
     from trajsvc.results.run import names
 

@@ -1,4 +1,4 @@
-"""Members of a family, executed here or by a server."""
+"""Execute the members of a family, here or on a server."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class EmbeddedRunner:
         except (Cancelled, KeyboardInterrupt):
             self.stop.set()
             return MemberOutcome(member.name, "stopped", seconds=time.monotonic() - began)
-        except Exception as error:  # one member's failure, whatever it is, is not the others'
+        except Exception as error:  # no failure of one member stops the others
             return failed(member.name, error, time.monotonic() - began)
 
     def _analyse(self, member: Member) -> Outcome:
@@ -127,7 +127,8 @@ class EmbeddedRunner:
 
 
 def options_of(family: Family, member: Member, given: Mapping[str, Any]) -> Options:
-    """The options of a member's analysis: the command line's, else its own, else the family's, else the settings'.
+    """Return the options of a member's analysis: the command line's, else its own, else the family's, else the
+    settings'.
 
     Raises UsageError (``bad-size``, ``bad-share``, ``bad-precision``).
     """
@@ -135,8 +136,11 @@ def options_of(family: Family, member: Member, given: Mapping[str, Any]) -> Opti
 
 
 def runs_in_repository(member: Member, store: Path | None) -> list[str]:
-    """Patterns of the runs that a member's repository holds beside each other; none where it is one run, is no repository of a family
-    that does so, or cannot be asked now (its analysis then says why)."""
+    """Return patterns of the runs that a member's repository holds.
+
+    Empty if it is one run, is no repository of a family with several runs, or cannot be read now (its analysis then
+    says why).
+    """
     from trajsvc.sources.hub.address import parse_address
     from trajsvc.sources.hub.known_families import family_of
     from trajsvc.sources.hub.selection import SeveralRuns
@@ -163,7 +167,7 @@ def runs_in_repository(member: Member, store: Path | None) -> list[str]:
 
 
 def failed(name: str, error: Exception, seconds: float) -> MemberOutcome:
-    """The outcome of a member that ended in ``error``."""
+    """Return the outcome of a member that ended in ``error``."""
     if os.environ.get("TRAJSVC_DEBUG", "") not in ("", "0"):
         import traceback
 

@@ -1,4 +1,4 @@
-"""``compare``: runs side by side, or the members of a family, as a table or a figure."""
+"""``trajsvc compare``: runs side by side, or the members of a family, as a table or a figure."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def compare(
 
 
 def _groups(runs: Sequence[Run], group: str, by: str | None) -> list[str]:
-    """The group asked for, or every layer that any of the runs has, in order of depth."""
+    """Return the group asked for, or every layer that any of the runs has, in order of depth."""
     return [group] if by is None else list(dict.fromkeys(layer for run in runs for layer in run.layer_ids()))
 
 
@@ -178,7 +178,7 @@ def _family(
     maps: bool,
     qkv: bool,
 ) -> None:
-    """The members of a family side by side."""
+    """Show the members of a family side by side."""
     from trajsvc.families.compare import compare_family, value_of
     from trajsvc.families.file import open_family
     from trajsvc.figures import of_family
@@ -218,7 +218,7 @@ def _family(
 
 
 def _of_server(server: str, name: str) -> tuple[Family, dict[str, Run]]:
-    """A family of a server, and those of its runs that are there."""
+    """Return a family of a server, and those of its runs that exist."""
     from trajsvc.families.file import Family
     from trajsvc.results.remote_run import RemoteRun
 
@@ -229,7 +229,7 @@ def _of_server(server: str, name: str) -> tuple[Family, dict[str, Run]]:
 
 
 def _by_known(by: str | None, family: str, hyperparameters: Sequence[str]) -> str:
-    """What a family is ordered by. Raises UsageError (``bad-by``)."""
+    """Return what a family is ordered by. Raises UsageError (``bad-by``)."""
     known = ["size", "seed", *hyperparameters]
     if by is not None and by not in known:
         hint = f"Use one of {', '.join(known)}."
@@ -238,14 +238,14 @@ def _by_known(by: str | None, family: str, hyperparameters: Sequence[str]) -> st
 
 
 def _place(value: bool | int | float | str | None) -> tuple[bool, bool, float, str]:
-    """Numbers in their order, then words, then what is not known."""
+    """Return a sort key: numbers in their order, then words, then unknown values."""
     if isinstance(value, str) or value is None:
         return (value is None, True, 0.0, value or "")
     return (False, False, float(value), "")
 
 
 def _family_table(rows: Sequence[FamilyRow], hyperparameters: Sequence[str]) -> Any:
-    """A line a member; what no member has, or what only repeats the size, has no column."""
+    """Make a table with a row a member; values that no member has, or that repeat the size, have no column."""
     columns: dict[str, list[str]] = {"member": [safe(row.member) + _remark(row) for row in rows]}
     columns[">size"] = [_count(row.size) for row in rows]
     if any(row.seed is not None for row in rows):
@@ -279,7 +279,7 @@ def _depth_table(rows: Sequence[FamilyRow]) -> Any:
 
 
 def _count(value: float | None) -> str:
-    """A number of parameters: 70M, 1.4B."""
+    """Format a number of parameters: 70M, 1.4B."""
     from trajsvc.figures.family import size_label
 
     return "–" if value is None else size_label(value)
@@ -290,7 +290,7 @@ def _plain(value: object) -> str:
 
 
 def _family_csv(rows: Sequence[FamilyRow], hyperparameters: Sequence[str]) -> str:
-    """A line a member; hyperparameters as columns ``hyperparameter.NAME``."""
+    """Make CSV with a row a member; hyperparameters are columns ``hyperparameter.NAME``."""
     columns = [f"hyperparameter.{name}" for name in hyperparameters]
     flat = [
         {name: getattr(row, name) for name in FAMILY_COLUMNS}
@@ -301,7 +301,7 @@ def _family_csv(rows: Sequence[FamilyRow], hyperparameters: Sequence[str]) -> st
 
 
 def _depth_csv(rows: Sequence[FamilyRow]) -> str:
-    """A line for every layer with attention of every member."""
+    """Make CSV with a row for every layer with attention of every member."""
     flat = [
         {"member": row.member, "size": row.size, "seed": row.seed, **depth.model_dump()}
         for row in rows

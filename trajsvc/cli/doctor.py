@@ -1,4 +1,4 @@
-"""``trajsvc doctor``: whether this machine has what trajsvc uses, and how fast it is."""
+"""``trajsvc doctor``: check whether this machine has what trajsvc uses, and how fast it is."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def doctor(store: StoreOption = None, form: FormatOption = None) -> None:
 
 
 def examine(store: Path) -> dict[str, Any]:
-    """What was found, as plain values."""
+    """Examine this machine and return what was found, as plain values."""
     from trajsvc.settings import Settings
 
     problems: list[str] = []

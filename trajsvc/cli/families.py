@@ -1,4 +1,4 @@
-"""``trajsvc families``: those of the store, and those on the Hub whose naming of checkpoints is built in."""
+"""``trajsvc families``: list those of the store, and those on the Hub whose naming of checkpoints is built in."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def ls(
 
 
 def known(form: FormatOption = None, output: OutputOption = None, quiet: QuietOption = False) -> None:
-    """List the families on the Hub whose checkpoints are found without further words."""
+    """List the families on the Hub whose checkpoints are found without further options."""
     from trajsvc.cli.terminal import new_table
     from trajsvc.sources.hub.known_families import FAMILIES
 
@@ -92,4 +92,4 @@ def known(form: FormatOption = None, output: OutputOption = None, quiet: QuietOp
 
 
 def _nothing() -> None:
-    """Families of runs."""
+    """Do nothing; makes ``families`` a group of commands."""

@@ -1,16 +1,17 @@
-"""What ^C does to the command line: from its first moment to its last, exit code 130, no traceback, and no part of a result on stdout.
+"""Handle ^C in the command line: exit code 130, no traceback, and no partial result on stdout, at any time.
 
-Python's own way, a KeyboardInterrupt wherever the program happens to be, does not give that: raised during an import it may come out as
-another error, in a destructor it is printed and forgotten, after the program's last line it is a traceback; and where the parent ignored
-SIGINT, as a shell does for its background jobs, there is none. Instead, for the whole process:
+Python's default, a KeyboardInterrupt wherever the program happens to be, does not achieve that: raised during an import
+it may come out as another error, in a destructor it is printed and ignored, after the program's last line it is a
+traceback; and if the parent ignored SIGINT, as a shell does for its background jobs, there is none. Instead, for the
+whole process:
 
-- a command that has nothing to bring to an end is left at once, in the signal's handler;
-- a command that has (an analysis, a server) says with ``asked`` what to do at the first ^C; the second one leaves at once;
+- a command that has nothing to finish exits at once, in the signal's handler;
+- a command that has (an analysis, a server) registers with ``asked`` what to do at the first ^C; the second one exits at once;
 - SIGINT is recorded when it arrives, whoever handles it, and a process that got one ends with 130 whatever else it would have ended with;
 - results are held back until the command has ended, and then written as a whole.
 
-Leaving removes unfinished result files. All else that may be left behind, in the store, the journal or the database, is made to survive a
-process that is killed at any instant.
+Exiting removes unfinished result files. Everything else that may be left behind, in the store, the journal or the
+database, is designed to survive a process that is killed at any instant.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ def guarded(program: Callable[[], object]) -> None:
 
 
 def _said_of_system(ending: BaseException) -> int | None:
-    """The exit code for what the system refused before a command could say so itself, or while its help was printed."""
+    """Return the exit code for an operating system error raised before a command could handle it, or while its help was
+    printed.
+    """
     if isinstance(ending, OSError | ImportError) and os.strerror(errno.EMFILE) in str(ending):
         _say("error: this process may open too few files\nRaise the limit on open files (ulimit -n 256).\n")
         return _TRY_AGAIN
@@ -76,8 +79,11 @@ def _said_of_system(ending: BaseException) -> int | None:
 
 
 def _fill_standard_streams() -> None:
-    """Where the parent closed one of the three, put the null device there: else the next file that is opened would take its place, and
-    what is meant for a terminal would be written into it."""
+    """Open the null device for each standard stream that the parent closed.
+
+    Otherwise the next file that is opened would take its place, and what is meant for a terminal would be written into
+    it.
+    """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -96,7 +102,7 @@ def _take_over() -> Callable[[], bool]:
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     # Written to by the interpreter itself, also for signals whose handler a library has replaced.
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    # The last of all to be called at exit: by then the result is out, and what is left is the interpreter's own.
+    # Called last at exit: by then the result is written, and only the interpreter's own work is left.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     arrived: set[int] = set()
 
@@ -109,7 +115,7 @@ def _take_over() -> Callable[[], bool]:
 
 
 def leave(signum: int, frame: FrameType | None) -> None:
-    """Remove unfinished files and end the process, here and now; where that is being done already, only end it."""
+    """Remove unfinished files and end the process at once; if that is under way already, only end it."""
     if _leaving:
         os._exit(INTERRUPTED)
     _leaving.append(signum)
@@ -154,7 +160,7 @@ def asked(ask: Callable[[], object], numbers: Sequence[int] = (signal.SIGINT, si
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[threading.Event]:
-    """An event that ^C and SIGTERM set; a second ^C interrupts at once."""
+    """Yield an event that ^C and SIGTERM set; a second ^C interrupts at once."""
     stop = threading.Event()
     with asked(stop.set):
         yield stop
@@ -162,7 +168,7 @@ def stop_on_interrupt() -> Iterator[threading.Event]:
 
 @contextmanager
 def unfinished(path: Path) -> Iterator[None]:
-    """Have ``path`` removed where the process is left meanwhile, and at the end."""
+    """Remove ``path`` at the end of the block, or when the process exits meanwhile."""
     _unfinished.append(path)
     try:
         yield
@@ -186,7 +192,7 @@ class _Held(io.BytesIO):
 
 
 def results() -> TextIO:
-    """Where results are written: held back until ``release_results``, in a process that is ``guarded``; else stdout."""
+    """Return the stream for results: held back until ``release_results`` in a process that is ``guarded``, else stdout."""
     if not _guarded:
         return sys.stdout
     if not _held:
@@ -214,7 +220,7 @@ def release_results() -> bool:
                 rest = rest[stream.buffer.write(rest) :]
             stream.flush()
     except BrokenPipeError:
-        _give_up_output()  # the reader has gone: say nothing
+        _give_up_output()  # the reader has gone: no message
         return False
     except OSError as error:
         _give_up_output()
@@ -226,7 +232,7 @@ def release_results() -> bool:
 
 
 def _flushed() -> bool:
-    """Whether stdout took what was printed beside the results, such as a help text."""
+    """Flush what was printed to stdout beside the results, such as a help text; return whether that succeeded."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -240,7 +246,7 @@ def _flushed() -> bool:
 
 
 def _give_up_output() -> None:
-    """Give the interpreter's last flush of stdout somewhere to go."""
+    """Redirect stdout to the null device, so that the interpreter's last flush does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 

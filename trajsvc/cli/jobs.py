@@ -1,4 +1,4 @@
-"""The commands that speak to a server: ``submit``, ``jobs``, ``wait``, ``cancel``, ``retry``."""
+"""The commands that use a server: ``submit``, ``jobs``, ``wait``, ``cancel``, ``retry``."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ def register(app: typer.Typer) -> None:
 
 
 def connect(server: str | None) -> Client:
-    """The server that was named; the connection is closed when the command ends. Raises UsageError (``no-server``)."""
+    """Connect to the server that was named; the connection is closed when the command ends.
+
+    Raises UsageError (``no-server``).
+    """
     from trajsvc.client import Client
 
     if not server:
@@ -67,7 +70,7 @@ def submit(
     form: FormatOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Have a server analyse a repository. The same work submitted twice is one job."""
+    """Submit a repository or folder to a server for analysis. The same work submitted twice is one job."""
     from trajsvc.analysis.options import RunOptions
 
     kind = choose(form, None, ())
@@ -124,19 +127,19 @@ def wait(job: JobArgument, server: ServerOption = None, form: FormatOption = Non
 def cancel(
     job: JobArgument, server: ServerOption = None, form: FormatOption = None, quiet: QuietOption = False
 ) -> None:
-    """Ask that a job stops. What it has done is kept: submitted again it goes on there."""
+    """Request that a job stops. What it has done is kept: submitted again, it continues from there."""
     kind = choose(form, None, ())
     _say(connect(server).cancel(job), kind, quiet)
 
 
 def retry(job: JobArgument, server: ServerOption = None, form: FormatOption = None, quiet: QuietOption = False) -> None:
-    """Submit the work of a job that failed or was cancelled once more. It goes on with what was done."""
+    """Submit the work of a job that failed or was cancelled once more. It continues from what was done."""
     kind = choose(form, None, ())
     _say(connect(server).retry(job), kind, quiet)
 
 
 def follow(client: Client, job: str, *, quiet: bool) -> dict[str, Any]:
-    """The job when it has ended; on a terminal with a bar."""
+    """Wait until the job has ended and return it; on a terminal with a progress bar."""
     from trajsvc.cli.progress import new_bars
 
     console = errors_console()

@@ -68,7 +68,7 @@ COMMANDS: Final = {
 
 
 def make_app(command: str | None = None) -> typer.Typer:
-    """The whole command line; where ``command`` is one of its commands, no more of it than that takes."""
+    """Make the command line; if ``command`` is one of its commands, only the parts that it needs."""
     app = typer.Typer(
         name="trajsvc",
         cls=Commands,
@@ -85,7 +85,7 @@ def make_app(command: str | None = None) -> typer.Typer:
 
 
 def named(arguments: Sequence[str]) -> str | None:
-    """The command that a command line begins with; None where it begins with an option, or with nothing."""
+    """Return the command that a command line begins with; None if it begins with an option, or is empty."""
     return arguments[1] if len(arguments) > 1 else None
 
 
@@ -100,7 +100,7 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
-    """What checkpoints say about how a network learned: trajectory maps and measures, layer by layer."""
+    """Handle the options of ``trajsvc`` itself."""
 
 
 def run() -> None:

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 def open_run(store: Path | None, name: str) -> Run:
-    """The run ``name`` of ``store``, of the default store, at the path of a ``.zarr`` folder, or of a server: ``http://…/NAME``."""
+    """Open the run ``name`` of ``store``, of the default store, at the path of a ``.zarr`` folder, or of a server:
+    ``http://…/NAME``.
+    """
     from trajsvc.results.run import default_store
     from trajsvc.results.run import open as open_stored
 

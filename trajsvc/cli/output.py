@@ -69,14 +69,16 @@ def report(error: TrajsvcError) -> None:
 
 
 def errors_console() -> Console:
-    """Where messages and progress go."""
+    """Return the console for messages and progress."""
     from rich.console import Console
 
     return Console(stderr=True, soft_wrap=True)
 
 
 def results_console() -> Console:
-    """Where results for people go: as wide as the terminal, and wide enough for any table when it is none."""
+    """Return the console for results for people: as wide as the terminal, or wide enough for any table if there is
+    none.
+    """
     from rich.console import Console
 
     console = Console(file=results(), highlight=False)
@@ -86,14 +88,14 @@ def results_console() -> Console:
 
 
 def safe(text: str) -> str:
-    """Text from a checkpoint, made harmless for a terminal and for rich's markup."""
+    """Escape text from a checkpoint for a terminal and for rich's markup."""
     from rich.markup import escape
 
     return escape(printable(text))
 
 
 def choose(form: str | None, output: Path | None, allowed: Sequence[str]) -> str:
-    """The format of a result: ``--format``, else the suffix of ``-o``, else ``human``.
+    """Choose the format of a result: ``--format``, else the suffix of ``-o``, else ``human``.
 
     Raises UsageError: ``bad-format`` for an unknown format, ``bad-suffix`` for a file's, ``format-conflict`` when they differ.
     """
@@ -139,7 +141,7 @@ def write_file(output: Path, fill: Callable[[Any], object], *, quiet: bool = Fal
 
 
 def cannot_write(output: Path, error: OSError) -> TrajsvcError:
-    """The error for a result file that could not be written."""
+    """Return the error for a result file that could not be written."""
     return TrajsvcError(
         "cannot-write",
         f"cannot write {output}: {error.strerror or error}",
@@ -161,12 +163,12 @@ def wrote(output: Path, quiet: bool) -> None:
 
 
 def json_text(value: Any) -> str:
-    """One line of JSON. NaN has become null before; one that has not is an error, not invalid JSON."""
+    """Encode as one line of JSON. NaN must have been replaced by null; a remaining NaN is an error."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """CSV with a header; undefined values are empty fields, floats keep every digit."""
+    """Encode as CSV with a header; undefined values are empty fields, floats keep every digit."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(header)
@@ -175,5 +177,5 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def csv_rows(rows: Sequence[Mapping[str, Any]], header: Sequence[str]) -> str:
-    """CSV of dictionaries that share the keys ``header``."""
+    """Encode dictionaries that share the keys ``header`` as CSV."""
     return csv_text(header, ([row[name] for name in header] for row in rows))

@@ -36,7 +36,7 @@ def plan(
     form: FormatOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Say what would be read, how long it takes, what it needs, and what was recognised. Reads no tensor."""
+    """Report what would be read, how long it takes, what it needs, and what was recognised. Reads no tensor."""
     from trajsvc.analysis.forecast import describe
     from trajsvc.analysis.selected import plan_of, source_of, trajectory_of
     from trajsvc.errors import Cancelled
@@ -65,7 +65,7 @@ def plan(
 
 
 def list_runs(source: str, several: SeveralRuns, kind: str) -> None:
-    """The runs of a repository that holds several, each with the command that plans it."""
+    """Print the runs of a repository that holds several, each with the command that plans it."""
     rows = [
         {"revisions": pattern, "checkpoints": len(names), "first": names[0], "last": names[-1]}
         for pattern, names in several.runs.items()
@@ -91,7 +91,7 @@ def list_runs(source: str, several: SeveralRuns, kind: str) -> None:
 
 
 def render(facts: dict[str, Any]) -> None:
-    """The plan for a person."""
+    """Print the plan for a person."""
     console = results_console()
 
     def line(label: str, text: str) -> None:
@@ -131,14 +131,16 @@ def render(facts: dict[str, Any]) -> None:
 
 
 def _not_said(facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """The findings that say more than the lines above them: of checkpoints and tensors that are left out each is named once."""
+    """Return the findings that say more than the lines above them: checkpoints and tensors that are left out are named
+    there already.
+    """
     reasons = {left["reason"] for left in facts["excluded"]}
     listed = len(facts["left_out"]) <= SHOWN
     return [f for f in facts["findings"] if f["message"] not in reasons and not (listed and f["kind"] == "left-out")]
 
 
 def _network(facts: dict[str, Any], line: Callable[[str, str], None]) -> None:
-    """What the repository has, what is there twice, and what both ways of reading take."""
+    """Print what the repository has, what it has twice, and what both ways of reading take."""
     has = facts["revisions"]
     family = f", {safe(has['family'])}" if has["family"] else ""
     missing = has["missing"]
@@ -164,7 +166,7 @@ def _network(facts: dict[str, Any], line: Callable[[str, str], None]) -> None:
 
 
 def duration(seconds: float | None) -> str:
-    """``0.4 s``, ``12 s``, ``3 min``, ``2.5 h``."""
+    """Format a duration: ``0.4 s``, ``12 s``, ``3 min``, ``2.5 h``."""
     if seconds is None:
         return "an unknown time"
     if seconds < 10:

@@ -1,4 +1,4 @@
-"""Progress of an analysis on stderr: bytes, rate, time left, and the present estimate of the map."""
+"""Show the progress of an analysis on stderr: bytes, rate, time left, and the current estimate of the MDS."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LiveObserver:
         self._estimated = 0.0
 
     def listing(self, uri: str) -> None:
-        """A source is asked over the network for what it has: that may take a while."""
+        """Show that a source is being listed over the network, which may take a while."""
         if self.console.is_terminal:
             self._status = self.console.status(f"asking the Hub for the revisions and headers of {safe(uri)}")
             self._status.start()
@@ -60,7 +60,7 @@ class LiveObserver:
         return self._show
 
     def copied(self, done: int, total: int) -> None:
-        """Files that came over the network and were proved."""
+        """Show the progress of files that came over the network and were verified."""
         if not self.console.is_terminal:
             return
         if self.bars is None:
@@ -100,7 +100,7 @@ class LiveObserver:
             self._status = None
 
     def close(self) -> None:
-        """Take the bars off; safe to call again."""
+        """Remove the bars; safe to call again."""
         self._ended()
         if self.bars is not None:
             self.bars.stop()
@@ -123,7 +123,7 @@ def new_bars(console: object) -> Bars:
 
 
 def estimate(progress: Progress) -> str:
-    """``MDS 0.8731 ± 0.0004``: the network's, from the sums so far."""
+    """Format the network's MDS from the sums so far: ``MDS 0.8731 ± 0.0004``."""
     from trajsvc.analysis.forecast import network_mds
 
     value, error = network_mds(progress)
@@ -133,7 +133,7 @@ def estimate(progress: Progress) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes for people: ``281.7 MB``."""
+    """Format bytes for people: ``281.7 MB``."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

@@ -1,4 +1,6 @@
-"""A run as one HTML file: the page of ``trajsvc serve`` with its modules and the run's data inlined, to open from disk and to send."""
+"""Write a run as one HTML file: the page of ``trajsvc serve`` with its modules and the run's data inlined, to open from
+disk and to send.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,7 @@ def write_report(run: Run, output: Path, *, quiet: bool = False) -> None:
 
 
 def report(run: Run) -> str:
-    """The report of ``run`` as HTML."""
+    """Return the report of ``run`` as HTML."""
     styles = [_read("vendor/uplot/uPlot.min.css"), _read("style.css")]
     return _PAGE.format(
         title=_escaped(f"{run.name} · trajsvc"),
@@ -70,7 +72,7 @@ def report(run: Run) -> str:
 
 
 def modules() -> dict[str, str]:
-    """Every module of the page under a name, as a data URL; imports of one another go by these names."""
+    """Return every module of the page by name, as a data URL; the modules import one another by these names."""
     found = {}
     for path in sorted(WEB.rglob("*.js")):
         place = path.relative_to(WEB).as_posix()
@@ -81,7 +83,7 @@ def modules() -> dict[str, str]:
 
 
 def contents(run: Run) -> dict[str, Any]:
-    """What the page asks a server for, about this run."""
+    """Return what the page requests from a server about this run."""
     chosen = _groups(run)
     row = answers.run_row(run)
     answer = RunAnswer(
@@ -100,7 +102,7 @@ def contents(run: Run) -> dict[str, Any]:
 
 
 def _groups(run: Run) -> list[str]:
-    """The groups that a report holds, those that the page shows first; tensors are left to the store."""
+    """Return the groups that a report holds, those that the page shows first; tensors are left out."""
     known = [g for g in run.groups() if not g.startswith("tensor/")]
     count = len(run.steps)
     most = max(1, ROOM // (count * (count + 1) // 2 * 8 * 4 // 3 + 1))
@@ -136,7 +138,7 @@ def _base64(values: NDArray[np.float64]) -> str:
 
 
 def _json(value: Any) -> str:
-    """JSON for within a script element: nothing in it can end the element or begin a comment."""
+    """Encode JSON for a script element: nothing in it can end the element or begin a comment."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     return _replaced(text, (("<", "\\u003c"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029")))
 

@@ -1,4 +1,4 @@
-"""The commands that answer with numbers and figures: ``map``, ``measures``, ``layers`` and ``qkv``."""
+"""The commands that print numbers and figures: ``map``, ``measures``, ``layers`` and ``qkv``."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def _print_measures(answer: MeasuresAnswer) -> None:
 
 
 def _curve_table(axis: str, columns: list[tuple[str, list[Any]]], steps: list[int]) -> Any:
-    """One row a step (or lag, component), the columns aligned by what they are numbered by."""
+    """Make a table with a row a step (or lag, component), the columns aligned by that number."""
     import numpy as np
 
     from trajsvc.results.labels import axis as numbers

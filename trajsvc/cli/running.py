@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def make_options(given: Mapping[str, Any]) -> Options:
-    """Options of an analysis from the command line's words, the rest from the settings; ``rules`` is a file. Raises UsageError."""
+    """Make the options of an analysis from the command line, the rest from the settings; ``rules`` is a file.
+
+    Raises UsageError.
+    """
     from trajsvc.analysis.options import Options, rules_text
 
     read = {"rules": rules_text(given["rules"])} if given.get("rules") else {}

@@ -144,7 +144,7 @@ def api(
     host_name: HostNameOption = None,
     auth: AuthOption = None,
 ) -> None:
-    """Only the HTTP server; runners elsewhere share its database and store."""
+    """Start only the HTTP server; runners elsewhere share its database and store."""
     settings = make_settings(
         store=store, roots=_pairs(root), rules_files=_pairs(rules_file), probes=_words(probe), gradient_data=_pairs(data),
         database=database, hosts=host_name, auth=auth,
@@ -163,7 +163,7 @@ def runner(
     workers: WorkersOption = None,
     jobs: JobsOption = 1,
 ) -> None:
-    """Only a runner: claims jobs and has them computed on dask workers."""
+    """Start only a runner, which claims jobs and has them computed on dask workers."""
     from trajsvc.jobs.data_roots import Roots
     from trajsvc.jobs.database import connect
     from trajsvc.jobs.queue import JobQueue
@@ -218,12 +218,12 @@ def worker(
     gpu = ["dask_cuda.cli", "worker", scheduler, "--nthreads", "1", "--resources", "GPU=1"]
     rest = ["--no-dashboard", "--memory-limit", "0"]
     sys.argv = [*(gpu if device.startswith("cuda") else cpu), *rest]
-    # In this process: dask's own handlers bring the first ^C to its end, and the exit code is still ours.
+    # In this process: dask's own handlers finish the work at the first ^C, and the exit code is still ours.
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 def make_settings(**given: Any) -> ServiceSettings:
-    """Settings of the service: the environment's, and above them those that are given and not None."""
+    """Make the settings of the service: the environment's, overridden by the command line's."""
     from trajsvc.settings import ServiceSettings
 
     settings = ServiceSettings(**{k: v for k, v in given.items() if v is not None})
@@ -255,7 +255,7 @@ def _pairs(given: list[str] | None) -> dict[str, Path] | None:
 
 
 def exported(settings: ServiceSettings) -> dict[str, str]:
-    """The environment in which another process has the same settings."""
+    """Return the environment in which another process has the same settings."""
     found = {}
     for name, value in settings.model_dump(mode="json").items():
         if value is not None:
@@ -268,7 +268,7 @@ def exported(settings: ServiceSettings) -> dict[str, str]:
 
 
 def make_api(settings: ServiceSettings, host: str) -> tuple[Any, bool]:
-    """The application, and whether it asks for tokens."""
+    """Make the application, and return with it whether it asks for tokens."""
     from threadpoolctl import threadpool_limits
 
     from api.app import make_app, make_service
@@ -411,12 +411,12 @@ def create_token(
     store: StoreOption = None,
     database: DatabaseOption = None,
 ) -> None:
-    """Make a token and print it: it is shown this once, and only its digest is kept."""
+    """Create a token and print it. It is shown only once; only its digest is stored."""
     results_console().print(_book(store, database).create(name, scope or ["submit"]), markup=False, soft_wrap=True)
 
 
 def list_tokens(store: StoreOption = None, database: DatabaseOption = None) -> None:
-    """The tokens there are; their secrets are not kept."""
+    """List the tokens; their secrets are not stored."""
     from datetime import UTC, datetime
 
     from trajsvc.cli.terminal import new_table

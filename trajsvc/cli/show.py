@@ -146,19 +146,19 @@ def show(
 
 
 def summary_of(run: Run) -> Summary:
-    """What a researcher wants to know first."""
+    """Summarise a run: what a researcher wants to know first."""
     from trajsvc.results import answers
 
     return answers.summary(run)
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """The same as JSON has it."""
+    """Return the summary of a run as JSON."""
     return summary_of(run).model_dump(mode="json")
 
 
 def render_summary(run: Run, console: Console) -> None:
-    """The same for people, printed on ``console``."""
+    """Print the summary of a run on ``console``."""
     from trajsvc.cli import summary as pages
 
     pages.render(run, summary_of(run), console)

@@ -77,7 +77,7 @@ def _network(run: Run, facts: Summary, console: Console) -> None:
 
 
 def _decades(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Logarithms, so that one large update does not flatten all others; zeros are undefined."""
+    """Return logarithms, so that one large update does not flatten all others; zeros are undefined."""
     return np.log10(values, out=np.full_like(values, np.nan), where=values > 0)
 
 
@@ -92,7 +92,7 @@ def _phases(facts: Summary, console: Console) -> None:
 
 
 def _change(phase: PhaseRow) -> str:
-    """What began the phase: the kind of change, where it could as well be, and the evidence."""
+    """Describe what began the phase: the kind of change, the range in which it may lie, and the evidence."""
     change = phase.details.get("change")
     if not change:
         return ""
@@ -123,7 +123,7 @@ def _layers(facts: Summary, console: Console) -> None:
 
 
 def layer_table(rows: Sequence[LayerRow]) -> Any:
-    """The layers as a table with a bar of the MDS; noise is shown only where there is some."""
+    """Make the table of layers with a bar of the MDS; the column of noise is left out if there is none."""
     noisy = any(row.below_noise_floor for row in rows)
     columns = [
         "layer",
@@ -164,7 +164,9 @@ def _qkv(rows: Sequence[QkvRow], console: Console) -> None:
 
 
 def qkv_table(rows: Sequence[QkvRow]) -> Any:
-    """Q, K and V through the layers: both distances of their maps (in shape; rms, in cosines), MDS and settling steps."""
+    """Make the table of Q, K and V through the layers: both distances of their maps (in shape; rms, in cosines), MDS
+    and settling steps.
+    """
     most = max((row.rms or 0.0 for row in rows), default=0.0)
     pairs = ["Q-K", "Q-V", "K-V", "mean"]
     table = new_table([
@@ -185,7 +187,7 @@ def qkv_table(rows: Sequence[QkvRow]) -> Any:
 
 
 def render_integrity(run: Run, console: Console, *, all_findings: bool = False) -> None:
-    """Print what the integrity check found, the grave first; only the first few unless all are wanted."""
+    """Print what the integrity check found, the most severe first; only the first few unless ``all_findings``."""
     order = list(SEVERITIES)
     found = sorted(run.findings, key=lambda f: order.index(f.severity))
     if not found:

@@ -1,4 +1,4 @@
-"""Small plots in a terminal: a map in half blocks, a bar, a line of blocks."""
+"""Draw small plots in a terminal: a map in half blocks, a bar, a line of blocks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NUMBERS_UP_TO = 12
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A value for people: so many significant digits, a dash where it is undefined."""
+    """Format a value for people: so many significant digits, a dash if it is undefined."""
     if value is None or not np.isfinite(value):
         return "–"
     if value == 0:
@@ -47,7 +47,7 @@ CELLS = {"map_cells": ("mds", 0), "relative_map_cells": ("relative mds", 1)}
 
 
 def cells_noted(undefined: Mapping[str, Any], checkpoints: int) -> list[str]:
-    """Over how many cells a mean is taken, for those of maps that are not defined everywhere."""
+    """Say over how many cells a mean is taken, for those of maps that are not defined everywhere."""
     found = []
     for name, (mean, fewer) in CELLS.items():
         count, every = undefined.get(name, 0), (checkpoints - fewer) ** 2
@@ -59,21 +59,21 @@ def cells_noted(undefined: Mapping[str, Any], checkpoints: int) -> list[str]:
 
 
 def step_number(value: float | None) -> str:
-    """A step that may lie between two checkpoints: whole from 100 on, else to a tenth."""
+    """Format a step that may lie between two checkpoints: whole from 100 on, else to a tenth."""
     if value is None or not np.isfinite(value):
         return "–"
     return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
 
 
 def limits(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The ends of the scale: 0 … 1 from the tenth below the least, −1 … 1 when a cosine is negative."""
+    """Return the ends of the scale: 0 … 1 from the tenth below the least, −1 … 1 when a cosine is negative."""
     finite = values[np.isfinite(values)]
     least = float(finite.min()) if finite.size else 0.0
     return (-1.0, 1.0) if least < -1e-6 else (max(0.0, np.floor(least * 10 - 1e-9) / 10), 1.0)
 
 
 def colour(value: float, low: float, high: float) -> tuple[int, int, int]:
-    """Red, green, blue of a value on the scale from ``low`` to ``high``; grey where it is undefined."""
+    """Return red, green, blue of a value on the scale from ``low`` to ``high``; grey if it is undefined."""
     if not np.isfinite(value):
         return UNDEFINED
     stops = DIVERGING if low < 0 else VIRIDIS
@@ -84,7 +84,7 @@ def colour(value: float, low: float, high: float) -> tuple[int, int, int]:
 
 
 def shrink(values: NDArray[np.float64], most: int) -> NDArray[np.float64]:
-    """A square map of at most ``most`` rows: means over the defined cells of near-equal tiles."""
+    """Reduce a square map to at most ``most`` rows by means over the defined cells of near-equal tiles."""
     n = len(values)
     if n <= most:
         return values
@@ -96,7 +96,7 @@ def shrink(values: NDArray[np.float64], most: int) -> NDArray[np.float64]:
 
 
 def heat(values: NDArray[np.float64], *, colours: bool, most: int = 48) -> Text:
-    """A map as text: two rows of cells in one line of coloured half blocks, or shades of grey where there is no colour."""
+    """Draw a map as text: two rows of cells in one line of coloured half blocks, or shades of grey without colour."""
     from rich.text import Text
 
     small = shrink(values, most)
@@ -125,7 +125,7 @@ def _shade(value: float, low: float, high: float) -> str:
 
 
 def bar(value: float | None, most: float, width: int = 10) -> str:
-    """A bar of at most ``width`` characters for a value between 0 and ``most``."""
+    """Draw a bar of at most ``width`` characters for a value between 0 and ``most``."""
     if value is None or not np.isfinite(value) or most <= 0:
         return ""
     eighths = round(8 * width * min(1.0, max(0.0, value / most)))
@@ -133,7 +133,7 @@ def bar(value: float | None, most: float, width: int = 10) -> str:
 
 
 def sparkline(values: Sequence[float | None], width: int = 24) -> str:
-    """A line of blocks from the least to the greatest value; a dot where none is defined."""
+    """Draw a line of blocks from the least to the greatest value; a dot where none is defined."""
     array = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
     if not np.isfinite(array).any():
         return ""
@@ -167,7 +167,7 @@ class Columns:
         return len(self._rows)
 
     def add_row(self, *cells: str) -> None:
-        """One cell a column, as rich's markup."""
+        """Add a row, one cell a column, as rich's markup."""
         self._rows.append(cells)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -190,7 +190,7 @@ class Columns:
         return self.columns[column][:1] == "~" or (column == 0 and self.columns[0][:1] != "=")
 
     def _parts(self, room: int) -> list[list[int]]:
-        """The columns that stand side by side, part by part."""
+        """Return the columns that stand side by side, part by part."""
         widths = self._widths()
         every = list(range(len(self.columns)))
         if sum(widths) + GAP * (len(widths) - 1) <= room:
@@ -225,12 +225,12 @@ class Columns:
 
 
 def new_table(columns: Sequence[str]) -> Columns:
-    """A light table; see ``Columns`` for the titles."""
+    """Make a table; see ``Columns`` for the titles."""
     return Columns(columns)
 
 
 def estimate_mark(fraction: float | None) -> str:
-    """What stands behind the name of a run that is an estimate from a share of its parameters."""
+    """Return the mark after the name of a run that is an estimate from a share of its parameters."""
     return " [yellow](estimate)[/yellow]" if fraction is None else f" [yellow](estimate, {fraction:.1%})[/yellow]"
 
 

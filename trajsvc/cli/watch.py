@@ -1,4 +1,4 @@
-"""``trajsvc watch``: adds the checkpoints of a training that goes on, each when it is whole."""
+"""``trajsvc watch``: add the checkpoints of a training that is running, each when it is complete."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def watch(
     chosen: dict[str, Any],
     quiet: QuietOption = False,
 ) -> None:
-    """Analyse a folder again and again while training writes to it, reading only whole, new checkpoints."""
+    """Analyse a folder repeatedly while training writes to it, reading only complete, new checkpoints."""
     from trajsvc.results.run import default_store
 
     options = make_options(chosen)
@@ -61,7 +61,7 @@ def watch(
 def look(
     source: str, store: Path, name: str | None, options: Options, settle: float, stop: threading.Event
 ) -> Outcome | None:
-    """One round: what was added, or None when there is nothing yet or it must be tried again."""
+    """Make one round and return what was added, or None if there is nothing yet or it must be tried again."""
     from trajsvc.analysis.job import AnalysisJob
     from trajsvc.analysis.pipeline import run_analysis
     from trajsvc.analysis.selected import source_of
@@ -76,7 +76,7 @@ def look(
             raise
         return None
     try:
-        # A commit on the Hub is whole; files on a disk may still be written to.
+        # A commit on the Hub is complete; files on a disk may still be written to.
         whole = opened if opened.remote else SettledSource(opened, settle)
         try:
             if not whole.checkpoints():
