@@ -16,7 +16,7 @@ from storage_schema.runs.gradient_writer import GradientWriter
 from storage_schema.runs.reader import StoredRun
 from trajsvc.errors import Cancelled
 from trajsvc.gradients.checkpoint import Checkpoints
-from trajsvc.gradients.network import network_at
+from trajsvc.gradients.network import Network, network_at
 from trajsvc.gradients.options import GradientOptions, SetKind
 from trajsvc.gradients.probes.base import Probe, ProbeContext
 from trajsvc.gradients.probes.resolve import find_probe
@@ -50,6 +50,8 @@ class GradientTask:
     """whether the probe may be named as ``module:object``"""
     first: int | None = None
     """the first step that is asked for, whose folder the probe may look at"""
+    steps: tuple[int, ...] = ()
+    """all the steps that are asked for"""
 
 
 GradientPool = Callable[[Sequence[GradientTask], Callable[[], bool]], Iterator[tuple[GradientTask, Found]]]
@@ -129,16 +131,16 @@ def compute_gradients(
         for set_, (_, spec) in plan.specs.items():
             writer.begin(set_, spec, replace=overwrite)
         tasks = tuple(left for task in plan.tasks if (left := _left(task, plan, writer)).kinds)
-        total = len(plan.steps)
+        total = len(plan.tasks)
         observer.planned(total, total - len(tasks))
         computed: list[int] = []
         for task, found in (pool or one_by_one)(tasks, stop):
             observer.committing()
             for kind, grams in found.items():
-                writer.put(plan.name_of(kind), task.step, grams, uses=_uses(kind, plan, task))
+                writer.put(plan.name_of(kind), task.step, grams, uses=_uses(kind, task))
             computed.append(task.step)
             observer.stored(task.step, total - len(tasks) + len(computed), total)
-    there = tuple(step for step in plan.steps if step not in set(computed))
+    there = tuple(task.step for task in plan.tasks if task.step not in set(computed))
     return GradientOutcome(run, tuple(plan.specs), tuple(sorted(computed)), there)
 
 
@@ -148,12 +150,32 @@ def planned(stored: StoredRun, task: GradientTask, name: str | None = None) -> G
     known = stored.checkpoints.step.tolist()
     spec = None if options.steps == "all" else options.steps
     steps = tuple(known[i] for i in select_steps(spec, known))
-    task = replace(task, first=steps[0])
+    options = options.model_copy(update={"anchor": _anchor(options, known)})
+    task = replace(task, options=options, first=steps[0], steps=steps)
     probe = _probe(task)
     chosen_examples(len(probe.examples), options)
-    specs = {set_name(kind, options.sets, name): (kind, set_spec(kind, options, probe.digest)) for kind in options.sets}
-    tasks = tuple(replace(task, step=step, kinds=options.sets) for step in steps)
-    return GradientPlan(stored, steps, specs, tasks)
+    specs = {set_name(kind, options.sets, name): (kind, _spec(kind, task, probe)) for kind in options.sets}
+    tasks = (replace(task, step=step, kinds=_kinds_at(step, task)) for step in steps)
+    return GradientPlan(stored, steps, specs, tuple(task for task in tasks if task.kinds))
+
+
+def _anchor(options: GradientOptions, known: Sequence[int]) -> int | None:
+    """The step that the set ``anchored`` takes differences to: the run's first unless one is named."""
+    if "anchored" not in options.sets or options.anchor is None:
+        return int(known[0]) if "anchored" in options.sets else None
+    return int(known[select_steps([options.anchor], known)[0]])
+
+
+def _spec(kind: SetKind, task: GradientTask, probe: Probe) -> dict[str, object]:
+    """What a set depends on; the vectors of ``full`` are the chosen checkpoints'."""
+    more = {"steps": list(task.steps)} if kind == "full" else {}
+    return set_spec(kind, task.options, probe.digest, **more)
+
+
+def _kinds_at(step: int, task: GradientTask) -> tuple[SetKind, ...]:
+    """The sets that are kept with a step: ``full``, of all of them, with the last; ``points``, of none, with the first."""
+    kept = {"full": task.steps[-1], "points": task.steps[0]}
+    return tuple(kind for kind in task.options.sets if kept.get(kind, step) == step)
 
 
 def _left(task: GradientTask, plan: GradientPlan, writer: GradientWriter) -> GradientTask:
@@ -162,8 +184,11 @@ def _left(task: GradientTask, plan: GradientPlan, writer: GradientWriter) -> Gra
     return replace(task, kinds=left)
 
 
-def _uses(kind: SetKind, plan: GradientPlan, task: GradientTask) -> tuple[int, ...]:
-    return ()
+def _uses(kind: SetKind, task: GradientTask) -> tuple[int, ...]:
+    """Further steps that a set depends on."""
+    if kind == "full":
+        return task.steps
+    return (task.options.anchor,) if kind == "anchored" and task.options.anchor is not None else ()
 
 
 def one_by_one(tasks: Sequence[GradientTask], stop: Callable[[], bool]) -> Iterator[tuple[GradientTask, Found]]:
@@ -181,9 +206,13 @@ def compute_task(task: GradientTask, stop: Callable[[], bool] = never) -> dict[S
     reader = Checkpoints(stored, task.source, stop)
     try:
         probe = _probe(task)
-        network = network_at(probe, reader.read(task.step), reader.options, task.options.precision)
-        with _threads(1 if network.parameters < SMALL else Settings().threads):
-            return compute_sets(SetJob(network, probe, task.options, stop), task.kinds)
+
+        def network(step: int) -> Network:
+            return network_at(probe, reader.read(step), reader.options, task.options.precision)
+
+        here = network(task.step)
+        with _threads(1 if here.parameters < SMALL else Settings().threads):
+            return compute_sets(SetJob(here, probe, task.options, stop, network, task.steps), task.kinds)
     finally:
         reader.close()
 

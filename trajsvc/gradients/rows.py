@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from trajsvc.anatomy.blocks import Block
 from trajsvc.errors import Cancelled, LimitExceeded, Refused
+from trajsvc.gradients.masks import Mask
 from trajsvc.measures.base import Array
 
 if TYPE_CHECKING:
@@ -36,54 +39,80 @@ def sum_of_losses(loss: torch.Tensor, tensors: Mapping[str, torch.nn.Parameter])
     }
 
 
+@dataclass(frozen=True)
+class Formed:
+    """Grams (blocks, n, n) and, (blocks, n), equal numbers for vectors that are equal in a block. Of a sample of the coordinates,
+    ``parts`` are the Grams (R, n, n) of the whole network from each of R disjoint parts of it, unscaled as ``gram`` is scaled."""
+
+    gram: Array
+    same: NDArray[np.int64]
+    parts: Array | None = None
+
+
 def formed_grams(
-    blocks: Sequence[Block], count: int, vectors: Vectors, memory: int, stop: Callable[[], bool]
-) -> tuple[Array, NDArray[np.int64]]:
-    """The Grams (blocks, n, n) of ``count`` vectors and, (blocks, n), equal numbers for those that are equal in a block.
+    blocks: Sequence[Block],
+    count: int,
+    vectors: Vectors,
+    memory: int,
+    stop: Callable[[], bool],
+    mask: Mask | None = None,
+) -> Formed:
+    """Form ``count`` vectors and multiply them, block by block; with a ``mask`` only the coordinates that it keeps.
 
     n × (parameters of the tensors that are held at once) × 8 bytes are kept within ``memory``. Raises LimitExceeded (``memory-budget``)
     where one tensor alone does not fit, Refused (``gradients-not-finite``), Cancelled.
     """
     gram, same = np.zeros((len(blocks), count, count)), np.zeros((len(blocks), count), np.int64)
+    parts: Array | None = None if mask is None else np.zeros((mask.parts, count, count))
     places: dict[str, list[int]] = {}
     for i, block in enumerate(blocks):
         places.setdefault(block.tensor, []).append(i)
-    sizes = {name: sum(blocks[i].size for i in found) for name, found in places.items()}
+    kept = [block.size if mask is None else mask.count(block) for block in blocks]
+    sizes = {name: sum(kept[i] for i in found) for name, found in places.items()}
     for names in _passes(sizes, count, memory):
-        rows = _rows(names, sizes, count, vectors(names), stop)
-        for name in names:
-            for i in places[name]:
-                values = columns(rows[name], blocks[i])
-                gram[i] = values @ values.T
-                same[i] = _equal(values)
-    return gram, same
+        chosen = {i: blocks[i] for name in names for i in places[name]}
+        rows = _rows(chosen, kept, count, vectors(names), stop, mask)
+        for i, values in rows.items():
+            gram[i] = values @ values.T
+            same[i] = _equal(values)
+            if mask is not None and parts is not None:
+                gram[i] *= mask.scale(blocks[i])
+                parts += mask.of_parts(blocks[i], values)
+    return Formed(gram, same, parts)
 
 
-def columns(rows: NDArray[np.float64], block: Block) -> NDArray[np.float64]:
-    """The columns of a block in the rows (n, size) of its tensor."""
+def values_of(flat: Array, block: Block) -> Array:
+    """The elements of a block in the flat values of its tensor."""
     e = block.extent
     if e.outer == 1:
-        return rows[:, e.start : e.start + e.length]
+        return flat[e.start : e.start + e.length]
     at = np.arange(e.outer)[:, None] * e.stride + e.start + np.arange(e.length)
-    return rows[:, at.reshape(-1)]
+    return np.asarray(flat[at.reshape(-1)])
 
 
 def _rows(
-    names: Sequence[str], sizes: Mapping[str, int], count: int, vectors: Iterator[Vector], stop: Callable[[], bool]
-) -> dict[str, NDArray[np.float64]]:
-    rows = {name: np.empty((count, sizes[name])) for name in names}
-    for i in range(count):
+    blocks: Mapping[int, Block],
+    kept: Sequence[int],
+    count: int,
+    vectors: Iterator[Vector],
+    stop: Callable[[], bool],
+    mask: Mask | None,
+) -> dict[int, Array]:
+    """Block → (count, kept)."""
+    rows: dict[int, Array] = {i: np.empty((count, kept[i])) for i in blocks}
+    wrong: Counter[str] = Counter()
+    for number in range(count):
         if stop():
             raise Cancelled
-        vector = next(vectors)
-        for name in names:
-            rows[name][i] = vector[name].reshape(-1).cpu().numpy()
-    for name, values in rows.items():
-        wrong = int((~np.isfinite(values)).any(axis=1).sum())
-        if wrong:
-            hint = "Look at the loss of these examples, or choose another checkpoint."
-            words = f"{wrong} of {count} gradients of {name} have NaN or infinite values"
-            raise Refused("gradients-not-finite", words, hint=hint, tensor=name)
+        vector = {name: v.reshape(-1).cpu().numpy() for name, v in next(vectors).items()}
+        wrong.update(name for name, values in vector.items() if not np.isfinite(values).all())
+        for i, block in blocks.items():
+            values = values_of(vector[block.tensor], block)
+            rows[i][number] = values if mask is None else values[mask.kept(block)]
+    for name, times in wrong.items():
+        hint = "Look at the loss of these examples, or choose another checkpoint."
+        words = f"{times} of {count} gradients of {name} have NaN or infinite values"
+        raise Refused("gradients-not-finite", words, hint=hint, tensor=name)
     return rows
 
 

@@ -52,7 +52,7 @@ class CausalLM:
     def inputs(self, network: torch.nn.Module, examples: Sequence[Tokens]) -> torch.Tensor:
         """The embeddings of the tokens, (examples, length, width): a token itself cannot be moved a little."""
         embed: Any = network.get_input_embeddings()  # type: ignore[operator]
-        return embed(_ids(network, examples)).detach()  # type: ignore[no-any-return]
+        return embed(_ids(network, examples))  # type: ignore[no-any-return]
 
     def losses_at(self, network: torch.nn.Module, inputs: torch.Tensor, examples: Sequence[Tokens]) -> torch.Tensor:
         return _losses(network(inputs_embeds=inputs, use_cache=False).logits, _ids(network, examples))

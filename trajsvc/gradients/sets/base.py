@@ -12,15 +12,23 @@ import numpy as np
 
 from trajsvc.anatomy.blocks import Block
 from trajsvc.errors import Refused
+from trajsvc.gradients.masks import Mask
 from trajsvc.gradients.network import Network, part
-from trajsvc.gradients.options import GradientOptions
+from trajsvc.gradients.options import GradientOptions, SetKind
+from trajsvc.gradients.perturbations import difference, norm, times
 from trajsvc.gradients.probes.base import Probe
-from trajsvc.gradients.rows import Vectors, sum_of_losses
+from trajsvc.gradients.rows import Formed, Vectors, formed_grams, sum_of_losses
+from trajsvc.gradients.set_grams import SetGrams
 from trajsvc.measures.base import Array
 from trajsvc.sources.base import never
 
 if TYPE_CHECKING:
     import torch
+
+
+def _nowhere(step: int) -> Network:
+    """A job without other checkpoints."""
+    raise LookupError(step)
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,10 @@ class SetJob:
     probe: Probe
     options: GradientOptions
     stop: Callable[[], bool] = never
+    elsewhere: Callable[[int], Network] = _nowhere
+    """the network at the checkpoint of another step"""
+    steps: tuple[int, ...] = ()
+    """the chosen checkpoints, of which this is one"""
 
     @property
     def module(self) -> torch.nn.Module:
@@ -84,25 +96,91 @@ class SetJob:
 
         return vectors
 
+    @cached_property
+    def mask(self) -> Mask | None:
+        """The sample of the coordinates that the vectors are taken at; None where it is all of them."""
+        return None if self.options.mask is None else Mask(self.options.mask, self.options.seed)
+
+    def formed(self, count: int, vectors: Vectors, blocks: Sequence[Block] | None = None) -> Formed:
+        """The Grams of vectors that are formed, of the network's blocks or of others. Raises as ``formed_grams``."""
+        known = self.blocks if blocks is None else blocks
+        return formed_grams(known, count, vectors, self.options.memory, self.stop, self.mask)
+
+    def result(
+        self,
+        kind: SetKind,
+        formed: Formed,
+        labels: Sequence[str],
+        *,
+        scalars: Mapping[str, Array] | None = None,
+        blocks: tuple[Block, ...] | None = None,
+        **facts: Any,
+    ) -> SetGrams:
+        """A set as it is stored, with what is noted of every set."""
+        known = self.blocks if blocks is None else blocks
+        noted = {**self.facts(), **facts}
+        if self.mask is not None and formed.parts is not None:
+            noted |= self.mask.facts(kind, formed.parts, sum(block.size for block in known))
+        return SetGrams(kind, known, formed.gram, tuple(labels), same=formed.same, scalars=scalars or {}, facts=noted)
+
     def squares(self, values: Mapping[str, torch.Tensor]) -> Array:
         """Squared norm of every block, (blocks), of values by tensor; float64."""
-        return np.array([float(part(values[b.tensor].reshape(-1), b).double().pow(2).sum()) for b in self.blocks])
+        parts = (part(values[b.tensor].detach().reshape(-1), b) for b in self.blocks)
+        return np.array([float(value.double().pow(2).sum()) for value in parts])
 
-    @contextmanager
-    def moved(self, move: Mapping[str, torch.Tensor]) -> Iterator[None]:
-        """The parameters moved by ``move``; afterwards they are what they were, bit for bit."""
+    def mean_gradient(self, size: int, names: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
+        """The gradient of the mean loss of all the examples, ``size`` of them evaluated together."""
+        count = len(self.examples)
+        total: dict[str, torch.Tensor] = {}
+        for start in range(0, count, size):
+            places = range(start, min(start + size, count))
+            for name, found in self.gradient(places, names).items():
+                part_of_mean = found * (len(places) / count)
+                total[name] = total[name] + part_of_mean if name in total else part_of_mean
+        return total
+
+    def put(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Give the parameters new values, in the network's precision."""
         import torch
 
+        with torch.no_grad():
+            for name, value in values.items():
+                self.parameters[name].copy_(value.view_as(self.parameters[name]))
+
+    def step(self, move: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Move the parameters, and return by how much they moved in the network's precision, in float64."""
+        before = {name: self.parameters[name].detach().clone().double() for name in move}
+        self.put({name: value + move[name].double().view_as(value) for name, value in before.items()})
+        return {name: self.parameters[name].detach().double() - value for name, value in before.items()}
+
+    @contextmanager
+    def moved(self, move: Mapping[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
+        """The parameters moved by ``move``, and by how much they were; afterwards they are what they were, bit for bit."""
         kept = {name: p.detach().clone() for name, p in self.parameters.items()}
         try:
-            with torch.no_grad():
-                for name, by in move.items():
-                    self.parameters[name].add_(by.to(self.parameters[name].dtype).view_as(self.parameters[name]))
-            yield
+            yield self.step(move)
         finally:
-            with torch.no_grad():
-                for name, values in kept.items():
-                    self.parameters[name].copy_(values)
+            self.put(kept)
+
+    def noise_floor(self, places: Sequence[int]) -> float | None:
+        """‖g − g'‖/‖g‖ of the gradient of some examples and the same gradient with other rounding: the examples in reverse, their loss
+        times 3. Differences of gradients that are not much larger are noise. None where the gradient is zero.
+        """
+        losses = self.probe.losses(self.module, [self.examples[i] for i in reversed(places)])
+        again = times(sum_of_losses(3.0 * losses.mean(), self.parameters), 1.0 / 3.0)
+        first = self.gradient(places)
+        length = norm(first)
+        return norm(difference(again, first)) / length if length > 0.0 else None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The examples' numbers in the data."""
+        return tuple(map(str, self.chosen))
+
+    @property
+    def scale(self) -> str:
+        """What η is."""
+        return "absolute" if self.options.absolute else "relative"
 
     def facts(self) -> dict[str, Any]:
         """What is noted of any set."""
@@ -125,3 +203,8 @@ def chosen_examples(there: int, options: GradientOptions) -> list[int]:
         return list(range(options.examples))
     drawn = np.random.default_rng(options.shuffle).permutation(there)[: options.examples]
     return [int(i) for i in drawn]
+
+
+def numbers(count: int) -> tuple[str, ...]:
+    """Labels of vectors that are only in order."""
+    return tuple(map(str, range(count)))

@@ -9,10 +9,21 @@ from typing import Final
 from trajsvc.gradients.options import SetKind
 from trajsvc.gradients.set_grams import SetGrams
 from trajsvc.gradients.sets.base import SetJob
+from trajsvc.gradients.sets.moved_weights import weights_set
+from trajsvc.gradients.sets.of_checkpoints import anchored_set, full_set
 from trajsvc.gradients.sets.of_examples import batch_set, example_set
+from trajsvc.gradients.sets.of_inputs import input_gradients_set, inputs_set
+from trajsvc.gradients.sets.trained import path_set, points_set
 
-_ALONE: Final[dict[SetKind, Callable[[SetJob], SetGrams]]] = {}
-"""sets that need nothing but the network of one checkpoint"""
+_MADE_BY: Final[dict[SetKind, Callable[[SetJob], SetGrams]]] = {
+    "anchored": anchored_set,
+    "full": full_set,
+    "input_gradients": input_gradients_set,
+    "inputs": inputs_set,
+    "path": path_set,
+    "points": points_set,
+    "weights": weights_set,
+}
 
 
 def compute_sets(job: SetJob, kinds: Sequence[SetKind]) -> dict[SetKind, SetGrams]:
@@ -23,10 +34,8 @@ def compute_sets(job: SetJob, kinds: Sequence[SetKind]) -> dict[SetKind, SetGram
             found[kind] = example_set(job)
         elif kind == "batch":
             found[kind] = batch_set(job, found.get("example"))
-        elif kind in _ALONE:
-            found[kind] = _ALONE[kind](job)
         else:
-            raise ValueError(f"no set {kind}")
+            found[kind] = _MADE_BY[kind](job)
     return {kind: _by_stored_name(found[kind], job) for kind in kinds}
 
 

@@ -2,44 +2,69 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-from trajsvc.gradients.rows import formed_grams
+import numpy as np
+from numpy.typing import NDArray
+
+from trajsvc.gradients.layerwise import layerwise_grams
+from trajsvc.gradients.rows import Formed
 from trajsvc.gradients.set_grams import SetGrams
-from trajsvc.gradients.sets.base import SetJob
+from trajsvc.gradients.sets.base import SetJob, numbers
+from trajsvc.gradients.sets.coordinates import ratio_sums
 from trajsvc.measures.base import Array
+
+if TYPE_CHECKING:
+    import torch
 
 
 def example_set(job: SetJob) -> SetGrams:
-    """g_i = ∇_θ ℓ_i of every example i, n = N."""
-    gram, same = formed_grams(job.blocks, len(job.examples), job.of_each(), job.options.memory, job.stop)
-    return SetGrams("example", job.blocks, gram, _labels(job), same=same, facts=job.facts())
+    """g_i = ∇_θ ℓ_i of every example i, n = N. Not formed where the Gram is cheaper from the inputs and output gradients of layers."""
+    if job.mask is not None:
+        return job.result("example", job.formed(len(job.examples), job.of_each()), job.labels)
+    options = job.options
+    found = layerwise_grams(
+        job.module,
+        job.probe.losses,
+        job.examples,
+        job.blocks,
+        memory=options.memory,
+        precision=options.precision,
+        stop=job.stop,
+    )
+    return job.result("example", Formed(found.gram, found.same), job.labels, **found.facts)
 
 
 def batch_set(job: SetJob, examples: SetGrams | None = None) -> SetGrams:
-    """ḡ_j = the mean of g_i over batch j, n = N // B. From the Gram of the ``examples`` where it is there: S K Sᵀ, S the means."""
-    batches = job.batches
-    if examples is not None:
-        means: Array = np.zeros((len(batches), examples.n))
-        for j, batch in enumerate(batches):
-            means[j, batch] = 1.0 / len(batch)
-        gram = np.einsum("ji,bik,lk->bjl", means, examples.gram, means, optimize=True)
-        gram = (gram + gram.transpose(0, 2, 1)) / 2.0
-        return SetGrams("batch", job.blocks, gram, _numbers(len(batches)), error=examples.error, facts=_facts(job))
+    """ḡ_j = the mean of g_i over batch j, n = N // B. From the Gram of the ``examples`` where it is there: S K Sᵀ, S the means.
 
-    gram, same = formed_grams(
-        job.blocks, len(batches), lambda names: (job.gradient(b, names) for b in batches), job.options.memory, job.stop
-    )
-    return SetGrams("batch", job.blocks, gram, _numbers(len(batches)), same=same, facts=_facts(job))
+    Scalars, of two batches or more: those of ``ratio_sums``.
+    """
+    formed = _of_batches(job) if examples is None or job.mask is not None else _of_means(job, examples)
+    facts: dict[str, Any] = {"batch": job.options.batch, "batches": len(job.batches), "drawn": "without replacement"}
+    scalars, estimates = ratio_sums(job)
+    return job.result("batch", formed, numbers(len(job.batches)), scalars=scalars, estimates=estimates, **facts)
 
 
-def _facts(job: SetJob) -> dict[str, object]:
-    return {**job.facts(), "batch": job.options.batch, "batches": len(job.batches), "drawn": "without replacement"}
+def _of_batches(job: SetJob) -> Formed:
+    def vectors(names: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
+        for batch in job.batches:
+            yield job.gradient(batch, names)
+
+    return job.formed(len(job.batches), vectors)
 
 
-def _labels(job: SetJob) -> tuple[str, ...]:
-    return tuple(map(str, job.chosen))
+def _of_means(job: SetJob, examples: SetGrams) -> Formed:
+    means: Array = np.zeros((len(job.batches), examples.n))
+    for j, batch in enumerate(job.batches):
+        means[j, batch] = 1.0 / len(batch)
+    gram = np.einsum("ji,bik,lk->bjl", means, examples.gram, means, optimize=True)
+    assert examples.same is not None
+    return Formed((gram + gram.transpose(0, 2, 1)) / 2.0, _equal_batches(examples.same, job.batches))
 
 
-def _numbers(count: int) -> tuple[str, ...]:
-    return tuple(map(str, range(count)))
+def _equal_batches(same: NDArray[np.int64], batches: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """(blocks, batches): equal numbers for batches of the same examples' gradients."""
+    inside = np.sort(same[:, np.asarray(batches)], axis=2)
+    return np.stack([np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1) for rows in inside]).astype(np.int64)
