@@ -35,7 +35,8 @@ from trajsvc.sources.formats.zip_directory import ZipDirectory
 from trajsvc.sources.hub import answers
 from trajsvc.sources.hub.limits import HubLimits
 
-SLOW: Final = 2.0
+SLOW: Final = 20.0
+"""seconds of the processor: ten times what a parser may take on a quiet machine"""
 LONGEST: Final = 2**16
 LIMITS: Final = HubLimits.of(Settings())
 

@@ -345,7 +345,7 @@ def test_redirects_to_nowhere(serve: Serve, fetched: Fetch, leads: str) -> None:
         fetched(hub, 0, 10)
     assert caught.value.kind == "hub-unreachable"
     assert len(hub.heard) <= 6
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 30
 
 
 def test_redirects_are_followed_five_times(serve: Serve, fetched: Fetch) -> None:

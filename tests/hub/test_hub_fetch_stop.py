@@ -54,24 +54,24 @@ def test_threads_share_a_fetcher(made: Make) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "value"),
-    [("latency_ms", 30_000.0), ("stall_s", 30.0), ("trickle", 20_000.0), ("rate_limited", True), ("fail_rate", 1.0)],
+    [("latency_ms", 120_000.0), ("stall_s", 120.0), ("trickle", 2000.0), ("rate_limited", True), ("fail_rate", 1.0)],
 )
 def test_stop_is_heard_while_waiting(made: Make, fault: str, value: Any) -> None:
-    server, fetcher, file = made(stall_seconds=20.0, backoff=30.0)
-    server.faults.retry_s = 30
+    server, fetcher, file = made(stall_seconds=120.0, backoff=120.0)
+    server.faults.retry_s = 120
     server.faults.put(fault, value)
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
     begun = time.monotonic()
     with pytest.raises(Interrupted):
         fetched(fetcher, file, 0, SIZE, stop=stop.is_set)
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 60
 
 
 def test_stop_is_heard_while_others_use_the_connections(made: Make) -> None:
-    server, fetcher, file = made(stall_seconds=20.0, connections=1)
+    server, fetcher, file = made(stall_seconds=120.0, connections=1)
     fetched(fetcher, file, 0, 10)
-    server.faults.stall_s = 30.0
+    server.faults.stall_s = 120.0
     stop_first, stop_second = threading.Event(), threading.Event()
     interrupted: list[bool] = []
 
@@ -87,21 +87,21 @@ def test_stop_is_heard_while_others_use_the_connections(made: Make) -> None:
     begun = time.monotonic()
     with pytest.raises(Interrupted):
         fetched(fetcher, file, 0, SIZE, stop=stop_second.is_set)
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 60
     stop_first.set()
     first.join()
     assert interrupted
 
 
 def test_all_requests_stop_together(made: Make) -> None:
-    server, fetcher, file = made(stall_seconds=20.0)
-    server.faults.stall_s = 30.0
+    server, fetcher, file = made(stall_seconds=120.0)
+    server.faults.stall_s = 120.0
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
     out = memoryview(bytearray(SIZE))
     begun = time.monotonic()
     fetcher.fetch_all([(file, 0, SIZE, Scatter([(SIZE, out)])) for _ in range(40)], stop.is_set)
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 60
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def interrupt() -> Iterator[Callable[[], None]]:
 
 
 def test_no_sink_is_touched_after_an_interrupt_from_the_keyboard(made: Make, interrupt: Callable[[], None]) -> None:
-    server, fetcher, file = made(stall_seconds=20.0, connections=4)
+    server, fetcher, file = made(stall_seconds=120.0, connections=4)
     server.faults.trickle = 100_000.0
 
     class Counting:

@@ -59,7 +59,7 @@ def test_the_record_has_every_request_and_is_forgotten_on_demand(run: HubServer)
 
 
 def test_connections_are_kept_until_they_are_dropped(run: HubServer) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", run.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", run.port, timeout=60)
     for _ in range(3):
         connection.request("GET", CONFIG)
         kept = connection.sock
@@ -142,7 +142,7 @@ def test_how_a_429_says_when(run: HubServer, style: str, headers: set[str]) -> N
     assert answer.status == 429
     assert {n for n in ("Retry-After", "RateLimit", "RateLimit-Policy") if n in answer.headers} == headers
     if style == "date":
-        assert abs(parsedate_to_datetime(answer.headers["Retry-After"]).timestamp() - time.time() - 30) < 5
+        assert abs(parsedate_to_datetime(answer.headers["Retry-After"]).timestamp() - time.time() - 30) < 25
     elif "Retry-After" in headers:
         assert answer.headers["Retry-After"] == "30"
     if "RateLimit" in headers:
@@ -152,7 +152,7 @@ def test_how_a_429_says_when(run: HubServer, style: str, headers: set[str]) -> N
 
 def test_a_body_stalls_half_way_and_goes_on(run: HubServer) -> None:
     run.faults.stall_s = Fault(0.6, limit=1)
-    connection = http.client.HTTPConnection("127.0.0.1", run.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", run.port, timeout=60)
     connection.request("GET", RESOLVE, headers=span(0, 1000))
     response = connection.getresponse()
     assert response.read(500) == BODY[:500]

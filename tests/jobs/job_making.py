@@ -124,7 +124,7 @@ def together(work: Callable[..., Any], url: str, count: int, *arguments: Any) ->
     try:
         found = [answers.get(timeout=60) for _ in processes]
         for process in processes:
-            process.join(20)
+            process.join(120)
     finally:
         for process in processes:
             process.kill()
@@ -141,7 +141,7 @@ def _child(
     work: Callable[..., Any], url: str, barrier: Barrier, answers: Any, number: int, arguments: tuple[Any, ...]
 ) -> None:
     try:
-        barrier.wait(50)
+        barrier.wait(120)
         engine = connect(url)
         try:
             answers.put([work(engine, number, *arguments)])

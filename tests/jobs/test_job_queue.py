@@ -157,7 +157,7 @@ def beside_a_slow_claim(engine: Engine, quota: Quota | None = None) -> tuple[Lea
     slow = Slow(engine)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(slow.claim, "slow", quota=quota)
-        assert slow.chosen.wait(10)
+        assert slow.chosen.wait(120)
         return JobQueue(engine).claim("quick", quota=quota), first.result()
 
 
@@ -319,7 +319,7 @@ def test_a_cancel_beside_a_success_leaves_the_job_succeeded_for_good(queue: JobQ
     late = Interrupted(engine, lambda: queue.succeed(lease, {"run": "run"}))
     with late.pool:
         late.cancel(lease.job.id)
-        late.done.result(20)
+        late.done.result(120)
     assert queue.get(lease.job.id).state == State.SUCCEEDED
     told = states(queue, lease.job.id)
     assert told[-1] == "succeeded", told
@@ -330,7 +330,7 @@ def test_a_cancel_beside_a_claim_ends_cancelled_or_cancelling(queue: JobQueue, e
     late = Interrupted(engine, lambda: queue.claim("b"))
     with late.pool:
         late.cancel(job.id)
-        lease = late.done.result(20)
+        lease = late.done.result(120)
     if lease is None:
         assert queue.get(job.id).state == State.CANCELLED
     else:
@@ -524,7 +524,7 @@ def test_submissions_at_once_do_not_exceed_the_quota(queue: JobQueue, engine: En
     barrier = threading.Barrier(8)
 
     def ask(number: int) -> bool:
-        barrier.wait(20)
+        barrier.wait(120)
         try:
             return submit(JobQueue(engine), f"run{number}", mine, quota)
         except QuotaExceeded:

@@ -123,13 +123,13 @@ def test_a_writer_killed_at_any_moment_leaves_a_slab_whole_or_none(tmp_path: Pat
     process = SPAWN.Process(target=put_for_ever, args=(str(tmp_path), KEY, 7), daemon=True)
     process.start()
     try:
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while not files.directory.is_dir() and time.monotonic() < until:
             time.sleep(0.002)
         time.sleep(after)
         assert process.pid
         os.kill(process.pid, signal.SIGKILL)
-        process.join(10)
+        process.join(120)
     finally:
         process.close()
     found = files.get(7)

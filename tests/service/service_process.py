@@ -72,7 +72,7 @@ class Process:
         self.popen.kill()
         self.popen.wait()
 
-    def stop(self, seconds: float = 40.0) -> int:
+    def stop(self, seconds: float = 120.0) -> int:
         """SIGTERM; returns the exit status."""
         started = descendants(self.popen.pid)
         if self.popen.poll() is None:
@@ -137,7 +137,7 @@ class Server:
             given["authorization"] = f"Bearer {self.token}"
         request = urllib.request.Request(self.address + path, data=data, headers=given, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=60) as got:
+            with urllib.request.urlopen(request, timeout=120) as got:
                 status, found, content = got.status, got.headers, got.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -151,7 +151,7 @@ class Server:
         assert status in (200, 202), job
         return dict(job)
 
-    def wait(self, job: str, seconds: float = 120.0, state: str | None = None) -> dict[str, Any]:
+    def wait(self, job: str, seconds: float = 300.0, state: str | None = None) -> dict[str, Any]:
         """The job once it is final, or in ``state``."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -162,7 +162,7 @@ class Server:
         raise AssertionError(f"job {job} is {found['state']} after {seconds} s: {found}\n{self.process.text()[-3000:]}")
 
 
-def wait_ready(address: str, process: Process, seconds: float = 60.0) -> None:
+def wait_ready(address: str, process: Process, seconds: float = 180.0) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if process.popen.poll() is not None:
@@ -211,7 +211,7 @@ def start_hub(root: Path, log: Path) -> tuple[subprocess.Popen[bytes], str]:
             [sys.executable, str(HUB), "--root", str(root), "--port", str(port)], stdout=out, stderr=out
         )
     address = f"http://127.0.0.1:{port}"
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while time.monotonic() < until:
         try:
             with urllib.request.urlopen(f"{address}/_stats", timeout=5):

@@ -107,7 +107,7 @@ def test_a_job_runs_through_the_composed_services(tmp_path: Path, database: str)
         started["worker"].kill_all()
         time.sleep(1)
         waiting = server.submit("runs:pythia-nano", name="again")
-        until = time.monotonic() + 60
+        until = time.monotonic() + 180
         while not (found := server.ask(f"/v1/jobs/{waiting['id']}")[2])["waiting"]:
             assert time.monotonic() < until, found
             time.sleep(0.2)

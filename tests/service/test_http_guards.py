@@ -112,7 +112,7 @@ def test_no_secret_is_told_anywhere(guarded: Server) -> None:
 
 def raw(server: Server, text: bytes) -> bytes:
     host, port = server.address.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as wire:
+    with socket.create_connection((host, int(port)), timeout=120) as wire:
         wire.sendall(text)
         wire.settimeout(20)
         found = b""
@@ -142,7 +142,7 @@ def test_a_large_body_is_refused_with_and_without_a_length(guarded: Server) -> N
     status, _, problem = guarded.ask("/v1/runs", method="POST", body=large)
     assert (status, problem["type"]) == (413, "urn:trajsvc:problem:body-too-large")
     host = guarded.address.removeprefix("http://")
-    connection = http.client.HTTPConnection(host, timeout=20)
+    connection = http.client.HTTPConnection(host, timeout=120)
     headers = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/json"}
     connection.request("POST", "/v1/runs", iter([large[:40_000], large[40_000:]]), headers, encode_chunked=True)
     assert connection.getresponse().status == 413

@@ -18,10 +18,10 @@ from service_process import REPOSITORY, Server, free_port, make_run, start_serve
 
 pytestmark = pytest.mark.timing
 
-LIVE = 0.1
-"""Seconds within which ``/live`` is to answer: the median stays within, the 99th percentile is printed beside it."""
-WORST: Final = 0.5
-"""Seconds for the 99th percentile where other processes use the machine's two cores too."""
+LIVE: Final = 1.0
+"""Seconds, ten times those within which half of the answers come on a quiet machine of two cores (the figures are printed)."""
+WORST: Final = 5.0
+"""Seconds for 99 of 100 answers, ten times as many too: what holds a server up here takes longer than that, or never ends."""
 NESTED = "(?P<step>(" + "(a|)" * 90 + ")(?:a{0,50}){0,20})!"
 ENDED = (0, 130, 143, -15)
 HOSTILE = REPOSITORY / "tests" / "hub" / "hostile_hub.py"
@@ -130,7 +130,7 @@ def test_readers_do_not_wait_for_a_hub_that_hangs(tmp_path: Path, idle: str) -> 
         kinds = [problem["type"].rpartition(":")[2] for _, _, problem in answers]
         assert set(kinds) == {"hub-slow", "too-busy"}
         assert kinds.count("hub-slow") < 20, "few of them wait for the Hub"
-        assert server.process.stop(30) in ENDED
+        assert server.process.stop(120) in ENDED
 
 
 MODES = ["two-million-rows", "gzip-bomb", "many-small-values", "deep", "trickle", "header-without-end"]
@@ -165,7 +165,7 @@ def test_heavy_patterns_do_not_stop_the_server(what: str, tmp_path: Path, idle: 
             asked = [pool.submit(plan, server, **PATTERNS[what]) for _ in range(8)]
             time.sleep(4)
         begun = time.monotonic()
-        assert server.process.stop(30) in ENDED
+        assert server.process.stop(120) in ENDED
         print(f"  ended {time.monotonic() - begun:.1f} s after SIGTERM")
         for future in asked:
             future.exception()

@@ -51,7 +51,7 @@ def commits(server: Server, run: str) -> int:
     return RunStore(server.store).open(run).generation
 
 
-def runner_of(server: Server, seconds: float = 40.0) -> int:
+def runner_of(server: Server, seconds: float = 120.0) -> int:
     """The process of the runner; one that died is started again after a while."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -136,7 +136,7 @@ def _fall_asleep(server: Server, runner: Process) -> tuple[dict[str, Any], str]:
     for k in range(10):
         run = f"run-{k}"
         job = server.submit("runs:run", name=run, memory=MEMORY, copy=False)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 180
         while not any(server.store.glob(f"**/{run}*/**/*.slab")) and run not in RunStore(server.store).names():
             assert time.monotonic() < until, server.ask(f"/v1/jobs/{job['id']}")[2]
             time.sleep(0.002)
@@ -182,7 +182,7 @@ def test_a_runner_asleep_past_its_lease_commits_nothing_when_it_wakes(
         job, run = _fall_asleep(server, first)
         _expire(server)
         second = Process(["runner", "--workers", "1"], tmp_path / "second.log", given, tmp_path)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 180
         # It has the job, and waits for the run's lock, which the sleeper holds: visible, and no attempt is lost.
         while "being written" not in (server.ask(f"/v1/jobs/{job['id']}")[2]["waiting"] or ""):
             assert time.monotonic() < until, server.ask(f"/v1/jobs/{job['id']}")[2]

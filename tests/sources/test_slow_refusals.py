@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from refusals import SECONDS
 
 from trajsvc.sources.formats.limits import MAX_EMPTY, MAX_VIEWS
 from trajsvc.sources.local.source import LocalSource
@@ -72,7 +73,7 @@ def test_what_is_cheap_to_write_is_cheap_to_refuse(tmp_path: Path, make: object)
     )
     said, seconds, megabytes = done.stdout.split()
     assert said == kind
-    assert float(seconds) <= 2
+    assert float(seconds) <= SECONDS
     assert int(megabytes) <= 64
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib
@@ -34,12 +35,35 @@ def assert_drawn(page: Any, answer: dict[str, Any], low: float, high: float, nam
         assert found == colour(values[i][j], low, high, name), (i, j, values[i][j])
 
 
-def until(page: Any, what: str, seconds: float = 60.0) -> None:
+def until(page: Any, what: str, seconds: float = 180.0) -> None:
     """Waits for an expression of the page to be true; wait_for_function would need the policy to allow eval."""
     end = time.monotonic() + seconds
     while not page.evaluate(what):
         assert time.monotonic() < end, what
         page.wait_for_timeout(50)
+
+
+def eventually(page: Any, check: Callable[[], object], seconds: float = 180.0) -> None:
+    """Waits for ``check`` to raise no AssertionError any more; the last one is raised."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            check()
+            return
+        except AssertionError:
+            if time.monotonic() > end:
+                raise
+        page.wait_for_timeout(50)
+
+
+def compared(found: object, wanted: object) -> None:
+    assert found == wanted
+
+
+def drawn_by_its_sign(page: Any, answer: dict[str, Any]) -> None:
+    """The map is drawn in the colours of a scale with two sides where it begins below zero, else of one with one side."""
+    low, high = scale_of(page)
+    assert_drawn(page, answer, low, high, "RdBu_r" if low < 0 else "viridis")
 
 
 def ready(page: Any) -> None:

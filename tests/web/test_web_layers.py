@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from drawn_maps import colour, ready, scale_of, until
+from drawn_maps import colour, compared, eventually, ready, scale_of, until
 from service_process import Server
 
 import trajsvc
@@ -62,6 +62,7 @@ class TestLayers:
         page = open_page(f"{site.address}/#/run/pythia-nano/layers")
         until(page, "document.querySelector('.grid')?.dataset.painted >= 7")
         page.wait_for_timeout(200)
+        until(page, "document.querySelector('.grid')?.dataset.painted >= 7")
         low, high = scale_of(page)
         for group in ("layer/0", "layer/3"):
             _, _, answer = site.ask(f"/v1/runs/pythia-nano/map?group={group}")
@@ -83,10 +84,10 @@ class TestLayers:
     def test_table_sorts_and_stays_in_the_address(self, site: Server, open_page: Open) -> None:
         page = open_page(f"{site.address}/#/run/pythia-nano/layers?show=table")
         page.get_by_role("button", name="Relative MDS").click()
-        page.wait_for_timeout(300)
         _, _, rows = site.ask("/v1/runs/pythia-nano/layers")
         expected = [r["layer"] for r in sorted(rows, key=lambda r: -r["relative_mds"])]
-        assert page.locator("tbody th").all_text_contents() == expected
+        names = page.locator("tbody th")
+        eventually(page, lambda: compared(names.all_text_contents(), expected))
         page.reload()
         page.wait_for_selector("tbody th")
         assert page.locator("tbody th").all_text_contents() == expected

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from axe_findings import serious
-from drawn_maps import assert_drawn, colour, ready, scale_of, until
+from drawn_maps import assert_drawn, colour, compared, eventually, ready, scale_of, until
 from page_runs import make_moving_run
 from slow_jobs import SlowServer, slow_server
 
@@ -36,6 +37,16 @@ def drawn_is_current(slow: SlowServer, page: Any, name: str, selector: str = ".r
     """Waits until what is drawn is what the server has now; its digest."""
     until(page, f"document.querySelector('{selector}')?.dataset.digest === '{slow.digest(name)}'")
     return str(slow.digest(name))
+
+
+def pixel_is(page: Any, value: float) -> None:
+    """The last layer's tile has the colour of ``value`` in row 3, column 10."""
+    pixel = page.evaluate(
+        """([i, j]) => Array.from(document.querySelector("[data-group='layer/layers.11'] canvas").getContext("2d")
+        .getImageData(j, i, 1, 1).data.slice(0, 3))""",
+        [3, 10],
+    )
+    assert pixel == colour(value, *scale_of(page), palette(page))
 
 
 class TestRun:
@@ -87,9 +98,8 @@ class TestRun:
         assert_drawn(page, answer, *scale_of(page), palette(page))
         assert "±" not in page.locator(".mapbox .tip").text_content()
         _, _, measured = slow.server.ask("/v1/runs/sharpened/measures?names=mds")
-        page.wait_for_timeout(200)
-        shown = float(page.locator(".numbers dd").first.text_content())
-        assert shown == pytest.approx(measured["measures"]["mds"], rel=1e-4)
+        shown, mds = page.locator(".numbers dd").first, pytest.approx(measured["measures"]["mds"], rel=1e-4)
+        eventually(page, lambda: compared(float(shown.text_content()), mds))
 
     def test_a_run_that_is_not_there_yet_comes_by_itself(self, slow: SlowServer, open_page: Open) -> None:
         job = slow.begin("runs:moving", "awaited")
@@ -151,14 +161,8 @@ class TestLayers:
             digest = slow.digest("layered")
             shown = "[...document.querySelectorAll('.tile')].map((t) => t.dataset.digest)"
             until(page, f"{shown}.length === 12 && {shown}.every((d) => d === '{digest}')")
-            page.wait_for_timeout(100)
             _, _, answer = slow.server.ask("/v1/runs/layered/map?group=layer/layers.11")
-            pixel = page.evaluate(
-                """([i, j]) => Array.from(document.querySelector("[data-group='layer/layers.11'] canvas").getContext("2d")
-                .getImageData(j, i, 1, 1).data.slice(0, 3))""",
-                [3, 10],
-            )
-            assert pixel == colour(answer["map"][3][10], *scale_of(page), palette(page))
+            eventually(page, partial(pixel_is, page, answer["map"][3][10]))
             assert page.locator(".estimatestrip").is_visible() == (state != "exact")
             _, _, rows = slow.server.ask("/v1/runs/layered/layers")
             cell = "document.querySelectorAll('tbody tr')[11]?.querySelectorAll('td')[2].textContent"

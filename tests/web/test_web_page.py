@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from axe_findings import serious
-from drawn_maps import assert_drawn, phases_shown, ready, scale_of, until
+from drawn_maps import assert_drawn, compared, drawn_by_its_sign, eventually, phases_shown, ready, scale_of, until
 from page_runs import NASTY
 from service_process import Server, start_server
 
@@ -36,14 +36,12 @@ class TestRun:
         low, high = scale_of(page)
         assert_drawn(page, answer, low, high, "viridis")
         page.click(".controls button[data-value=rtm]")
-        page.wait_for_timeout(300)
         _, _, answer = site.ask("/v1/runs/pythia-nano/map?origin=0")
-        assert_drawn(page, answer, *scale_of(page), "RdBu_r" if scale_of(page)[0] < 0 else "viridis")
+        eventually(page, lambda: drawn_by_its_sign(page, answer))
         page.click(".controls button[data-value=updates]")
-        page.wait_for_timeout(300)
         _, _, measured = site.ask("/v1/runs/pythia-nano/measures?names=update_map")
-        name = "RdBu_r" if scale_of(page)[0] < 0 else "viridis"
-        assert_drawn(page, {"map": measured["measures"]["update_map"]}, *scale_of(page), name)
+        updates = {"map": measured["measures"]["update_map"]}
+        eventually(page, lambda: drawn_by_its_sign(page, updates))
 
     @pytest.mark.parametrize("kind", ["linear", "log", "index"])
     def test_axes(self, site: Server, open_page: Open, kind: str) -> None:
@@ -64,17 +62,18 @@ class TestRun:
         page.mouse.down()
         page.mouse.move(strip["x"] + 400, y, steps=8)
         page.mouse.up()
+        until(page, "location.hash.includes('from=')")
         page.wait_for_timeout(600)
         first, last = (int(v) for v in re.search(r"from=(\d+)&to=(\d+)", page.url).groups())  # type: ignore[union-attr]
         _, _, answer = site.ask(f"/v1/runs/deep/map?steps={first}..{last}")
         assert 20 < len(answer["steps"]) < 100
-        assert_drawn(page, answer, *scale_of(page), "viridis")
+        eventually(page, lambda: assert_drawn(page, answer, *scale_of(page), "viridis"))
         _, _, measured = site.ask(f"/v1/runs/deep/measures?names=mds&steps={first}..{last}")
-        shown = float(page.locator(".numbers dd").first.text_content())
-        assert shown == pytest.approx(measured["measures"]["mds"], rel=1e-4)
+        shown = page.locator(".numbers dd").first
+        mds = pytest.approx(measured["measures"]["mds"], rel=1e-4)
+        eventually(page, lambda: compared(float(shown.text_content()), mds))
         page.go_back()
-        page.wait_for_timeout(400)
-        assert "from=" not in page.url
+        until(page, "!location.hash.includes('from=')")
 
     def test_dragging_the_origin_recomputes_at_once(self, site: Server, open_page: Open) -> None:
         page = open_page(f"{site.address}/#/run/deep?view=rtm")
@@ -88,10 +87,11 @@ class TestRun:
         for move in range(12):
             page.mouse.move(handle["x"] + 25 * (move + 1), handle["y"] + 10)
         page.mouse.up()
+        until(page, "location.hash.includes('origin=')")
         page.wait_for_timeout(500)
         origin = int(re.search(r"origin=(\d+)", page.url)[1])  # type: ignore[index]
         _, _, answer = site.ask(f"/v1/runs/deep/map?origin={origin}")
-        assert_drawn(page, answer, *scale_of(page), "RdBu_r" if scale_of(page)[0] < 0 else "viridis")
+        eventually(page, lambda: drawn_by_its_sign(page, answer))
         assert [a for a in asked if "/v1/" in a] == []
 
     def test_hover_says_the_exact_value_and_the_steps(self, site: Server, open_page: Open) -> None:
@@ -118,8 +118,7 @@ class TestRun:
         assert f"steps {answer['steps'][1]} × {answer['steps'][1]}" in page.locator("#said").text_content()
         page.locator(".handle.origin").focus()
         page.keyboard.press("End")
-        page.wait_for_timeout(300)
-        assert "origin=5000" in page.url
+        until(page, "location.hash.includes('origin=5000')")
 
     def test_curves_are_those_of_the_api(self, site: Server, open_page: Open) -> None:
         page = open_page(f"{site.address}/#/run/pythia-nano?group=layer%2F1%2Fattention.q")
@@ -285,15 +284,14 @@ class TestRuns:
         until(page, "!Array.from(document.querySelectorAll('.mds')).some((e) => !e.textContent)")
         assert f"{mds:.4}" in page.locator("tr", has_text="deep").locator(".mds").text_content()
         page.fill("input[type=search]", "gpt")
-        page.wait_for_timeout(300)
-        assert "plain" not in page.locator("tbody").text_content()
-        assert "q=gpt" in page.url
+        until(page, "!document.querySelector('tbody').textContent.includes('plain')")
+        until(page, "location.hash.includes('q=gpt')")
         page.fill("input[type=search]", "")
         page.click("button[data-value=family]")
         page.wait_for_selector("h2 a:has-text('pair')")
         page.get_by_role("button", name="Checkpoints").first.click()
-        page.wait_for_timeout(300)
-        assert page.locator("tbody").first.locator("th a").all_text_contents() == ["pythia-nano", "plain"]
+        names = page.locator("tbody").first.locator("th a")
+        eventually(page, lambda: compared(names.all_text_contents(), ["pythia-nano", "plain"]))
 
     def test_compare(self, site: Server, open_page: Open) -> None:
         page = open_page(f"{site.address}/#/compare?runs=pythia-nano,plain&align=fraction")
