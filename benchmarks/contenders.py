@@ -81,7 +81,7 @@ def preview(folder: Path, work: Path) -> Result:
 
 
 def read(folder: Path, work: Path) -> Result:
-    """Reading the same bytes, with as many threads as cores, into a buffer that is used again."""
+    """Read the same bytes, with as many threads as cores, into a buffer that is used again."""
 
     def one(path: Path) -> None:
         buffer = memoryview(bytearray(2**20))
@@ -118,8 +118,9 @@ def stacked(folder: Path) -> np.ndarray:
 
 
 def notebook(folder: Path, work: Path) -> Result:
-    """The script people write: load state dicts, then for the network and every layer flatten, stack, normalise, multiply; the map and
-    the angles of updates."""
+    """Run the usual script: load state dicts, then for the network and every layer flatten, stack, normalise, multiply;
+    compute the map and the angles of updates.
+    """
     import torch
     from safetensors.torch import load_file
 

@@ -105,7 +105,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def scaling(work: Path, *, small: bool) -> list[dict[str, Any]]:
-    """The engine and its limits at growing T, then at growing P."""
+    """Measure the engine and its limits at growing T, then at growing P."""
     shape = {**(SMALL if small else FULL), "vocab": 8192}
     contenders = ["read", "blas", "engine"]
     steps = LONGEST[:3] if small else LONGEST

@@ -228,7 +228,7 @@ def fill(server: object, count: int) -> None:
 
 
 def sockets(address: str, count: int) -> list[socket.socket]:
-    """Connections that send a header byte by byte, for ever."""
+    """Open connections that send a header byte by byte, without end."""
     host, port = address.removeprefix("http://").split(":")
     found = []
     for _ in range(count):

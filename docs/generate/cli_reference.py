@@ -65,7 +65,7 @@ def _shown(parameter: Any) -> str:
 
 
 def _help(parameter: Any) -> str:
-    """The help text without the escapes that rich needs."""
+    """Return the help text without the escapes that rich needs."""
     words = str(parameter.help or "").replace("\\[", "[")
     return f"{words} Environment: `{parameter.envvar}`." if parameter.envvar else words
 
@@ -83,7 +83,7 @@ def _value(parameter: Any) -> str:
 
 
 def _examples(epilog: str | None) -> str:
-    """The commands of an epilog as one block, its sentences below."""
+    """Return the commands of an epilog as one block, its sentences below."""
     lines = [line.strip() for line in (epilog or "").splitlines() if line.strip()]
     lines = [line.removeprefix("Example:").removeprefix("Examples:").strip() for line in lines]
     shown = [line for line in lines if line.startswith(("trajsvc ", "curl "))]

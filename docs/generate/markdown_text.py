@@ -20,7 +20,7 @@ def escaped(text: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table; nothing at all where there are no rows."""
+    """Return a table; empty if there are no rows."""
     lines = [f"| {' | '.join(cell(value) for value in row)} |" for row in rows]
     if not lines:
         return ""
@@ -28,12 +28,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def code(text: str, language: str = "") -> str:
-    """A fenced block."""
+    """Return a fenced block."""
     return f"```{language}\n{text.strip(chr(10))}\n```\n"
 
 
 def prose(docstring: str | None) -> str:
-    """A docstring as Markdown: blocks after ``::`` become fenced ones."""
+    """Convert a docstring to Markdown: blocks after ``::`` become fenced ones."""
     lines: list[str] = []
     block: list[str] | None = None
     for line in (docstring or "").splitlines():
@@ -54,5 +54,5 @@ def prose(docstring: str | None) -> str:
 
 
 def page(title: str, intro: str, *parts: str) -> str:
-    """A whole page: notice, title, introduction, parts."""
+    """Join a whole page: notice, title, introduction, parts."""
     return "\n\n".join(part.strip() for part in (NOTICE, f"# {title}", intro, *parts) if part.strip()) + "\n"

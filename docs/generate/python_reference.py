@@ -42,7 +42,7 @@ def text() -> str:
 
 
 def members(cls: type) -> Iterator[tuple[str, Any]]:
-    """The public methods and properties of a class, its own first, then those of its bases."""
+    """Yield the public methods and properties of a class, its own first, then those of its bases."""
     seen = set()
     for base in cls.__mro__[:-1]:
         for name, member in vars(base).items():
@@ -53,7 +53,7 @@ def members(cls: type) -> Iterator[tuple[str, Any]]:
 
 
 def _functions(module: ModuleType) -> str:
-    """The public functions and classes that a module defines."""
+    """Return the section of the public functions and classes that a module defines."""
     parts = []
     for name, member in vars(module).items():
         if name.startswith("_") or getattr(member, "__module__", None) != module.__name__ or not callable(member):
@@ -78,7 +78,7 @@ def _class(name: str, cls: type) -> str:
 
 
 def _signature(name: str, function: Any) -> str:
-    """The signature as a reader would write it: on one line where it fits, else a parameter a line."""
+    """Return the signature as one would write it: on one line if it fits, else a parameter a line."""
     signature = inspect.signature(function)
     shown = [p for p in signature.parameters.values() if p.name != "self"]
     one = _plain(f"{name}{signature.replace(parameters=shown)}")

@@ -58,7 +58,10 @@ class VectorSet(Protocol):
         ...
 
     def group(self, step: int, group: str, blocks: Sequence[int]) -> GroupRecord:
-        """A group, by its id and by the indices of its blocks. Raises NotFound, and what reading a damaged store raises."""
+        """Return a group, by its id and by the indices of its blocks.
+
+        Raises NotFound, and what reading a damaged store raises.
+        """
         ...
 
 
@@ -67,12 +70,12 @@ class VectorSets(Protocol):
 
     def names(self) -> tuple[str, ...]: ...
     def open(self, name: str) -> VectorSet:
-        """Raises NotFound (``gradients-not-found``)."""
+        """Open a set. Raises NotFound (``gradients-not-found``)."""
         ...
 
 
 def no_such_set(name: str, names: Sequence[str]) -> NotFound:
-    """The error for a set that a run does not have, with those that it has."""
+    """Return the error for a set that a run does not have; it names those that it has."""
     have = f"It has {', '.join(names)}." if names else "It has none yet."
     hint = f"{have} `trajsvc gradients compute RUN --sets {name} …` computes it."
     return NotFound("gradients-not-found", f"the run has no set of gradients {name!r}", hint=hint)
@@ -86,7 +89,9 @@ def group_record(
     chosen: Sequence[int],
     facts: Mapping[str, Any],
 ) -> GroupRecord:
-    """The group of the blocks ``chosen``: ``gram`` and ``same`` are of these, ``scalars`` of all blocks, or of the whole (first axis 1)."""
+    """Sum the blocks ``chosen`` to a group: ``gram`` and ``same`` are of these, ``scalars`` of all blocks, or of the
+    whole (first axis 1).
+    """
     if same is not None:
         same = np.unique(same.T, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
     whole = {name: values.sum(axis=0) for name, values in scalars.items()}

@@ -1,4 +1,6 @@
-"""Answers about a run's gradients in the shapes of machine output, the same for every door: command line, HTTP and Python."""
+"""Answers about a run's gradients in the shapes of machine output, the same for every interface: command line, HTTP and
+Python.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def sets(run: Run) -> list[GradientSetRow]:
-    """The sets of gradients of ``run``, by name."""
+    """Return the sets of gradients of ``run``, by name."""
     return [set_row(run.gradients(name)) for name in run.gradient_sets()]
 
 
@@ -53,7 +55,7 @@ def set_row(found: RunGradients) -> GradientSetRow:
 
 
 def set_details(found: RunGradients) -> GradientSetAnswer:
-    """One set, and what it is made of."""
+    """Describe one set, and what it is made of."""
     table = found.stored.blocks
     columns = (table.name, table.tensor, table.part, table.layer, table.component, table.size.tolist())
     names = ("name", "tensor", "part", "layer", "component", "size")
@@ -68,7 +70,7 @@ def set_details(found: RunGradients) -> GradientSetAnswer:
 
 
 def gradient_map(found: RunGradients, step: int, group: str) -> GradientMapAnswer:
-    """Cosines between the vectors of ``group`` at a step, and their norms."""
+    """Return cosines between the vectors of ``group`` at a step, and their norms."""
     gram = found.gram(found.selection([step])[0], group)
     return GradientMapAnswer(
         run=found.run.name,
@@ -84,7 +86,7 @@ def gradient_map(found: RunGradients, step: int, group: str) -> GradientMapAnswe
 
 
 def layers(found: RunGradients, names: Sequence[str] | None, steps: Steps, **parameters: Any) -> GradientLayersAnswer:
-    """Measures of every layer over training: by default ``coherence``, or the first that the set can answer.
+    """Return measures of every layer over training: by default ``coherence``, or the first that the set can answer.
 
     Raises UsageError (``bad-option``) for a measure that is more than one number a step.
     """
@@ -115,7 +117,8 @@ def clusters(
     *,
     seed: int = 0,
 ) -> GradientClustersAnswer:
-    """Gradient Clustering at a step (by default the first), and what its clusters are worth there and at the later steps.
+    """Compute Gradient Clustering at a step (by default the first), and evaluate its clusters there and at the later
+    steps.
 
     Raises UsageError (``bad-option``) for a number of clusters that is not 1 … n.
     """
@@ -166,7 +169,7 @@ def _duplicates(gram: VectorGram) -> int:
 
 
 def long_rows(answer: GradientMeasuresAnswer) -> list[tuple[Any, ...]]:
-    """Measures as rows (measure, step, axis, at, value): one for every number; one number a step has no axis."""
+    """Return measures as rows (measure, step, axis, at, value): one for every number; one number a step has no axis."""
     from trajsvc.measures.gradients.registry import GRADIENT_MEASURES
 
     rows: list[tuple[Any, ...]] = []

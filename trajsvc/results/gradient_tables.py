@@ -12,14 +12,15 @@ from trajsvc.results.measure_methods import Steps
 
 
 def default_measures(found: GradientMethods) -> list[str]:
-    """What a set can answer with one number a step, but clustering, which takes its time."""
+    """Return the measures of a set that are one number a step, except clustering, which takes long."""
     return [m.name for m in found.measures_available() if not m.dims and "clusters" not in m.parameters]
 
 
 def measures(
     found: GradientMethods, group: str, names: Sequence[str] | None, steps: Steps, **parameters: Any
 ) -> GradientMeasuresAnswer:
-    """The named measures of ``group``, one value a step; by default all that the set can answer with one number.
+    """Compute the named measures of ``group``, one value a step; by default all that the set can answer with one
+    number.
 
     Raises NotFound (``measure-not-found``, ``group-not-found``, ``step-not-found``, ``gradients-not-found``).
     """

@@ -106,19 +106,22 @@ class RunGradients(GradientMethods):
         return groups_of(self.stored.blocks)
 
     def groups(self) -> dict[str, Group]:
-        """Every group by its id: network, layers, components, tensors."""
+        """Return every group by its id: network, layers, components, tensors."""
         return dict(self._groups)
 
     def layer_ids(self) -> list[str]:
-        """Ids of the groups that are a layer, in order of depth."""
+        """Return the ids of the groups that are a layer, in order of depth."""
         return [g for g in self._groups if g.startswith("layer/") and g.count("/") == 1]
 
     def facts(self, step: int) -> dict[str, Any]:
-        """What was noted when the set was computed at a step: seeds, zero gradients, perturbations."""
+        """Return what was noted when the set was computed at a step: seeds, zero gradients, perturbations."""
         return dict(self._record(step, "network").facts)
 
     def selection(self, steps: Steps = None) -> list[int]:
-        """The steps that ``steps`` selects. Raises NotFound (``gradients-not-found``, ``step-not-found``), UsageError (``bad-steps``)."""
+        """Return the steps that ``steps`` selects.
+
+        Raises NotFound (``gradients-not-found``, ``step-not-found``), UsageError (``bad-steps``).
+        """
         have = self.stored.steps
         if not have:
             why = "are of other parameters than the run has now" if self.stale else "have no steps"
@@ -136,12 +139,15 @@ class RunGradients(GradientMethods):
             raise
 
     def gram(self, step: int, group: str = "network") -> VectorGram:
-        """The Gram of a group's vectors at a step, float64. Raises NotFound (``group-not-found``, ``gradients-not-found``)."""
+        """Return the Gram of a group's vectors at a step, float64.
+
+        Raises NotFound (``group-not-found``, ``gradients-not-found``).
+        """
         return self.sample(step, group).gram
 
     @cachedmethod(lambda self: self._samples, lock=lambda self: self._lock)
     def sample(self, step: int, group: str = "network") -> GroupSample:
-        """What measures of a group at a step are computed from, cached; without further sets beside it."""
+        """Return what measures of a group at a step are computed from, cached; without further sets beside it."""
         found = find_group(self._groups, group)
         record = self._record(step, group)
         gram = VectorGram(record.gram, found.parameters, self.stored.labels, found.id, record.error, record.same)
@@ -151,14 +157,16 @@ class RunGradients(GradientMethods):
         return self.stored.group(int(step), group, find_group(self._groups, group).blocks)
 
     def measures_available(self) -> list[GradientMeasure]:
-        """The measures that this set can answer: of its kind, with the sums that it holds and the sets that the run has."""
+        """Return the measures that this set can answer: of its kind, with the sums that it holds and the sets that the
+        run has.
+        """
         return [m for m in measures_of(self.kind) if set(m.scalars) <= set(self.stored.scalars) and self._has_beside(m)]
 
     def _has_beside(self, measure: GradientMeasure) -> bool:
         return all(self.beside_of(kind) is not None for kind in measure.beside)
 
     def beside_of(self, kind: str) -> RunGradients | None:
-        """A set of a kind, of the same run, probe, data and examples as this one."""
+        """Return a set of a kind, of the same run, probe, data and examples as this one; None if there is none."""
         for name in self.run.stored.gradients.names():
             other = self.run.stored.gradients.open(name)
             common = (set(other.spec) & set(self.stored.spec)) - {"kind"}
@@ -167,7 +175,7 @@ class RunGradients(GradientMethods):
         return None
 
     def checked(self, name: str) -> GradientMeasure:
-        """The measure ``name``, where this set can answer it. Raises NotFound that names the sets that are stored."""
+        """Return the measure ``name`` if this set can answer it. Raises NotFound naming the sets that are stored."""
         measure = gradient_measure_named(name)
         stored = self.run.stored.gradients.names()
         have = f"{self.run.name} has the sets {', '.join(stored)}."
@@ -187,8 +195,10 @@ class RunGradients(GradientMethods):
         return measure
 
     def values(self, name: str, group: str = "network", steps: Steps = None, **parameters: Any) -> list[Any]:
-        """A measure at each of the selected steps: floats or float64 arrays, NaN where undefined. Parameters that it does not take are
-        left out."""
+        """Compute a measure at each of the selected steps: floats or float64 arrays, NaN where undefined.
+
+        Parameters that it does not take are ignored.
+        """
         measure = self.checked(name)
         given = {k: v for k, v in parameters.items() if v is not None and k in measure.parameters}
         chosen = self.selection(steps)
@@ -204,7 +214,8 @@ class RunGradients(GradientMethods):
         return found
 
     def measure(self, name: str, group: str = "network", steps: Steps = None, **parameters: Any) -> DataArray:
-        """Any measure by its name, along ``step``, with its own ``parameters`` (``batch``, ``clusters``, ``seed`` …).
+        """Compute any measure by its name, along ``step``, with its own ``parameters`` (``batch``, ``clusters``,
+        ``seed`` …).
 
         Raises NotFound (``measure-not-found``, ``group-not-found``, ``step-not-found``, ``gradients-not-found``).
         """
@@ -231,13 +242,13 @@ class RunGradients(GradientMethods):
     def measures(
         self, group: str = "network", names: Sequence[str] | None = None, steps: Steps = None, **parameters: Any
     ) -> dict[str, Any]:
-        """Measures of one group as JSON has them: {run, set, group, parameters, n, steps, measures, undefined}."""
+        """Compute measures of one group as JSON has them: {run, set, group, parameters, n, steps, measures, undefined}."""
         from trajsvc.results import gradient_tables
 
         return gradient_tables.measures(self, group, names, steps, **parameters).model_dump()
 
     def layers(self, name: str, steps: Steps = None, **parameters: Any) -> DataArray:
-        """A measure of every layer over training, (layer, step)."""
+        """Compute a measure of every layer over training, (layer, step)."""
         import xarray
 
         layers, chosen = self.layer_ids(), self.selection(steps)
@@ -248,7 +259,7 @@ class RunGradients(GradientMethods):
         )
 
     def map(self, step: int, group: str = "network") -> DataArray:
-        """cos(g_i, g_j) of the vectors at a step, (vector, vector_2); NaN with a zero vector."""
+        """Compute cos(g_i, g_j) of the vectors at a step, (vector, vector_2); NaN with a zero vector."""
         import xarray
 
         gram = self.gram(self.selection([step])[0], group)
@@ -261,10 +272,11 @@ class RunGradients(GradientMethods):
     def clusters(
         self, clusters: int = CLUSTERS, step: int | None = None, group: str = "network", *, seed: int = 0
     ) -> Clustering:
-        """Gradient Clustering at a step, by default the first: assignment, sizes, traces, J and the average variance of GC.
+        """Compute Gradient Clustering at a step, by default the first: assignment, sizes, traces, J and the average
+        variance of GC.
 
-        ``Clustering.of(set.gram(later), found.assignment)`` says what the clusters are worth at another step.
-        Raises UsageError (``bad-option``) for a number of clusters that is not 1 … n, or where distances are lost in rounding.
+        ``Clustering.of(set.gram(later), found.assignment)`` evaluates the clusters at another step. Raises UsageError
+        (``bad-option``) for a number of clusters that is not 1 … n, or if distances are lost in rounding.
         """
         from trajsvc.errors import UsageError
 
@@ -276,5 +288,5 @@ class RunGradients(GradientMethods):
 
 
 def with_beside(sample: GroupSample, others: dict[str, VectorGram]) -> GroupSample:
-    """The sample with Grams of other sets beside it."""
+    """Return the sample with Grams of other sets beside it."""
     return GroupSample(sample.gram, sample.scalars, sample.whole, sample.facts, others) if others else sample

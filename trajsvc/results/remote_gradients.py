@@ -57,7 +57,9 @@ class ServerSet:
 
 
 def arrays_of_group(record: GroupRecord) -> dict[str, NDArray[Any]]:
-    """A group's record as the arrays of a .npz file: ``gram``, ``error``, ``same``, ``scalar.*``, ``whole.*`` and ``facts`` (JSON)."""
+    """Encode a group's record as arrays of a .npz file: ``gram``, ``error``, ``same``, ``scalar.*``, ``whole.*`` and
+    ``facts`` (JSON).
+    """
     found: dict[str, NDArray[Any]] = {
         "gram": record.gram,
         "error": np.array(record.error),
@@ -70,7 +72,7 @@ def arrays_of_group(record: GroupRecord) -> dict[str, NDArray[Any]]:
 
 
 def group_of_arrays(arrays: Mapping[str, NDArray[Any]]) -> GroupRecord:
-    """The record that ``arrays_of_group`` made arrays of."""
+    """Decode the record that ``arrays_of_group`` encoded."""
     return GroupRecord(
         arrays["gram"],
         float(arrays["error"]),

@@ -359,7 +359,8 @@ class Run(MeasureMethods):
         return list(phases(self.gram(group, steps)))
 
     def gradients(self, name: str) -> RunGradients:
-        """A set of gradients by its name (``example``, ``batch`` …), its measures labelled by step; ``trajsvc gradients compute`` makes it.
+        """Return a set of gradients by its name (``example``, ``batch`` …), its measures labelled by step; ``trajsvc
+        gradients compute`` makes it.
 
         Raises NotFound (``gradients-not-found``) and what reading a damaged store raises.
         """
@@ -368,5 +369,5 @@ class Run(MeasureMethods):
         return RunGradients(self, self.stored.gradients.open(name))
 
     def gradient_sets(self) -> list[str]:
-        """Names of the sets of gradients that were computed."""
+        """Return the names of the sets of gradients that were computed."""
         return list(self.stored.gradients.names())

@@ -75,8 +75,10 @@ def in_order(items: Sequence[tuple[StepName, T]], where: str, *, choose: str, ch
 
 
 def with_thousands(names: Sequence[StepName], where: str) -> list[StepName]:
-    """The names of one run, those whose numbers are written in groups of three at the steps that these are. Raises Refused
-    (``step-conflict``) where the names leave two readings."""
+    """Return the names of one run, with numbers written in groups of three replaced by the steps that they mean.
+
+    Raises Refused (``step-conflict``) if the names leave two readings.
+    """
     steps = decided([Reading(n.label, n.step, n.grouped) for n in names], where)
     if steps is None:
         return list(names)

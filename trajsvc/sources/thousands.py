@@ -1,7 +1,8 @@
-"""Numbers written in groups of three: ``step_1_000`` is step 1000 where the names beside it leave no other reading.
+"""Read numbers written in groups of three: ``step_1_000`` is step 1000 if the names beside it leave no other reading.
 
-Commas and apostrophes only ever separate thousands (``step_1,000``). An underscore separates other things too: a rank after a step
-(``step_500_001``), an epoch before one (``model_3_500``). One name does not tell which it is; the names of a run together mostly do.
+Commas and apostrophes only ever separate thousands (``step_1,000``). An underscore separates other things too: a rank
+after a step (``step_500_001``), an epoch before one (``model_3_500``). One name does not tell which it is; the names of
+a run together mostly do.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Grouped:
 
 
 def without_separators(text: str) -> str:
-    """``text`` without commas and apostrophes between groups of three digits.
+    """Remove commas and apostrophes between groups of three digits from ``text``.
 
     >>> without_separators("step_1,000,000")
     'step_1000000'
@@ -39,8 +40,10 @@ def without_separators(text: str) -> str:
 
 
 def spaced(text: str) -> tuple[str, str, int, int] | None:
-    """What stands before the first number in groups that underscores separate, ``text`` with that number as one, the number, and its
-    first group; None where there is none."""
+    """Find the first number in groups that underscores separate; None if there is none.
+
+    Returns what precedes it, ``text`` with that number as one, the number, and its first group.
+    """
     match = _SPACED.search(text)
     if match is None:
         return None
@@ -58,10 +61,11 @@ class Reading:
 
 
 def decided(names: Sequence[Reading], where: str) -> list[int] | None:
-    """The numbers of a run's names where these are in groups; None where each name is to be read as it is.
+    """Return the numbers of a run's names if these are in groups; None if each name is to be read as it is.
 
-    In groups: no number of four digits stands undivided beside them, all are different, and they are not the same few last groups from
-    000 on after every first one, as files of ranks are. Raises Refused (``step-conflict``) where both readings hold.
+    In groups: no number of four digits stands undivided beside them, all are different, and they are not the same few
+    last groups from 000 on after every first one, as files of ranks are. Raises Refused (``step-conflict``) if both
+    readings hold.
     """
     groups = [n.grouped for n in names if n.grouped is not None]
     if not groups:
@@ -91,7 +95,7 @@ def _different(numbers: Iterable[int]) -> bool:
 
 
 def _ranks(groups: Sequence[Grouped]) -> bool:
-    """Whether the last groups count from 000 on, the same after every first group."""
+    """Return whether the last groups count from 000 on, the same after every first group."""
     tails: dict[int, set[int]] = {}
     for group in groups:
         tails.setdefault(group.number // 1000, set()).add(group.number % 1000)

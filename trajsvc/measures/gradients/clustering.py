@@ -78,11 +78,14 @@ def cluster(gram: VectorGram, clusters: int, *, seed: int = 0, restarts: int = R
 
 
 def cluster_by_iteration(gram: VectorGram, clusters: int, *, seed: int = 0, rounds: int = ROUNDS) -> Clustering:
-    """The best assignment met by the paper's iteration: each example to argmin_k N_k ‖C_k − g_i‖² at fixed sizes (eq. 3), then sizes, then
-    centres as means (eq. 4).
+    """Find the best assignment met by the paper's iteration.
 
-    It is not monotone: J may rise. An empty cluster, which would cost nothing and stay empty, is begun anew with an example drawn by its
-    squared distance to its own centre. ``cluster`` finds lower J; this is here to be compared with. Raises ValueError as ``cluster``.
+    It assigns each example to argmin_k N_k ‖C_k − g_i‖² at fixed sizes (eq. 3), then updates sizes, then centres as
+    means (eq. 4).
+
+    It is not monotone: J may rise. An empty cluster, which would cost nothing and stay empty, is begun anew with an
+    example drawn by its squared distance to its own centre. ``cluster`` finds lower J; this function serves for
+    comparison. Raises ValueError as ``cluster``.
     """
     distances = _distances(gram, clusters)
     rng = np.random.default_rng(seed)

@@ -42,7 +42,7 @@ def _row(
     units: str = "1",
     parameters: tuple[str, ...] = (),
 ) -> GradientMeasure:
-    """A function of the Gram alone."""
+    """Make the row of a measure that is a function of the Gram alone."""
 
     def compute(sample: GroupSample, **given: Any) -> Any:
         return function(sample.gram, **given)
@@ -62,7 +62,7 @@ def _beside(
     scalars: tuple[str, ...] = (),
     beside: tuple[str, ...] = (),
 ) -> GradientMeasure:
-    """A function of more than the Gram."""
+    """Make the row of a measure that is a function of more than the Gram."""
     return GradientMeasure(name, compute, function, sets, (), units, definition, source, (), scalars, beside)
 
 
@@ -336,7 +336,10 @@ GRADIENT_MEASURES: Final[Mapping[str, GradientMeasure]] = MappingProxyType({row.
 
 
 def gradient_measure_named(name: str) -> GradientMeasure:
-    """The gradient measure called ``name``. Raises NotFound (``measure-not-found``) with the names that are close."""
+    """Return the gradient measure called ``name``.
+
+    Raises NotFound (``measure-not-found``) naming those that are close.
+    """
     if name in GRADIENT_MEASURES:
         return GRADIENT_MEASURES[name]
     close = get_close_matches(name, GRADIENT_MEASURES, n=3)
@@ -345,5 +348,5 @@ def gradient_measure_named(name: str) -> GradientMeasure:
 
 
 def measures_of(kind: str) -> list[GradientMeasure]:
-    """The measures of sets of a kind."""
+    """Return the measures of sets of a kind."""
     return [measure for measure in GRADIENT_MEASURES.values() if kind in measure.sets]

@@ -27,11 +27,13 @@ class GroupSample:
     beside: Mapping[str, VectorGram] = field(default_factory=dict)
 
     def number(self, name: str) -> float:
-        """A scalar of the group that is one number."""
+        """Return a scalar of the group that is one number."""
         return float(self.scalars[name])
 
     def perturbed(self, fine: bool = False) -> tuple[VectorGram, float, Array]:
-        """The vectors [g, d_1 … d_n] at η, or at η / 10 with ``fine``, ‖w‖² and ‖ω_k‖², (n), of the whole network."""
+        """Return the vectors [g, d_1 … d_n] at η, or at η / 10 with ``fine``, ‖w‖² and ‖ω_k‖², (n), of the whole
+        network.
+        """
         n = int(self.facts["directions"])
         first = 1 + (n if fine else 0)
         moves = self.whole["perturbation_squares"][first - 1 : first - 1 + n]
@@ -63,7 +65,10 @@ class GradientMeasure:
     """kinds of further sets that it needs"""
 
     def description(self) -> str:
-        """One paragraph: definition, axes, unit, sets, source. The docstring of the set's method of this name begins with it."""
+        """Describe the measure in one paragraph: definition, axes, unit, sets, source.
+
+        The docstring of the set's method of this name begins with it.
+        """
         axes = f"Axes (step, {', '.join(self.dims)})" if self.dims else "Axis (step)"
         unit = "no unit" if self.units == "1" else f"unit: {self.units}"
         return f"{self.definition}. {axes}; {unit}. Of the sets {', '.join(self.sets)}. Source: {self.source}."

@@ -61,13 +61,13 @@ class VectorGram:
         error: float = DOUBLE_ERROR,
         same: NDArray[np.int64] | None = None,
     ) -> VectorGram:
-        """The Gram of blocks together, from those of each, (blocks, n, n); ``same`` is (blocks, n)."""
+        """Add the Grams of blocks, (blocks, n, n); ``same`` is (blocks, n)."""
         if same is not None:
             same = np.unique(same.T, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
         return cls(grams.sum(axis=0), parameters, tuple(labels), group, error, same)
 
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> VectorGram:
-        """The Gram of some of the vectors, in the order of ``indices``."""
+        """Return the Gram of some of the vectors, in the order of ``indices``."""
         index = np.asarray(indices, dtype=np.int64)
         labels = tuple(self.labels[i] for i in index) if self.labels else ()
         same = None if self.same is None else self.same[index]

@@ -1,4 +1,6 @@
-"""A folder for each stage of a training, with the stage's checkpoints in it: ``phase1/step_1000.pt`` beside ``phase2/step_100.pt``."""
+"""Read a folder for each stage of a training, with the stage's checkpoints in it: ``phase1/step_1000.pt`` beside
+``phase2/step_100.pt``.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,12 @@ from trajsvc.sources.steps import StepName, stage_of
 
 
 def staged_folders(folder: Folder, how: How, listing: Listing) -> list[Found]:
-    """The checkpoints of all stages, each with its stage; none where the folders that hold numbered checkpoints are no stages.
+    """Return the checkpoints of all stages, each with its stage; none if the folders that hold numbered checkpoints are
+    not stages.
 
-    Steps may begin anew in each: a stage comes before its steps. A folder of checkpoints beside the stages is named as not read.
-    With ``--step-pattern`` names are read with the folder that they are in, and the pattern says the stage.
-    Raises Refused (``step-conflict``) where two folders are of one stage.
+    Steps may begin anew in each: a stage comes before its steps. A folder of checkpoints beside the stages is reported
+    as not read. With ``--step-pattern`` names are read with the folder that they are in, and the pattern says the
+    stage. Raises Refused (``step-conflict``) if two folders are of one stage.
     """
     held: dict[str, list[Found]] = {}
     noted = Listing()
@@ -56,7 +59,7 @@ def _inner(folder: Folder) -> Iterator[tuple[str, Folder]]:
 
 
 def _numbered(inner: Folder, how: How, noted: Listing) -> list[Found]:
-    """The numbered checkpoints of one folder; weights in it that have no number are noted."""
+    """Return the numbered checkpoints of one folder; weights in it that have no number are noted."""
     own = Listing()
     refused = list(numbered_folders(inner, how, own))
     numbered_files(inner, how, own)
@@ -90,7 +93,7 @@ def _in_stage(name: StepName, stage: int | None) -> StepName:
 
 
 def labelled(found: Sequence[Found], folder: Folder) -> list[Found]:
-    """Staged checkpoints, called by their stage's folder and their own name."""
+    """Rename staged checkpoints by their stage's folder and their own name."""
     return [replace(f, name=replace(f.name, label=f"{_stage_folder(f, folder)}/{f.name.label}")) for f in found]
 
 
