@@ -80,21 +80,24 @@ class Evaluation:
         else:
             self.apart = True
 
-    def checked(self, examples: Sequence[Any], names: Sequence[str], at: int) -> dict[str, list[Contribution]]:
-        """Tensor → its gradients, a list of terms to be summed; no terms for gradients of zero. Example ``at`` is compared with itself
-        alone. Raises Disagreement."""
-        if len(examples) == 1:
-            passed = self._passed(examples, names, list(names))
-            exact = {n: formed.dense(passed.total[n], self.tensors[n]) for n in names}
-        else:
-            passed = self._passed(examples, names, [])
-            alone = losses_of(self.network, self.losses, [examples[at]])[0]
-            exact = formed.gradient_of(alone, {n: self.tensors[n] for n in names})
+    def checked(
+        self, examples: Sequence[Any], names: Sequence[str], places: Sequence[int]
+    ) -> dict[str, list[Contribution]]:
+        """Tensor → its gradients, a list of terms to be summed; no terms for gradients of zero. The examples at ``places`` are
+        compared with what autograd gives them alone. Raises Disagreement."""
+        passed = self._passed(examples, names, names if len(examples) == 1 else [])
         found = self._all(examples, names, passed)
-        wrong = passed.unclear | {n for n in names if not agrees(found[n], exact[n], at)}
+        wrong = set(passed.unclear)
+        for at in places:
+            exact = passed.total if len(examples) == 1 else self._alone(examples[at], names)
+            wrong |= {n for n in names if not agrees(found[n], formed.dense(exact[n], self.tensors[n]), at)}
         if wrong:
             raise Disagreement(wrong)
         return found
+
+    def _alone(self, example: Any, names: Sequence[str]) -> Mapping[str, Tensor | None]:
+        value = losses_of(self.network, self.losses, [example])[0]
+        return formed.gradient_of(value, {n: self.tensors[n] for n in names})
 
     def _passed(self, examples: Sequence[Any], names: Sequence[str], plain: Sequence[str]) -> Passed:
         repeated = {n: self.places[n][0] for n in names if self.ways[n] == "repeated" and len(examples) > 1}

@@ -31,6 +31,10 @@ class Outer:
         return not self.left.is_floating_point()
 
     @property
+    def count(self) -> int:
+        return len(self.right)
+
+    @property
     def positions(self) -> int:
         return int(self.right.shape[1])
 
@@ -44,12 +48,18 @@ class Outer:
 
     def form(self) -> Tensor:
         """The gradients themselves, (C, rows · S)."""
+        rows = self.right.new_zeros(len(self.right), self.rows * self.right.shape[-1])
+        self.add_to(rows)
+        return rows
+
+    def add_to(self, rows: Tensor) -> None:
+        """Add the gradients to rows, (C, rows · S)."""
         count, _, width = self.right.shape
         if not self.tokens:
-            return torch.einsum("ctr,cts->crs", self.left, self.right).reshape(count, -1)
-        found = self.right.new_zeros(count * self.rows, width)
+            rows.view(count, self.rows, width).baddbmm_(self.left.transpose(1, 2), self.right)
+            return
         at = self.left + self.rows * torch.arange(count, device=self.left.device)[:, None]
-        return found.index_add_(0, at.reshape(-1), self.right.reshape(-1, width)).reshape(count, -1)
+        rows.view(count * self.rows, width).index_add_(0, at.reshape(-1), self.right.reshape(-1, width))
 
     def scale(self) -> Tensor:
         """Σ_t ‖left_it‖ ‖right_it‖, (C): what rounding of g_i is relative to."""
@@ -79,6 +89,10 @@ class Rows:
         return cls(terms.sum(dim=1), torch.linalg.vector_norm(terms, dim=2).sum(dim=1))
 
     @property
+    def count(self) -> int:
+        return len(self.values)
+
+    @property
     def bytes(self) -> int:
         return self.values.nbytes
 
@@ -87,6 +101,9 @@ class Rows:
 
     def form(self) -> Tensor:
         return self.values
+
+    def add_to(self, rows: Tensor) -> None:
+        rows += self.values
 
     def scale(self) -> Tensor:
         return self.norms

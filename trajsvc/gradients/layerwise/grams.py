@@ -177,7 +177,7 @@ class _Work:
                 raise Cancelled
             chunk = range(start, min(start + size, where.stop))
             examples = self.examples[chunk.start : chunk.stop]
-            yield chunk, self.evaluation.checked(examples, part, number % len(chunk))
+            yield chunk, self.evaluation.checked(examples, part, [number % len(chunk)])
 
     def _count(self, name: str, terms: Sequence[Contribution]) -> None:
         if terms:

@@ -34,8 +34,7 @@ class HeldRows:
 
     def put(self, at: int, terms: Sequence[Contribution]) -> None:
         for term in terms:
-            values = term.form()
-            self.rows[at : at + len(values)] += values
+            term.add_to(self.rows[at : at + term.count])
 
     def gram(self) -> Tensor:
         return torch.stack([gram_of_rows(self.rows, self.rows, extent) for extent in self.extents])
@@ -43,7 +42,7 @@ class HeldRows:
     def products(self, terms: Sequence[Contribution], count: int) -> Tensor:
         other = torch.zeros(count, self.rows.shape[1], dtype=self.rows.dtype, device=self.rows.device)
         for term in terms:
-            other += term.form()
+            term.add_to(other)
         return torch.stack([gram_of_rows(self.rows, other, extent) for extent in self.extents])
 
 

@@ -11,7 +11,7 @@ from trajsvc.gradients.layerwise.survey import Look
 TOGETHER = 32
 """examples that are evaluated together, at most"""
 GRAPH = 3
-"""what autograd keeps of a pass, as a multiple of what is caught: an estimate"""
+"""what is caught in a pass and what autograd keeps, as a multiple of what is caught: an estimate"""
 
 
 @dataclass(frozen=True)
@@ -103,14 +103,15 @@ def _planned(
     sizes = [sum(costs[n].bytes for n in part) for part in parts]
     groups = tuple(min(count, room // max(1, size)) for size in sizes)
     evaluations = sum(count - start for group in groups for start in range(0, count, group))
-    chunk = min(together, _chunk(parts, looks, costs, memory // 4, count))
+    held = max((group * size for group, size in zip(groups, sizes, strict=True)), default=0)
+    chunk = min(together, _chunk(parts, looks, memory - memory // 8 - held, count))
     single = 6 * sum(_passing(look) for look in looks.values())
     return LayerwisePlan(
         parts=parts,
         products=chosen,
         groups=groups,
         chunk=chunk,
-        bytes=max((group * size for group, size in zip(groups, sizes, strict=True)), default=0),
+        bytes=held,
         evaluations=evaluations,
         operations=evaluations * single + sum(cost.operations for cost in costs.values()),
     )
@@ -129,10 +130,8 @@ def _parts(sizes: Mapping[str, int], room: int, count: int) -> Iterator[tuple[st
         yield tuple(part)
 
 
-def _chunk(
-    parts: Sequence[Sequence[str]], looks: Mapping[str, Look], costs: Mapping[str, Cost], room: int, count: int
-) -> int:
-    need = max((sum(GRAPH * looks[n].caught + costs[n].bytes for n in part) for part in parts), default=1)
+def _chunk(parts: Sequence[Sequence[str]], looks: Mapping[str, Look], room: int, count: int) -> int:
+    need = max((sum(GRAPH * looks[n].caught for n in part) for part in parts), default=1)
     return max(1, min(count, room // max(1, need)))
 
 

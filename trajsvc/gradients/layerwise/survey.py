@@ -29,22 +29,21 @@ def survey(evaluation: Evaluation, examples: Sequence[Any], *, single: bool) -> 
     """Settle the ways by the first two examples, both compared with what autograd gives each alone; or one where ``single``."""
     names = list(evaluation.tensors)
     few = examples[: 1 if single else 2]
-    if len(few) == 1:
-        evaluation.apart = True
-    for place in range(len(few)):
-        found = _settled(evaluation, few, names, place)
-    count = 1 if evaluation.apart else len(few)
+    evaluation.apart |= len(few) == 1
+    found, count = _settled(evaluation, few, names)
     return {name: _look(evaluation, name, found[name], count) for name in names}
 
 
 def _settled(
-    evaluation: Evaluation, few: Sequence[Any], names: Sequence[str], place: int
-) -> dict[str, list[Contribution]]:
+    evaluation: Evaluation, few: Sequence[Any], names: Sequence[str]
+) -> tuple[dict[str, list[Contribution]], int]:
+    """The gradients of some examples, and of how many, once no tensor disagrees."""
     while True:
         try:
-            if evaluation.apart:
-                return evaluation.checked(few[place : place + 1], names, 0)
-            return evaluation.checked(few, names, place)
+            if not evaluation.apart:
+                return evaluation.checked(few, names, range(len(few))), len(few)
+            first, *_ = [evaluation.checked([example], names, [0]) for example in few]
+            return first, 1
         except Disagreement as e:
             evaluation.demote(e.names)
         except TrajsvcError:
