@@ -147,7 +147,7 @@ def backpack(network: nn.Module, losses: Losses, examples: list[Any]) -> np.ndar
 
 
 def gram(gradients: Any) -> np.ndarray:
-    """The network's Gram of tensors (n, …)."""
+    """Sum the Grams of tensors (n, …) to the network's."""
     total = torch.zeros(EXAMPLES, EXAMPLES, dtype=torch.float64)
     for tensor in gradients:
         rows = tensor.detach().reshape(EXAMPLES, -1)
