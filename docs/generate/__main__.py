@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cli_reference
 import decisions_index
+import gradient_measures_reference
 import http_reference
 import measures_reference
 import python_reference
@@ -22,6 +23,7 @@ REFERENCES = {
     "reference/http.md": http_reference.text,
     "reference/python.md": python_reference.text,
     "reference/measures.md": measures_reference.text,
+    "reference/gradient-measures.md": gradient_measures_reference.text,
     "reference/settings.md": settings_reference.text,
 }
 

@@ -15,8 +15,9 @@ from storage_schema import errors as store_errors
 from trajsvc import client, errors, gradients
 from trajsvc.client import Client
 from trajsvc.gradients import examples
-from trajsvc.measures.gradients import clustering, conditioning, correlations, estimators
+from trajsvc.measures.gradients import clustering, conditioning, correlations, estimators, perturbed
 from trajsvc.measures.gradients.vector_gram import VectorGram
+from trajsvc.results.gradients import RunGradients
 
 INTRO = """
 `import trajsvc` loads nothing else; each name is imported when it is first used. Measures answer as labelled `xarray` objects, or as floats
@@ -32,8 +33,9 @@ def text() -> str:
         *(_function(f"trajsvc.{name}", getattr(trajsvc, name)) for name in ("analyze", "open", "audit")),
         _class("trajsvc.Run", trajsvc.Run),
         "# Gradients\n\n" + prose(inspect.getdoc(gradients)),
+        _class("trajsvc.results.gradients.RunGradients", RunGradients),
         _class("VectorGram", VectorGram),
-        *(_functions(module) for module in (examples, correlations, conditioning, estimators, clustering)),
+        *(_functions(module) for module in (examples, correlations, conditioning, estimators, perturbed, clustering)),
         "# Client of a server\n\n" + prose(inspect.getdoc(client)),
         _class("trajsvc.client.Client", Client),
         "# Errors\n\n" + prose(inspect.getdoc(store_errors)),

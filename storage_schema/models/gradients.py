@@ -83,6 +83,8 @@ class GradientMapAnswer(Answer):
     """names of the vectors; empty where they are only numbered"""
     map: list[list[float | None]]
     norms: list[float | None]
+    bounds: list[int] | None = Field(default=None, exclude_if=lambda v: v is None)
+    """of a map that is ordered by clusters, where each but the first begins; absent otherwise"""
 
 
 class GradientLayerRow(Answer):

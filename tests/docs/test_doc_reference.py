@@ -15,6 +15,7 @@ import typer
 import trajsvc
 from trajsvc.cli.main import make_app
 from trajsvc.client import Client
+from trajsvc.measures.gradients.registry import GRADIENT_MEASURES
 from trajsvc.measures.registry import MEASURES
 from trajsvc.results.run import Run
 from trajsvc.settings import VARIABLES, ServiceSettings
@@ -59,6 +60,14 @@ def test_a_measure_has_a_definition_a_unit_a_source_and_a_docstring(name: str, s
     assert all((measure.definition, measure.units, measure.source))
     assert inspect.getdoc(measure.compute), f"give {measure.compute.__module__}.{name} a docstring"
     assert f"\n## {name}\n" in text(site, "measures")
+
+
+@pytest.mark.parametrize("name", GRADIENT_MEASURES)
+def test_a_measure_of_gradients_has_a_definition_a_unit_a_source_and_a_docstring(name: str, site: Path) -> None:
+    measure = GRADIENT_MEASURES[name]
+    assert all((measure.definition, measure.units, measure.source, measure.sets))
+    assert inspect.getdoc(measure.function), f"give {measure.function.__module__}.{name} a docstring"
+    assert f"\n## {name}\n" in text(site, "gradient-measures")
 
 
 @pytest.mark.parametrize("name", ServiceSettings.model_fields)

@@ -50,6 +50,7 @@ COMMANDS: Final = {
     "measures": "results",
     "layers": "results",
     "qkv": "results",
+    "gradients": "gradients",
     "compare": "compare",
     "batch": "batch",
     "families": "families",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -143,23 +143,30 @@ SERVED: Final = ("threads", "cache", "connections")
 
 
 def takes_options(*left_out: str, **helps: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command all options of an analysis but ``left_out``: it gets those that were given as a dict ``chosen``.
+    """Give a command all options of an analysis but ``left_out``; see ``takes``."""
+    return takes(ANALYSIS, *left_out, **helps)
+
+
+def takes(
+    table: Mapping[str, tuple[Any, Any]], *left_out: str, **helps: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command all options of ``table`` but ``left_out``: it gets those that were given as a dict ``chosen``.
 
     ``helps`` are texts for options that mean something else in this command. The options stand in the help where ``chosen`` stands
     in the command's parameters.
     """
-    names = [name for name in ANALYSIS if name not in left_out]
+    names = [name for name in table if name not in left_out]
 
     def add(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
         def run(**given: Any) -> None:
             chosen = {name: given.pop(name) for name in names}
-            command(chosen={k: v for k, v in chosen.items() if v not in (None, False, [])}, **given)
+            command(chosen={k: v for k, v in chosen.items() if v is not None and v is not False and v != []}, **given)
 
         parameters: list[inspect.Parameter] = []
         for parameter in inspect.signature(command, eval_str=True).parameters.values():
             if parameter.name == "chosen":
-                parameters += [_parameter(name, helps.get(name)) for name in names]
+                parameters += [_parameter(name, *table[name], helps.get(name)) for name in names]
             else:
                 parameters.append(parameter)
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -169,8 +176,7 @@ def takes_options(*left_out: str, **helps: str) -> Callable[[Callable[..., None]
     return add
 
 
-def _parameter(name: str, text: str | None) -> inspect.Parameter:
-    kind, option = ANALYSIS[name]
+def _parameter(name: str, kind: Any, option: Any, text: str | None) -> inspect.Parameter:
     if text is not None:
         option = copy(option)
         option.help = text

@@ -5,6 +5,7 @@ Python.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,17 @@ from trajsvc.results.gradient_tables import default_measures, measures
 from trajsvc.results.labels import plain
 from trajsvc.results.measure_methods import Steps
 
-__all__ = ["clusters", "gradient_map", "layers", "long_rows", "measures", "set_details", "set_row", "sets"]
+__all__ = [
+    "clusters",
+    "gradient_map",
+    "layer_rows",
+    "layers",
+    "long_rows",
+    "measures",
+    "set_details",
+    "set_row",
+    "sets",
+]
 
 if TYPE_CHECKING:
     from trajsvc.results.gradients import RunGradients
@@ -69,19 +80,31 @@ def set_details(found: RunGradients) -> GradientSetAnswer:
     )
 
 
-def gradient_map(found: RunGradients, step: int, group: str) -> GradientMapAnswer:
-    """Return cosines between the vectors of ``group`` at a step, and their norms."""
-    gram = found.gram(found.selection([step])[0], group)
+def gradient_map(
+    found: RunGradients, step: int | None, group: str, *, clusters: int | None = None, seed: int = 0
+) -> GradientMapAnswer:
+    """Return cosines between the vectors of ``group`` at a step, by default the first, and their norms.
+
+    With ``clusters`` the vectors come cluster by cluster, the largest first, named by their own names or numbers.
+    """
+    at = found.selection(None if step is None else [step])[0]
+    gram, labels, bounds = found.gram(at, group), list(found.stored.labels), None
+    if clusters is not None:
+        best = found.clusters(clusters, at, group, seed=seed)
+        labels = [found.labels[i] for i in best.order]
+        bounds = np.cumsum(np.sort(best.sizes)[::-1])[:-1].tolist()
+        gram = replace(gram, labels=()).select(best.order)
     return GradientMapAnswer(
         run=found.run.name,
         set=found.name,
         group=group,
-        step=step,
+        step=at,
         parameters=gram.parameters,
         n=found.n,
-        labels=list(found.stored.labels),
+        labels=labels,
         map=plain(gram.cosines),
         norms=plain(np.sqrt(gram.squares)),
+        bounds=bounds,
     )
 
 
@@ -182,3 +205,15 @@ def long_rows(answer: GradientMeasuresAnswer) -> list[tuple[Any, ...]]:
             first = 1 if dims == ("component",) else 0
             rows += [(name, step, dims[0], at, number) for at, number in enumerate(value, start=first)]
     return rows
+
+
+def layer_rows(answer: GradientLayersAnswer) -> tuple[list[str], list[list[Any]]]:
+    """Return the header and rows of a table of layers: one row a layer, one column a step; of several measures a column names them."""
+    names = list(answer.layers[0].measures) if answer.layers else []
+    several = ["measure"] if len(names) > 1 else []
+    rows = [
+        [row.layer, row.group, row.parameters, *([name] if several else []), *row.measures[name]]
+        for name in names
+        for row in answer.layers
+    ]
+    return ["layer", "group", "parameters", *several, *map(str, answer.steps)], rows

@@ -1,0 +1,131 @@
+"""Answers about gradients for people: tables, curves and maps in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from trajsvc.cli.output import errors_console, safe
+from trajsvc.cli.terminal import heat, limits, new_table, number, sparkline
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from storage_schema.models.gradients import (
+        GradientClustersAnswer,
+        GradientLayersAnswer,
+        GradientMapAnswer,
+        GradientMeasuresAnswer,
+        GradientSetRow,
+    )
+    from trajsvc.results.gradients import RunGradients
+
+SIZES_SHOWN = 16
+
+
+def say_stale(found: RunGradients, quiet: bool) -> None:
+    """Say on stderr which steps are left out because the run has other parameters now."""
+    if found.stale and not quiet:
+        steps = ", ".join(map(str, found.stale))
+        message = f"{found.name}: left out, computed of parameters that the run no longer has: steps {steps}"
+        errors_console().print(message, style="yellow", markup=False, highlight=False)
+
+
+def print_sets(console: Console, rows: Sequence[GradientSetRow]) -> None:
+    """Print a line a set."""
+    if not rows:
+        return console.print(
+            "no sets of gradients; `trajsvc gradients compute` makes them", markup=False, highlight=False
+        )
+    table = new_table(["=set", "kind", ">vectors", ">checkpoints", "steps", "~probe", ">stale"])
+    for row in rows:
+        span = f"{row.steps[0]} … {row.steps[-1]}" if row.steps else "–"
+        probe = safe(str(row.options.get("probe", "")))
+        stale = str(len(row.stale)) if row.stale else ""
+        table.add_row(safe(row.set), row.kind, str(row.n), str(len(row.steps)), span, probe, stale)
+    return console.print(table)
+
+
+def print_measures(console: Console, answer: GradientMeasuresAnswer, *, each_step: bool) -> None:
+    """Print a line a measure with its course over training, or, with ``each_step``, a line a step."""
+    _title(console, answer)
+    single = {name: values for name, values in answer.measures.items() if not any(isinstance(v, list) for v in values)}
+    if single and (each_step or len(answer.steps) == 1):
+        console.print(_by_step(answer.steps, single))
+    elif single:
+        console.print(_by_measure(single))
+    for name in answer.measures:
+        if name not in single:
+            console.print(f"[dim]{name} is more than one number a step: --format json or csv prints it[/dim]")
+    zero = answer.undefined.get("zero_vectors", [])
+    if any(zero):
+        console.print(f"[yellow]zero vectors[/yellow]: {', '.join(map(str, zero))} by step; their cosines are left out")
+
+
+def _title(console: Console, answer: Any) -> None:
+    console.print(
+        f"[bold]{safe(answer.run)}[/bold]  {safe(answer.set)}  {safe(answer.group)}  "
+        f"{answer.n} vectors of {answer.parameters:,} parameters"
+    )
+
+
+def _by_step(steps: Sequence[int], measures: dict[str, Any]) -> Any:
+    table = new_table([">step", *(f">{name}" for name in measures)])
+    for k, step in enumerate(steps):
+        table.add_row(str(step), *(number(values[k]) for values in measures.values()))
+    return table
+
+
+def _by_measure(measures: dict[str, Any]) -> Any:
+    from trajsvc.measures.gradients.registry import GRADIENT_MEASURES
+
+    table = new_table(["=measure", ">first", ">last", "course", "unit"])
+    for name, values in measures.items():
+        units = GRADIENT_MEASURES[name].units
+        course = sparkline(values, 12) if len(set(values)) > 1 else ""
+        table.add_row(name, number(values[0]), number(values[-1]), course, "" if units == "1" else units)
+    return table
+
+
+def print_map(console: Console, answer: GradientMapAnswer) -> None:
+    """Print the map in blocks, its scale, and the mean cosine."""
+    import numpy as np
+
+    _title(console, answer)
+    values = np.array(answer.map, dtype=np.float64).reshape(answer.n, answer.n)
+    console.print(heat(values, colours=console.color_system is not None and console.is_terminal, most=40), end="")
+    low, high = limits(values)
+    pairs = values[np.triu_indices(answer.n, 1)]
+    mean = float(np.nanmean(pairs)) if np.isfinite(pairs).any() else None
+    console.print(
+        f"{answer.n} × {answer.n} at step {answer.step}, colours from {low:g} to {high:g}\nmean cosine of pairs {number(mean, 6)}"
+    )
+
+
+def print_layers(console: Console, answer: GradientLayersAnswer) -> None:
+    """Print a row a layer, a column a step; a table a measure."""
+    names = list(answer.layers[0].measures) if answer.layers else []
+    console.print(f"[bold]{safe(answer.run)}[/bold]  {safe(answer.set)}  {answer.n} vectors")
+    for name in names:
+        console.print(name)
+        table = new_table(["=layer", *(f">{step}" for step in answer.steps)])
+        for row in answer.layers:
+            table.add_row(safe(row.layer), *(number(v) for v in row.measures[name]))
+        console.print(table)
+
+
+def print_clusters(console: Console, answer: GradientClustersAnswer) -> None:
+    """Print sizes, J beside the paper's iteration, and the variances at this and at later checkpoints."""
+    _title(console, answer)
+    sizes = sorted(answer.sizes, reverse=True)
+    more = f" … {len(sizes) - SIZES_SHOWN} more" if len(sizes) > SIZES_SHOWN else ""
+    own = answer.variance[0].objective if answer.variance else None
+    console.print(
+        f"{answer.clusters} clusters at step {answer.step}, of {', '.join(map(str, sizes[:SIZES_SHOWN]))}{more}\n"
+        f"J {number(own, 6)}; of the paper's iteration {number(answer.iteration_objective, 6)}\n"
+        f"vectors that are copies of another: {answer.duplicates}"
+    )
+    table = new_table([">step", ">SG-B", ">SG-2B", ">SVRG", ">GC"])
+    for row in answer.variance:
+        table.add_row(str(row.step), number(row.sg_b), number(row.sg_2b), number(row.svrg), number(row.gc))
+    console.print(table)
