@@ -16,7 +16,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from trajsvc.anatomy.blocks import Block, Extent
 from trajsvc.errors import Cancelled, LimitExceeded, Refused
-from trajsvc.gradients.layerwise import gradient_rows, layerwise_grams, plan, whole_tensors
+from trajsvc.gradients.layerwise import layerwise_grams, plan, whole_tensors
 
 N = 7
 
@@ -110,6 +110,17 @@ class Elsewhere(nn.Module):
         return functional.linear(y, self.second.weight) + self.third(y) * self.third.bias
 
 
+class Seldom(nn.Module):
+    """A weight that is used outside its module, to an effect for some examples only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(5, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.first(x) + torch.where(x[:, :1] > 5.0, x @ self.first.weight, x)
+
+
 class Flattened(nn.Module):
     """Positions beside examples in one axis: one example after the other, and one position after the other."""
 
@@ -190,6 +201,7 @@ CASES: dict[str, Any] = {
     "reused": (Recurrent, stacked, lambda: vectors(N, 5), []),
     "reused, with positions": (Recurrent, stacked, lambda: vectors(N, 2, 5), []),
     "elsewhere": (Elsewhere, stacked, lambda: vectors(N, 5), ["first.weight", "second.weight", "third.bias"]),
+    "seldom": (Seldom, stacked, lambda: [v + 9.0 * (i == 4) for i, v in enumerate(vectors(N, 5))], ["first.weight"]),
     "flattened": (Flattened, stacked, lambda: vectors(N, 3, 4), ["inner.bias", "inner.weight", "last.bias", "last.weight"]),
     "routed": (Routed, stacked, lambda: vectors(N, 9, 4), IN_EXPERTS),
     "attention": (Attention, stacked, lambda: vectors(N, 5, 6), IN_ATTENTION),
@@ -361,21 +373,3 @@ def test_a_plan_says_what_is_held() -> None:
     narrow = plan(net, counted, examples, blocks, memory=4 * 8 * 1200)
     assert narrow.bytes <= 2 * 8 * 1200
     assert narrow.evaluations > N
-
-
-def test_a_gradient_comes_as_vectors_of_blocks() -> None:
-    net, losses, examples, _ = made("words")
-    blocks = [
-        *parts("qkv.weight", Extent(1, 36, 0, 36), Extent(1, 36, 36, 36), Extent(1, 36, 72, 36)),
-        *whole_tensors(net),
-    ]
-    found = gradient_rows(net, losses(net, examples).mean(), blocks)
-    oracle = explicit(net, losses, examples)
-    for block, vector in zip(blocks, found, strict=True):
-        assert vector.dtype == np.float64
-        e = block.extent
-        assert np.allclose(
-            vector, oracle[block.tensor].mean(axis=0)[e.start : e.start + e.length], rtol=1e-10, atol=1e-16
-        )
-    with pytest.raises(Refused, match="NaN"):
-        gradient_rows(net, losses(net, examples).mean() * float("nan"), blocks)

@@ -26,17 +26,9 @@ Vectors = Callable[[Sequence[str]], Iterator[Vector]]
 
 def sum_of_losses(loss: torch.Tensor, tensors: Mapping[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
     """Differentiate a scalar: tensor → its gradient, in float64; zero where the scalar does not depend on it or it is frozen."""
-    import torch
+    from trajsvc.gradients.layerwise.formed import gradient_of
 
-    learnt = {name: tensor for name, tensor in tensors.items() if tensor.requires_grad}
-    found: Sequence[torch.Tensor | None] = [None] * len(learnt)
-    if learnt and loss.requires_grad:
-        found = torch.autograd.grad(loss, list(learnt.values()), allow_unused=True)
-    given = {n: g for n, g in zip(learnt, found, strict=True) if g is not None}
-    return {
-        n: given[n].detach().double() if n in given else torch.zeros_like(t, dtype=torch.float64)
-        for n, t in tensors.items()
-    }
+    return {name: gradient.double() for name, gradient in gradient_of(loss, tensors).items()}
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ array([[1., 0., 0.],
        [0., 0., 1.]])
 """
 
-from trajsvc.gradients.layerwise.grams import LayerwiseGrams, layerwise_grams, plan
+from trajsvc.gradients.layerwise.grams import LayerwiseGrams, layerwise_grams, plan, whole_tensors
 from trajsvc.gradients.layerwise.plan import LayerwisePlan
-from trajsvc.gradients.layerwise.vectors import gradient_rows, whole_tensors
 
-__all__ = ["LayerwiseGrams", "LayerwisePlan", "gradient_rows", "layerwise_grams", "plan", "whole_tensors"]
+__all__ = ["LayerwiseGrams", "LayerwisePlan", "layerwise_grams", "plan", "whole_tensors"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
 from trajsvc.gradients.layerwise.factors import Contribution, Rows
@@ -126,7 +127,9 @@ def run(
     gradients = _gradients(values.sum(), inputs, again=count > 1)
     calls, rest = gradients[: len(capture.calls)], gradients[len(capture.calls) :]
     contributions = capture.contributions(calls)
-    unclear = capture.unclear | _of_others(values, capture.calls, calls, count)
+    unclear = (
+        capture.unclear | _of_others(values, capture.calls, calls, count) | _elsewhere(values, capture.calls, calls)
+    )
     for name, found in zip(leaves, rest, strict=False):
         contributions[name] = [] if found is None else [Rows.of(found.reshape(count, -1))]
     return Passed(contributions, dict(zip(plain, rest[len(leaves) :], strict=True)), frozenset(unclear))
@@ -145,8 +148,38 @@ def _gradients(total: Tensor, inputs: Sequence[Any], again: bool) -> list[Tensor
     return [None if g is None else g.to_dense() if g.layout != torch.strided else g for g in found]
 
 
+def _elsewhere(values: Tensor, calls: Sequence[Call], gradients: Sequence[Tensor | None]) -> set[str]:
+    """Return the names of tensors that the losses depend on in other ways than by the calls of their layers.
+
+    Each call is one edge of autograd's graph to the parameter; a use outside its module, whatever its value, is another.
+    """
+    counted = Counter(
+        (name, id(call.layer.module._parameters[attribute]))
+        for call, d in zip(calls, gradients, strict=True)
+        if d is not None
+        for attribute, name in call.layer.names.items()
+    )
+    edges = _edges(values.grad_fn)
+    return {name for (name, parameter), number in counted.items() if edges[parameter] != number}
+
+
+def _edges(root: Node | None) -> Counter[int]:
+    """Count the edges of the graph that lead to each parameter, by its identity."""
+    found: Counter[int] = Counter()
+    ahead, seen = [root] if root is not None else [], {root}
+    while ahead:
+        for node, _ in ahead.pop().next_functions:
+            variable = getattr(node, "variable", None)
+            if variable is not None:
+                found[id(variable)] += 1
+            elif node is not None and node not in seen:
+                seen.add(node)
+                ahead.append(node)
+    return found
+
+
 def _of_others(values: Tensor, calls: Sequence[Call], gradients: Sequence[Tensor | None], count: int) -> set[str]:
-    """Names of layers at whose outputs the positions are not those of one example after the other.
+    """Return the names of layers at whose outputs the positions are not those of one example after the other.
 
     A backward pass of Σ_i w_i ℓ_i gives w_i times the gradient at the positions of example i, and only there.
     """

@@ -1,9 +1,10 @@
 """Gradients of some examples, tensor by tensor, each by the cheapest way that was seen to be right for it.
 
 The ways, in order: ``layer`` (inputs and output gradients of layers of known kinds), ``repeated`` (a raw parameter of first axis 1, as
-vectors of positions are, repeated for every example), ``together`` (``vmap`` of ``grad``), ``alone`` (a backward pass an example). In
-every lot of examples the gradients of one are compared with those that autograd gives it alone; a tensor whose gradients differ (a
-weight that is used outside its module, a layer whose first axis is not the example) takes the next way, for all examples.
+vectors of positions are, repeated for every example), ``together`` (``vmap`` of ``grad``), ``alone`` (a backward pass an example).
+A tensor takes the next way, for all examples, where autograd's graph shows that it is used outside its layers, where the positions of a
+layer are not those of one example after the other, and where its gradients are not what autograd gives an example alone: this is
+compared for the first two examples, and for one of every lot that is evaluated.
 """
 
 from __future__ import annotations

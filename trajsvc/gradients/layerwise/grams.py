@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trajsvc.anatomy.blocks import Block
+from trajsvc.anatomy.blocks import Block, Extent
 from trajsvc.errors import Cancelled, Refused
 from trajsvc.gradients.layerwise.evaluation import Disagreement, Evaluation
 from trajsvc.gradients.layerwise.factors import Contribution, Selection
@@ -88,6 +88,12 @@ def plan(
     """What ``layerwise_grams`` of the same arguments will hold and do. Evaluates two examples."""
     several, _ = distinct(examples)
     return _Work(module, losses, several, blocks, parse_bytes(str(memory)), precision, together, _never).plan()
+
+
+def whole_tensors(module: nn.Module) -> tuple[Block, ...]:
+    """Make a block of every tensor of ``named_parameters()``."""
+    named = module.named_parameters()
+    return tuple(Block(n, n, "", "", "", Extent(1, p.numel(), 0, p.numel())) for n, p in named)
 
 
 class _Work:
