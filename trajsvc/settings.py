@@ -19,8 +19,8 @@ VARIABLES: Final = {
     "TRAJSVC_CONFIG": "the settings file; by default `trajsvc.toml` in the current folder, where there is one",
     "TRAJSVC_KERNEL_CACHE": "folder that compiled kernels are kept in; by default one of the user's cache folder",
     "TRAJSVC_DEBUG": "`1`: show tracebacks of expected errors too",
-    "TRAJSVC_SERVER": "address of the server that `submit`, `jobs`, `wait`, `cancel`, `retry` and `batch` speak to",
-    "TRAJSVC_PARENT": "set by `trajsvc serve` for the processes that it starts: they end when this process has",
+    "TRAJSVC_SERVER": "address of the server that `submit`, `jobs`, `wait`, `cancel`, `retry` and `batch` use",
+    "TRAJSVC_PARENT": "set by `trajsvc serve` for the processes that it starts: they end when that process ends",
     "HF_TOKEN": "token for the Hugging Face Hub; else the one that `hf auth login` stored",
     "HF_ENDPOINT": "address of the Hub; by default https://huggingface.co",
     "HF_HUB_OFFLINE": "`1`: never ask the Hub",
@@ -28,37 +28,35 @@ VARIABLES: Final = {
     "REQUESTS_CA_BUNDLE": "file of certificates to trust instead of the system's",
     "NO_COLOR": "`1`: no colours in the terminal",
 }
-"""Environment variables that are no settings: what each does."""
+"""Environment variables that are not settings, and what each does."""
 
 
 class Settings(BaseSettings):
-    """What a run of trajsvc does unless told otherwise."""
+    """Defaults of every command."""
 
     model_config = SettingsConfigDict(env_prefix="TRAJSVC_", extra="ignore")
 
-    store: Path = Field(default=Path("trajsvc-store"), description="folder that runs are kept in")
-    memory: int = Field(default=512 * 2**20, description="bytes the engine may hold, beside the interpreter")
+    store: Path = Field(default=Path("trajsvc-store"), description="folder of the stored runs")
+    memory: int = Field(default=512 * 2**20, description="bytes of memory for a computation, beside the interpreter's")
     threads: int = Field(
         default_factory=lambda: (
             len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         ),
-        description="threads that multiply; by default one for each core that the process may use",
+        description="computing threads; by default one for each core that the process may use",
     )
     device: str = Field(default="cpu", description="where Grams are computed: cpu, cuda, cuda:1")
-    cache: int = Field(default=2**31, description="bytes of disk for what is read ahead over a network")
-    connections: int = Field(default=16, ge=1, le=256, description="connections to the Hub at once")
-    timeout: float = Field(
-        default=20.0, gt=0, description="seconds after which a body that stands still is asked for again"
-    )
+    cache: int = Field(default=2**31, description="bytes of disk for data that are read ahead over a network")
+    connections: int = Field(default=16, ge=1, le=256, description="simultaneous connections to the Hub")
+    timeout: float = Field(default=20.0, gt=0, description="seconds without data after which a request is repeated")
     hub_pages: int = Field(default=1000, ge=1, description="pages of one listing of the Hub")
     hub_rows: int = Field(
         default=150_000, ge=1, description="rows (files, branches, commits) of the Hub's listings for one run"
     )
-    hub_memory: int = Field(default=48 * 2**20, ge=2**16, description="bytes of memory that those rows take")
-    hub_received: int = Field(default=4 * 2**20, ge=2**10, description="bytes of one page of a listing as it comes")
-    hub_unpacked: int = Field(default=4 * 2**20, ge=2**10, description="bytes of one page once it is unpacked")
+    hub_memory: int = Field(default=48 * 2**20, ge=2**16, description="bytes of memory for those rows")
+    hub_received: int = Field(default=4 * 2**20, ge=2**10, description="bytes of one page of a listing as received")
+    hub_unpacked: int = Field(default=4 * 2**20, ge=2**10, description="bytes of one page after decompression")
     hub_values: int = Field(default=200_000, ge=1, description="values (commas and brackets) of the JSON of one page")
-    hub_depth: int = Field(default=16, ge=1, le=500, description="brackets within each other in the JSON of one page")
+    hub_depth: int = Field(default=16, ge=1, le=500, description="depth of nested brackets in the JSON of one page")
     hub_header: int = Field(
         default=32 * 2**10, ge=2**10, le=2**16, description="bytes of the headers of one answer of the Hub"
     )
@@ -87,7 +85,7 @@ class Settings(BaseSettings):
 
 
 class RegisteredProbe(BaseModel):
-    """A probe that requests may name: which one, and what its operator has decided for it. A text alone is the probe."""
+    """A probe that requests may name, with the options that the operator chose for it. A plain text is the probe's name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -101,7 +99,7 @@ class RegisteredProbe(BaseModel):
 
 
 class ServiceSettings(Settings):
-    """What the service's processes need to know, each of them the same."""
+    """Settings that all processes of the service share."""
 
     database: str = Field(
         default="", description="`sqlite:///FILE` or `postgresql://…`; by default `jobs.db` in the store"
@@ -117,20 +115,22 @@ class ServiceSettings(Settings):
     )
     scheduler: str | None = Field(default=None, description="address of a dask scheduler; else one is started here")
     workers: int = Field(default=0, ge=0, description="dask workers of an embedded cluster; 0: one a core")
-    job_memory: int = Field(default=2**30, description="bytes that one job may ask for")
-    job_checkpoints: int = Field(default=10_000, ge=0, description="checkpoints that one job may have; 0: any number")
-    job_bytes: int = Field(default=2**46, ge=0, description="bytes that one job may read; 0: any number")
-    job_seconds: float = Field(default=7 * 86400.0, ge=0, description="seconds that one attempt may take; 0: any time")
-    token: str | None = Field(default=None, description="a secret that has all scopes, for a start")
-    auth: bool | None = Field(default=None, description="ask for tokens; by default when not on the loopback address")
-    hosts: tuple[str, ...] = Field(default=(), description="names that the server is reached by, beside its address")
-    quota_running: int = Field(default=4, ge=0, description="jobs of one token that run at once")
-    quota_queued: int = Field(default=1000, ge=0, description="jobs of one token that wait")
+    job_memory: int = Field(default=2**30, description="bytes of memory that one job may ask for")
+    job_checkpoints: int = Field(default=10_000, ge=0, description="checkpoints that one job may have; 0: no limit")
+    job_bytes: int = Field(default=2**46, ge=0, description="bytes that one job may read; 0: no limit")
+    job_seconds: float = Field(default=7 * 86400.0, ge=0, description="seconds that one attempt may take; 0: no limit")
+    token: str | None = Field(default=None, description="secret of a first token, with all scopes")
+    auth: bool | None = Field(default=None, description="require tokens; by default on any but the loopback address")
+    hosts: tuple[str, ...] = Field(
+        default=(), description="host names by which clients reach the server, beside its address"
+    )
+    quota_running: int = Field(default=4, ge=0, description="simultaneously running jobs of one token")
+    quota_queued: int = Field(default=1000, ge=0, description="waiting jobs of one token")
     quota_per_minute: int = Field(default=600, ge=0, description="submissions of one token within a minute")
     hub_requests: int = Field(
-        default=4, ge=1, le=1000, description="submissions, plans and audits that wait for the Hub at once"
+        default=4, ge=1, le=1000, description="submissions, plans and audits that use the Hub simultaneously"
     )
-    plans: int = Field(default=2, ge=1, le=100, description="plans and audits of folders at once")
+    plans: int = Field(default=2, ge=1, le=100, description="simultaneous plans and audits of folders")
     patience: float = Field(default=600.0, gt=0, description="seconds that a job waits for a scheduler or for workers")
 
     @field_validator("job_memory", "job_bytes", mode="before")

@@ -79,22 +79,22 @@ class RunOptions(BaseModel):
     )
     revisions: Annotated[tuple[str, ...], BeforeValidator(several)] = Field(
         default=(),
-        description="branches or tags of a repository on the Hub that are the run: globs, or regular expressions with (?P<step>…)",
+        description="branches or tags of a repository on the Hub that are the checkpoints: globs, or regular expressions with (?P<step>…)",
     )
     commits: str | None = Field(
-        default=None, description="a branch of a repository on the Hub whose commits are the run"
+        default=None, description="a branch of a repository on the Hub whose commits are the checkpoints"
     )
     state: str | None = Field(
         default=None,
         min_length=1,
         max_length=512,
-        description="which model is read where a checkpoint holds several: student, ema, unet, actor/ema",
+        description="which model is read if a checkpoint holds several: student, ema, unet, actor/ema",
     )
     step_pattern: str | None = Field(
         default=None,
         min_length=1,
         max_length=LONGEST,
-        description="where the step is in names: a regular expression with groups step, epoch, tokens, index, stage (or phase), ingredient",
+        description="a regular expression of the step in names, with groups step, epoch, tokens, index, stage (or phase), ingredient",
     )
     skip_damaged: bool = Field(default=False, description="leave checkpoints that cannot be read out of the run")
     rules: str | None = Field(default=None, description="names and layouts of tensors, as TOML")
@@ -104,31 +104,29 @@ class RunOptions(BaseModel):
     )
     rename: Annotated[tuple[str, ...], BeforeValidator(several)] = Field(
         default=(),
-        description="names of tensors that changed in mid-run, as FROM=TO: `visual.=model.visual.`, `*.gamma=*.weight`, or a "
+        description="names of tensors that changed during training, as FROM=TO: `visual.=model.visual.`, `*.gamma=*.weight`, or a "
         r"regular expression that begins with ^, such as `^h\.(\d+)\.=layers.\1.`",
     )
     heads: int | None = Field(
-        default=None, ge=1, le=65536, description="attention heads, where no config.json says them"
+        default=None, ge=1, le=65536, description="number of attention heads, if no config.json says it"
     )
     precision: Precision = Field(
         default="float64", description="the type in which products are taken; float32 is faster"
     )
     dtype: Dtype | None = Field(
-        default=None, description="round values to this type first, as if the run had been stored so"
+        default=None, description="round values to this type first, as if the run had been stored in it"
     )
     preview: Share | None = Field(default=None, description="stop at an estimate from this share of the bytes")
     copy_parameters: bool | None = Field(
         default=None,
         alias="copy",
-        description="keep the parameters in the store; by default those of the Hub are, and a stored run goes on as it was",
+        description="keep a copy of the parameters in the store; by default only of runs on the Hub, and a stored run goes on as it was",
     )
-    archive: bool = Field(default=False, description="keep the parameters in less space: slower to read, losslessly")
-    recompute: bool = Field(default=False, description="compute anew what is stored")
-    replace: bool = Field(
-        default=False, description="put the run in the place of another one that is stored under its name"
-    )
+    archive: bool = Field(default=False, description="keep a copy that is losslessly compressed; slower to read")
+    recompute: bool = Field(default=False, description="compute a stored run again from the start")
+    replace: bool = Field(default=False, description="replace another run that is stored under the same name")
     memory: Size = Field(
-        default_factory=lambda: Settings().memory, description="bytes the engine may hold in one process"
+        default_factory=lambda: Settings().memory, description="bytes of memory for the computation in one process"
     )
     device: str = Field(default_factory=lambda: Settings().device, description="cpu, cuda, cuda:1")
 
@@ -172,10 +170,10 @@ class Options(RunOptions):
     threads: int = Field(default_factory=lambda: Settings().threads, ge=1, description="computing threads")
     cache: Annotated[int, _parsed(parse_bytes), Field(ge=0)] = Field(
         default_factory=lambda: Settings().cache,
-        description="bytes of disk for what is read ahead over a network; 0: none",
+        description="bytes of disk for data that are read ahead over a network; 0: none",
     )
     connections: int = Field(
-        default_factory=lambda: Settings().connections, ge=1, le=256, description="requests to the Hub at once"
+        default_factory=lambda: Settings().connections, ge=1, le=256, description="simultaneous requests to the Hub"
     )
 
 

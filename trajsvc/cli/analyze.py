@@ -49,7 +49,7 @@ def analyze(
     *,
     chosen: dict[str, Any],
     figures: Annotated[
-        Path | None, typer.Option("--figures", metavar="DIR", help="Where figures go; else STORE/figures/RUN.")
+        Path | None, typer.Option("--figures", metavar="DIR", help="Folder for the figures. \\[STORE/figures/RUN]")
     ] = None,
     no_figures: Annotated[bool, typer.Option("--no-figures", help="Draw no figures.")] = False,
     report: Annotated[

@@ -70,20 +70,20 @@ def register(app: typer.Typer) -> None:
 
 @takes_options()
 def batch(
-    file: Annotated[Path, typer.Argument(metavar="FAMILY.toml", help="The family: its name and its runs.")],
+    file: Annotated[Path, typer.Argument(metavar="FAMILY.toml", help="Family file: a name and its runs.")],
     store: StoreOption = None,
     only: Annotated[
-        str | None, typer.Option("--only", metavar="NAME,…", help="These members, separated by commas.")
+        str | None, typer.Option("--only", metavar="NAME,…", help="Only these members, separated by commas.")
     ] = None,
     retry: Annotated[
-        bool, typer.Option("--retry/--no-retry", help="Try members once more at the end whose error may pass.")
+        bool, typer.Option("--retry/--no-retry", help="At the end, try members again whose error may be temporary.")
     ] = True,
     server: Annotated[
         str | None,
-        typer.Option("--server", metavar="URL", help="Have a server do it: all members are submitted at once."),
+        typer.Option("--server", metavar="URL", help="Submit all members to this server instead."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done; nothing is read or written.")
+        bool, typer.Option("--dry-run", help="Print what would be done; nothing is read or written.")
     ] = False,
     *,
     chosen: dict[str, Any],

@@ -79,7 +79,7 @@ def compare(
     runs: Annotated[list[str] | None, typer.Argument(metavar="RUN RUN…", help="Names of two or more runs.")] = None,
     family: Annotated[
         str | None,
-        typer.Option("--family", metavar="NAME", help="The members of a family (see `trajsvc families ls`)."),
+        typer.Option("--family", metavar="NAME", help="Compare the members of a family (see `trajsvc families ls`)."),
     ] = None,
     group: GroupOption = "network",
     by: Annotated[
@@ -101,7 +101,9 @@ def compare(
     origin: OriginOption = None,
     steps: StepsOption = None,
     store: StoreOption = None,
-    server: Annotated[str | None, typer.Option("--server", metavar="URL", help="A family of this server.")] = None,
+    server: Annotated[
+        str | None, typer.Option("--server", metavar="URL", help="Address of the server that has the family.")
+    ] = None,
     form: FormatOption = None,
     output: OutputOption = None,
     quiet: QuietOption = False,

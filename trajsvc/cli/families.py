@@ -15,7 +15,7 @@ COLUMNS = ("name", "repositories", "where", "revisions", "expected", "example", 
 def register(app: typer.Typer) -> None:
     """Add ``families`` to ``app``."""
     families = typer.Typer(
-        help="Families of runs: those of the store, and those on the Hub whose checkpoints are found by themselves.",
+        help="Families of runs: those of the store, and those on the Hub whose checkpoints are recognised automatically.",
         no_args_is_help=True,
     )
     families.callback()(_nothing)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 PANEL = "Server"
 ServerOption = Annotated[
     str | None,
-    typer.Option("--server", metavar="URL", envvar="TRAJSVC_SERVER", help="The server: http://127.0.0.1:8000."),
+    typer.Option(
+        "--server", metavar="URL", envvar="TRAJSVC_SERVER", help="Address of the server: http://127.0.0.1:8000."
+    ),
 ]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="A job's id (see `trajsvc jobs`).")]
 COLOURS = {"succeeded": "green", "failed": "red", "running": "cyan", "cancelled": "yellow", "cancelling": "yellow"}
@@ -60,12 +62,14 @@ def submit(
     ],
     server: ServerOption = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="The run's name; else the repository's or folder's.")
+        str | None, typer.Option("--name", help="The run's name; by default the repository's or folder's.")
     ] = None,
     *,
     chosen: dict[str, Any],
     family: Annotated[str | None, typer.Option("--family", help="The family that the run belongs to.")] = None,
-    priority: Annotated[int, typer.Option("--priority", min=-100, max=100, help="Higher goes first.")] = 0,
+    priority: Annotated[
+        int, typer.Option("--priority", min=-100, max=100, help="Jobs of higher priority run first.")
+    ] = 0,
     then_wait: Annotated[bool, typer.Option("--wait", help="Follow the job until it has ended.")] = False,
     form: FormatOption = None,
     quiet: QuietOption = False,
@@ -85,10 +89,12 @@ def submit(
 
 def jobs(
     server: ServerOption = None,
-    state: Annotated[list[str] | None, typer.Option("--state", help="Only jobs in this state. Again for more.")] = None,
+    state: Annotated[
+        list[str] | None, typer.Option("--state", help="Only jobs in this state. May be given again.")
+    ] = None,
     run: Annotated[str | None, typer.Option("--run", help="Only jobs of this run.")] = None,
     family: Annotated[str | None, typer.Option("--family", help="Only jobs of this family.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many, the newest.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of jobs, the newest.")] = 50,
     form: FormatOption = None,
 ) -> None:
     """List a server's jobs, the newest first."""

@@ -13,7 +13,7 @@ import typer
 
 StoreOption = Annotated[
     Path | None,
-    typer.Option("--store", metavar="DIR", help="Where runs are kept: TRAJSVC_STORE, else ./trajsvc-store."),
+    typer.Option("--store", metavar="DIR", help="Folder of the stored runs: TRAJSVC_STORE, else ./trajsvc-store."),
 ]
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's name in the store (see `trajsvc ls`), or http://server:8000/NAME.")
@@ -33,9 +33,9 @@ FormatOption = Annotated[
 ]
 OutputOption = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Write to a file; its suffix says the format."),
+    typer.Option("--output", "-o", metavar="FILE", help="Write to a file, in the format of its suffix."),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and the result.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors and the result.")]
 
 
 SourceArgument = Annotated[
@@ -44,7 +44,9 @@ SourceArgument = Annotated[
         metavar="SOURCE", help="A folder of checkpoints, a quoted glob, or hf://org/name\\[@revision] on the Hub."
     ),
 ]
-NameOption = Annotated[str | None, typer.Option("--name", metavar="NAME", help="The run's name; else the folder's.")]
+NameOption = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="The run's name; by default the folder's.")
+]
 
 HUB: Final = "Hub"
 ANALYSIS: Final[dict[str, tuple[Any, Any]]] = {
@@ -55,43 +57,43 @@ ANALYSIS: Final[dict[str, tuple[Any, Any]]] = {
     "state": (
         str | None,
         typer.Option(
-            "--state", metavar="NAME", help="Which model, where checkpoints hold several: student, ema, unet, actor/ema."
+            "--state", metavar="NAME", help="Which model to read if checkpoints hold several: student, ema, unet, actor/ema."
         ),
     ),
     "step_pattern": (
         str | None,
         typer.Option(
-            "--step-pattern", metavar="REGEX", help="Where the step is in names: 'run_(?P<step>\\d+k?)'; also stage, phase, epoch, tokens."
+            "--step-pattern", metavar="REGEX", help="Regular expression of the step in names: 'run_(?P<step>\\d+k?)'; also stage, epoch, …"
         ),
     ),
     "preview": (
         str | None,
-        typer.Option("--preview", metavar="SHARE", help="Stop at an estimate from this share: 1%."),
+        typer.Option("--preview", metavar="SHARE", help="Stop at an estimate from this share of the bytes: 1%."),
     ),
     "copy_parameters": (
         bool | None,
         typer.Option(
-            "--copy/--no-copy", help="Keep the parameters too: a zarr that needs no originals. \\[from the Hub: yes]"
+            "--copy/--no-copy", help="Keep a copy of the parameters in the store, too. \\[only from the Hub]"
         ),
     ),
     "archive": (
         bool,
-        typer.Option("--archive", help="Keep the parameters in less space: slower to read, losslessly."),
+        typer.Option("--archive", help="Keep a copy that is losslessly compressed; slower to read."),
     ),
     "memory": (
         str | None,
-        typer.Option("--memory", metavar="SIZE", help="What the engine may hold beside the interpreter. [512MiB]"),
+        typer.Option("--memory", metavar="SIZE", help="Memory for the computation, beside the interpreter's. [512MiB]"),
     ),
-    "threads": (int | None, typer.Option("--threads", min=1, help="Computing threads; else one a core.")),
+    "threads": (int | None, typer.Option("--threads", min=1, help="Computing threads. \\[one a core]")),
     "device": (str | None, typer.Option("--device", help="cpu, cuda, cuda:1. \\[cpu]")),
-    "precision": (str | None, typer.Option("--precision", help="float64, or float32: faster, six digits.")),
+    "precision": (str | None, typer.Option("--precision", help="Type of the products: float64, or float32 (faster, six digits).")),
     "dtype": (
         str | None,
-        typer.Option("--dtype", help="Round values to float16, bfloat16 or float32 first, as if stored so."),
+        typer.Option("--dtype", help="Round values to float16, bfloat16 or float32 first, as if stored in that type."),
     ),
     "rules": (
         str | None,
-        typer.Option("--rules", metavar="FILE", help="Your own names and layouts of tensors, in TOML."),
+        typer.Option("--rules", metavar="FILE", help="TOML file that describes names and layouts of tensors."),
     ),
     "exclude": (
         list[str] | None,
@@ -104,36 +106,36 @@ ANALYSIS: Final[dict[str, tuple[Any, Any]]] = {
         list[str] | None,
         typer.Option(
             "--rename", metavar="FROM=TO",
-            help=r"Names that changed: 'visual.=model.visual.', '*.gamma=*.weight', '^h\.(\d+)\.=layers.\1.'. May be given again.",
+            help=r"Tensor names that changed: 'visual.=model.visual.', '*.gamma=*.weight', '^h\.(\d+)\.=layers.\1.'. May be given again.",
         ),
     ),
-    "heads": (int | None, typer.Option("--heads", min=1, help="Attention heads, where no config.json says them.")),
-    "recompute": (bool, typer.Option("--recompute", help="Compute anew what is stored.")),
+    "heads": (int | None, typer.Option("--heads", min=1, help="Number of attention heads, if no config.json says it.")),
+    "recompute": (bool, typer.Option("--recompute", help="Compute a stored run again from the start.")),
     "replace": (
         bool,
-        typer.Option("--replace", help="Put the run in the place of another one that is stored under its name."),
+        typer.Option("--replace", help="Replace another run that is stored under the same name."),
     ),
     "skip_damaged": (bool, typer.Option("--skip-damaged", help="Leave unreadable checkpoints out; exit code 3.")),
     "revisions": (
         list[str] | None,
         typer.Option(
             "--revisions", metavar="PATTERN", rich_help_panel=HUB,
-            help="Branches or tags that are the run: 'stage1-step*', or a regular expression with (?P<step>…). May be given again.",
+            help="Branches or tags that are the checkpoints: 'stage1-step*', or a regular expression with (?P<step>…). May be given again.",
         ),
     ),
     "commits": (
         str | None,
-        typer.Option("--commits", metavar="BRANCH", rich_help_panel=HUB, help="The commits of a branch are the run."),
+        typer.Option("--commits", metavar="BRANCH", rich_help_panel=HUB, help="Take the commits of this branch as checkpoints."),
     ),
     "cache": (
         str | None,
         typer.Option(
-            "--cache", metavar="SIZE", rich_help_panel=HUB, help="Disk for what is read ahead; 0: none. [2GiB]"
+            "--cache", metavar="SIZE", rich_help_panel=HUB, help="Disk space for bytes that are read ahead; 0: none. [2GiB]"
         ),
     ),
     "connections": (
         int | None,
-        typer.Option("--connections", min=1, max=256, rich_help_panel=HUB, help="Requests at once. [16]"),
+        typer.Option("--connections", min=1, max=256, rich_help_panel=HUB, help="Simultaneous requests. [16]"),
     ),
 }  # fmt: skip
 """How the command line shows every field of ``trajsvc.analysis.options.Options``, in the order of its help."""

@@ -32,31 +32,35 @@ SWITCH = 0.001
 """Seconds that a computing thread of the API runs while the one that answers waits for it."""
 
 HostOption = Annotated[
-    str, typer.Option("--host", help="Address to listen on. Beyond this machine tokens are asked for.")
+    str, typer.Option("--host", help="Address to listen on. Tokens are required on any but the loopback address.")
 ]
 PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")]
 RootOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--root", metavar="NAME=DIR", help="A folder whose checkpoints may be submitted as NAME:path. Again for more."
+        "--root",
+        metavar="NAME=DIR",
+        help="A folder whose checkpoints may be submitted as NAME:path. May be given again.",
     ),
 ]
 RulesOption = Annotated[
     list[str] | None,
-    typer.Option("--rules-file", metavar="NAME=FILE", help="Rules that submissions may name. Again for more."),
+    typer.Option("--rules-file", metavar="NAME=FILE", help="Rules that submissions may name. May be given again."),
 ]
 ProbeOption = Annotated[
     list[str] | None,
     typer.Option(
         "--probe",
         metavar="NAME=PROBE",
-        help="A probe that gradients may be submitted with: causal-lm, module:object. Again for more.",
+        help="A probe that gradients may be submitted with: causal-lm, module:object. May be given again.",
     ),
 ]
 DataOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--data", metavar="NAME=FILE", help="A file of examples that gradients may be submitted with. Again for more."
+        "--data",
+        metavar="NAME=FILE",
+        help="A file of examples that gradients may be submitted with. May be given again.",
     ),
 ]
 DatabaseOption = Annotated[
@@ -69,15 +73,17 @@ SchedulerOption = Annotated[
 ]
 WorkersOption = Annotated[
     int | None,
-    typer.Option("--workers", min=1, help="dask workers to start, where no scheduler is named. \\[one a core]"),
+    typer.Option("--workers", min=1, help="dask workers to start if no scheduler is named. \\[one a core]"),
 ]
-JobsOption = Annotated[int, typer.Option("--jobs", min=1, max=16, help="Jobs at once.")]
+JobsOption = Annotated[int, typer.Option("--jobs", min=1, max=16, help="Simultaneous jobs.")]
 HostNameOption = Annotated[
     list[str] | None,
-    typer.Option("--host-name", metavar="NAME", help="A name that the server is reached by. Again for more."),
+    typer.Option(
+        "--host-name", metavar="NAME", help="Host name by which clients reach the server. May be given again."
+    ),
 ]
 AuthOption = Annotated[
-    bool | None, typer.Option("--auth/--no-auth", help="Ask for tokens. \\[only where others can reach the server]")
+    bool | None, typer.Option("--auth/--no-auth", help="Require tokens. \\[on any but the loopback address]")
 ]
 
 SERVE_EPILOG = """Examples:
@@ -406,7 +412,7 @@ def _book(store: Path | None, database: str | None) -> Any:
 
 
 def create_token(
-    name: Annotated[str, typer.Argument(help="Whose it is, or what for.")],
+    name: Annotated[str, typer.Argument(help="Name of its owner or purpose.")],
     scope: Annotated[list[str] | None, typer.Option("--scope", help="read, submit or admin. \\[submit]")] = None,
     store: StoreOption = None,
     database: DatabaseOption = None,

@@ -120,9 +120,11 @@ def groups(
 
 def show(
     run: RunArgument,
-    integrity: Annotated[bool, typer.Option("--integrity", help="Only the integrity report, in full.")] = False,
+    integrity: Annotated[bool, typer.Option("--integrity", help="Print only the integrity report, in full.")] = False,
     store: StoreOption = None,
-    server: Annotated[str | None, typer.Option("--server", metavar="URL", help="A run of this server.")] = None,
+    server: Annotated[
+        str | None, typer.Option("--server", metavar="URL", help="Address of the server that has the run.")
+    ] = None,
     form: FormatOption = None,
     output: OutputOption = None,
     quiet: QuietOption = False,

@@ -34,11 +34,14 @@ def watch(
     source: SourceArgument,
     store: StoreOption = None,
     name: NameOption = None,
-    interval: Annotated[float, typer.Option("--interval", metavar="SECONDS", help="How often to look.")] = 30.0,
+    interval: Annotated[
+        float, typer.Option("--interval", metavar="SECONDS", help="Seconds between two looks at the folder.")
+    ] = 30.0,
     settle: Annotated[
-        float, typer.Option("--settle", metavar="SECONDS", help="How long a file must rest before it is read.")
+        float,
+        typer.Option("--settle", metavar="SECONDS", help="Seconds that a file must be unchanged before it is read."),
     ] = 10.0,
-    once: Annotated[bool, typer.Option("--once", help="Look once, add what is whole, and leave.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Look once, add the complete checkpoints, and exit.")] = False,
     *,
     chosen: dict[str, Any],
     quiet: QuietOption = False,

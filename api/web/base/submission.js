@@ -9,33 +9,33 @@ export const FIRST = [
 // Under "More options", by what they are about.
 export const MORE = [
   ["What is done", [
-    { name: "kind", label: "Kind", options: [["", "trajectory: compute maps"], ["ingest", "ingest: compute, and keep the parameters"]], hint: "Kept parameters can be computed anew without the source." },
+    { name: "kind", label: "Kind", options: [["", "trajectory: compute maps"], ["ingest", "ingest: compute, and keep the parameters"]], hint: "A run with its parameters can be computed again without the source." },
     { name: "preview", label: "Preview", placeholder: "exact", hint: "Stop at an estimate from this share of the bytes, such as 1 % or 0.01: every map with error bars." },
-    { name: "recompute", label: "Stored results", check: "Compute anew what is stored", hint: "Else a stored run is gone on with." },
-    { name: "replace", label: "A run of that name", check: "Replace it", hint: "Else another run that is stored under the name is kept, and this one refused." },
-    { name: "family", label: "Family", placeholder: "none", hint: "A family of runs that it is submitted for." },
-    { name: "priority", label: "Priority", placeholder: "0", hint: "−100 to 100; the highest is taken first." },
+    { name: "recompute", label: "Stored results", check: "Compute them again from the start", hint: "Otherwise a stored run is continued." },
+    { name: "replace", label: "A run of that name", check: "Replace it", hint: "Otherwise another run that is stored under this name is kept, and this one is refused." },
+    { name: "family", label: "Family", placeholder: "none", hint: "The family that the run belongs to." },
+    { name: "priority", label: "Priority", placeholder: "0", hint: "−100 to 100; jobs of higher priority run first." },
   ]],
   ["Which checkpoints", [
     { name: "revisions", label: "Revisions", placeholder: "all of the Hub's", hint: "Globs with commas between them; of a repository of the Hub." },
-    { name: "commits", label: "Commits of", placeholder: "none", hint: "A branch whose commits are the checkpoints, where a repository has pushed over them." },
-    { name: "state", label: "State", placeholder: "the model", hint: "Which model, where a checkpoint holds several: student, ema, unet, actor/ema." },
+    { name: "commits", label: "Commits of", placeholder: "none", hint: "A branch whose commits are the checkpoints, if each replaced the one before." },
+    { name: "state", label: "State", placeholder: "the model", hint: "Which model to read if a checkpoint holds several: student, ema, unet, actor/ema." },
     { name: "step_pattern", label: "Where the step is", placeholder: "found by name", hint: "A regular expression with named groups step, epoch, tokens, stage or phase: run_(?P<step>\\d+k?)" },
-    { name: "skip_damaged", label: "Damaged checkpoints", check: "Leave out those that cannot be read", hint: "Else one of them fails the run." },
+    { name: "skip_damaged", label: "Damaged checkpoints", check: "Leave out those that cannot be read", hint: "Otherwise a damaged checkpoint makes the job fail." },
   ]],
   ["How it is computed", [
-    { name: "precision", label: "Precision", options: [["", "float64"], ["float32", "float32"]], hint: "In which products are taken; float32 is faster and gives six digits." },
+    { name: "precision", label: "Precision", options: [["", "float64"], ["float32", "float32"]], hint: "Type of the products; float32 is faster and gives six digits." },
     { name: "dtype", label: "Round values to", options: [["", "nothing: as stored"], ["float16", "float16"], ["bfloat16", "bfloat16"], ["float32", "float32"]], hint: "As if the run had been stored in this type." },
     { name: "device", label: "Device", options: [["", "CPU"], ["cuda", "GPU"]], hint: "Without a worker that has a GPU it runs on CPUs." },
-    { name: "memory", label: "Memory", placeholder: "as the server allows", hint: "That a process may hold, such as 512 MiB or 2 GiB." },
+    { name: "memory", label: "Memory", placeholder: "as the server allows", hint: "Memory that a process may use, such as 512 MiB or 2 GiB." },
   ]],
   ["What the network is", [
     { name: "exclude", label: "Leave out tensors", placeholder: "none", hint: "Patterns with commas between them: pos_encoder.pe, teacher.*" },
-    { name: "rename", label: "Rename tensors", placeholder: "none", hint: "FROM=TO with commas between them, where names changed in mid-run: visual.=model.visual., *.gamma=*.weight" },
-    { name: "heads", label: "Attention heads", placeholder: "as config.json", hint: "Only where the source does not say." },
+    { name: "rename", label: "Rename tensors", placeholder: "none", hint: "FROM=TO with commas between them, if names changed during training: visual.=model.visual., *.gamma=*.weight" },
+    { name: "heads", label: "Attention heads", placeholder: "as config.json", hint: "Needed only if the source does not say it." },
     { name: "rules", label: "Rules", placeholder: "none", hint: "Id of a rules file for names and layouts of tensors (trajsvc serve --rules-file ID=FILE)." },
     { name: "copy", label: "Keep the parameters", options: [["", "as usual: those of the Hub"], ["true", "yes"], ["false", "no"]], hint: "In the store, so that they need not be fetched again." },
-    { name: "archive", label: "Archive", check: "Keep the parameters in less space", hint: "Slower to read, losslessly." },
+    { name: "archive", label: "Archive", check: "Compress the copy", hint: "Lossless; slower to read." },
   ]],
 ];
 
