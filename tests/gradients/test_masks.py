@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from small_network import PointsProbe, gradient, job, tanh_network
 from torch import nn
 
-from tests.gradients.small_network import PointsProbe, gradient, job, tanh_network
 from trajsvc.anatomy.blocks import Block, Extent
 from trajsvc.gradients.masks import Mask
 from trajsvc.gradients.sets.of_examples import example_set

@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-
-from tests.gradients.small_network import (
+from small_network import (
     PointsProbe,
     block_grams,
     closeness,
@@ -18,6 +17,7 @@ from tests.gradients.small_network import (
     network_of,
     tanh_network,
 )
+
 from trajsvc.errors import Cancelled, LimitExceeded, Refused, UsageError
 from trajsvc.gradients.options import SET_KINDS, SetKind
 from trajsvc.gradients.sets.base import SetJob

@@ -7,10 +7,10 @@ be those that were analysed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from trajsvc.trajectory.matrix import Row, Trajectory
 from trajsvc.trajectory.values import as_floats
 
 Values = NDArray[Any]
+_GONE: Final = "Name where they lie now with --source, or put them back."
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Checkpoint:
     tensors: Mapping[str, Values]
     blocks: Mapping[str, Values]
     """values of stored blocks, flat, of a run that is read from its own copy alone; then ``tensors`` is empty"""
+    parameters: frozenset[str] = frozenset()
+    """the tensors that were analysed: the others are buffers, or were left out"""
 
 
 class Checkpoints:
@@ -66,8 +69,8 @@ class Checkpoints:
         try:
             return source_of(where, self.options, self.run.path.parent.parent, self.stop)
         except NotFound as error:
-            hint = "Name where they lie now with --source, or put them back."
-            raise Refused("source-gone", f"the checkpoints of {self.run.name} are not at {where}", hint=hint) from error
+            words = f"the checkpoints of {self.run.name} are not at {where}"
+            raise Refused("source-gone", words, hint=_GONE) from error
 
     def close(self) -> None:
         if self._opened is not None and self._given is not self._opened:
@@ -91,13 +94,14 @@ class Checkpoints:
         """Read a checkpoint. Raises Refused (``source-gone``, ``checkpoint-changed``) and what reading raises."""
         found = self._headers(step)
         if found is None:
-            return Checkpoint(step, None, None, {}, dict(self._copied(step)))
-        row = found.rows[0]
+            return Checkpoint(step, None, None, {}, dict(self._copied(step)), frozenset(self.run.blocks.tensor))
+        row, parameters = found.rows[0], frozenset(column.name for column in found.columns)
         if self.run.theta is not None and self.source.remote is not None:
-            tensors = _assembled(found, dict(self._copied(step)))
+            buffers = self._tensors(found, row, but=parameters)
+            tensors = _assembled(found, dict(self._copied(step))) | dict(buffers)
         else:
             tensors = dict(self._tensors(found, row))
-        return Checkpoint(step, found.config, self._folder(row), tensors, {})
+        return Checkpoint(step, found.config, self._folder(row), tensors, {}, parameters)
 
     def _folder(self, row: Row) -> Path | None:
         return None if self.source.remote is not None else Path(row.checkpoint.files[0].path).parent
@@ -111,14 +115,17 @@ class Checkpoints:
             hint = "Analyse the run again (`trajsvc analyze`), then its gradients."
             words = f"step {step} at {self.source.uri} is not the checkpoint that was analysed"
             raise Refused("checkpoint-changed", words, hint=hint, step=step) from error
+        except NotFound as error:
+            words = f"step {step} of {self.run.name} is no longer at {self.source.uri}: {error.message}"
+            raise Refused("source-gone", words, hint=_GONE, step=step) from error
         return found
 
-    def _tensors(self, trajectory: Trajectory, row: Row) -> Iterable[tuple[str, Values]]:
-        """Every tensor of the files: parameters under the run's names, whatever else under its own."""
+    def _tensors(self, trajectory: Trajectory, row: Row, but: Collection[str] = ()) -> Iterable[tuple[str, Values]]:
+        """Every tensor of the files, ``but`` some: parameters under the run's names, whatever else under its own."""
         entries: dict[str, TensorEntry] = dict(self.source.tensors(row.checkpoint).tensors)
         entries |= {column.name: entry for column, entry in zip(trajectory.columns, row.entries, strict=True)}
         for name, entry in entries.items():
-            if entry.dtype not in ITEMSIZE:
+            if entry.dtype not in ITEMSIZE or name in but:
                 continue  # counters and masks: a network makes its own
             out = np.empty(entry.size * ITEMSIZE[entry.dtype], np.uint8)
             try:

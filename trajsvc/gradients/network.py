@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -99,6 +99,8 @@ def _filled(module: torch.nn.Module, checkpoint: Checkpoint) -> torch.nn.Module:
         return converted(module, checkpoint)
     if missing:
         raise _mismatch(checkpoint, missing)
+    _check_unused(checkpoint, checkpoint.parameters - _used(module, checkpoint.tensors))
+    _check_statistics(module, checkpoint, found)
     places = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     with torch.no_grad():
         for name, values in found.items():
@@ -127,6 +129,40 @@ def _by_name(module: torch.nn.Module, tensors: Mapping[str, NDArray[Any]]) -> tu
         if stored is not None:
             found[name] = tensors[stored]
     return found, missing
+
+
+def _used(module: torch.nn.Module, tensors: Mapping[str, object]) -> set[str | None]:
+    """The tensors that have a place in the module."""
+    prefix = _prefix(module)
+    named = [name for name, _ in module.named_parameters(remove_duplicate=False)]
+    return {_match(name, prefix, tensors) for name in (*named, *(name for name, _ in module.named_buffers()))}
+
+
+def _check_unused(checkpoint: Checkpoint, names: Collection[str | None]) -> None:
+    """Raise Refused (``network-mismatch``) where the probe's network has no place for parameters of the run."""
+    if names:
+        raise Refused(
+            "network-mismatch",
+            f"the probe's network has no place for {_listed(sorted(map(str, names)))} of step {checkpoint.step}",
+            hint="Is the probe of this architecture? An analysis with --exclude leaves tensors out that no network is to have.",
+            step=checkpoint.step,
+        )
+
+
+def _check_statistics(module: torch.nn.Module, checkpoint: Checkpoint, found: Collection[str]) -> None:
+    """Raise Refused (``network-mismatch``) where running statistics that the module evaluates by are not in the checkpoint."""
+    from torch.nn.modules.batchnorm import _NormBase
+
+    norms = (name for name, part in module.named_modules() if isinstance(part, _NormBase) and part.track_running_stats)
+    wanted = [f"{name}.{which}".removeprefix(".") for name in norms for which in ("running_mean", "running_var")]
+    lacking = [name for name in wanted if name not in found]
+    if lacking:
+        raise Refused(
+            "network-mismatch",
+            f"step {checkpoint.step} has no running statistics {_listed(lacking)}, by which the network is evaluated",
+            hint="A run's own copy keeps parameters only: name where the checkpoints lie with --source.",
+            step=checkpoint.step,
+        )
 
 
 def _prefix(module: torch.nn.Module) -> str:
@@ -160,6 +196,7 @@ def converted(module: Any, checkpoint: Checkpoint) -> torch.nn.Module:
     wrong = [*said.get("missing_keys", ()), *said.get("mismatched_keys", ())]
     if wrong:
         raise _mismatch(checkpoint, [str(w) for w in wrong])
+    _check_unused(checkpoint, checkpoint.parameters & set(said.get("unexpected_keys", ())))
     return found.to(kind).eval()  # type: ignore[no-any-return]
 
 
@@ -172,6 +209,8 @@ def _fill_blocks(module: torch.nn.Module, blocks: tuple[Block, ...], checkpoint:
     missing = sorted(left) + [b.name for b in blocks if b.name not in checkpoint.blocks]
     if missing:
         raise _mismatch(checkpoint, missing)
+    _check_unused(checkpoint, checkpoint.blocks.keys() - {b.name for b in blocks})
+    _check_statistics(module, checkpoint, ())
     with torch.no_grad():
         for block in blocks:
             values = torch.from_numpy(checkpoint.blocks[block.name])
@@ -187,13 +226,18 @@ def part(flat: torch.Tensor, block: Block) -> torch.Tensor:
 
 
 def _mismatch(checkpoint: Checkpoint, names: list[str]) -> Refused:
-    more = f" and {len(names) - _SAID} more" if len(names) > _SAID else ""
     hint = (
         "Is the probe of this architecture? --probe module:object names one that builds the network of these tensors."
     )
     return Refused(
         "network-mismatch",
-        f"step {checkpoint.step} has no fitting values for {', '.join(names[:_SAID])}{more} of the probe's network",
+        f"step {checkpoint.step} has no fitting values for {_listed(names)} of the probe's network",
         hint=hint,
         step=checkpoint.step,
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    more = f" and {len(names) - _SAID} more" if len(names) > _SAID else ""
+    return f"{', '.join(names[:_SAID])}{more}"

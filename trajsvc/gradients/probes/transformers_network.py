@@ -29,7 +29,7 @@ def network_of(config: Mapping[str, Any] | None, task: Task) -> torch.nn.Module:
     facts = {k: v for k, v in config.items() if k not in ("model_type", "auto_map")}
     try:
         described = library.AutoConfig.for_model(str(config["model_type"]), **facts)
-        found: torch.nn.Module = auto.from_config(described)
+        found: torch.nn.Module = auto.from_config(described, attn_implementation="eager")
     except Exception as error:  # the library raises what it likes about a configuration
         hint = f"transformers {library.__version__} makes it; another version, or --probe module:object, may."
         words = f"no {task} can be made from this config.json (model_type {config['model_type']!r}): {error}"
