@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from trajsvc.errors import NotFound, Refused
 from trajsvc.gradients.probes.base import ProbeContext, file_digest
-from trajsvc.gradients.probes.transformers_network import network_of, transformers
+from trajsvc.gradients.probes.transformers_network import in_float64, network_of, transformers
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,9 @@ class CausalLM:
         return network_of(config, "causal language model")
 
     def losses(self, network: torch.nn.Module, examples: Sequence[Tokens]) -> torch.Tensor:
-        return _losses(network(input_ids=_ids(network, examples), use_cache=False).logits, _ids(network, examples))
+        ids = _ids(network, examples)
+        with in_float64():
+            return _losses(network(input_ids=ids, use_cache=False).logits, ids)
 
     def inputs(self, network: torch.nn.Module, examples: Sequence[Tokens]) -> torch.Tensor:
         """The embeddings of the tokens, (examples, length, width): a token itself cannot be moved a little."""
@@ -55,7 +57,8 @@ class CausalLM:
         return embed(_ids(network, examples))  # type: ignore[no-any-return]
 
     def losses_at(self, network: torch.nn.Module, inputs: torch.Tensor, examples: Sequence[Tokens]) -> torch.Tensor:
-        return _losses(network(inputs_embeds=inputs, use_cache=False).logits, _ids(network, examples))
+        with in_float64():
+            return _losses(network(inputs_embeds=inputs, use_cache=False).logits, _ids(network, examples))
 
 
 def _losses(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -78,7 +81,7 @@ def _tokens(context: ProbeContext) -> Tokens:
     if tokenizer == BYTES:
         return np.frombuffer(path.read_bytes(), np.uint8).astype(np.int64)
     try:
-        text = path.read_text("utf-8")
+        text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         hint = "Give UTF-8 text, or token ids as .npy."
         raise Refused("bad-data", f"{path} is not UTF-8 text: {error}", hint=hint, file=path) from None
@@ -122,10 +125,13 @@ def _encoded(text: str, place: Path) -> Tokens:
         if file.is_file():
             from tokenizers import Tokenizer
 
-            ids = Tokenizer.from_file(str(file)).encode(text, add_special_tokens=False).ids
+            tokenizer = Tokenizer.from_file(str(file))
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
+            ids = tokenizer.encode(text, add_special_tokens=False).ids
         else:
             found = library.AutoTokenizer.from_pretrained(str(place), local_files_only=True, trust_remote_code=False)
-            ids = found(text, add_special_tokens=False, verbose=False)["input_ids"]
+            ids = found(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
     except Exception as error:  # the libraries raise what they like about a damaged file
         hint = "Name another with --tokenizer, or give token ids as .npy."
         raise Refused("bad-data", f"the tokenizer in {place} cannot be read: {error}", hint=hint, file=place) from error

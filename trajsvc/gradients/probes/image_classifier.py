@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from trajsvc.errors import Refused
 from trajsvc.gradients.probes.base import ProbeContext, file_digest
-from trajsvc.gradients.probes.transformers_network import network_of
+from trajsvc.gradients.probes.transformers_network import in_float64, network_of
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +48,8 @@ class ImageClassifier:
     def losses_at(self, network: torch.nn.Module, inputs: torch.Tensor, examples: Sequence[Image]) -> torch.Tensor:
         import torch
 
-        found = network(inputs)
+        with in_float64():
+            found = network(inputs)
         logits = getattr(found, "logits", found)
         labels = torch.stack([torch.as_tensor(label) for _, label in examples]).to(inputs.device)
         return torch.nn.functional.cross_entropy(logits, labels, reduction="none")

@@ -29,7 +29,7 @@ def network_of(config: Mapping[str, Any] | None, task: Task) -> torch.nn.Module:
     facts = {k: v for k, v in config.items() if k not in ("model_type", "auto_map")}
     try:
         described = library.AutoConfig.for_model(str(config["model_type"]), **facts)
-        found: torch.nn.Module = auto.from_config(described, attn_implementation="eager")
+        found: torch.nn.Module = auto.from_config(described)
     except Exception as error:  # the library raises what it likes about a configuration
         hint = f"transformers {library.__version__} makes it; another version, or --probe module:object, may."
         words = f"no {task} can be made from this config.json (model_type {config['model_type']!r}): {error}"
@@ -45,3 +45,29 @@ def transformers() -> Any:
         hint = "Install it: pip install 'trajsvc[gradients]'"
         raise UsageError("extra-missing", "this probe needs the transformers library", hint=hint) from error
     return library
+
+
+def in_float64() -> Any:
+    """A context in which a network of float64 computes in float64 throughout.
+
+    The library's normalisations and attention cast to float32, which raises the precision of half types; of a float64 network it would
+    take half the digits, and differences of gradients need them. Such casts are left out; other types are as they were.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    casts = {torch.Tensor.to, torch.Tensor.type, torch.Tensor.float}
+
+    class InFloat64(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = dict(kwargs or {})
+            if args and isinstance(args[0], torch.Tensor) and args[0].dtype is torch.float64:
+                if func is torch.Tensor.float:
+                    return args[0]
+                if func in casts:
+                    args = tuple(torch.float64 if a is torch.float32 else a for a in args)
+                if kwargs.get("dtype") is torch.float32:
+                    kwargs["dtype"] = torch.float64
+            return func(*args, **kwargs)
+
+    return InFloat64()

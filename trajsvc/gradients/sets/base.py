@@ -12,8 +12,9 @@ import numpy as np
 
 from trajsvc.anatomy.blocks import Block
 from trajsvc.errors import Refused
+from trajsvc.gradients.fill import part
 from trajsvc.gradients.masks import Mask
-from trajsvc.gradients.network import Network, part
+from trajsvc.gradients.network import Network
 from trajsvc.gradients.options import GradientOptions, SetKind
 from trajsvc.gradients.perturbations import difference, norm, times
 from trajsvc.gradients.probes.base import Probe

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trajsvc.errors import Cancelled
-from trajsvc.gradients.network import part
+from trajsvc.gradients.fill import part
 from trajsvc.gradients.sets.base import SetJob
 from trajsvc.measures.base import Array
 
