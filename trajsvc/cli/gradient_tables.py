@@ -37,12 +37,12 @@ def print_sets(console: Console, rows: Sequence[GradientSetRow]) -> None:
         return console.print(
             "no sets of gradients; `trajsvc gradients compute` makes them", markup=False, highlight=False
         )
-    table = new_table(["=set", "kind", ">vectors", ">checkpoints", "steps", "~probe", ">stale"])
+    stale = [">stale"] if any(row.stale for row in rows) else []
+    table = new_table(["=set", "kind", ">vectors", ">checkpoints", ">first", ">last", *stale])
     for row in rows:
-        span = f"{row.steps[0]} … {row.steps[-1]}" if row.steps else "–"
-        probe = safe(str(row.options.get("probe", "")))
-        stale = str(len(row.stale)) if row.stale else ""
-        table.add_row(safe(row.set), row.kind, str(row.n), str(len(row.steps)), span, probe, stale)
+        ends = [str(step) for step in (row.steps[0], row.steps[-1])] if row.steps else ["–", "–"]
+        left = [str(len(row.stale))] if stale else []
+        table.add_row(safe(row.set), row.kind, str(row.n), str(len(row.steps)), *ends, *left)
     return console.print(table)
 
 
@@ -50,10 +50,8 @@ def print_measures(console: Console, answer: GradientMeasuresAnswer, *, each_ste
     """Print a line a measure with its course over training, or, with ``each_step``, a line a step."""
     _title(console, answer)
     single = {name: values for name, values in answer.measures.items() if not any(isinstance(v, list) for v in values)}
-    if single and (each_step or len(answer.steps) == 1):
-        console.print(_by_step(answer.steps, single))
-    elif single:
-        console.print(_by_measure(single))
+    if single:
+        console.print(_by_step(answer.steps, single) if each_step else _by_measure(answer.steps, single))
     for name in answer.measures:
         if name not in single:
             console.print(f"[dim]{name} is more than one number a step: --format json or csv prints it[/dim]")
@@ -76,14 +74,17 @@ def _by_step(steps: Sequence[int], measures: dict[str, Any]) -> Any:
     return table
 
 
-def _by_measure(measures: dict[str, Any]) -> Any:
+def _by_measure(steps: Sequence[int], measures: dict[str, Any]) -> Any:
     from trajsvc.measures.gradients.registry import GRADIENT_MEASURES
 
-    table = new_table(["=measure", ">first", ">last", "course", "unit"])
+    several = len(steps) > 1
+    ends = [f">at {steps[0]}", f">at {steps[-1]}", "course"] if several else [f">at {steps[0]}"]
+    table = new_table(["=measure", *ends, "unit"])
     for name, values in measures.items():
         units = GRADIENT_MEASURES[name].units
         course = sparkline(values, 12) if len(set(values)) > 1 else ""
-        table.add_row(name, number(values[0]), number(values[-1]), course, "" if units == "1" else units)
+        cells = [number(values[0]), number(values[-1]), course] if several else [number(values[0])]
+        table.add_row(name, *cells, "" if units == "1" else units)
     return table
 
 

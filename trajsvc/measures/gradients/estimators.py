@@ -98,8 +98,9 @@ def snr(gram: VectorGram, batch: int = 1) -> float:
 def normalised_variance_coordinates(ratios: float, coordinates: float) -> float:
     """Mean over coordinates of Σ_s (ē − e_s)² / Σ_s e_s², over S estimates e_s, ē the mean of S others (*Variance*, published code).
 
-    ``ratios`` is the sum over the ``coordinates`` whose Σ_s e_s² is not zero. Pure noise takes it to 1 + 1/S, where
-    ``normalised_variance`` goes to 1: the two are not to be compared. It is no function of inner products. NaN without a coordinate.
+    ``ratios`` is the sum over the ``coordinates`` whose Σ_s e_s² is not zero. Gaussian noise takes it to 1 + 1/(S − 2), of three or more
+    estimates; of two it has no expectation. ``normalised_variance`` goes to 1 there: the two are not to be compared. It is no function of
+    inner products. NaN without a coordinate.
     """
     return ratios / coordinates if coordinates > 0 else float("nan")
 
