@@ -248,8 +248,11 @@ def test_killed_and_run_again_it_asks_only_for_the_rest(copy: bool, hubs: Hubs, 
     words = [sys.executable, "-m", "trajsvc", "analyze", "hf://local/killed", "--store", str(tmp_path), "--no-figures", "--quiet",
              "--connections", "4", "--copy" if copy else "--no-copy"]  # fmt: skip
     for _ in range(3):
+        before = len(hub.seen)
         child = subprocess.Popen(words)
-        time.sleep(3.5)
+        while len([s for s in hub.seen[before:] if s.path.startswith("/_cdn")]) < 6:
+            assert child.poll() is None, "it ended before it could be killed"
+            time.sleep(0.02)
         child.send_signal(signal.SIGKILL)
         child.wait()
     hub.faults.clear()

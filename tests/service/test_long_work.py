@@ -163,7 +163,7 @@ def test_heavy_patterns_do_not_stop_the_server(what: str, tmp_path: Path, idle: 
     with hostile("long-names", "refs") as hub, serving(tmp_path, hub) as server, ThreadPoolExecutor(8) as pool:
         with answering(f"8 plans with patterns: {what}", f"{server.address}/live", idle):
             asked = [pool.submit(plan, server, **PATTERNS[what]) for _ in range(8)]
-            time.sleep(4)
+            time.sleep(2)
         begun = time.monotonic()
         assert server.process.stop(120) in ENDED
         print(f"  ended {time.monotonic() - begun:.1f} s after SIGTERM")
