@@ -7,7 +7,8 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.synchronize import Barrier
+from multiprocessing.connection import Connection as Way
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -113,43 +114,72 @@ def _add_token(connection: Connection, identity: str) -> None:
     connection.execute(text(query), {"id": identity, "hash": f"hash of {identity}"})
 
 
-def together(work: Callable[..., Any], url: str, count: int, *arguments: Any) -> list[Any]:
-    """What ``work(engine, number, *arguments)`` returns in ``count`` processes that begin at once."""
-    barrier = SPAWN.Barrier(count)
-    answers: Any = SPAWN.Queue()
-    given = [(work, url, barrier, answers, number, arguments) for number in range(count)]
-    processes = [SPAWN.Process(target=_child, args=a, daemon=True) for a in given]
-    for process in processes:
-        process.start()
-    try:
-        found = [answers.get(timeout=60) for _ in processes]
-        for process in processes:
-            process.join(120)
-    finally:
-        for process in processes:
+class Crew:
+    """Processes that do as they are told and wait for the next test: starting one takes longer than most of what it does."""
+
+    def __init__(self) -> None:
+        self.members: list[tuple[BaseProcess, Way]] = []
+
+    def first(self, count: int) -> list[Way]:
+        """Ways to speak with ``count`` processes."""
+        while len(self.members) < count:
+            ours, theirs = SPAWN.Pipe()
+            process = SPAWN.Process(target=_member, args=(theirs,), daemon=True)
+            process.start()
+            theirs.close()
+            self.members.append((process, ours))
+        return [way for _, way in self.members[:count]]
+
+    def dismiss(self) -> None:
+        for process, way in self.members:
             process.kill()
             process.join()
             process.close()
-        answers.close()
-        answers.join_thread()
+            way.close()
+        self.members = []
+
+
+_crew = Crew()
+
+
+def together(work: Callable[..., Any], url: str, count: int, *arguments: Any) -> list[Any]:
+    """What ``work(engine, number, *arguments)`` returns in ``count`` processes that begin at once."""
+    ways = _crew.first(count)
+    try:
+        for number, way in enumerate(ways):
+            way.send((work, url, number, arguments))
+        for way in ways:
+            _told(way)  # it has imported what it needs
+        for way in ways:
+            way.send("go")
+        found = [_told(way) for way in ways]
+    except BaseException:
+        _crew.dismiss()
+        raise
     wrong = [answer for answer in found if isinstance(answer, str)]
     assert not wrong, wrong
     return found
 
 
-def _child(
-    work: Callable[..., Any], url: str, barrier: Barrier, answers: Any, number: int, arguments: tuple[Any, ...]
-) -> None:
-    try:
-        barrier.wait(120)
-        engine = connect(url)
+def _told(way: Way) -> Any:
+    assert way.poll(300), "a process does not answer"
+    return way.recv()
+
+
+def _member(way: Way) -> None:
+    while True:
+        work, url, number, arguments = way.recv()
+        way.send("ready")
+        way.recv()
         try:
-            answers.put([work(engine, number, *arguments)])
-        finally:
-            engine.dispose()
-    except BaseException as error:
-        answers.put(f"{type(error).__name__}: {error}")
-        raise
+            engine = connect(url)
+            try:
+                answer: Any = [work(engine, number, *arguments)]
+            finally:
+                engine.dispose()
+        except Exception as error:
+            answer = f"{type(error).__name__}: {error}"
+        way.send(answer)
 
 
 def only_connect(engine: Engine, number: int) -> str:

@@ -593,7 +593,7 @@ def test_threads_claim_every_job_exactly_once(queue: JobQueue, engine: Engine) -
         found = [pair for part in pool.map(lambda n: claim_all(engine, n), range(8)) for pair in part]
     assert Counter(job for job, _ in found) == Counter(made)
     assert {fence for _, fence in found} == {1}
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 300
 
 
 def test_two_doors_make_one_job_of_each_work_however_often_it_is_submitted(
@@ -601,7 +601,7 @@ def test_two_doors_make_one_job_of_each_work_however_often_it_is_submitted(
 ) -> None:
     begun = time.monotonic()
     found = [row for (rows,) in together(submit_many, database, 2, 500, 60) for row in rows]
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 300
     assert len(found) == 1000
     assert len({(digest, job) for digest, job, _ in found}) == len({digest for digest, _, _ in found}) == 60
     assert sum(new for _, _, new in found) == 60
@@ -612,7 +612,7 @@ def test_four_processes_claim_every_job_exactly_once(queue: JobQueue, engine: En
     made = {put(queue, f"run{k}").id for k in range(100)}
     begun = time.monotonic()
     found = [pair for (pairs,) in together(claim_all, database, 4) for pair in pairs]
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 300
     assert Counter(job for job, _ in found) == Counter(made)
     assert {fence for _, fence in found} == {1}
     assert queue.counts()["running"] == 100
