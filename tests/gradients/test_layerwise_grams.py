@@ -239,6 +239,8 @@ def test_results_do_not_depend_on_what_is_evaluated_and_held_together(case: str)
             found = layerwise_grams(net, losses, examples, blocks, memory=memory, together=together)
             assert_grams(found.gram, blocks, oracle, 1e-12)
             passes.add(found.facts["evaluations"])
+    again = layerwise_grams(net, losses, examples, blocks, memory=10**9, together=5)
+    assert np.array_equal(again.gram, found.gram), "the same call gives the same bits"
     assert len(passes) > 2, "memory decides how often examples are evaluated"
 
 

@@ -21,7 +21,7 @@ def example_grams(
     memory: str | int = "512MiB",
     precision: Literal["float32", "float64"] = "float64",
 ) -> dict[str, VectorGram]:
-    """Parameter tensor → the Gram of its gradients g_i = ∇ ``loss(module, examples[i])``, i = 1 … n. Their sum is the network's.
+    """Compute parameter tensor → the Gram of its gradients g_i = ∇ ``loss(module, examples[i])``, i = 1 … n. Their sum is the network's.
 
     ``loss`` gives a scalar for one example, of the types in which the module computes. The module is copied into ``precision`` and
     evaluation mode where it is not so (no dropout; batch normalisation by its running statistics, as an example's gradient depends on

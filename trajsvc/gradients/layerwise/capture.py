@@ -66,10 +66,11 @@ class Capture:
     def _see(self, layer: Layer, args: Any, kwargs: Any, output: Any) -> Tensor | None:
         if not isinstance(output, Tensor) or not output.requires_grad:
             return None
-        if len(args) != 1 or kwargs or not isinstance(args[0], Tensor):
+        inputs = [*args, *kwargs.values()]
+        if len(inputs) != 1 or not isinstance(inputs[0], Tensor):
             self.unclear |= set(layer.names.values())
             return None
-        x, shared = args[0], None
+        x, shared = inputs[0], None
         if self.expand and self.count > 1 and isinstance(layer.module, nn.Embedding) and output.shape[0] == 1:
             x, output = (v.expand(self.count, *v.shape[1:]) for v in (x, output))
             shared = output
@@ -78,7 +79,7 @@ class Capture:
         return shared
 
     def contributions(self, gradients: Sequence[Tensor | None]) -> dict[str, list[Contribution]]:
-        """Tensor → what every use of it gives. Names that are not clear come into ``unclear``."""
+        """Give tensor → what every use of it adds. Names that are not clear come into ``unclear``."""
         found: dict[str, list[Contribution]] = {}
         for call, d in zip(self.calls, gradients, strict=True):
             if d is None:

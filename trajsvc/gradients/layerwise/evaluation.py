@@ -84,7 +84,7 @@ class Evaluation:
     def checked(
         self, examples: Sequence[Any], names: Sequence[str], places: Sequence[int]
     ) -> dict[str, list[Contribution]]:
-        """Tensor → its gradients, a list of terms to be summed; no terms for gradients of zero. The examples at ``places`` are
+        """Give tensor → its gradients, a list of terms to be summed; no terms for gradients of zero. The examples at ``places`` are
         compared with what autograd gives them alone. Raises Disagreement."""
         passed = self._passed(examples, names, names if len(examples) == 1 else [])
         found = self._all(examples, names, passed)
@@ -143,7 +143,7 @@ def _by_layer(module: nn.Module, attribute: str) -> bool:
 
 
 def agrees(found: Sequence[Contribution], exact: Tensor, at: int) -> bool:
-    """Whether the gradients of example ``at`` are ``exact``, up to rounding. Where that is not finite there is nothing to compare."""
+    """Say whether the gradients of example ``at`` are ``exact``, up to rounding. What is not finite is not compared."""
     exact = exact.reshape(-1)
     if not bool(exact.isfinite().all()):
         return True

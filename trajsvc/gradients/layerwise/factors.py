@@ -43,11 +43,11 @@ class Outer:
         return self.left.nbytes + self.right.nbytes
 
     def part(self, start: int, stop: int) -> Outer:
-        """Examples start … stop − 1."""
+        """Take the examples start … stop − 1."""
         return Outer(self.left[start:stop], self.right[start:stop], self.rows)
 
     def form(self) -> Tensor:
-        """The gradients themselves, (C, rows · S)."""
+        """Form the gradients themselves, (C, rows · S)."""
         rows = self.right.new_zeros(len(self.right), self.rows * self.right.shape[-1])
         self.add_to(rows)
         return rows
@@ -62,14 +62,9 @@ class Outer:
         rows.view(count * self.rows, width).index_add_(0, at.reshape(-1), self.right.reshape(-1, width))
 
     def scale(self) -> Tensor:
-        """Σ_t ‖left_it‖ ‖right_it‖, (C): what rounding of g_i is relative to."""
+        """Compute Σ_t ‖left_it‖ ‖right_it‖, (C): what rounding of g_i is relative to."""
         norms: Tensor = torch.linalg.vector_norm(self.right, dim=-1)
         return (norms if self.tokens else norms * torch.linalg.vector_norm(self.left, dim=-1)).sum(dim=1)
-
-    def finite(self) -> Tensor:
-        """Which of the examples have finite factors, (C)."""
-        found = self.right.isfinite().flatten(1).all(dim=1)
-        return found if self.tokens else found & self.left.isfinite().flatten(1).all(dim=1)
 
 
 @dataclass(frozen=True)
@@ -85,7 +80,7 @@ class Rows:
 
     @classmethod
     def summed(cls, terms: Tensor) -> Rows:
-        """The sums over positions of (C, T, P)."""
+        """Sum (C, T, P) over positions."""
         return cls(terms.sum(dim=1), torch.linalg.vector_norm(terms, dim=2).sum(dim=1))
 
     @property
@@ -108,9 +103,6 @@ class Rows:
     def scale(self) -> Tensor:
         return self.norms
 
-    def finite(self) -> Tensor:
-        return self.values.isfinite().all(dim=1)
-
 
 Contribution = Outer | Rows
 
@@ -127,7 +119,7 @@ class Selection:
 
     @classmethod
     def of(cls, extent: Extent, rows: int, columns: int) -> Selection | None:
-        """The selection that an extent of a rows × columns weight is; None where it is no set of whole rows or columns."""
+        """Recognise whole rows or columns of a rows × columns weight in an extent; None where it is something else."""
         if extent.size == rows * columns:
             return cls("")
         if all(v % columns == 0 for v in (extent.stride, extent.start, extent.length)):
@@ -137,7 +129,7 @@ class Selection:
         return None
 
     def of_matrix(self, values: Tensor) -> Tensor:
-        """The selected columns of (…, width)."""
+        """Take the selected columns of (…, width)."""
         device = values.device
         first = self.start + self.stride * torch.arange(self.outer, device=device)
         return values[..., (first[:, None] + torch.arange(self.length, device=device)).reshape(-1)]
@@ -188,7 +180,7 @@ def _flat(values: Tensor) -> Tensor:
 
 
 def gram_of_outers(one: Sequence[Outer], other: Sequence[Outer], chosen: Sequence[Selection], memory: int) -> Tensor:
-    """Inner products of the sums of several ``Outer`` (the uses of one weight), (selections, C, C') float64.
+    """Multiply the sums of several ``Outer`` (the uses of one weight), (selections, C, C') float64.
 
     Pairs of examples are taken so many at once that the inner products of their positions stay within ``memory`` bytes.
     """
@@ -203,7 +195,7 @@ def gram_of_outers(one: Sequence[Outer], other: Sequence[Outer], chosen: Sequenc
 
 
 def _tiles(a: Outer, b: Outer, memory: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Ranges of examples of both whose positions' inner products (about five such matrices of float64) fit into ``memory``."""
+    """Cut both into ranges of examples whose positions' inner products (about five such matrices of float64) fit into ``memory``."""
     pairs = max(1, memory // (40 * max(1, a.positions * b.positions)))
     step = max(1, int(pairs**0.5))
     for i in range(0, len(a.right), step):
@@ -212,7 +204,7 @@ def _tiles(a: Outer, b: Outer, memory: int) -> Iterator[tuple[tuple[int, int], t
 
 
 def gram_of_rows(one: Tensor, other: Tensor, extent: Extent, tile: int = TILE) -> Tensor:
-    """Inner products of an extent of the rows of (C, P) and (C', P), (C, C') float64: ``einsum("ap,bp->ab")`` in tiles of columns."""
+    """Multiply an extent of the rows of (C, P) and (C', P), (C, C') float64: ``einsum("ap,bp->ab")`` in tiles of columns."""
     total = one.new_zeros(len(one), len(other), dtype=torch.float64)
     width = max(1, tile // (8 * max(1, len(one) + len(other))))
     for start, stop, outer in _columns(extent, width):
@@ -222,7 +214,7 @@ def gram_of_rows(one: Tensor, other: Tensor, extent: Extent, tile: int = TILE) -
 
 
 def _columns(extent: Extent, width: int) -> Iterator[tuple[int, int, range]]:
-    """Ranges of ``length`` and of ``outer`` that come to about ``width`` columns."""
+    """Cut ``length`` and ``outer`` into ranges that come to about ``width`` columns."""
     several = max(1, width // extent.length) if extent.length else 1
     step = max(1, min(extent.length, width))
     for first in range(0, extent.outer, several):

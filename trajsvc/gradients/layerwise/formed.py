@@ -17,7 +17,7 @@ from trajsvc.gradients.layerwise.uses import replaced
 
 
 def gradient_of(value: Tensor, tensors: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """Tensor → its gradient of a scalar; zeros where the scalar does not depend on it or it is frozen."""
+    """Differentiate a scalar: tensor → its gradient; zeros where the scalar does not depend on it or it is frozen."""
     learnt = {name: tensor for name, tensor in tensors.items() if tensor.requires_grad}
     found: Sequence[Tensor | None] = [None] * len(learnt)
     if learnt and value.requires_grad:
@@ -27,7 +27,7 @@ def gradient_of(value: Tensor, tensors: Mapping[str, nn.Parameter]) -> dict[str,
 
 
 def dense(gradient: Tensor | None, tensor: Tensor) -> Tensor:
-    """A gradient in the shape of its tensor, zeros for none."""
+    """Give a gradient the shape of its tensor; zeros for none."""
     if gradient is None:
         return torch.zeros_like(tensor).detach()
     return (gradient if gradient.layout == torch.strided else gradient.to_dense()).detach()
@@ -36,7 +36,7 @@ def dense(gradient: Tensor | None, tensor: Tensor) -> Tensor:
 def one_by_one(
     network: nn.Module, losses: Losses, examples: Sequence[Any], tensors: Mapping[str, nn.Parameter]
 ) -> dict[str, Tensor]:
-    """Rows (C, P) of every tensor, one forward and backward pass an example."""
+    """Form rows (C, P) of every tensor, by one forward and backward pass an example."""
     rows = {name: tensor.new_zeros(len(examples), tensor.numel()) for name, tensor in tensors.items()}
     for i, example in enumerate(examples):
         for name, gradient in gradient_of(losses_of(network, losses, [example])[0], tensors).items():
@@ -55,7 +55,7 @@ def together(
     tensors: Mapping[str, nn.Parameter],
     places: Mapping[str, Sequence[tuple[nn.Module, str]]],
 ) -> dict[str, Tensor]:
-    """Rows (C, P) of every tensor by ``vmap(grad)``. Raises whatever a network raises that does not bear it, and NotStackable."""
+    """Form rows (C, P) of every tensor by ``vmap(grad)``. Raises whatever a network raises that does not bear it, and NotStackable."""
     leaves, tree = _stacked(examples)
 
     def loss(values: dict[str, Tensor], *example: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -48,7 +47,7 @@ def layerwise_grams(
     together: int | None = None,
     stop: Callable[[], bool] = _never,
 ) -> LayerwiseGrams:
-    """K^b_ij = g_i^b · g_j^b of the gradients g_i = ∇ ``losses(module, [examples[i]])``, for blocks of the module's parameters.
+    """Compute K^b_ij = g_i^b · g_j^b of the gradients g_i = ∇ ``losses(module, [examples[i]])``, for blocks of the module's parameters.
 
     The weights of linear, convolution and embedding layers are taken from the layers' inputs A and output gradients D, g_i = Σ_t A_it
     D_itᵀ: without forming g_i, Σ_ts (A_it·A_js)(D_it·D_js), where that is cheaper. Scales and shifts of norms, biases, and tensors of
@@ -85,7 +84,7 @@ def plan(
     precision: Precision = "float64",
     together: int | None = None,
 ) -> LayerwisePlan:
-    """What ``layerwise_grams`` of the same arguments will hold and do. Evaluates two examples."""
+    """Say what ``layerwise_grams`` of the same arguments will hold and do, if all examples are as large as the first two."""
     several, _ = distinct(examples)
     return _Work(module, losses, several, blocks, parse_bytes(str(memory)), precision, together, _never).plan()
 
@@ -120,7 +119,6 @@ class _Work:
         learnt = {n: named[n] for n in self.of if named[n].requires_grad and named[n].numel()}
         self.evaluation = Evaluation(network, losses, learnt)
         self.chosen: dict[str, list[Selection]] = {}
-        self.not_finite: dict[str, int] = {}
         self.planned: LayerwisePlan | None = None
 
     def plan(self) -> LayerwisePlan:
@@ -137,7 +135,7 @@ class _Work:
         return known if len(known) == len(found) else None
 
     def grams(self) -> Array:
-        """(blocks, n, n) of the examples."""
+        """Compute (blocks, n, n) of the examples."""
         while True:
             try:
                 return self._once()
@@ -146,7 +144,6 @@ class _Work:
 
     def _once(self) -> Array:
         self.planned = planned = self.plan()
-        self.not_finite.clear()
         count = len(self.examples)
         gram = np.zeros((len(self.blocks), count, count))
         for part, size in zip(planned.parts, planned.groups, strict=True):
@@ -155,17 +152,17 @@ class _Work:
         return gram
 
     def _group(self, part: Sequence[str], group: range, gram: Array) -> None:
-        """The Gram of a group of examples that is held, and its inner products with all examples after it."""
+        """Hold a group of examples; write its Gram, and its inner products with all examples after it."""
         held = {name: self._held(name, len(group)) for name in part}
-        for chunk, found in self._evaluated(part, group):
-            for name, terms in found.items():
+        for chunk, gradients in self._evaluated(part, group):
+            for name, terms in gradients.items():
                 held[name].put(chunk.start - group.start, terms)
-                self._count(name, terms)
-        self._refuse()
         for name in part:
-            _write(gram, self.of[name], group, group, held[name].gram())
-        for chunk, found in self._evaluated(part, range(group.stop, len(self.examples))):
-            for name, terms in found.items():
+            found = held[name].gram()
+            self._refuse(name, found, group)
+            _write(gram, self.of[name], group, group, found)
+        for chunk, gradients in self._evaluated(part, range(group.stop, len(self.examples))):
+            for name, terms in gradients.items():
                 _write(gram, self.of[name], group, chunk, held[name].products(terms, len(chunk)))
 
     def _held(self, name: str, capacity: int) -> Held:
@@ -185,19 +182,16 @@ class _Work:
             examples = self.examples[chunk.start : chunk.stop]
             yield chunk, self.evaluation.checked(examples, part, [number % len(chunk)])
 
-    def _count(self, name: str, terms: Sequence[Contribution]) -> None:
-        if terms:
-            finite = torch.stack([term.finite() for term in terms]).all(dim=0)
-            self.not_finite[name] = self.not_finite.get(name, 0) + int((~finite).sum())
-
-    def _refuse(self) -> None:
-        for name, count in self.not_finite.items():
-            if count:
-                raise Refused(
-                    "gradients-not-finite",
-                    f"{count} of {len(self.examples)} gradients of {name} have NaN or infinite values",
-                    hint="Look at the loss of these examples, or choose another checkpoint.",
-                )
+    def _refuse(self, name: str, found: Tensor, group: range) -> None:
+        """Refuse gradients whose squared norm in any block is NaN or infinite."""
+        count = int((~found.diagonal(dim1=1, dim2=2).isfinite()).any(dim=0).sum())
+        if count:
+            raise Refused(
+                "gradients-not-finite",
+                f"{count} of {len(group)} gradients of {name} have NaN or infinite values",
+                hint="Look at the loss of these examples, or choose another checkpoint.",
+                tensor=name,
+            )
 
     def facts(self) -> dict[str, Any]:
         assert self.planned is not None

@@ -19,10 +19,10 @@ class Held(Protocol):
         """Keep the gradients of the examples from ``at``, as the sums of ``terms``."""
 
     def gram(self) -> Tensor:
-        """Inner products of all that is held, (blocks, n, n)."""
+        """Multiply all that is held with each other, (blocks, n, n)."""
 
     def products(self, terms: Sequence[Contribution], count: int) -> Tensor:
-        """Inner products with ``count`` other gradients, (blocks, n, count)."""
+        """Multiply all that is held with ``count`` other gradients, (blocks, n, count)."""
 
 
 class HeldRows:
@@ -56,7 +56,7 @@ class HeldProducts:
     def put(self, at: int, terms: Sequence[Contribution]) -> None:
         outers = _outers(terms)
         if outers:
-            self.kept.append((slice(at, at + len(outers[0].right)), outers))
+            self.kept.append((slice(at, at + outers[0].count), [_compact(outer) for outer in outers]))
 
     def gram(self) -> Tensor:
         total = self._zeros(self.capacity)
@@ -75,6 +75,15 @@ class HeldProducts:
 
     def _zeros(self, count: int) -> Tensor:
         return self.like.new_zeros(len(self.chosen), self.capacity, count, dtype=torch.float64)
+
+
+def _compact(outer: Outer) -> Outer:
+    """Copy factors that are parts of larger tensors, which would be held with them."""
+    left, right = (
+        values.clone() if values.untyped_storage().nbytes() > values.nbytes else values
+        for values in (outer.left, outer.right)
+    )
+    return Outer(left, right, outer.rows)
 
 
 def _outers(terms: Sequence[Contribution]) -> list[Outer]:

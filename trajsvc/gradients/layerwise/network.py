@@ -18,7 +18,7 @@ Losses = Callable[[nn.Module, Sequence[Any]], Tensor]
 
 
 def for_evaluation(module: nn.Module, precision: Precision) -> nn.Module:
-    """The module in ``precision`` and evaluation mode: itself where it is so already, otherwise a copy.
+    """Put a module into ``precision`` and evaluation mode: itself where it is so already, otherwise a copy.
 
     Raises Refused (``not-per-example``) for batch normalisation that has no running statistics: an example's gradient then depends
     on the others.
@@ -40,7 +40,7 @@ def for_evaluation(module: nn.Module, precision: Precision) -> nn.Module:
 
 
 def owners(network: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
-    """Identity of a parameter → the modules, and their attributes, that hold it."""
+    """Find the modules, and their attributes, that hold each parameter, by its identity."""
     found: dict[int, list[tuple[nn.Module, str]]] = {}
     for module in network.modules():
         for name, parameter in module._parameters.items():
@@ -50,7 +50,7 @@ def owners(network: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
 
 
 def losses_of(network: nn.Module, losses: Losses, examples: Sequence[Any]) -> Tensor:
-    """The losses, checked to be one number an example."""
+    """Compute the losses, checked to be one number an example."""
     with torch.enable_grad():
         found = losses(network, examples)
     if found.shape != (len(examples),):

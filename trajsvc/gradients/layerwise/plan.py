@@ -41,13 +41,13 @@ class Cost:
 
 
 def costs_of_rows(look: Look, count: int) -> Cost:
-    """n T R S to form g_i, n² R S to multiply them; (T S instead of T R S for tokens)."""
+    """Count n T R S to form g_i (n T S for tokens), and n² R S to multiply them."""
     forming = sum(t * s * (1 if tokens else r) for t, r, s, tokens in look.outer or ())
     return Cost(look.parameters * look.itemsize, count * forming + count**2 * look.parameters)
 
 
 def costs_of_products(look: Look, count: int) -> Cost | None:
-    """n² T² (R + S); (S + 1 for tokens)."""
+    """Count n² T² (R + S), or n² T² (1 + S) for tokens."""
     if look.outer is None:
         return None
     pairs = ((a, b) for a in look.outer for b in look.outer)
@@ -77,7 +77,7 @@ def make_plan(
 
 
 def _choices(rows: Mapping[str, Cost], products: Mapping[str, Cost]) -> Iterator[frozenset[str]]:
-    """The tensors kept as products: by operations first, then more and more tensors by bytes, those that save most first."""
+    """Try tensors as products: by operations first, then more and more tensors by bytes, those that save most first."""
     chosen = {name for name, cost in products.items() if cost.operations < rows[name].operations}
     yield frozenset(chosen)
     saved = {name: (rows[name].bytes - cost.bytes) * (-1 if name in chosen else 1) for name, cost in products.items()}
@@ -118,7 +118,7 @@ def _planned(
 
 
 def _parts(sizes: Mapping[str, int], room: int, count: int) -> Iterator[tuple[str, ...]]:
-    """Tensors whose gradients are held together: all where all fit; otherwise at least four examples of several tensors."""
+    """Divide the tensors into those that are held together: all where all fit; otherwise four examples of several do."""
     limit = room if sum(sizes.values()) * count <= room else room // 4
     part: list[str] = []
     for name, size in sizes.items():

@@ -13,7 +13,7 @@ from torch.utils import _pytree
 
 
 def distinct(examples: Sequence[Any]) -> tuple[list[Any], NDArray[np.int64]]:
-    """The distinct examples in order of their first places, and for each example which one it is.
+    """Find the distinct examples in order of their first places, and for each example which one it is.
 
     >>> distinct([np.array([1, 2]), np.array([3, 4]), np.array([1, 2])])
     ([array([1, 2]), array([3, 4])], array([0, 1, 0]))
@@ -25,7 +25,7 @@ def distinct(examples: Sequence[Any]) -> tuple[list[Any], NDArray[np.int64]]:
 
 
 def _key(example: Any) -> object:
-    """Equal for equal examples; of what is not known, its identity."""
+    """Make a key that is equal for equal examples; of what is not known, its identity."""
     leaves, tree = _pytree.tree_flatten(example)
     return str(tree), tuple(_leaf(leaf) for leaf in leaves)
 

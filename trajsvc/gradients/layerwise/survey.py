@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trajsvc.errors import TrajsvcError
+from trajsvc.errors import Cancelled, TrajsvcError
 from trajsvc.gradients.layerwise.evaluation import Disagreement, Evaluation
 from trajsvc.gradients.layerwise.factors import Contribution, Outer
 
@@ -37,7 +37,7 @@ def survey(evaluation: Evaluation, examples: Sequence[Any], *, single: bool) -> 
 def _settled(
     evaluation: Evaluation, few: Sequence[Any], names: Sequence[str]
 ) -> tuple[dict[str, list[Contribution]], int]:
-    """The gradients of some examples, and of how many, once no tensor disagrees."""
+    """Compute the gradients of some examples, and of how many, once no tensor disagrees."""
     while True:
         try:
             if not evaluation.apart:
@@ -46,7 +46,7 @@ def _settled(
             return first, 1
         except Disagreement as e:
             evaluation.demote(e.names)
-        except TrajsvcError:
+        except (TrajsvcError, Cancelled):
             raise
         except Exception:  # of a network that does not bear what is done with it
             if evaluation.apart:

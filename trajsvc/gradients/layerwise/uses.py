@@ -23,7 +23,7 @@ class Unclear(Exception):
 
 
 def by_example(values: Tensor, count: int, width: int) -> Tensor:
-    """(C, T, width) of values whose first axis is the example, or examples' positions one example after the other."""
+    """Arrange values as (C, T, width): their first axis is the example, or the positions of one example after the other."""
     if count > 1 and (not values.dim() or values.shape[0] % count):
         raise Unclear(f"{tuple(values.shape)} is not of {count} examples")
     return values.reshape(count, values.numel() // max(1, count * width), width)
@@ -69,7 +69,7 @@ def _convolution(layer: nn.Module, x: Tensor, d: Tensor, count: int) -> dict[str
 
 
 def _patches(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
-    """What the kernel sees at each place: (C, places …, channels · kernel), channels first as in the weight."""
+    """Arrange what the kernel sees at each place: (C, places …, channels · kernel), channels first as in the weight."""
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     x = functional.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
     spatial = len(layer.kernel_size)
@@ -94,7 +94,7 @@ def _norm_of_features(layer: nn.Module, x: Tensor, d: Tensor, count: int) -> dic
 def _norm(
     layer: nn.Module, x: Tensor, d: Tensor, count: int, order: Callable[[Tensor], Tensor]
 ) -> dict[str, Contribution]:
-    """Scale and shift of y = scale · f(x) + shift, or (1 + scale) · f(x): f is the output at scale 1 less that at scale 0."""
+    """Differentiate by scale and shift of y = scale · f(x) + shift, or (1 + scale) · f(x): f is the output at 1 less that at 0."""
     scale = layer.weight
     assert isinstance(scale, Tensor)
     with torch.no_grad():
@@ -148,7 +148,7 @@ _KNOWN: tuple[tuple[type[nn.Module], Use], ...] = (
 
 
 def use_of(module: nn.Module) -> Use | None:
-    """How the parameters of a module get their gradients; None where its kind is not known.
+    """Say how the parameters of a module get their gradients; None where its kind is not known.
 
     A subclass counts where it computes as the known layer does. Norms of transformers are known by their names.
     """
