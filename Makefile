@@ -27,11 +27,13 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/trajsvc analyze examples/pythia-nano --store trajsvc-store
 
+# A third worker on two cores: tests of servers, queues and pages wait for a fifth of their time.
+WORKERS ?= 3
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 N ?= 100
 SECONDS ?= 60

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-FIRST = ("service", "web", "jobs", "hub", "store")
+FIRST = ("service", "web", "doors", "jobs", "hub", "store")
 """Folders whose tests take longest, the longest first."""
-APART = ("tests/service/test_service_faults.py", "tests/store/test_store_crash.py")
+APART = ("tests/service/test_service_faults.py", "tests/store/test_store_crash.py", "tests/doors/test_interrupts.py")
 """Files of long tests that share next to nothing: each test goes to whichever worker is free."""
 SHARING = {
     **{
