@@ -283,3 +283,22 @@ def test_some_of_the_vectors_are_chosen() -> None:
     chosen = VectorGram.of_vectors(g, [str(i) for i in range(len(g))]).select([4, 0, 7])
     assert np.allclose(chosen.gram, g[[4, 0, 7]] @ g[[4, 0, 7]].T)
     assert chosen.labels == ("4", "0", "7")
+
+
+@pytest.mark.parametrize("batch", [1, 3, 5])
+def test_the_dissonance_of_batches_and_examples_is_that_of_the_vectors(batch: int) -> None:
+    g = SETS["wide"]
+    means = [g[at : at + batch].mean(axis=0) for at in range(0, len(g) - batch + 1, batch)]
+    expected = np.mean([np.linalg.norm(m - x) / np.linalg.norm(m) for m in means for x in g])
+    found = conditioning.batch_dissonance_examples(VectorGram.of_vectors(g), batch)
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert math.isnan(conditioning.batch_dissonance_examples(VectorGram.of_vectors(g), len(g) + 1))
+
+
+@pytest.mark.parametrize("shape", [(20, 300), (12, 5)])
+def test_gaussian_vectors_explain_what_chance_gives(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(1)
+    drawn = [correlations.explained_variance(VectorGram.of_vectors(rng.normal(size=shape))) for _ in range(60)]
+    found = correlations.explained_variance_gaussian(VectorGram.of_vectors(rng.normal(size=shape)))
+    assert found == pytest.approx(np.mean(drawn, axis=0), rel=0.25, abs=1e-9)
+    assert found.sum() == pytest.approx(1.0)

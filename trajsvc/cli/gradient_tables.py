@@ -55,9 +55,18 @@ def print_measures(console: Console, answer: GradientMeasuresAnswer, *, each_ste
     for name in answer.measures:
         if name not in single:
             console.print(f"[dim]{name} is more than one number a step: --format json or csv prints it[/dim]")
+    _say_kinks(console, answer)
     zero = answer.undefined.get("zero_vectors", [])
     if any(zero):
         console.print(f"[yellow]zero vectors[/yellow]: {', '.join(map(str, zero))} by step; their cosines are left out")
+
+
+def _say_kinks(console: Console, answer: GradientMeasuresAnswer) -> None:
+    """Say where κ depends on the size of the move by more than a factor of two, as across kinks of ReLU."""
+    changes = zip(answer.steps, answer.measures.get("kappa_change", []), strict=False)
+    steps = [str(step) for step, change in changes if isinstance(change, float) and not 0.5 <= change <= 2.0]
+    if steps:
+        console.print(f"[yellow]kappa at η and at η/10 differ by more than 2×[/yellow] at steps {', '.join(steps)}")
 
 
 def _title(console: Console, answer: Any) -> None:

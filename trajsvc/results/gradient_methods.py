@@ -86,6 +86,11 @@ class GradientMethods(ABC):
         batch, full, path, points, anchored, input_gradients. Source: Correlations (Rothchild et al.)."""
         return self.measure("explained_variance", group, steps)
 
+    def explained_variance_gaussian(self, group: str = "network", steps: Steps = None, *, seed: int = 0) -> DataArray:
+        """Explained variance of as many Gaussian vectors. Axes (step, component); no unit. Of the sets example, batch, full,
+        path, points, anchored, input_gradients. Source: Correlations (Rothchild et al.)."""
+        return self.measure("explained_variance_gaussian", group, steps, seed=seed)
+
     def gradient_cosine(self, group: str = "network", steps: Steps = None) -> DataArray:
         """cos(g_i, g_{i+1}). Axes (step, pair); no unit. Of the sets path, full, points, batch. Source: Layer updates
         (Zhang et al.)."""
@@ -227,6 +232,11 @@ class GradientMethods(ABC):
         """Mean over ordered pairs i ≠ j of ‖g_i − g_j‖/‖g_i‖. Axis (step); no unit. Of the sets example, batch, full,
         path, points, anchored, input_gradients. Source: Conditioning (Nelson)."""
         return self.measure("batch_dissonance", group, steps)
+
+    def batch_dissonance_examples(self, group: str = "network", steps: Steps = None, *, batch: int = 1) -> DataArray:
+        """Mean over batches χ and examples i of ‖ḡ_χ − g_i‖/‖ḡ_χ‖. Axis (step); no unit. Of the sets example. Source:
+        Conditioning (Nelson)."""
+        return self.measure("batch_dissonance_examples", group, steps, batch=batch)
 
     def gain_ratio(self, group: str = "network", steps: Steps = None) -> DataArray:
         """E‖ḡ_χ‖²/E‖g_i‖² of batches χ and examples i. Axis (step); no unit. Of the sets batch. Source: Conditioning

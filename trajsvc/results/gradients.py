@@ -55,6 +55,7 @@ class RunGradients(GradientMethods):
         self.stored = stored
         self._samples: LRUCache[Any, GroupSample] = LRUCache(max(8, KEPT // max(1, 8 * stored.n**2)))
         self._lock = threading.Lock()
+        self._besides: dict[str, RunGradients | None] = {}
 
     def __repr__(self) -> str:
         count = len(self.steps)
@@ -167,12 +168,15 @@ class RunGradients(GradientMethods):
 
     def beside_of(self, kind: str) -> RunGradients | None:
         """Return a set of a kind, of the same run, probe, data and examples as this one; None if there is none."""
-        for name in self.run.stored.gradients.names():
-            other = self.run.stored.gradients.open(name)
-            common = (set(other.spec) & set(self.stored.spec)) - {"kind"}
-            if other.kind == kind and all(other.spec[key] == self.stored.spec[key] for key in common):
-                return RunGradients(self.run, other)
-        return None
+        if kind not in self._besides:
+            stored = map(self.run.stored.gradients.open, self.run.stored.gradients.names())
+            found = (RunGradients(self.run, other) for other in stored if other.kind == kind and self._goes_with(other))
+            self._besides[kind] = next(found, None)
+        return self._besides[kind]
+
+    def _goes_with(self, other: VectorSet) -> bool:
+        common = (set(other.spec) & set(self.stored.spec)) - {"kind"}
+        return all(other.spec[key] == self.stored.spec[key] for key in common)
 
     def checked(self, name: str) -> GradientMeasure:
         """Return the measure ``name`` if this set can answer it. Raises NotFound naming the sets that are stored."""
@@ -227,6 +231,8 @@ class RunGradients(GradientMethods):
         for dim, length in zip(measure.dims, array.shape[1:], strict=True):
             first = 1 if dim == "component" else 0
             coords[dim] = self.labels if dim == "vector" else np.arange(first, first + length)
+            if dim == "lag":
+                coords["pairs"] = (dim, length - np.arange(length))
         attributes = {
             "units": measure.units,
             "definition": measure.definition,

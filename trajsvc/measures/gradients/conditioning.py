@@ -73,6 +73,27 @@ def batch_dissonance(gram: VectorGram) -> float:
     return mean_defined(terms[~np.eye(len(gram), dtype=bool)])
 
 
+def batch_dissonance_examples(examples: VectorGram, batch: int = 1) -> float:
+    """Mean over batches χ and examples i of ‖ḡ_χ − g_i‖/‖ḡ_χ‖, χ the examples jB … (j+1)B − 1 (*Conditioning* 3.1–3.3).
+
+    ``examples`` is the Gram of single examples, of which batches are means; a rest that fills no batch is left out of batches. Terms of a
+    zero ḡ_χ are left out; NaN without any.
+    """
+    count = len(examples) // batch
+    means = np.kron(np.eye(count), np.full((1, batch), 1.0 / batch))
+    cross = np.zeros((count, len(examples)))
+    if count:
+        cross = means @ examples.gram[: count * batch]
+    squares = np.maximum(np.einsum("ij,ij->i", cross[:, : count * batch], means), 0.0)
+    distances = np.maximum(squares[:, None] + examples.squares[None, :] - 2.0 * cross, 0.0)
+    if batch == 1:
+        np.fill_diagonal(distances, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.sqrt(distances) / np.sqrt(squares)[:, None]
+    terms[squares <= 0.0] = np.nan
+    return mean_defined(terms)
+
+
 def gain_ratio(batches: VectorGram, examples: VectorGram) -> float:
     """E‖ḡ_χ‖² / E‖g_i‖², 0 … 1 (*Conditioning* 3.9), of gradients of batches and of examples. NaN where all examples' are zero."""
     total = float(examples.squares.mean())
@@ -103,10 +124,17 @@ def gaussian_rank(n: int, parameters: int, seed: int = 0) -> float:
         return float("nan")
     if few >= ASYMPTOTIC:
         return few * many / (math.sqrt(few) + math.sqrt(many)) ** 2
+    return float(np.mean([values.sum() / values[0] for values in gaussian_eigenvalues(few, many, DRAWS, seed)]))
+
+
+def gaussian_eigenvalues(few: int, many: int, draws: int, seed: int = 0) -> list[Array]:
+    """Draw the eigenvalues of the Gram of a few × many matrix of independent normal values, descending, (few), ``draws`` times.
+
+    By Bartlett's decomposition: a triangle of few × few has the same Gram.
+    """
     rng = np.random.default_rng(seed)
-    ranks = []
-    for _ in range(DRAWS):  # Bartlett: the triangle has the Gram of a few × many Gaussian matrix
+    found = []
+    for _ in range(draws):
         triangle = np.tril(rng.normal(size=(few, few)), -1) + np.diag(np.sqrt(rng.chisquare(many - np.arange(few))))
-        values = np.linalg.svd(triangle, compute_uv=False) ** 2
-        ranks.append(values.sum() / values[0])
-    return float(np.mean(ranks))
+        found.append(np.linalg.svd(triangle, compute_uv=False) ** 2)
+    return found

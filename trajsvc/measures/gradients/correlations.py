@@ -15,6 +15,7 @@ import numpy as np
 from trajsvc.measures.base import Array
 from trajsvc.measures.correlations import mean_by_lag, pairs_of, share_above
 from trajsvc.measures.geometry import mean_defined
+from trajsvc.measures.gradients.conditioning import DRAWS, gaussian_eigenvalues
 from trajsvc.measures.gradients.vector_gram import VectorGram
 from trajsvc.measures.variance import eigenvalues, shares
 
@@ -43,6 +44,21 @@ def explained_variance(gram: VectorGram) -> Array:
     """Eigenvalues of the centred K over their sum, descending, (n − 1), sum 1 (*Correlations*, appendix B). NaN where all are equal."""
     n = len(gram)
     return shares(eigenvalues(np.eye(n) - 1.0 / n, gram.gram))
+
+
+def explained_variance_gaussian(gram: VectorGram, seed: int = 0) -> Array:
+    """``explained_variance`` of n independent normal vectors in as many dimensions, the mean of 10 draws, (n − 1): what chance gives.
+
+    Centred, they are n − 1 such vectors. NaN for an empty group.
+    """
+    n, parameters = len(gram), gram.parameters
+    out = np.zeros(max(0, n - 1))
+    few, many = sorted((n - 1, parameters))
+    if few < 1:
+        return np.full_like(out, np.nan)
+    drawn = gaussian_eigenvalues(few, many, DRAWS, seed)
+    out[:few] = np.mean([values / values.sum() for values in drawn], axis=0)
+    return out
 
 
 def gradient_cosine(gram: VectorGram) -> Array:

@@ -126,6 +126,14 @@ _ROWS: Final = (
         CORRELATIONS,
         dims=("component",),
     ),
+    _row(
+        correlations.explained_variance_gaussian,
+        PLAIN,
+        "Explained variance of as many Gaussian vectors",
+        CORRELATIONS,
+        dims=("component",),
+        parameters=("seed",),
+    ),
     _row(correlations.gradient_cosine, ORDERED, "cos(g_i, g_{i+1})", LAYER_UPDATES, dims=("pair",)),
     _row(correlations.mean_gradient_cosine, ORDERED, "Mean of cos(g_i, g_{i+1})", LAYER_UPDATES),
     _row(correlations.random_bound, ORDERED, "sqrt(ln P / P) for P parameters", LAYER_UPDATES),
@@ -220,6 +228,13 @@ _ROWS: Final = (
     _row(conditioning.coherence, PLAIN, "Σ⟨ḡ, g_i⟩/Σ‖g_i‖², 0 … 1", CONDITIONING),
     _row(
         conditioning.batch_dissonance, PLAIN, "Mean over ordered pairs i ≠ j of ‖g_i − g_j‖/‖g_i‖", CONDITIONING
+    ),
+    _row(
+        conditioning.batch_dissonance_examples,
+        EXAMPLES,
+        "Mean over batches χ and examples i of ‖ḡ_χ − g_i‖/‖ḡ_χ‖",
+        CONDITIONING,
+        parameters=_BATCH,
     ),
     _beside(
         "gain_ratio",
