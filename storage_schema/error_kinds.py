@@ -53,7 +53,7 @@ _GROUPS: Final = {
     Outcome(4, 403): ("bad-origin forbidden"),
     # There is no such thing.
     Outcome(4, 404): (
-        "data-not-registered family-not-found file-missing file-not-found gradients-not-found group-not-found "
+        "data-not-registered experiment-not-found family-not-found file-missing file-not-found gradients-not-found group-not-found "
         "hub-no-file hub-no-folder hub-no-repository hub-no-revision job-not-found measure-not-found member-not-found "
         "no-attention no-checkpoints no-current-folder no-layers no-revisions no-such-address probe-not-registered "
         "root-missing root-not-found rules-not-found run-not-found store-not-found source-not-found state-not-found "

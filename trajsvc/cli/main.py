@@ -54,6 +54,7 @@ COMMANDS: Final = {
     "compare": "compare",
     "batch": "batch",
     "families": "families",
+    "experiment": "experiments",
     "submit": "jobs",
     "jobs": "jobs",
     "wait": "jobs",

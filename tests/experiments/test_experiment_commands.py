@@ -1,0 +1,48 @@
+"""``trajsvc experiment`` as a user types it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("sklearn", reason="scikit-learn, of the extra `experiments`, is not installed")
+
+
+def trajsvc(*words: str, place: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "trajsvc", *words]
+    return subprocess.run(command, cwd=place, capture_output=True, text=True, check=False, timeout=600)
+
+
+def test_ls_show_and_run(tmp_path: Path) -> None:
+    listed = trajsvc("experiment", "ls", "--format", "json", place=tmp_path)
+    rows = json.loads(listed.stdout)
+    assert {"name", "title", "paper", "figure", "claim"} == set(rows[0])
+    assert {"h1", "h10", "c1", "l1", "v3"} <= {row["name"] for row in rows}
+
+    shown = trajsvc("experiment", "show", "h10", place=tmp_path)
+    assert "reproduced when" in shown.stdout
+
+    ran = trajsvc("experiment", "run", "v4", "-o", "out", "--seeds", "1", "--format", "json", place=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    answer = json.loads(ran.stdout)
+    assert {"name", "claim", "measured", "verdict", "seeds", "figures"} <= set(answer)
+    assert answer["seeds"] == [0]
+    assert answer["verdict"] == "reproduced"
+    assert (tmp_path / answer["figures"][0]).is_file()
+    assert json.loads((tmp_path / "out" / "v4" / "result.json").read_text()) == answer
+
+
+def test_the_papers_settings_are_said_and_nothing_is_run(tmp_path: Path) -> None:
+    said = trajsvc("experiment", "run", "h1", "--scale", "paper", "-o", "out", place=tmp_path)
+    assert "ResNet50" in said.stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_one_is_refused_with_those_that_are_close(tmp_path: Path) -> None:
+    refused = trajsvc("experiment", "run", "h12o", place=tmp_path)
+    assert refused.returncode == 4
+    assert "experiment-not-found" in refused.stderr or "no experiment" in refused.stderr

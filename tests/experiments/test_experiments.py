@@ -1,0 +1,89 @@
+"""Every experiment's claim in its version of seconds, with two seeds; and the command line around them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="scikit-learn, of the extra `experiments`, is not installed")
+
+from trajsvc.errors import NotFound
+from trajsvc.experiments.base import Setting, Verdict
+from trajsvc.experiments.recipes.theory import bounds, two_steps, walk
+from trajsvc.experiments.registry import PAPERS, experiment, experiments
+from trajsvc.families.file import open_family
+from trajsvc.results.run import open as open_run
+
+QUICK = ("h10", "h11", "c4", "v3", "v4")
+SLOW = ("h1", "c1", "l1", "v2")
+
+
+def brief(name: str, tmp_path: Path, seeds: tuple[int, ...] = (0, 1)) -> Verdict:
+    folder = tmp_path / name
+    folder.mkdir()
+    return experiment(name).recipe(Setting(folder, tmp_path / "store", seeds, brief=True))
+
+
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)])
+def test_the_claim_comes_out(name: str, tmp_path: Path) -> None:
+    verdict = brief(name, tmp_path)
+    json.dumps(verdict.measured, allow_nan=False)
+    assert verdict.reproduced, verdict.measured
+    assert verdict.figures
+    assert all(f.stat().st_size > 2000 for f in verdict.figures)
+
+
+def test_a_family_of_trainings_is_kept_as_runs(tmp_path: Path) -> None:
+    verdict = brief("h9", tmp_path, (0,))
+    family = open_family(tmp_path / "store", "experiment-h9")
+    assert [m.hyperparameters["member"] for m in family.runs] == ["width-0.5", "width-1", "width-2", "width-4"]
+    run = open_run(tmp_path / "store", "h9-width-2-seed0")
+    assert float(run.mds()) == verdict.measured["mds"]["width-2"][0]
+    assert run.axis == "epoch"
+    assert len(run.steps) == 11
+
+
+def test_a_training_that_is_there_is_not_repeated(tmp_path: Path) -> None:
+    first = brief("h5", tmp_path, (0,))
+    files = sorted((tmp_path / "h5" / "runs").rglob("*.safetensors"))
+    times = [f.stat().st_mtime_ns for f in files]
+    setting = Setting(tmp_path / "h5", tmp_path / "store", (0,), brief=True)
+    again = experiment("h5").recipe(setting)
+    assert again.measured == first.measured
+    assert [f.stat().st_mtime_ns for f in files] == times
+
+
+def test_two_heavy_ball_steps_against_the_recursion() -> None:
+    rng = np.random.default_rng(3)
+    values, start = rng.uniform(0.1, 2.0, 6), rng.normal(size=6)
+    rate, momentum = 0.3, 0.8
+    points, velocity = [start], np.zeros(6)
+    for _ in range(2):
+        velocity = momentum * velocity - rate * values * points[-1]
+        points.append(points[-1] + velocity)
+    expected = float((points[1] - points[0]) @ (points[2] - points[1]))
+    assert two_steps(values, start, rate, momentum) == pytest.approx(expected, rel=1e-12)
+    each, low, high = bounds(values, rate, momentum)
+    assert expected == pytest.approx(float(each @ start**2), rel=1e-12)
+    assert low <= expected / float(start @ start) <= high
+
+
+def test_a_walk_begins_at_zero_and_has_the_steps_it_was_given() -> None:
+    points = walk(np.array([1.0, 0.0, 2.0]), 50_000, 1)
+    assert (points[0] == 0).all()
+    lengths = np.linalg.norm(np.diff(points, axis=0), axis=1) / np.sqrt(50_000)
+    np.testing.assert_allclose(lengths, [1.0, 0.0, 2.0], atol=0.02)
+
+
+def test_names_are_those_of_the_papers() -> None:
+    assert [e.name for e in PAPERS] == list(experiments())[: len(PAPERS)]
+    for found in PAPERS:
+        assert found.claim
+        assert found.criterion
+        assert found.paper
+    with pytest.raises(NotFound, match="no experiment 'h1o'") as caught:
+        experiment("h1o")
+    assert "h10" in caught.value.hint

@@ -1,0 +1,155 @@
+"""``trajsvc experiment``: the papers' experiments, each by one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trajsvc.cli.interrupts import stop_on_interrupt
+from trajsvc.cli.options import FormatOption, OutputOption, QuietOption, StoreOption
+from trajsvc.cli.output import choose, csv_rows, emit, errors_console, json_text, results_console, safe
+
+if TYPE_CHECKING:
+    from trajsvc.experiments.base import Experiment, Verdict
+
+COLUMNS = ("name", "title", "paper", "figure", "claim")
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="An experiment: h1 … v4; `experiment ls` lists them.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``experiment`` to ``app``."""
+    experiment = typer.Typer(
+        help="The papers' experiments: train or draw something small, analyse it, compare with the claim.",
+        no_args_is_help=True,
+    )
+    experiment.callback()(_nothing)
+    experiment.command("ls", epilog="Example:  trajsvc experiment ls --format json | jq '.[].claim'")(ls)
+    experiment.command("show", epilog="Example:  trajsvc experiment show h1")(show)
+    experiment.command("run", epilog=RUN_EPILOG)(run)
+    app.add_typer(experiment, name="experiment")
+
+
+RUN_EPILOG = """
+Examples:
+
+  trajsvc experiment run h1 -o experiments        momentum and weight decay, three seeds
+
+  trajsvc experiment run c4 -o experiments --seeds 1 --format json
+
+  trajsvc experiment run h1 --scale paper         the paper's own settings
+
+A claim that does not come out is reported as `not reproduced`, and the command exits with 0. Stopped with ^C, trainings that are done are
+kept.
+"""
+
+
+def _nothing() -> None:
+    """Keep the commands below a common name."""
+
+
+def ls(form: FormatOption = None, output: OutputOption = None, quiet: QuietOption = False) -> None:
+    """List the experiments and what each claims."""
+    from trajsvc.cli.terminal import new_table
+    from trajsvc.experiments.registry import experiments
+
+    kind = choose(form, output, ("json", "csv"))
+    rows = [{column: getattr(e, column) for column in COLUMNS} for e in experiments().values()]
+    if kind == "json":
+        return emit(json_text(rows), output, quiet)
+    if kind == "csv":
+        return emit(csv_rows(rows, COLUMNS), output, quiet)
+    table = new_table(["name", "~title", "~claim"])
+    for row in rows:
+        table.add_row(row["name"], safe(row["title"]), safe(row["claim"]))
+    results_console().print(table)
+    return None
+
+
+def show(name: NameArgument, form: FormatOption = None) -> None:
+    """Say what an experiment claims, how it is tested here, and how the paper did."""
+    from trajsvc.experiments.registry import experiment
+
+    found = experiment(name)
+    facts = _facts(found)
+    if choose(form, None, ("json",)) == "json":
+        return emit(json_text(facts), None, False)
+    for key, value in facts.items():
+        results_console().print(f"{key:<10} {value}", markup=False, highlight=False)
+    return None
+
+
+def _facts(found: Experiment) -> dict[str, str]:
+    return {
+        "name": found.name, "title": found.title, "paper": found.paper, "figure": found.figure, "claim": found.claim,
+        "reproduced when": found.criterion, "here": found.small, "paper's scale": found.scale,
+    }  # fmt: skip
+
+
+def run(
+    name: NameArgument,
+    folder: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for checkpoints, figures and the result.")
+    ] = Path("experiments"),
+    seeds: Annotated[int, typer.Option("--seeds", min=1, max=100, help="How many seeds: 0, 1, …")] = 3,
+    scale: Annotated[
+        str,
+        typer.Option(
+            "--scale", metavar="SCALE", help="small: as described; brief: of seconds; paper: say the paper's settings."
+        ),
+    ] = "small",
+    store: StoreOption = None,
+    form: FormatOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Run an experiment and say whether its claim came out."""
+    from trajsvc.errors import UsageError
+    from trajsvc.experiments.base import Setting
+    from trajsvc.experiments.registry import experiment
+    from trajsvc.experiments.result import keep
+    from trajsvc.results.run import default_store
+
+    kind = choose(form, None, ("json",))
+    found = experiment(name)
+    if scale not in ("small", "brief", "paper"):
+        raise UsageError("bad-option", f"no scale {scale!r}", hint="Use small, brief or paper.")
+    if scale == "paper":
+        results_console().print(f"{found.paper}, {found.figure}: {found.scale}", markup=False, highlight=False)
+        return
+    place = folder / found.name
+    place.mkdir(parents=True, exist_ok=True)
+    with stop_on_interrupt() as stop, errors_console().status("", spinner="dots") as status:
+
+        def say(text: str) -> None:
+            if not quiet:
+                status.update(f"{found.name}: {text}")
+
+        chosen = tuple(range(seeds))
+        setting = Setting(place, store or default_store(), chosen, scale == "brief", say, stop.is_set)
+        verdict = found.recipe(setting)
+    answer = keep(found, verdict, place, chosen, scale)
+    if kind == "json":
+        emit(json_text(answer), None, quiet)
+    else:
+        _tell(found, verdict, place)
+
+
+def _tell(found: Experiment, verdict: Verdict, place: Path) -> None:
+    from trajsvc.experiments.result import short
+
+    console = results_console()
+    console.print(f"{found.name}  {found.title}  ({found.paper}, {found.figure})", markup=False, highlight=False)
+    console.print(f"claim      {found.claim}", markup=False, highlight=False)
+    console.print(f"holds if   {found.criterion}", markup=False, highlight=False)
+    for key, value in verdict.measured.items():
+        console.print(f"  {key.replace('_', ' ')}: {short(value)}", markup=False, highlight=False)
+    console.print(
+        f"verdict    {'reproduced' if verdict.reproduced else 'not reproduced'}", markup=False, highlight=False
+    )
+    for note in verdict.notes:
+        console.print(f"note       {note}", markup=False, highlight=False)
+    figures = ", ".join(figure.name for figure in verdict.figures)
+    console.print(f"figures    {figures} in {place}", markup=False, highlight=False)

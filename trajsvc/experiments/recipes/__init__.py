@@ -1,0 +1,1 @@
+"""Recipes, one module for each paper."""

@@ -1,0 +1,39 @@
+"""Every experiment by its name: those of the papers, and those that are installed."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+from typing import Final
+
+from trajsvc.errors import NotFound
+from trajsvc.experiments.base import Experiment
+from trajsvc.experiments.recipes import correlations, hallmarks, layer_updates, theory, variance
+
+GROUP: Final = "trajsvc.experiments"
+PAPERS: Final = (
+    *hallmarks.EXPERIMENTS,
+    *theory.EXPERIMENTS,
+    *correlations.EXPERIMENTS,
+    *layer_updates.EXPERIMENTS,
+    *variance.EXPERIMENTS,
+)
+
+
+def experiments() -> dict[str, Experiment]:
+    """Name → experiment, in the order of the papers; installed ones last."""
+    found = {e.name: e for e in PAPERS}
+    for point in entry_points(group=GROUP):
+        if point.name not in found and isinstance(loaded := point.load(), Experiment):
+            found[point.name] = loaded
+    return found
+
+
+def experiment(name: str) -> Experiment:
+    """Return the experiment called ``name``. Raises NotFound (``experiment-not-found``)."""
+    known = experiments()
+    if name in known:
+        return known[name]
+    close = get_close_matches(name, known, n=3)
+    hint = f"Did you mean {' or '.join(close)}?" if close else f"There are {', '.join(known)}."
+    raise NotFound("experiment-not-found", f"no experiment {name!r}", hint=hint)
