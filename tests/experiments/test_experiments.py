@@ -17,8 +17,8 @@ from trajsvc.experiments.registry import PAPERS, experiment, experiments
 from trajsvc.families.file import open_family
 from trajsvc.results.run import open as open_run
 
-QUICK = ("h10", "h11", "c4", "v3", "v4")
-SLOW = ("h1", "c1", "l1", "v2")
+QUICK = ("h10", "h11", "v3", "v4")
+SLOW = ("h1", "h4", "c1", "c4")
 
 
 def brief(name: str, tmp_path: Path, seeds: tuple[int, ...] = (0, 1)) -> Verdict:
@@ -36,6 +36,7 @@ def test_the_claim_comes_out(name: str, tmp_path: Path) -> None:
     assert all(f.stat().st_size > 2000 for f in verdict.figures)
 
 
+@pytest.mark.slow
 def test_a_family_of_trainings_is_kept_as_runs(tmp_path: Path) -> None:
     verdict = brief("h9", tmp_path, (0,))
     family = open_family(tmp_path / "store", "experiment-h9")
