@@ -46,7 +46,7 @@ def digits() -> tuple[Split, Split]:
 
 
 def noisy(split: Split, share: float, seed: int) -> Split:
-    """The split with a share of its labels replaced by random ones."""
+    """Return the split with a share of its labels replaced by random ones."""
     import torch
 
     rng = np.random.default_rng(seed)

@@ -23,7 +23,7 @@ class Trained:
     run: Run
 
     def measure(self, name: str) -> float:
-        """A scalar measure of the network."""
+        """Return a scalar measure of the network."""
         return float(getattr(self.run, name)())
 
 

@@ -170,11 +170,11 @@ def evaluate(network: torch.nn.Module, split: Split) -> dict[str, float]:
 
 
 def briefer(training: Training, setting: Setting) -> Training:
-    """The training, of a quarter of its epochs where the setting is brief."""
+    """Return the training, of a quarter of its epochs where the setting is brief."""
     return replace(training, epochs=max(4, training.epochs // 4)) if setting.brief else training
 
 
 def member_facts(training: Training) -> Mapping[str, Any]:
-    """The hyperparameters of a training that differ from the plain one, for a family's file."""
+    """Return the hyperparameters of a training that differ from the plain one, for a family's file."""
     plain = asdict(Training())
     return {k: v for k, v in asdict(training).items() if k != "seed" and v != plain[k] and v is not None}

@@ -44,7 +44,7 @@ def flat(tensors: Any) -> Rows:
 
 
 def gradient(network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> Rows:
-    """The gradient of the mean cross-entropy of a batch, (P)."""
+    """Return the gradient of the mean cross-entropy of a batch, (P)."""
     import torch
 
     loss = torch.nn.functional.cross_entropy(network(x), y)

@@ -36,7 +36,7 @@ def falls(values: Sequence[float], slack: float = 0.0) -> bool:
 def of_mds(
     name: str, title: str, members: Mapping[str, Training], holds: Callable[[dict[str, float]], bool]
 ) -> Callable[[Setting], Verdict]:
-    """A recipe: train ``members``, and see whether their mean MDS are as claimed."""
+    """Make a recipe that trains ``members`` and sees whether their mean MDS are as claimed."""
 
     def recipe(setting: Setting) -> Verdict:
         found = trained_family(setting, name, title, members)

@@ -62,7 +62,7 @@ def lemma(setting: Setting) -> Verdict:
 
 
 def walk(rates: NDArray[Any], dimensions: int, seed: int) -> NDArray[np.float64]:
-    """The points θ_0 = 0, θ_{t+1} = θ_t + η_t ε of a random walk, (T + 1, P)."""
+    """Draw the points θ_0 = 0, θ_{t+1} = θ_t + η_t ε of a random walk, (T + 1, P)."""
     steps = np.random.default_rng(seed).normal(size=(len(rates), dimensions)) * rates[:, None]
     return np.concatenate([np.zeros((1, dimensions)), np.cumsum(steps, axis=0)])
 
