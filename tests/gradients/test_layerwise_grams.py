@@ -17,6 +17,8 @@ from torch.nn.utils.parametrizations import weight_norm
 from trajsvc.anatomy.blocks import Block, Extent
 from trajsvc.errors import Cancelled, LimitExceeded, Refused
 from trajsvc.gradients.layerwise import layerwise_grams, plan, whole_tensors
+from trajsvc.gradients.layerwise.factors import Outer, Selection
+from trajsvc.gradients.layerwise.held import HeldProducts
 
 N = 7
 
@@ -375,3 +377,36 @@ def test_a_plan_says_what_is_held() -> None:
     narrow = plan(net, counted, examples, blocks, memory=4 * 8 * 1200)
     assert narrow.bytes <= 2 * 8 * 1200
     assert narrow.evaluations > N
+
+
+def test_factors_are_held_without_the_tensors_that_they_are_parts_of() -> None:
+    """The first position of a sequence, as a classifier takes it, must not keep the sequence."""
+    whole = torch.randn(4, 50, 8, dtype=torch.float64)
+    held = HeldProducts(torch.zeros(3, 8, dtype=torch.float64), 4, [Selection("")], 10**6)
+    held.put(0, [Outer(torch.randn(4, 1, 3, dtype=torch.float64), whole[:, :1], 3)])
+    ((_, (kept,)),) = held.kept
+    assert kept.right.untyped_storage().nbytes() == 4 * 8 * 8
+    rows = kept.form()
+    assert torch.allclose(held.gram()[0], rows @ rows.T)
+
+
+class Named(nn.Module):
+    """Layers that are called by keyword, and not at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.spare = nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.spare(x)
+        return self.first(input=x)
+
+
+def test_layers_that_are_called_by_keyword_or_in_vain() -> None:
+    torch.manual_seed(0)
+    net, examples = Named().double().eval(), vectors(N, 4)
+    blocks = whole_tensors(net)
+    found = layerwise_grams(net, stacked, examples, blocks)
+    assert_grams(found.gram, blocks, explicit(net, stacked, examples))
+    assert found.facts["by_autograd"] == []
+    assert not found.gram[[b.name.startswith("spare") for b in blocks]].any()
