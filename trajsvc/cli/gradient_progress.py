@@ -36,6 +36,7 @@ def run_gradients(
     name: str | None,
     overwrite: bool,
     source: str | None,
+    device: str,
     quiet: bool,
 ) -> GradientOutcome:
     """Compute and keep the sets of ``options``; what is stored stays where this is stopped."""
@@ -44,7 +45,7 @@ def run_gradients(
         try:
             return compute_gradients(
                 store, run, options, name=name, overwrite=overwrite, source=source, by_path=True, observer=observer,
-                stop=stop.is_set,
+                stop=stop.is_set, device=device,
             )  # fmt: skip
         except (Cancelled, KeyboardInterrupt):
             if not quiet:

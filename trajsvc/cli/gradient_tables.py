@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from trajsvc.cli.output import errors_console, safe
+from trajsvc.cli.progress import size
 from trajsvc.cli.terminal import heat, limits, new_table, number, sparkline
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         GradientMeasuresAnswer,
         GradientSetRow,
     )
+    from trajsvc.gradients.forecast import SetForecast
     from trajsvc.results.gradients import RunGradients
 
 SIZES_SHOWN = 16
@@ -44,6 +46,18 @@ def print_sets(console: Console, rows: Sequence[GradientSetRow]) -> None:
         left = [str(len(row.stale))] if stale else []
         table.add_row(safe(row.set), row.kind, str(row.n), str(len(row.steps)), *ends, *left)
     return console.print(table)
+
+
+def print_forecasts(console: Console, rows: Sequence[SetForecast]) -> None:
+    """Print a line a set that is to be computed."""
+    table = new_table(["=set", ">vectors", ">records", ">evaluations", ">passes", ">held", ">kept a record"])
+    for row in rows:
+        counts = (row.vectors, row.records, row.evaluations, row.passes)
+        table.add_row(row.kind, *map(str, counts), size(row.held), size(row.stored))
+    console.print(table)
+    console.print(
+        "[dim]evaluations: forward and backward passes of single examples, for each record and pass; held, kept: bytes[/dim]"
+    )
 
 
 def print_measures(console: Console, answer: GradientMeasuresAnswer, *, each_step: bool) -> None:

@@ -18,6 +18,7 @@ from trajsvc.cli.gradient_options import (
 )
 from trajsvc.cli.gradient_tables import (
     print_clusters,
+    print_forecasts,
     print_layers,
     print_map,
     print_measures,
@@ -63,6 +64,10 @@ COMPUTE = """Example:
 
 Every checkpoint is kept as soon as it is done; stopped with ^C, or killed, the same command goes on at the next one.
 """
+PLAN = """Example:
+
+  trajsvc gradients plan pythia-nano --probe causal-lm --data text.txt --sets example,weights --examples 64
+"""
 
 
 def register(app: typer.Typer) -> None:
@@ -73,6 +78,7 @@ def register(app: typer.Typer) -> None:
         epilog=EPILOG,
     )
     gradients.command("compute", epilog=COMPUTE)(compute)
+    gradients.command("plan", epilog=PLAN)(plan)
     gradients.command("ls", epilog="Example:  trajsvc gradients ls pythia-nano")(ls)
     gradients.command(
         "measures", epilog="Example:  trajsvc gradients measures pythia-nano --set example --names coherence,mu"
@@ -111,6 +117,9 @@ def compute(
             "--source", metavar="SOURCE", help="Where the checkpoints lie, where that is not what the run says."
         ),
     ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="Where the network is evaluated: cpu, cuda, cuda:1. \\[cpu]")
+    ] = "cpu",
     form: FormatOption = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -122,7 +131,7 @@ def compute(
     options = make_gradient_options(chosen)
     where = store or default_store()
     outcome = run_gradients(
-        where, run, options, name=name, overwrite=replace, source=source, quiet=quiet or kind == "json"
+        where, run, options, name=name, overwrite=replace, source=source, device=device, quiet=quiet or kind == "json"
     )
     rows = [{"set": found, "computed": list(outcome.computed), "there": list(outcome.there)} for found in outcome.sets]
     if kind == "json":
@@ -136,6 +145,30 @@ def compute(
         opened = open_run(store, run)
         print_sets(results_console(), [answers.set_row(opened.gradients(found)) for found in outcome.sets])
     return None
+
+
+@takes(GRADIENTS)
+def plan(
+    run: RunArgument,
+    store: StoreOption = None,
+    *,
+    chosen: dict[str, Any],
+    form: FormatOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Forecast what `compute` with the same options takes: vectors, evaluations, memory, and bytes that are kept."""
+    from dataclasses import asdict
+
+    from trajsvc.gradients.forecast import forecast_run
+
+    kind = choose(form, output, ("json", "csv"))
+    rows = forecast_run(open_run(store, run), make_gradient_options(chosen))
+    cells = [asdict(row) for row in rows]
+    if kind == "json":
+        return emit(json_text({"run": run, "sets": cells}), output)
+    if kind == "csv":
+        return emit(csv_rows(cells, list(cells[0])), output)
+    return print_forecasts(results_console(), rows)
 
 
 def ls(

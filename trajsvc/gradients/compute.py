@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,7 @@ from storage_schema.runs.gradient_writer import GradientWriter
 from storage_schema.runs.reader import StoredRun
 from trajsvc.errors import Cancelled
 from trajsvc.gradients.checkpoint import Checkpoints
+from trajsvc.gradients.forecast import forecasts
 from trajsvc.gradients.network import Network, network_at
 from trajsvc.gradients.options import GradientOptions, SetKind
 from trajsvc.gradients.probes.base import Probe, ProbeContext
@@ -24,6 +25,7 @@ from trajsvc.gradients.set_grams import SetGrams
 from trajsvc.gradients.sets.base import SetJob, chosen_examples
 from trajsvc.gradients.sets.choose import compute_sets
 from trajsvc.gradients.spec import set_name, set_spec
+from trajsvc.gram.kernels.choose import check_device
 from trajsvc.results.run import open as open_run
 from trajsvc.settings import Settings
 from trajsvc.sources.base import never
@@ -114,11 +116,13 @@ def compute_gradients(
     pool: GradientPool | None = None,
     observer: GradientObserver = SILENT,
     stop: Callable[[], bool] = never,
+    device: str = "cpu",
 ) -> GradientOutcome:
     """Compute the sets of ``options`` at its checkpoints of a stored run, and keep them with the run.
 
     ``name`` is what the sets are stored under instead of their kind; a set that is there with other options is only replaced with
-    ``overwrite``. ``by_path`` allows a probe that is named as ``module:object``: its module is imported.
+    ``overwrite``. ``by_path`` allows a probe that is named as ``module:object``: its module is imported. ``device`` is where this process
+    evaluates the network; a ``pool`` has its own.
 
     Raises NotFound (``run-not-found``, ``step-not-found``, ``probe-not-found``, ``data-not-found``), Refused (``gradients-exist``,
     ``source-gone``, ``network-mismatch``, …), LimitExceeded (``memory-budget``), StoreBusy, Cancelled. What is stored stays.
@@ -134,7 +138,7 @@ def compute_gradients(
         total = len(plan.tasks)
         observer.planned(total, total - len(tasks))
         computed: list[int] = []
-        for task, found in (pool or one_by_one)(tasks, stop):
+        for task, found in (pool or partial(one_by_one, device=device))(tasks, stop):
             observer.committing()
             for kind, grams in found.items():
                 writer.put(plan.name_of(kind), task.step, grams, uses=_uses(kind, task))
@@ -154,6 +158,8 @@ def planned(stored: StoredRun, task: GradientTask, name: str | None = None) -> G
     task = replace(task, options=options, first=steps[0], steps=steps)
     probe = _probe(task)
     chosen_examples(len(probe.examples), options)
+    for forecast in forecasts(stored.blocks, options, len(steps)):
+        forecast.check(options.memory)
     specs = {set_name(kind, options.sets, name): (kind, _spec(kind, task, probe)) for kind in options.sets}
     tasks = (replace(task, step=step, kinds=_kinds_at(step, task)) for step in steps)
     return GradientPlan(stored, steps, specs, tuple(task for task in tasks if task.kinds))
@@ -191,16 +197,24 @@ def _uses(kind: SetKind, task: GradientTask) -> tuple[int, ...]:
     return (task.options.anchor,) if kind == "anchored" and task.options.anchor is not None else ()
 
 
-def one_by_one(tasks: Sequence[GradientTask], stop: Callable[[], bool]) -> Iterator[tuple[GradientTask, Found]]:
+def one_by_one(
+    tasks: Sequence[GradientTask], stop: Callable[[], bool], device: str = "cpu"
+) -> Iterator[tuple[GradientTask, Found]]:
     """Compute tasks in this process, one after the other."""
     for task in tasks:
         if stop():
             raise Cancelled
-        yield task, compute_task(task, stop)
+        yield task, compute_task(task, stop, device=device)
 
 
-def compute_task(task: GradientTask, stop: Callable[[], bool] = never) -> dict[SetKind, SetGrams]:
-    """Compute the sets of one checkpoint, with nothing but the task: any process that sees the store can do it. Raises Cancelled."""
+def compute_task(
+    task: GradientTask, stop: Callable[[], bool] = never, *, threads: int | None = None, device: str = "cpu"
+) -> dict[SetKind, SetGrams]:
+    """Compute the sets of one checkpoint, with nothing but the task: any process that sees the store can do it.
+
+    ``threads`` are those of torch, by default those of the settings. Raises Cancelled, UsageError (``device-unavailable``).
+    """
+    check_device(device)
     stored = open_run(task.store, task.run).stored
     assert isinstance(stored, StoredRun)
     reader = Checkpoints(stored, task.source, stop)
@@ -208,10 +222,10 @@ def compute_task(task: GradientTask, stop: Callable[[], bool] = never) -> dict[S
         probe = _probe(task)
 
         def network(step: int) -> Network:
-            return network_at(probe, reader.read(step), reader.options, task.options.precision)
+            return network_at(probe, reader.read(step), reader.options, task.options.precision, device)
 
         here = network(task.step)
-        with _threads(1 if here.parameters < SMALL else Settings().threads):
+        with _threads(1 if here.parameters < SMALL else threads or Settings().threads):
             return compute_sets(SetJob(here, probe, task.options, stop, network, task.steps), task.kinds)
     finally:
         reader.close()
