@@ -29,6 +29,10 @@ FOLDER: Final = "gradients"
 HEAD: Final = "zarr.json"
 FORMAT: Final = "trajsvc-gradients"
 FORMAT_VERSION: Final = 1
+SHARD_BYTES: Final = 2**21
+"""Size that a file of a Gram is kept below, so that one layer is read, and proved, without the rest."""
+SHARDS: Final = 64
+"""Files that the Gram of a step is cut into at most."""
 _SEAL: Final = "sha256"
 
 
@@ -89,6 +93,11 @@ class SetHead:
         }
         attributes[_SEAL] = _seal(node)
         return json.dumps(node, indent=1, allow_nan=False).encode()
+
+
+def span_of(blocks: int, n: int) -> int:
+    """Blocks in one file of the Gram of n vectors."""
+    return min(blocks, max(1, SHARD_BYTES // (8 * n * n), -(-blocks // SHARDS)))
 
 
 def parse_head(raw: bytes, path: Path) -> SetHead:

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 from storage_schema.errors import NotFound, Refused, StoreDamaged
 from storage_schema.files.durable import Lock, make_dir, replace_file, sync_dir, writing
-from storage_schema.format.gradients import FOLDER, HEAD, RecordHead, SetHead
+from storage_schema.format.gradients import FOLDER, HEAD, RecordHead, SetHead, span_of
 from storage_schema.format.manifest import FileEntry
 from storage_schema.format.names import check_name
 from storage_schema.runs.gradient_files import SetAtStep, block_table, check, members, record_files, table_files
@@ -21,7 +21,6 @@ from storage_schema.runs.gradient_source import no_such_set
 from storage_schema.runs.gradient_store import GradientSets, StoredSet, fingerprints
 from storage_schema.runs.reader import StoredRun
 from storage_schema.runs.snapshot import hash_pieces
-from storage_schema.runs.staging import gram_span
 
 _REMOVED: Final = ".removed-"
 _GROUP: Final = {"attributes": {}, "zarr_format": 3, "node_type": "group"}
@@ -192,7 +191,7 @@ def _head(spec: Mapping[str, Any], found: SetAtStep) -> SetHead:
         spec=spec,
         n=n,
         blocks=blocks,
-        span=gram_span(blocks, n),
+        span=span_of(blocks, n),
         labels=tuple(found.labels),
         same=found.same is not None,
         scalars=scalars,

@@ -135,6 +135,8 @@ def test_a_map_and_the_layers(run: Run, found: Gradients) -> None:
     layers = example.layers("coherence", steps="4..")
     assert layers.dims == ("layer", "step")
     assert layers.sel(layer="layer/1", step=64).item() == example.coherence("layer/1", [64]).item()
+    with pytest.raises(UsageError, match="more than one number"):
+        example.layers("norm")
 
 
 def test_clusters_and_what_they_are_worth_later(run: Run, found: Gradients) -> None:

@@ -92,7 +92,7 @@ def test_zarr_and_xarray_open_a_set_as_it_lies(store: RunStore, run: StoredRun) 
 def test_a_gram_of_many_blocks_is_cut_into_files(
     store: RunStore, run: StoredRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage_schema.format.arrays.GRAM_SHARD_BYTES", 2 * 8 * 25)
+    monkeypatch.setattr("storage_schema.format.gradients.SHARD_BYTES", 2 * 8 * 25)
     put(store, 0)
     found = store.open("run").gradients.open("example")
     assert len([key for key in found.head.rows[0].files if key.startswith("gram/")]) == 2  # type: ignore[union-attr]

@@ -21,7 +21,6 @@ from storage_schema.models.gradients import (
     GradientSetAnswer,
     GradientSetRow,
 )
-from trajsvc.errors import UsageError
 from trajsvc.measures.gradients.clustering import CLUSTERS, Clustering, cluster_by_iteration
 from trajsvc.measures.gradients.estimators import average_variance, average_variance_svrg
 from trajsvc.measures.gradients.vector_gram import VectorGram
@@ -115,19 +114,16 @@ def layers(found: RunGradients, names: Sequence[str] | None, steps: Steps, **par
     """
     chosen, available = found.selection(steps), default_measures(found)
     wanted = list(names) if names is not None else ["coherence"] if "coherence" in available else available[:1]
-    for name in wanted:
-        if found.checked(name).dims:
-            hint = f"`trajsvc gradients measures {found.run.name} --set {found.name} --names {name}` shows it for one group."
-            raise UsageError("bad-option", f"{name} is more than one number a step", hint=hint)
     groups = found.groups()
+    values = found.by_layer(wanted, chosen, **parameters)
     rows = [
         GradientLayerRow(
             layer=layer.removeprefix("layer/"),
             group=layer,
             parameters=groups[layer].parameters,
-            measures={name: plain(found.values(name, layer, chosen, **parameters)) for name in wanted},
+            measures={name: plain(values[name][row]) for name in wanted},
         )
-        for layer in found.layer_ids()
+        for row, layer in enumerate(found.layer_ids())
     ]
     return GradientLayersAnswer(run=found.run.name, set=found.name, n=found.n, steps=chosen, layers=rows)
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from trajsvc.anatomy.blocks import Group
 from trajsvc.anatomy.groups import find_group, groups_of
-from trajsvc.errors import NotFound
+from trajsvc.errors import NotFound, UsageError
 from trajsvc.measures.gradients.clustering import CLUSTERS, Clustering, cluster
 from trajsvc.measures.gradients.registry import gradient_measure_named, measures_of
 from trajsvc.measures.gradients.sample import GradientMeasure, GroupSample
@@ -257,12 +257,27 @@ class RunGradients(GradientMethods):
         """Compute a measure of every layer over training, (layer, step)."""
         import xarray
 
-        layers, chosen = self.layer_ids(), self.selection(steps)
-        array = np.array([self.values(name, layer, chosen, **parameters) for layer in layers], dtype=np.float64)
-        coords = {"layer": layers, "step": chosen}
-        return xarray.DataArray(
-            array.reshape(len(layers), len(chosen)), dims=("layer", "step"), coords=coords, name=name
-        )
+        chosen = self.selection(steps)
+        array = self.by_layer([name], chosen, **parameters)[name]
+        coords = {"layer": self.layer_ids(), "step": chosen}
+        return xarray.DataArray(array, dims=("layer", "step"), coords=coords, name=name)
+
+    def by_layer(self, names: Sequence[str], steps: Sequence[int], **parameters: Any) -> dict[str, NDArray[np.float64]]:
+        """Compute measures of one number a step for every layer, (layers, steps); a step at a time, as it lies on disk.
+
+        Raises UsageError (``bad-option``) for a measure that is more than one number a step.
+        """
+        layers = self.layer_ids()
+        for name in names:
+            if self.checked(name).dims:
+                hint = f"`trajsvc gradients measures {self.run.name} --set {self.name} --names {name}` shows it for one group."
+                raise UsageError("bad-option", f"{name} is more than one number a step", hint=hint)
+        found = {name: np.empty((len(layers), len(steps))) for name in names}
+        for k, step in enumerate(steps):
+            for row, layer in enumerate(layers):
+                for name in names:
+                    found[name][row, k] = self.values(name, layer, [step], **parameters)[0]
+        return found
 
     def map(self, step: int, group: str = "network") -> DataArray:
         """Compute cos(g_i, g_j) of the vectors at a step, (vector, vector_2); NaN with a zero vector."""
@@ -284,8 +299,6 @@ class RunGradients(GradientMethods):
         ``Clustering.of(set.gram(later), found.assignment)`` evaluates the clusters at another step. Raises UsageError
         (``bad-option``) for a number of clusters that is not 1 … n, or if distances are lost in rounding.
         """
-        from trajsvc.errors import UsageError
-
         gram = self.gram(self.selection(None)[0] if step is None else step, group)
         try:
             return cluster(gram, clusters, seed=seed)
