@@ -65,7 +65,7 @@ _GROUPS: Final = {
     Outcome(4, 421): ("bad-host"),
     # Recognised, and not done.
     Outcome(4, 422): (
-        "several-runs ambiguous-checkpoint ambiguous-state ambiguous-state-dict big-endian checkpoints-gone disk-space "
+        "several-runs ambiguous-checkpoint ambiguous-state ambiguous-state-dict big-endian checkpoints-gone data-changed disk-space "
         "gradients-not-finite heads-unknown hub-disabled hub-encoded hub-forbidden hub-gated hub-insecure hub-limit "
         "hub-offline hub-refused hub-unauthorized job-bytes job-checkpoints job-seconds journal-mismatch "
         "layout-mismatch legacy-torch limit-exceeded link-loop link-outside memory-budget memory-quota network-database "

@@ -83,6 +83,13 @@ class Client:
         body = {k: v for k, v in choices.items() if v is not None}
         return dict(self._json("POST", f"/v1/runs/{quote(run, safe='')}/recompute", json=body))
 
+    def submit_gradients(self, run: str, *, key: str | None = None, **choices: Any) -> dict[str, Any]:
+        """Submit a job of gradients of a stored run; ``choices`` are the fields of the request (``probe`` and ``data`` by the names
+        that the server has for them, sets, examples, batch, steps, name …). The job as JSON. Raises what the server says."""
+        headers = {"idempotency-key": key} if key else {}
+        body = {k: v for k, v in choices.items() if v is not None}
+        return dict(self._json("POST", f"/v1/runs/{quote(run, safe='')}/gradients", json=body, headers=headers))
+
     def job(self, job: str) -> dict[str, Any]:
         """Return one job as JSON. Raises NotFound (``job-not-found``)."""
         return dict(self._json("GET", f"/v1/jobs/{job}"))

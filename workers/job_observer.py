@@ -81,8 +81,8 @@ class JobObserver(NullObserver):
 
     def opened(self, trajectory: Trajectory) -> None:
         rows = trajectory.rows
-        self._check("checkpoints", len(rows), self.limits.checkpoints)
-        self._check("bytes", trajectory.bytes, self.limits.bytes)
+        check_limit("checkpoints", len(rows), self.limits.checkpoints)
+        check_limit("bytes", trajectory.bytes, self.limits.bytes)
         self._tell(
             phase="opened", checkpoints=len(rows), parameters=trajectory.parameters,
             architecture=trajectory.anatomy.architecture, excluded=len(trajectory.excluded),
@@ -131,18 +131,8 @@ class JobObserver(NullObserver):
                 hint="Submit it without a copy (copy: false), remove runs, or enlarge the store's disk.",
             )
 
-    def _check(self, what: str, has: float, most: float) -> None:
-        """Raise LimitExceeded (``job-checkpoints``, ``job-bytes``, ``job-seconds``) if ``has`` is more than the limit
-        ``most``.
-        """
-        if most and has > most:
-            raise LimitExceeded(
-                f"job-{what}", f"the job takes {has:.0f} {what}; this server allows {most:.0f}",
-                hint="Choose fewer checkpoints with steps, or ask the operator.",
-            )  # fmt: skip
-
     def copied(self, done: int, total: int) -> None:
-        self._check("seconds", time.monotonic() - self._begun, self.limits.seconds)
+        check_limit("seconds", time.monotonic() - self._begun, self.limits.seconds)
         self._tell(phase="copying", copied=done, copy_total=total)
 
     def progress(self) -> ProgressCallback:
@@ -153,7 +143,7 @@ class JobObserver(NullObserver):
         self.queue.check(self.lease)
 
     def _show(self, progress: Progress) -> None:
-        self._check("seconds", time.monotonic() - self._begun, self.limits.seconds)
+        check_limit("seconds", time.monotonic() - self._begun, self.limits.seconds)
         state = progress.state
         fresh = progress.bytes_done - progress.bytes_resumed
         rate = fresh / progress.seconds if progress.seconds > 0 else 0.0
@@ -186,6 +176,15 @@ class JobObserver(NullObserver):
     def _tell(self, **facts: Any) -> None:
         self._facts.update(facts)
         self.heartbeat.tell(dict(self._facts), self._facts.get("slabs"))
+
+
+def check_limit(what: str, has: float, most: float) -> None:
+    """Raise LimitExceeded (``job-checkpoints``, ``job-bytes``, ``job-seconds``) for more than ``most``; 0: any number."""
+    if most and has > most:
+        raise LimitExceeded(
+            f"job-{what}", f"the job takes {has:.0f} {what}; this server allows {most:.0f}",
+            hint="Choose fewer checkpoints with steps, or ask the operator.",
+        )  # fmt: skip
 
 
 class _Sampling(NullObserver):

@@ -23,10 +23,12 @@ from trajsvc.jobs.options import PLAN_THREADS
 from trajsvc.jobs.queue import JobQueue
 from trajsvc.jobs.records import Lease, LeaseLost
 from trajsvc.jobs.sources import open_job_source
+from trajsvc.jobs.states import Kind
 from workers.cluster import Cluster
 from workers.dask_pool import DaskPool
 from workers.heartbeat import Heartbeat
 from workers.job_observer import JobObserver, RunnerSettings
+from workers.unit_session import WorkerPool
 
 IDLE: Final = 0.5
 STORE_BUSY_PAUSE: Final = 5.0
@@ -75,10 +77,11 @@ class Runner:
         watcher = threading.Thread(target=self._pass_on, args=(halt, over), daemon=True, name="trajsvc-halt")
         watcher.start()
         try:
-            outcome = self._analyse(lease, heartbeat, halt)
+            gradients = lease.job.kind == Kind.GRADIENTS
+            result = (self._gradients if gradients else self._analyse)(lease, heartbeat, halt)
             heartbeat.beat()  # the last progress belongs to the job's events
-            self.queue.succeed(lease, self._result(outcome))
-            log.info("job-succeeded", action=outcome.action)
+            self.queue.succeed(lease, result)
+            log.info("job-succeeded", new_steps=len(result["new_steps"]))
         except Cancelled:
             self._stopped(lease, heartbeat)
         except LeaseLost:
@@ -122,7 +125,15 @@ class Runner:
         state = self.queue.fail(lease, cause_of(error), again=error.kind not in ("no-workers", "no-scheduler"))
         log.warning("attempt-failed", state=str(state), error=error.message)
 
-    def _analyse(self, lease: Lease, heartbeat: Heartbeat, halt: threading.Event) -> Outcome:
+    def _gradients(self, lease: Lease, heartbeat: Heartbeat, halt: threading.Event) -> dict[str, Any]:
+        from workers.gradient_job import run_gradient_job  # only for these: it imports torch
+
+        device = self._device(lease.job.spec.device)
+        pool = WorkerPool(self.cluster, device, self.settings.patience, heartbeat.wait_for)
+        done = run_gradient_job(self.queue, lease, heartbeat, self.settings, pool, halt)
+        return {"run": done.run, "sets": list(done.sets), "new_steps": list(done.computed), "there": list(done.there)}
+
+    def _analyse(self, lease: Lease, heartbeat: Heartbeat, halt: threading.Event) -> dict[str, Any]:
         spec, settings = lease.job.spec, self.settings
         source = open_job_source(spec, settings.roots, settings.store, halt.is_set)
         try:
@@ -137,7 +148,7 @@ class Runner:
             watch = JobObserver(self.queue, lease, heartbeat, settings, device, halt)
             outcome = run_analysis(AnalysisJob(source, settings.store, spec.run, watch.options, pool, watch, halt))
             live_estimate.clear(settings.store, outcome.name)
-            return outcome
+            return self._result(outcome)
         finally:
             source.close()
 

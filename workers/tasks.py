@@ -7,7 +7,7 @@ import pickle
 import threading
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from distributed import get_worker
 
@@ -47,7 +47,7 @@ def run_slabs(folder: str, key: str, digest: str, slabs: tuple[int, ...], stop_n
     files = SlabFiles(folder, key)
     stop = threading.Event()
     job = _job(files, key, digest).until(stop)
-    with _watching(stop_name, stop):
+    with watching(stop_name, stop):
         todo = [job.plan.slabs[i] for i in slabs if files.get(i) is None]
         for result in ThreadPool(1).results(job, todo):
             files.put(result.slab, result.arrays())
@@ -80,11 +80,8 @@ def _drop(digest: str) -> None:
     _timer(digest, left)
 
 
-def _job(files: SlabFiles, key: str, digest: str) -> SlabJob:
-    """Return the job with its buffers, cached between tasks: making them anew takes a tenth of a task's time."""
-    with _lock:
-        if digest in _held:
-            return _held[digest]
+def described(files: SlabFiles, digest: str) -> Any:
+    """Return the description of a job, which its runner wrote. Raises TryAgain (``store-not-shared``), DamagedStore (``job-damaged``)."""
     path = files.blob()
     try:
         data = path.read_bytes()
@@ -96,14 +93,22 @@ def _job(files: SlabFiles, key: str, digest: str) -> SlabJob:
         ) from None
     if hashlib.sha256(data).hexdigest() != digest:
         raise DamagedStore("job-damaged", f"{path} is not what the runner wrote", hint="Submit the job again.")
-    portable: PortableJob = pickle.loads(data)  # written by the runner, and proved by the digest that it sent
+    return pickle.loads(data)  # written by the runner, and proved by the digest that it sent
+
+
+def _job(files: SlabFiles, key: str, digest: str) -> SlabJob:
+    """Return the job with its buffers, cached between tasks: making them anew takes a tenth of a task's time."""
+    with _lock:
+        if digest in _held:
+            return _held[digest]
+    portable: PortableJob = described(files, digest)
     job = portable.here(get_worker().state.nthreads)
     with _lock:
         _held.clear()  # the buffers of one job are what a worker's memory is for
         return _held.setdefault(digest, job)
 
 
-class _watching:  # noqa: N801 (used as a statement)
+class watching:  # noqa: N801 (used as a statement)
     """Sets ``stop`` when the job's event is set, or when the scheduler cannot be asked any more."""
 
     def __init__(self, name: str, stop: threading.Event) -> None:

@@ -15,6 +15,7 @@ const notes = h("div", { class: "notices", role: "status" });
 const LOADERS = {
   runs: () => import("./views/runs.js").then((m) => m.runsView),
   layers: () => import("./views/layers.js").then((m) => m.layersView),
+  gradients: () => import("./views/gradients.js").then((m) => m.gradientsView),
   compare: () => import("./views/compare.js").then((m) => m.compareView),
   families: () => import("./views/families.js").then((m) => m.familiesView),
   family: () => import("./views/families.js").then((m) => m.familyView),
@@ -28,7 +29,7 @@ function routeOf(parts) {
   const [first, name, tab, ...rest] = parts;
   if (first === undefined) return ["runs"];
   if (rest.length) return null;
-  if (first === "run" && name) return { undefined: ["run", name], layers: ["layers", name] }[tab] ?? null;
+  if (first === "run" && name) return { undefined: ["run", name], layers: ["layers", name], gradients: ["gradients", name] }[tab] ?? null;
   if (tab !== undefined) return null;
   if (["family", "job"].includes(first) && name) return [first, name];
   return name === undefined && ["compare", "families", "submit", "jobs"].includes(first) ? [first] : null;
@@ -125,7 +126,7 @@ function header(kind) {
       : h(
           "nav",
           { "aria-label": "Main" },
-          link(["runs", "run", "layers"], "Runs", []),
+          link(["runs", "run", "layers", "gradients"], "Runs", []),
           link(["compare"], "Compare", ["compare"]),
           link(["families", "family"], "Families", ["families"]),
           link(["jobs", "job"], "Jobs", ["jobs"]),

@@ -30,6 +30,8 @@ class JobProgress(Answer):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     phase: str | None = None
+    step: int | None = None
+    """of gradients, the checkpoint that was kept last; ``slabs`` counts checkpoints then"""
     slabs: int | None = None
     slabs_total: int | None = None
     bytes: int | None = None
@@ -95,6 +97,19 @@ class MeasureRow(Answer):
 
     name: str
     dims: list[str]
+    units: str
+    definition: str
+    source: str
+
+
+class GradientMeasureRow(Answer):
+    """A measure of the registry of measures of gradients: one value, or one a ``dims``, at every step."""
+
+    name: str
+    sets: list[str]
+    """kinds of sets that it is of"""
+    dims: list[str]
+    parameters: list[str]
     units: str
     definition: str
     source: str

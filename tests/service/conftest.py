@@ -41,7 +41,8 @@ def hub(place: Path, data: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def server(place: Path, data: Path, hub: str) -> Iterator[Server]:
-    found = start_server(place, "--root", f"runs={data}", HF_ENDPOINT=hub)
+    gradients = ("--probe", "nano=causal-lm", "--data", f"text={EXAMPLES / 'genesis.txt'}")
+    found = start_server(place, "--root", f"runs={data}", *gradients, HF_ENDPOINT=hub)
     yield found
     found.process.stop()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_runs import make_deep_run, make_logged_run, make_moving_run, make_patchy_run
+from page_runs import make_deep_run, make_gradients, make_logged_run, make_moving_run, make_patchy_run
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "service"))
 
@@ -39,6 +39,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     make_moving_run(place / "hub" / "far")
     for name in RUNS:
         trajsvc.analyze(data / name, store=place / "store", threads=1)
+    make_gradients(place / "store")
     hub, address = start_hub(place / "hub", place / "hub.log")
     server = start_server(place, "--root", f"runs={data}", HF_ENDPOINT=address)
     server.hub = address  # type: ignore[attr-defined]

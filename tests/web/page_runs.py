@@ -8,6 +8,11 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from storage_schema.runs.gradient_writer import GradientWriter
+from storage_schema.runs.store import RunStore
+from trajsvc.anatomy.blocks import Block, Extent
+from trajsvc.gradients.set_grams import SetGrams
+
 NASTY = "<img src=x onerror=alert(1)>"
 
 
@@ -81,3 +86,32 @@ def make_logged_run(folder: Path, steps: int = 14, tokens: int = 2, seed: int = 
     lines = [json.dumps({"step": step, "lr": rate}) for step, rate in rates.items()]
     (folder / "train_log.jsonl").write_text("\n".join(lines) + "\n")
     return folder
+
+
+def make_gradients(store: Path, run: str = "pythia-nano", examples: int = 24, batch: int = 4) -> None:
+    """Sets ``example`` and ``batch`` beside a stored run, of made gradients that point to four sides and spread as training goes on; at the
+    last step those of layer 2 are all zero."""
+    stored = RunStore(store).open(run)
+    rng = np.random.default_rng(11)
+    blocks = tuple(
+        Block(name, tensor, part, layer, component, Extent(1, size, 0, size))
+        for name, tensor, part, layer, component, size in zip(
+            *(getattr(stored.blocks, n) for n in ("name", "tensor", "part", "layer", "component")),
+            stored.blocks.size.tolist(), strict=True,
+        )
+    )  # fmt: skip
+    sides, chosen = rng.normal(size=(4, 20)), rng.permutation(np.arange(examples) % 4)
+    steps = stored.checkpoints.step.tolist()[::3]
+    with GradientWriter(store, stored) as writer:
+        for kind in ("example", "batch"):
+            writer.begin(kind, {"kind": kind, "probe": "made", "data": "0" * 64, "examples": examples})
+            for k, step in enumerate(steps):
+                grams = []
+                for i, block in enumerate(blocks):
+                    rows = sides[chosen] / (1 + k) + (0.3 + i / len(blocks)) * rng.normal(size=(examples, 20))
+                    if block.layer == "2" and step == steps[-1]:
+                        rows[:] = 0.0
+                    if kind == "batch":
+                        rows = rows.reshape(-1, batch, 20).mean(axis=1)
+                    grams.append(rows @ rows.T)
+                writer.put(kind, step, SetGrams(kind, blocks, np.stack(grams)))

@@ -159,10 +159,11 @@ def follow(client: Client, job: str, *, quiet: bool) -> dict[str, Any]:
             data = event["data"]
             if event["event"] == "progress":
                 copying = data.get("phase") == "copying"
+                counted = "bytes" if data.get("bytes_total") else "slabs"  # gradients count checkpoints
                 done, total = (
                     (data.get("copied"), data.get("copy_total"))
                     if copying
-                    else (data.get("bytes"), data.get("bytes_total"))
+                    else (data.get(counted), data.get(f"{counted}_total"))
                 )
                 bars.update(task, description=data.get("phase", ""), completed=done or 0, total=total, note=_mds(data))
             else:
@@ -187,8 +188,11 @@ def _mds(data: Mapping[str, Any]) -> str:
 
 
 def _share(progress: Mapping[str, Any] | None) -> str:
-    if not progress or not progress.get("bytes_total"):
+    if not progress:
         return ""
+    if not progress.get("bytes_total"):
+        total = progress.get("slabs_total")
+        return f"{(progress.get('slabs') or 0) / total:.0%}" if total else ""
     return f"{(progress.get('bytes') or 0) / progress['bytes_total']:.0%}"
 
 

@@ -220,6 +220,14 @@ export async function qkv(name, range, origin = null) {
   );
 }
 
+// Sets of gradients. A report holds none.
+const gradients = (name, set) => `${at(name)}/gradients${set ? `/${encodeURIComponent(set)}` : ""}`;
+export const gradientSets = (name) => (isReport ? Promise.resolve([]) : json(gradients(name)));
+export const gradientMeasures = (name, set, { group, names }) => json(`${gradients(name, set)}/measures${query({ group, names })}`);
+export const gradientLayers = (name, set, names) => json(`${gradients(name, set)}/layers${query({ names })}`);
+export const gradientMap = (name, set, { step, group }) => json(`${gradients(name, set)}/map${query({ step, group })}`);
+export const gradientClusters = (name, set, { step, group, clusters }) => json(`${gradients(name, set)}/clusters${query({ step, group, clusters })}`);
+
 export const compare = (names, group) =>
   json(`/v1/compare?${new URLSearchParams([...names.map((n) => ["run", n]), ["group", group]])}`);
 export const families = () => (isReport ? Promise.resolve([]) : json("/v1/families"));

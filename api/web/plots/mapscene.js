@@ -18,7 +18,7 @@ export function layout(side, bar = true) {
 }
 
 // Fractions of training have two digits at the axis, so that they stay clear of its title.
-const tickText = (step) => (step > 0 && step < 1 ? String(Number(step.toPrecision(2))) : stepText(step));
+export const tickText = (step) => (step > 0 && step < 1 ? String(Number(step.toPrecision(2))) : stepText(step));
 
 // With `image` the map itself is among the shapes, under its title and caption. `phases` are edges and `marks` places, both fractions of
 // the axis.

@@ -10,8 +10,8 @@ import { paintMap } from "./paint.js";
 import { draw, toCanvas, toSVG } from "./scene.js";
 
 export class MapView {
-  constructor({ most = 640, bar = true, link = (s) => s, back = (s) => s, name = () => "map", ondraw = () => {} } = {}) {
-    Object.assign(this, { most, bar, link, back, name, ondraw });
+  constructor({ most = 640, bar = true, link = (s) => s, back = (s) => s, name = () => "map", ondraw = () => {}, alone = false, what = "trajectory map" } = {}) {
+    Object.assign(this, { most, bar, link, back, name, ondraw, alone });
     this.state = null;
     this.cell = null;
     this.base = h("canvas", { class: "base", "aria-hidden": "true" });
@@ -21,7 +21,7 @@ export class MapView {
     this.tip = h("div", { class: "tip", hidden: true, "aria-hidden": "true" });
     this.box = h(
       "div",
-      { class: "mapbox", tabindex: "0", role: "application", "aria-roledescription": "trajectory map" },
+      { class: "mapbox", tabindex: "0", role: "application", "aria-roledescription": what },
       this.base, this.image, this.over, this.tip,
     );
     this.element = h("figure", { class: "mapfigure" }, this.box, (this.actions = h("div")));
@@ -29,7 +29,7 @@ export class MapView {
     this.box.addEventListener("pointerleave", () => this.#leave());
     this.box.addEventListener("blur", () => this.#leave());
     this.box.addEventListener("keydown", (e) => this.#key(e));
-    this.ends = [onHover((what) => this.#follow(what)), onTheme(() => this.draw())];
+    this.ends = [onHover((found) => this.#follow(found)), onTheme(() => this.draw())];
     this.observer = new ResizeObserver(() => this.state && this.#side() !== this.side && this.draw());
     this.observer.observe(this.element);
   }
@@ -39,7 +39,8 @@ export class MapView {
     for (const end of this.ends) end();
   }
 
-  // {map, scale, kind, phases, title, caption, label, unit, marks: places on the axis, counted: what the steps are, in the plural,
+  // With `alone` its rows are no steps: it neither follows other pictures nor is followed.
+  // {map, scale, kind, phases, title, caption, label, unit, marks: places on the axis, edges: places of lines in the place of the phases', counted: what the steps are, in the plural,
   // extra(row, column): more lines of the tip}
   show(state) {
     this.state = state;
@@ -74,7 +75,7 @@ export class MapView {
     draw(mapScene({ axis: this.axis, scale, box, colours, label, bar: this.bar, unit, marks }), this.base.getContext("2d"), ratio);
     Object.assign(this.image.style, { left: `${box.left}px`, top: `${box.top}px`, width: `${this.side}px`, height: `${this.side}px` });
     paintMap(this.image, Math.round(this.side * ratio), map, this.axis, scale, colours);
-    this.phases = phaseEdges(this.axis, phases ?? [], map.steps);
+    this.phases = this.state.edges ?? phaseEdges(this.axis, phases ?? [], map.steps);
     if (this.cell && (this.cell[0] >= map.n || this.cell[1] >= map.n)) this.cell = null;
     this.#cross();
     this.ondraw();
@@ -108,6 +109,7 @@ export class MapView {
     this.shown = true;
     this.#cross();
     const { map } = this.state;
+    if (this.alone) return;
     hover({ row: this.link(map.steps[cell[0]]), column: this.link(map.steps[cell[1]]), from: this });
   }
 
@@ -115,11 +117,11 @@ export class MapView {
     if (!this.cell) return;
     this.cell = null;
     this.#cross();
-    hover(null);
+    if (!this.alone) hover(null);
   }
 
   #follow(what) {
-    if (what?.from === this || !this.state) return;
+    if (this.alone || what?.from === this || !this.state) return;
     this.shown = false;
     const near = (v) => nearest(this.state.map.steps, this.back(v));
     this.cell = what && this.state.map.n ? [near(what.row ?? what.column), near(what.column)] : null;

@@ -3,7 +3,8 @@
 import { PALETTES } from "../base/colors.js";
 import { VIEWS } from "./controls.js";
 
-const NUMBERS = ["from", "to", "origin", "lo", "hi", "size"];
+export const CURVES = ["cosine", "angles", "norms", "updates", "neighbours", "rate"];
+const NUMBERS = ["from", "to", "origin", "lo", "hi", "size", "clusters"];
 const ANYWHERE = {
   view: ["map", VIEWS.map(([id]) => id)],
   axis: ["axis", ["index", "linear", "log"]],
@@ -12,14 +13,15 @@ const ANYWHERE = {
   align: ["alignment", ["step", "tokens", "fraction"]],
   palette: ["palette", PALETTES],
 };
+const OF_GRADIENTS = { curve: ["curve", CURVES], order: ["order", ["cluster", "given"]] };
 const SHOWN = { run: ["values", "error"], layers: ["grid", "components", "qkv", "depth", "table"] };
 
 // {params: those that make sense, unknown: texts about the others}
 export function checked(kind, params) {
-  if (!["run", "layers", "compare"].includes(kind)) return { params, unknown: [] };
+  if (!["run", "layers", "gradients", "compare"].includes(kind)) return { params, unknown: [] };
   const known = { ...params };
   const unknown = [];
-  const choices = SHOWN[kind] ? { ...ANYWHERE, show: ["view", SHOWN[kind]] } : ANYWHERE;
+  const choices = { ...ANYWHERE, ...(SHOWN[kind] && { show: ["view", SHOWN[kind]] }), ...(kind === "gradients" && OF_GRADIENTS) };
   const drop = (name, text) => {
     delete known[name];
     unknown.push(text);
