@@ -51,9 +51,9 @@ def make_service(settings: ServiceSettings, *, auth: bool) -> Service:
         if len(settings.token) < 16:
             raise UsageError("weak-token", "TRAJSVC_TOKEN is short", hint="Use 16 characters or more.")
         tokens.create("TRAJSVC_TOKEN", SCOPES, settings.token)
-    if auth and not any(t.revoked is None for t in tokens.all()):
+    if auth and not tokens.any_valid():
         raise UsageError(
-            "no-token", "the server is to ask for tokens, and there is none",
+            "no-token", "the server is to ask for tokens, and none is valid",
             hint="Make one with `trajsvc tokens create NAME`, or set TRAJSVC_TOKEN.",
         )  # fmt: skip
     return Service(settings, RunCache(settings.store), JobQueue(engine), tokens, Roots(settings.roots), auth)

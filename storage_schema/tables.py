@@ -52,6 +52,7 @@ tokens: Final = Table(
     Column("scopes", String(100), nullable=False),
     Column("created", Float, nullable=False),
     Column("revoked", Float),
+    Column("expires", Float),
     sqlite_autoincrement=True,
 )
 

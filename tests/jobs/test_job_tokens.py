@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from trajsvc.errors import NotFound, UsageError
-from trajsvc.jobs.tokens import ANYONE, PREFIX, TokenStore
+from trajsvc.jobs.tokens import ANYONE, PREFIX, TokenStore, lifetime
 
 
 @pytest.fixture
@@ -88,3 +88,41 @@ def test_a_secret_of_ones_own_is_one_token_however_often_it_is_given(book: Token
         assert book.create("env", ["admin"], secret="my secret") == "my secret"
     assert [t.name for t in book.all()] == ["env"]
     assert book.find("my secret") is not None
+
+
+def set_back(engine: Engine, name: str, seconds: float) -> None:
+    """Let ``seconds`` pass for one token."""
+    with engine.begin() as connection:
+        query = text("UPDATE tokens SET expires = expires - :s, created = created - :s WHERE name = :name")
+        connection.execute(query, {"s": seconds, "name": name})
+
+
+def test_an_expired_token_is_listed_and_opens_nothing(book: TokenStore, engine: Engine) -> None:
+    short, long, ever = (
+        book.create(n, ["read"], lifetime=s) for n, s in (("short", 600), ("long", 6000), ("ever", None))
+    )
+    assert all(book.find(secret) is not None for secret in (short, long, ever))
+    for name in ("short", "long"):
+        set_back(engine, name, 601)
+    assert book.find(short) is None
+    assert book.find(long) is not None
+    assert book.find(ever) is not None
+    listed = {t.name: t for t in book.all()}
+    assert (listed["short"].expires or 0) - listed["short"].created == pytest.approx(600, abs=1)
+    assert listed["ever"].expires is None
+
+
+def test_a_service_without_a_valid_token_has_none(book: TokenStore, engine: Engine) -> None:
+    assert not book.any_valid()
+    book.create("short", ["read"], lifetime=60)
+    assert book.any_valid()
+    set_back(engine, "short", 61)
+    assert not book.any_valid()
+
+
+@pytest.mark.parametrize("text", ["", "0d", "90", "d", "-1d", "1.5h", "1y", "9" * 12 + "d", "²d", "90 d"])
+def test_a_lifetime_that_is_none_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        lifetime(text)
+    assert caught.value.kind == "bad-option"
+    assert "90d" in caught.value.hint

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from asgi_asking import LOCAL, Answer, App, Headers
 from service_process import make_run
+from sqlalchemy import text
 
 READS = ["/v1/runs", "/v1/jobs", "/v1/measures", "/v1/families", "/metrics", "/v1/runs/x", "/v1/jobs/" + "0" * 32]
 WRITES = [
@@ -67,6 +68,21 @@ def test_a_revoked_token_is_refused_from_that_request_on(app: App) -> None:
     app.service.tokens.revoke(identity)
     for path in READS:
         assert app.ask(path, headers=bearer(secret)).kind == "unauthorised"
+    for method, path in WRITES:
+        assert write(app, method, path, secret).kind == "unauthorised"
+
+
+def test_an_expired_token_is_refused_from_that_request_on(app: App) -> None:
+    """As one that was never made: the answers are the same to the byte, but for the request's own id."""
+    secret = app.service.tokens.create("short", ["admin"], lifetime=3600)
+    assert app.ask("/v1/runs", headers=bearer(secret)).status == 200
+    with app.service.tokens.engine.begin() as connection:
+        connection.execute(text("UPDATE tokens SET expires = expires - 3601 WHERE name = 'short'"))
+    for path in READS:
+        expired, unknown = app.ask(path, headers=bearer(secret)), app.ask(path, headers=bearer("tsv_unknown"))
+        assert expired.kind == "unauthorised"
+        told, other = ({k: v for k, v in a.problem.items() if k != "request_id"} for a in (expired, unknown))
+        assert told == other
     for method, path in WRITES:
         assert write(app, method, path, secret).kind == "unauthorised"
 

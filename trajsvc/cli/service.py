@@ -414,11 +414,18 @@ def _book(store: Path | None, database: str | None) -> Any:
 def create_token(
     name: Annotated[str, typer.Argument(help="Name of its owner or purpose.")],
     scope: Annotated[list[str] | None, typer.Option("--scope", help="read, submit or admin. \\[submit]")] = None,
+    expires: Annotated[
+        str | None, typer.Option("--expires", metavar="TIME", help="Valid for so long: 90d, 12h, 30m. \\[for ever]")
+    ] = None,
     store: StoreOption = None,
     database: DatabaseOption = None,
 ) -> None:
     """Create a token and print it. It is shown only once; only its digest is stored."""
-    results_console().print(_book(store, database).create(name, scope or ["submit"]), markup=False, soft_wrap=True)
+    from trajsvc.jobs.tokens import lifetime
+
+    seconds = None if expires is None else lifetime(expires)
+    secret = _book(store, database).create(name, scope or ["submit"], lifetime=seconds)
+    results_console().print(secret, markup=False, soft_wrap=True)
 
 
 def list_tokens(store: StoreOption = None, database: DatabaseOption = None) -> None:
@@ -427,11 +434,11 @@ def list_tokens(store: StoreOption = None, database: DatabaseOption = None) -> N
 
     from trajsvc.cli.terminal import new_table
 
-    table = new_table(["=id", "name", "scopes", "created", "revoked"])
+    table = new_table(["=id", "name", "scopes", "created", "revoked", "expires"])
     for token in _book(store, database).all():
         times = [
             datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%d %H:%M") if t else ""
-            for t in (token.created, token.revoked)
+            for t in (token.created, token.revoked, token.expires)
         ]
         table.add_row(token.id, safe(token.name), " ".join(sorted(token.scopes)), *times)
     results_console().print(table)

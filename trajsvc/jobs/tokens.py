@@ -1,4 +1,4 @@
-"""Access tokens: kept as SHA-256 only, each with scopes.
+"""Access tokens: kept as SHA-256 only, each with scopes, some with an end.
 
 ``read`` allows reading, ``submit`` also starting and cancelling jobs, ``admin`` also those of other tokens.
 """
@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Engine, insert, or_, select, update
 
 from storage_schema.tables import tokens
 from trajsvc.errors import NotFound, UsageError
@@ -30,6 +31,7 @@ class Token:
     scopes: frozenset[str]
     created: float = 0.0
     revoked: float | None = None
+    expires: float | None = None
 
     def may(self, scope: str) -> bool:
         """Return whether the token has ``scope``, or one that includes it."""
@@ -47,8 +49,13 @@ class TokenStore:
         self._reading = reading(engine)
         self._writing = WriteTransactions(engine)
 
-    def create(self, name: str, scopes: Sequence[str], secret: str | None = None) -> str:
-        """Create a token and return its secret, which is not stored. Raises UsageError (``bad-scope``)."""
+    def create(
+        self, name: str, scopes: Sequence[str], secret: str | None = None, *, lifetime: float | None = None
+    ) -> str:
+        """Create a token and return its secret, which is not stored; it is valid for ``lifetime`` seconds by the database's clock.
+
+        Raises UsageError (``bad-scope``).
+        """
         unknown = sorted(set(scopes) - set(SCOPES))
         if unknown or not scopes:
             raise UsageError(
@@ -59,21 +66,33 @@ class TokenStore:
             same = connection.execute(select(tokens.c.id).where(tokens.c.hash == digest(secret))).first()
             if same is None:
                 values = {"id": secrets.token_hex(8), "name": name, "hash": digest(secret), "scopes": " ".join(scopes)}
-                connection.execute(insert(tokens).values(**values, created=now(connection)))
+                made = now(connection)
+                expires = None if lifetime is None else made + lifetime
+                connection.execute(insert(tokens).values(**values, created=made, expires=expires))
         return secret
 
     def find(self, secret: str) -> Token | None:
-        """Return the token with this secret, unless it was revoked."""
-        query = select(tokens).where(tokens.c.hash == digest(secret), tokens.c.revoked.is_(None))
+        """Return the token with this secret, unless it was revoked or has expired."""
         with self._reading.begin() as connection:
+            valid = or_(tokens.c.expires.is_(None), tokens.c.expires > now(connection))
+            query = select(tokens).where(tokens.c.hash == digest(secret), tokens.c.revoked.is_(None), valid)
             row = connection.execute(query).mappings().first()
         return None if row is None else Token(row["id"], row["name"], frozenset(row["scopes"].split()))
 
     def all(self) -> list[Token]:
-        """Return the tokens in the order in which they were made, including the revoked ones."""
+        """Return the tokens in the order in which they were made, including those revoked and expired."""
         with self._reading.begin() as connection:
             rows = connection.execute(select(tokens).order_by(tokens.c.sequence)).mappings().all()
-        return [Token(r["id"], r["name"], frozenset(r["scopes"].split()), r["created"], r["revoked"]) for r in rows]
+        return [
+            Token(r["id"], r["name"], frozenset(r["scopes"].split()), r["created"], r["revoked"], r["expires"])
+            for r in rows
+        ]
+
+    def any_valid(self) -> bool:
+        """Return whether there is a token that is neither revoked nor expired."""
+        with self._reading.begin() as connection:
+            valid = or_(tokens.c.expires.is_(None), tokens.c.expires > now(connection))
+            return connection.execute(select(tokens.c.id).where(tokens.c.revoked.is_(None), valid)).first() is not None
 
     def revoke(self, identity: str) -> None:
         """Revoke a token. Raises NotFound (``token-not-found``)."""
@@ -81,6 +100,18 @@ class TokenStore:
             done = connection.execute(update(tokens).where(tokens.c.id == identity).values(revoked=now(connection)))
         if done.rowcount == 0:
             raise NotFound("token-not-found", f"no token {identity!r}", hint="`trajsvc tokens ls` lists them.")
+
+
+def lifetime(text: str) -> float:
+    """Return the seconds of ``90d``, ``12h``, ``30m`` or ``45s``. Raises UsageError (``bad-option``).
+
+    >>> lifetime("90d")
+    7776000.0
+    """
+    match = re.fullmatch(r"([0-9]{1,9})([smhdw])", text.strip())
+    if match is None or int(match[1]) == 0:
+        raise UsageError("bad-option", f"{text!r} is no lifetime of a token", hint="For example 90d, 12h, 30m or 4w.")
+    return float(int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}[match[2]])
 
 
 def digest(secret: str) -> str:
