@@ -187,7 +187,7 @@ def get_map(
     def table() -> bytes:
         found = answers.trajectory_map(opened, group, origin, steps)
         rows = ([step, *row] for step, row in zip(found.steps, found.map, strict=True))
-        return csv_bytes(["step", *map(str, found.steps)], rows)
+        return csv_bytes([found.axis, *map(str, found.steps)], rows)
 
     makers = {
         "json": lambda: json_bytes(answers.trajectory_map(opened, group, origin, steps)),

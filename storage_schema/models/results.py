@@ -84,6 +84,8 @@ class MapAnswer(Answer):
     run: str
     group: str
     origin: int | None
+    axis: str = Field(default="step", exclude_if=lambda v: v == "step")
+    """what ``steps`` are where they are no steps: ``epoch``, ``tokens``, ``index``"""
     steps: list[int]
     map: list[list[float | None]]
     error: list[list[float | None]] | None = Field(default=None, exclude_if=lambda v: v is None)
@@ -109,6 +111,8 @@ class MeasuresAnswer(Answer):
     run: str
     group: str
     parameters: int
+    axis: str = Field(default="step", exclude_if=lambda v: v == "step")
+    """what ``steps`` are where they are no steps: ``epoch``, ``tokens``, ``index``"""
     steps: list[int]
     measures: dict[str, Values]
     undefined: dict[str, int | list[int]]
@@ -224,6 +228,8 @@ class Summary(Answer):
     architecture: str
     parameters: int
     checkpoints: int
+    axis: str = "step"
+    """what the numbers of the checkpoints count"""
     first_step: int | None
     last_step: int | None
     excluded: list[dict[str, Any]]

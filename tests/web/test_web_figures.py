@@ -236,3 +236,32 @@ def test_an_axis_that_counts_no_steps_is_not_called_step(site: Server, open_page
     assert texts.count(label) == 2
     assert any(f"origin: {axis} 0" in (t or "") for t in texts)
     assert not any("step" in (t or "") for t in texts)
+
+
+def test_tiles_tables_and_comparisons_name_the_axis(site: Server, open_page: Open) -> None:
+    """Readouts, headers of tables and of files, of a run whose checkpoints are epochs."""
+
+    def renamed(route: Any) -> None:
+        answer = route.fetch().json()
+        route.fulfill(json={**answer, "row": {**answer["row"], "axis": "epoch"}})
+
+    page = open_page(f"{site.address}/#/")
+    page.route(re.compile(r"/v1/runs/(plain|logged)(\?.*)?$"), renamed)
+    page.goto(f"{site.address}/#/run/plain/layers?axis=linear")
+    until(page, "document.querySelector('.grid')?.dataset.painted >= 1")
+    page.locator(".tile canvas").first.hover()
+    until(page, "document.querySelector('.readout').textContent.includes(' at epochs ')")
+    assert page.get_by_role("button", name="All steps").count() == 0
+    with page.expect_download() as waiting:
+        page.locator(".controls button[aria-label$='as CSV']").first.click()
+    lines = Path(waiting.value.path()).read_text().splitlines()
+    assert lines[1].startswith("epoch,")
+    page.goto(f"{site.address}/#/run/plain/layers?show=table")
+    page.wait_for_selector("th:has-text('Settling epoch')")
+    page.goto(f"{site.address}/#/compare?runs=plain,logged")
+    page.wait_for_selector("th:has-text('Settling epoch')")
+    page.goto(f"{site.address}/#/run/plain?axis=linear")
+    page.wait_for_selector(".run[data-ready]")
+    with page.expect_download() as waiting:
+        page.locator(".mappanel button[aria-label$='map as CSV']").first.click()
+    assert Path(waiting.value.path()).read_text().startswith("epoch,")

@@ -20,7 +20,7 @@ from trajsvc.gram.rounding import expected_rounding
 from trajsvc.gram.sums import GramState, appended
 from trajsvc.measures.trees import Tree
 from trajsvc.trajectory.matrix import Trajectory
-from trajsvc.trajectory.tables import block_table, checkpoint_table
+from trajsvc.trajectory.tables import axis_of, block_table, checkpoint_table
 
 
 def run_contents(
@@ -145,12 +145,6 @@ def _updates(gram: NDArray[np.float64], trees: TreeTable, *, scaled: bool) -> ND
         found *= factor[:, None, None]
         found *= factor[:, None, None]
     return found
-
-
-def axis_of(trajectory: Trajectory) -> str:
-    """Return what the run's steps count: ``step``, ``epoch``, ``tokens``, or ``index`` if they only count checkpoints."""
-    kinds = {str(r.checkpoint.extra.get("kind", "step")) for r in trajectory.rows}
-    return kinds.pop() if len(kinds) == 1 else "step"
 
 
 def _learning_rate(trajectory: Trajectory) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from trajsvc.sources.base import ReadRequest, RemoteReading
 from trajsvc.sources.ranges import MergedRange
 from trajsvc.trajectory.download import contents
 from trajsvc.trajectory.matrix import Trajectory
-from trajsvc.trajectory.tables import block_table
+from trajsvc.trajectory.tables import axis_of, block_table
 from trajsvc.trajectory.windows import Cost, reading_cost
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def describe(trajectory: Trajectory, plan: Plan, options: Options, name: str | N
         "name": name or trajectory.source.name,
         "formats": dict(Counter(r.checkpoint.format for r in rows)),
         "dtypes": dict(Counter(r.dtype for r in rows)),
+        "axis": axis_of(trajectory),
         "steps": [r.step for r in rows],
         "architecture": trajectory.anatomy.architecture,
         "parameters": trajectory.parameters,

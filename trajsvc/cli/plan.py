@@ -92,6 +92,8 @@ def list_runs(source: str, several: SeveralRuns, kind: str) -> None:
 
 def render(facts: dict[str, Any]) -> None:
     """Print the plan for a person."""
+    from trajsvc.results.labels import numbers_of
+
     console = results_console()
 
     def line(label: str, text: str) -> None:
@@ -100,7 +102,10 @@ def render(facts: dict[str, Any]) -> None:
     line("source", safe(facts["source"]))
     steps = facts["steps"]
     kinds = ", ".join(f"{n} {k}" for k, n in facts["formats"].items())
-    line("checkpoints", f"{len(steps)}, steps {steps[0]} … {steps[-1]} ({kinds}; {', '.join(facts['dtypes'])})")
+    line(
+        "checkpoints",
+        f"{len(steps)}, {numbers_of(facts['axis'])} {steps[0]} … {steps[-1]} ({kinds}; {', '.join(facts['dtypes'])})",
+    )
     line("recognised", f"{facts['architecture']}: {facts['parameters']:,} parameters in {facts['tensors']} tensors, "
          f"{facts['blocks']} blocks, {facts['groups']} groups")  # fmt: skip
     total = max(1, facts["parameters"])

@@ -93,7 +93,7 @@ def map_(
         return emit(json_text(answer.model_dump()), output, quiet)
     if kind == "csv":
         rows = ([step, *row] for step, row in zip(answer.steps, answer.map, strict=True))
-        return emit(csv_text(["step", *map(str, answer.steps)], rows), output, quiet)
+        return emit(csv_text([answer.axis, *map(str, answer.steps)], rows), output, quiet)
     if output is not None:
         return _write_arrays(answer, kind, output, quiet)
     return _print_map(opened, answer, steps)
@@ -112,9 +112,11 @@ def _write_arrays(answer: MapAnswer, kind: str, output: Path, quiet: bool) -> No
 def _print_map(run: Run, answer: MapAnswer, steps: str | None) -> None:
     import numpy as np
 
+    from trajsvc.results.labels import numbers_of
+
     values = np.array(answer.map, dtype=np.float64).reshape(len(answer.steps), len(answer.steps))
     console = results_console()
-    relative = "" if answer.origin is None else f", relative to step {answer.origin}"
+    relative = "" if answer.origin is None else f", relative to {answer.axis} {answer.origin}"
     console.print(f"[bold]{safe(run.name)}[/bold]  {safe(answer.group)}{relative}")
     if len(values):
         console.print(heat(values, colours=console.color_system is not None and console.is_terminal), end="")
@@ -122,11 +124,11 @@ def _print_map(run: Run, answer: MapAnswer, steps: str | None) -> None:
         mean = float(np.nanmean(values)) if np.isfinite(values).any() else None
         count = len(values)
         console.print(
-            f"{count} × {count}, steps {answer.steps[0]} … {answer.steps[-1]}, colours from {low:g} to {high:g}"
+            f"{count} × {count}, {numbers_of(answer.axis)} {answer.steps[0]} … {answer.steps[-1]}, colours from {low:g} to {high:g}"
             f"\n{'MDS' if answer.origin is None else 'relative MDS'} {number(mean, 6)}"
         )
     if 0 < len(values) <= NUMBERS_UP_TO:
-        table = new_table(["step", *(f">{step}" for step in answer.steps)])
+        table = new_table([answer.axis, *(f">{step}" for step in answer.steps)])
         for step, row in zip(answer.steps, answer.map, strict=True):
             table.add_row(str(step), *(number(v) for v in row))
         console.print(table)
@@ -164,6 +166,7 @@ def measures(
 
 def _print_measures(answer: MeasuresAnswer) -> None:
     from trajsvc.measures.registry import MEASURES
+    from trajsvc.results.labels import called
 
     console = results_console()
     console.print(f"[bold]{safe(answer.run)}[/bold]  {safe(answer.group)}  {answer.parameters:,} parameters")
@@ -172,7 +175,7 @@ def _print_measures(answer: MeasuresAnswer) -> None:
     for name, value in answer.measures.items():
         about = MEASURES[name]
         if not about.dims:
-            unit = "" if about.units == "1" else about.units
+            unit = "" if about.units == "1" else called(about.units, answer.axis)
             scalars.add_row(name, number(value, 6), unit, safe(about.definition))  # type: ignore[arg-type]
         elif len(about.dims) == 1 and isinstance(value, list):
             axis = "lag" if about.dims[0] == "lag" else "component" if "component" in about.dims[0] else "step"
@@ -182,7 +185,7 @@ def _print_measures(answer: MeasuresAnswer) -> None:
     if scalars.row_count:
         console.print(scalars)
     for axis, columns in curves.items():
-        console.print(_curve_table(axis, columns, answer.steps))
+        console.print(_curve_table(axis, columns, answer))
     notes = {k: v for k, v in answer.undefined.items() if v}
     for note in cells_noted(notes, len(answer.steps)):
         console.print(f"[yellow]{note}[/yellow]")
@@ -193,14 +196,16 @@ def _print_measures(answer: MeasuresAnswer) -> None:
         console.print(f"[yellow]{name.replace('_', ' ')}[/yellow]: {shown}")
 
 
-def _curve_table(axis: str, columns: list[tuple[str, list[Any]]], steps: list[int]) -> Any:
+def _curve_table(axis: str, columns: list[tuple[str, list[Any]]], answer: MeasuresAnswer) -> Any:
     """Make a table with a row a step (or lag, component), the columns aligned by that number."""
     import numpy as np
 
     from trajsvc.results.labels import axis as numbers
+    from trajsvc.results.labels import called
 
-    placed = {name: dict(zip(numbers(axis, len(v), np.array(steps)).tolist(), v, strict=True)) for name, v in columns}
-    table = new_table([f">{axis}", *(f">{name}" for name in placed)])
+    steps = np.array(answer.steps)
+    placed = {name: dict(zip(numbers(axis, len(v), steps).tolist(), v, strict=True)) for name, v in columns}
+    table = new_table([f">{called(axis, answer.axis)}", *(f">{name}" for name in placed)])
     for at in sorted({at for values in placed.values() for at in values}):
         table.add_row(str(at), *(number(values[at]) if at in values else "" for values in placed.values()))
     return table

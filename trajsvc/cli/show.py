@@ -74,7 +74,8 @@ def checkpoints(
     from trajsvc.results import answers
 
     kind = choose(form, output, ("json", "csv"))
-    rows = [row.model_dump(mode="json") for row in answers.checkpoints(open_run(store, run))]
+    opened = open_run(store, run)
+    rows = [row.model_dump(mode="json") for row in answers.checkpoints(opened)]
     if kind == "json":
         return emit(json_text(rows), output, quiet)
     if kind == "csv":
@@ -85,7 +86,9 @@ def checkpoints(
         for n in ("commit", "tokens", "epoch", "stage", "stage_step", "true_step")
         if any(r[n] is not None for r in rows)
     ]
-    table = new_table([">step", "label", "type", "parameters' fingerprint", *(n.replace("_", " ") for n in told)])
+    table = new_table(
+        [f">{opened.axis}", "label", "type", "parameters' fingerprint", *(n.replace("_", " ") for n in told)]
+    )
     for row in rows:
         extra = ["" if row[n] is None else safe(str(row[n])[:12]) for n in told]
         flag = "" if row["usable"] else " [yellow](left out)[/yellow]"

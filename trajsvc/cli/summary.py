@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from trajsvc.cli.output import safe
 from trajsvc.cli.terminal import bar, cells_noted, new_table, number, sparkline, step_number
+from trajsvc.results.labels import numbers_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,7 +44,11 @@ def render(run: Run, facts: Summary, console: Console) -> None:
 
 def _head(facts: Summary, console: Console) -> None:
     console.print(f"[bold]{safe(facts.run)}[/bold]  {safe(facts.source)}")
-    span = f"steps {facts.first_step} … {facts.last_step}" if facts.checkpoints else "no usable checkpoint"
+    span = (
+        f"{numbers_of(facts.axis)} {facts.first_step} … {facts.last_step}"
+        if facts.checkpoints
+        else "no usable checkpoint"
+    )
     left_out = f", {len(facts.excluded)} left out" if facts.excluded else ""
     architecture = f" · {safe(facts.architecture)}" if facts.architecture else ""
     console.print(f"{facts.checkpoints} checkpoints{left_out}, {span} · {facts.parameters:,} parameters{architecture}")

@@ -50,7 +50,7 @@ def maps_of(answer: FamilyAnswer, runs: Mapping[str, Run], group: str, origin: i
         found = answers.trajectory_map(run, group, origin, steps)
         panels.append(Panel(_array(found.map), found.steps, label))
     what = "" if group == "network" else f": {group}"
-    relative = "" if origin is None else f", relative to step {origin}"
+    relative = "" if origin is None else f", relative to {having[0].axis} {origin}"
     return family_maps_figure(panels, title=f"{answer.title or answer.family}{what}{relative}", axis=having[0].axis)
 
 

@@ -54,11 +54,11 @@ def map_of(run: Run, group: str, origin: int | None = None, steps: str | None = 
 
     chosen = run.gram(group, steps).steps
     origins = [origin] if origin is not None else [None, int(chosen[0])] if len(chosen) > 1 else [None]
-    titles = ["trajectory map" if at is None else f"relative to step {at}" for at in origins]
+    titles = ["trajectory map" if at is None else f"relative to {run.axis} {at}" for at in origins]
     panels = [_panel(run, group, at, steps, title) for at, title in zip(origins, titles, strict=True)]
     if null and len(chosen) > 1:
         walk = random_walk(run.gram(group, steps))
-        panels.append(Panel(walk, chosen[1:].tolist(), f"random walk from step {chosen[0]}"))
+        panels.append(Panel(walk, chosen[1:].tolist(), f"random walk from {run.axis} {chosen[0]}"))
     return map_figure(panels, title=f"{run.name}: {group}", marks=_marks(run, group, steps), axis=run.axis)
 
 
@@ -72,7 +72,7 @@ def layers_of(run: Run, origin: int | None = None, steps: str | None = None) -> 
             "no-layers", f"{run.name} has no layers", hint=f"`trajsvc groups {run.name}` lists what can be measured."
         )
     panels = [_panel(run, group, origin, steps, group.removeprefix("layer/")) for group in network_in_order(run)]
-    what = "trajectory maps" if origin is None else f"maps relative to step {origin}"
+    what = "trajectory maps" if origin is None else f"maps relative to {run.axis} {origin}"
     marks = _marks(run, "network", steps)
     return layer_grid(panels, title=f"{run.name}: {what} by layer", marks=marks, axis=run.axis)
 
@@ -144,7 +144,7 @@ def qkv_of(run: Run, answer: QkvAnswer, steps: str | None = None) -> Figure:
         np.array(distances, dtype=np.float64),
         np.array(rms, dtype=np.float64),
         np.array(settling, dtype=np.float64),
-        title=f"{run.name}: Q, K and V" + ("" if at is None else f", relative to step {at}"),
+        title=f"{run.name}: Q, K and V" + ("" if at is None else f", relative to {run.axis} {at}"),
         axis=run.axis,
     )
 
@@ -164,7 +164,7 @@ def maps_beside(runs: Sequence[Run], group: str, origin: int | None = None, step
     from trajsvc.figures import map_figure
 
     panels = [_panel(run, group, origin, steps, run.name) for run in runs]
-    title = group if origin is None else f"{group}, relative to step {origin}"
+    title = group if origin is None else f"{group}, relative to {runs[0].axis} {origin}"
     return map_figure(panels, title=title, axis=runs[0].axis)
 
 

@@ -22,7 +22,7 @@ from storage_schema.models.results import (
     Summary,
 )
 from trajsvc.measures.registry import MEASURES, compute
-from trajsvc.results.labels import axis, plain
+from trajsvc.results.labels import axis, called, plain
 from trajsvc.results.measure_methods import Steps
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def trajectory_map(run: Run, group: str, origin: int | None, steps: Steps) -> Ma
         run=run.name,
         group=group,
         origin=origin,
+        axis=run.axis,
         steps=numbers.tolist(),
         map=plain(values),
         error=None if error is None else plain(error),
@@ -151,7 +152,10 @@ def phase_row(phase: Any) -> PhaseRow:
 
 
 def long_rows(answer: MeasuresAnswer) -> list[tuple[Any, ...]]:
-    """Return measures as rows (measure, axis, at, axis_2, at_2, value): one for every number, scalars without an axis."""
+    """Return measures as rows (measure, axis, at, axis_2, at_2, value): one for every number, scalars without an axis.
+
+    An axis of steps has the name of the run's axis.
+    """
     steps = np.array(answer.steps, dtype=np.int64)
     rows: list[tuple[Any, ...]] = []
     for name, value in answer.measures.items():
@@ -159,7 +163,9 @@ def long_rows(answer: MeasuresAnswer) -> list[tuple[Any, ...]]:
         array = np.array(value, dtype=np.float64)
         numbers = [axis(dim, length, steps).tolist() for dim, length in zip(dims, array.shape, strict=True)]
         for index in np.ndindex(array.shape):
-            places = [x for dim, at, i in zip(dims, numbers, index, strict=True) for x in (dim, at[i])]
+            places = [
+                x for dim, at, i in zip(dims, numbers, index, strict=True) for x in (called(dim, answer.axis), at[i])
+            ]
             rows.append((name, *places, *(4 - len(places)) * [None], plain(array[index])))
     return rows
 
@@ -174,6 +180,7 @@ def summary(run: Run) -> Summary:
         architecture=run.architecture,
         parameters=run.parameters,
         checkpoints=row.checkpoints,
+        axis=row.axis,
         first_step=row.first_step,
         last_step=row.last_step,
         excluded=run.excluded,

@@ -30,6 +30,20 @@ def axis(dim: str, length: int, steps: NDArray[np.int64], origin: int | None = N
     return steps[1 : 1 + length]
 
 
+def called(dim: str, of_run: str) -> str:
+    """The name of a measure's axis in a run that counts ``of_run``.
+
+    >>> called("step_2", "epoch")
+    'epoch_2'
+    """
+    return of_run + dim.removeprefix("step") if dim.startswith("step") else dim
+
+
+def numbers_of(of_run: str) -> str:
+    """What the numbers of checkpoints are, in the plural."""
+    return {"index": "indices", "tokens": "tokens"}.get(of_run, f"{of_run}s")
+
+
 def label(
     measure: Measure, value: Any, gram: GroupGram, parameters: Mapping[str, Any] | None = None
 ) -> DataArray | float:

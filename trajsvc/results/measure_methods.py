@@ -37,6 +37,10 @@ class MeasureMethods(ABC):
 
     @property
     @abstractmethod
+    def axis(self) -> str: ...
+
+    @property
+    @abstractmethod
     def estimate(self) -> dict[str, Any] | None: ...
 
     @abstractmethod

@@ -37,7 +37,7 @@ from trajsvc.measures.jackknife import standard_error
 from trajsvc.measures.registry import measure_named
 from trajsvc.measures.trees import Tree
 from trajsvc.results import tables
-from trajsvc.results.labels import label
+from trajsvc.results.labels import label, numbers_of
 from trajsvc.results.measure_methods import MeasureMethods, Steps
 from trajsvc.steps import select_steps
 
@@ -138,7 +138,7 @@ class Run(MeasureMethods):
 
     def __repr__(self) -> str:
         steps = self.steps
-        span = f"steps {steps[0]} to {steps[-1]}" if len(steps) else "no usable steps"
+        span = f"{numbers_of(self.axis)} {steps[0]} to {steps[-1]}" if len(steps) else "no usable steps"
         return f"<trajsvc.Run {self.name}: {len(steps)} checkpoints, {span}, {self.parameters:,} parameters>"
 
     @property

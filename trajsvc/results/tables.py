@@ -37,6 +37,7 @@ def measures(run: MeasureMethods, group: str, names: Sequence[str] | None, steps
         run=run.name,
         group=group,
         parameters=gram.parameters,
+        axis=run.axis,
         steps=gram.steps.tolist(),
         measures=plain(compute(chosen, gram)),
         undefined={**undefined(gram), "below_noise_floor": below_noise_floor(gram)},

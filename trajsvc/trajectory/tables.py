@@ -53,3 +53,9 @@ def rows_digest(rows: Sequence[Row]) -> str:
         encoded = [(c, e.encoding) for c, e in enumerate(row.entries) if e.encoding is not None]
         digest.update(repr(encoded).encode() if encoded else b"")
     return digest.hexdigest()
+
+
+def axis_of(trajectory: Trajectory) -> str:
+    """Return what the run's steps count: ``step``, ``epoch``, ``tokens``, or ``index`` if they only count checkpoints."""
+    kinds = {str(r.checkpoint.extra.get("kind", "step")) for r in trajectory.rows}
+    return kinds.pop() if len(kinds) == 1 else "step"

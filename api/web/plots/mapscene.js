@@ -82,9 +82,9 @@ export function phaseEdges(axis, phases, steps) {
   return found;
 }
 
-export function mapCSV(map) {
+export function mapCSV(map, counted = "step") {
   const rows = map.steps.map((s, i) => [s, ...map.values.subarray(i * map.n, (i + 1) * map.n)]);
-  return csv([["step", ...map.steps], ...rows]);
+  return csv([[counted, ...map.steps], ...rows]);
 }
 
 export function nearest(steps, value) {

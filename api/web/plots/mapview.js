@@ -200,7 +200,7 @@ export class MapView {
     return downloads("map", [
       ["PNG", () => toCanvas(this.scene(), 3).toBlob((blob) => download(`${this.name()}.png`, blob))],
       ["SVG", () => download(`${this.name()}.svg`, toSVG(this.scene()), "image/svg+xml")],
-      ["CSV", () => download(`${this.name()}.csv`, mapCSV(this.state.map), "text/csv")],
+      ["CSV", () => download(`${this.name()}.csv`, mapCSV(this.state.map, this.state.each), "text/csv")],
     ]);
   }
 }

@@ -13,10 +13,10 @@ import { paintCells } from "./paint.js";
 
 export class Tiles {
   // onscale(scale): when the common scale has changed; own: a scale that was chosen by hand, or null
-  // words(row, column): what else is said of two steps
+  // words(row, column): what else is said of two steps; counted: what the numbers of checkpoints are
   // range(params): {least} of all maps, if somebody knows it; else all of them are fetched to find it
-  constructor({ root, onscale = () => {}, onread = () => {}, words = () => "", range = async () => null }) {
-    Object.assign(this, { root, onscale, onread, words, range });
+  constructor({ root, onscale = () => {}, onread = () => {}, words = () => "", range = async () => null, counted = "steps" }) {
+    Object.assign(this, { root, onscale, onread, words, range, counted });
     this.tiles = new Map();
     root.tiles = this;
     this.observer = new IntersectionObserver(
@@ -208,6 +208,6 @@ export class Tiles {
       tile.value.textContent = Number.isNaN(v) ? "undef." : v.toFixed(3).replace("-", "−");
     }
     const v = map.values[row * map.n + column];
-    this.onread(what.tile ? `${what.tile.label}: ${cosine(v)} at steps ${map.steps[row]} × ${map.steps[column]}${this.words(map.steps[row], map.steps[column])}` : null);
+    this.onread(what.tile ? `${what.tile.label}: ${cosine(v)} at ${this.counted} ${map.steps[row]} × ${map.steps[column]}${this.words(map.steps[row], map.steps[column])}` : null);
   }
 }

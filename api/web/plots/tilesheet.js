@@ -17,7 +17,7 @@ export const sheetDownloads = (what, make) =>
 
 function save(form, sheet) {
   const { name, maps } = sheet;
-  if (form === "CSV") return download(`${name}.csv`, maps.map((m) => `# ${m.name.replace(/[\r\n]+/g, " ")}\n${mapCSV(m.map)}`).join("\n"), "text/csv");
+  if (form === "CSV") return download(`${name}.csv`, maps.map((m) => `# ${m.name.replace(/[\r\n]+/g, " ")}\n${mapCSV(m.map, m.counted)}`).join("\n"), "text/csv");
   const scene = sheetScene(sheet);
   if (form === "SVG") return download(`${name}.svg`, toSVG(scene), "image/svg+xml");
   return toCanvas(scene, 2).toBlob((blob) => download(`${name}.png`, blob));

@@ -21,8 +21,8 @@ export class Timeline {
       return element;
     };
     this.origin = handle("origin", "Origin of the relative map", (i, done) => this.onorigin(this.steps[i], done));
-    this.from = handle("from", "First step of the range", (i, done) => this.#range(Math.min(i, this.to.at - 2), this.to.at, done));
-    this.to = handle("to", "Last step of the range", (i, done) => this.#range(this.from.at, Math.max(i, this.from.at + 2), done));
+    this.from = handle("from", "First checkpoint of the range", (i, done) => this.#range(Math.min(i, this.to.at - 2), this.to.at, done));
+    this.to = handle("to", "Last checkpoint of the range", (i, done) => this.#range(this.from.at, Math.max(i, this.from.at + 2), done));
     this.element = h("div", { class: "timeline" }, this.canvas, this.from, this.to, this.origin);
     this.canvas.addEventListener("pointerdown", (e) => this.#brush(e));
     this.canvas.addEventListener("pointermove", (e) => this.#title(e));

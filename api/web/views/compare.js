@@ -1,6 +1,6 @@
 // Two to four runs side by side, aligned by step, tokens or the fraction of training.
 
-import { axisName, sharedAxis } from "../base/axisname.js";
+import { axisName, axisNames, sharedAxis } from "../base/axisname.js";
 import { scaleOf } from "../base/colors.js";
 import { choice, count, csv, download, downloads, dropdown, fileName, fill, h, keepingFocus, number } from "../base/dom.js";
 import { href } from "../base/url.js";
@@ -184,7 +184,7 @@ class CompareView {
       this.controls,
       dropdown("Group", shared.map((g) => [g, g]), group, (g) => change({ group: g === "network" ? null : g }, { push: true }), { class: "group" }),
       choice("Map", VIEWS, view, (v) => change({ view: v === "tm" ? null : v }, { push: true })),
-      choice("Align by", [["step", "step"], ["tokens", "tokens", !hasTokens], ["fraction", "fraction"]], align, (v) => change({ align: v === "step" ? null : v }, { push: true })),
+      choice("Align by", [["step", sharedAxis(runs.map((r) => r.answer.row))], ["tokens", "tokens", !hasTokens], ["fraction", "fraction"]], align, (v) => change({ align: v === "step" ? null : v }, { push: true })),
       choice("Axis", [["linear", "linear"], ["log", "log"], ["index", "index"]], kind, (axis) => change({ axis }, { push: true })),
       scaleControls(scale, params, change),
     );
@@ -223,7 +223,7 @@ class CompareView {
       const where = map.steps.map(to(k));
       const inner = makeAxis(where, kind, every);
       mapView.show({ map, scale, kind, axis: inner, phases: [], title: `${runs[k].name}: ${VIEW_TITLES[view]} of ${groupText(group)}`, label: axisText(kind, unit),
-        caption: captionOf({ steps: grams[k].steps, origin: origins[k], row: runs[k].answer.row }),
+        caption: captionOf({ steps: grams[k].steps, origin: origins[k], row: runs[k].answer.row }), counted: axisNames(runs[k].answer.row), each: axisName(runs[k].answer.row),
         extra: runs[k].tokens && ((r, c) => [tokensLine(runs[k].tokens, map.steps[r], map.steps[c])]) });
       mapView.badge.hidden = !runs[k].answer.row.estimate;
       mapView.badge.textContent = badge(runs[k].answer.row);
@@ -245,7 +245,7 @@ class CompareView {
     this.tableKey = key;
     const { rows, findings = [] } = await api.compare(names, group);
     if (this.gone || this.tableKey !== key) return;
-    const fields = [["parameters", "Parameters", count], ["checkpoints", "Checkpoints", String], ["mds", "MDS"], ["mds_by_length", "MDS by length"], ["relative_mds", "Relative MDS"], ["random_walk_mds", "The same of a random walk"], ["path_length", "Path length"], ["tortuosity", "Tortuosity"], ["mean_update_angle", "Mean update angle (°)"], ["mu", "μ of updates"], ["alpha", "α of updates"], ["settling_step", "Settling step"]];
+    const fields = [["parameters", "Parameters", count], ["checkpoints", "Checkpoints", String], ["mds", "MDS"], ["mds_by_length", "MDS by length"], ["relative_mds", "Relative MDS"], ["random_walk_mds", "The same of a random walk"], ["path_length", "Path length"], ["tortuosity", "Tortuosity"], ["mean_update_angle", "Mean update angle (°)"], ["mu", "μ of updates"], ["alpha", "α of updates"], ["settling_step", `Settling ${sharedAxis(runs.map((r) => r.answer.row))}`]];
     fill(
       this.table,
       findings.map((f) => h("p", { class: "problem", "data-finding": f.kind }, `Sampled differently: ${f.message.replace(/ --steps$/, " steps")}.`)),

@@ -43,7 +43,7 @@ class FamilyView {
     this.charts = [];
     this.root = h("div", { class: "grid" });
     this.readout = h("p", { class: "readout hint" });
-    this.tiles = new Tiles({ root: this.root, onscale: (scale) => (this.mapsTitle.textContent = `Maps, on one scale: ${scaleText(scale)}`), onread: (t) => (this.readout.textContent = t ?? "") });
+    this.tiles = new Tiles({ root: this.root, counted: "checkpoints", onscale: (scale) => (this.mapsTitle.textContent = `Maps, on one scale: ${scaleText(scale)}`), onread: (t) => (this.readout.textContent = t ?? "") });
     this.root.append(...present.map((r) => this.tiles.tile({ run: r.run, group: "network", name: r.member, title: r.member, link: href(["run", r.run]) })));
     const grid = h("div", { class: "charts" });
     this.against = h("div", { class: "controls" });
@@ -92,7 +92,7 @@ class FamilyView {
       { key: "mds", title: "MDS", numeric: true, value: (r) => r.mds, cell: (r) => number(r.mds, 5) },
       { key: "relative_mds", title: "Relative MDS", numeric: true, value: (r) => r.relative_mds, cell: (r) => number(r.relative_mds, 5) },
       { key: "heterogeneity", title: "Q/K/V heterogeneity", numeric: true, value: (r) => r.heterogeneity, cell: (r) => number(r.heterogeneity) },
-      { key: "settling_depth_slope", title: "Settling over depth", note: "slope of the layers' settling (fraction of the last step) against relative depth", numeric: true, value: (r) => r.settling_depth_slope, cell: (r) => number(r.settling_depth_slope) },
+      { key: "settling_depth_slope", title: "Settling over depth", note: "slope of the layers' settling (fraction of the run) against relative depth", numeric: true, value: (r) => r.settling_depth_slope, cell: (r) => number(r.settling_depth_slope) },
     ];
     fill(
       this.table,
@@ -106,7 +106,7 @@ class FamilyView {
     this.#against(params);
     const byDepth = (list, field) => rows.filter((r) => r[list].length).map((r) => ({ name: r.member, x: r[list].map((d) => Number(d.depth.toFixed(4))), y: r[list].map((d) => d[field] ?? NaN), join: true }));
     this.charts.at(-2).show({ caption: answer.family, title: "Q/K/V heterogeneity over depth", unit: "distance", xlabel: "relative depth", lags: true, points: true, series: byDepth("heterogeneity_by_depth", "heterogeneity"), empty: "No member has layers with Q, K and V." });
-    this.charts.at(-1).show({ caption: answer.family, title: "Settling over depth", unit: "fraction of the last step", xlabel: "relative depth", lags: true, points: true, series: byDepth("settling_depth", "settling_step") });
+    this.charts.at(-1).show({ caption: answer.family, title: "Settling over depth", unit: "fraction of the run", xlabel: "relative depth", lags: true, points: true, series: byDepth("settling_depth", "settling_step") });
   }
 
   // Measures against the size or what else the members differ in.

@@ -1,5 +1,6 @@
 // Jobs: what is computed, was computed, and why it failed; one job live, its estimate sharpening.
 
+import { axisName, axisNames } from "../base/axisname.js";
 import { scaleOf } from "../base/colors.js";
 import { bytes, count, duration, fileName, fill, h, keepingFocus, number, say, when } from "../base/dom.js";
 import { isFinal } from "../base/jobstates.js";
@@ -114,7 +115,7 @@ class JobView {
     this.mapNote.textContent = row.estimate ? words(row, errors ? medianError(errors) : NaN, running) : "exact";
     this.map.show({
       map, scale: scaleOf([map]), kind: suited(map.steps), phases: [], title: `${row.run}: Trajectory map of the network`,
-      label: axisText(suited(map.steps)), caption: captionOf({ steps: map.steps, row }), extra: errors && ((r, c) => [`± ${number(errors.values[r * map.n + c], 2)} (estimate)`]),
+      label: axisText(suited(map.steps), axisName(row)), counted: axisNames(row), each: axisName(row), caption: captionOf({ steps: map.steps, row }), extra: errors && ((r, c) => [`± ${number(errors.values[r * map.n + c], 2)} (estimate)`]),
     });
   }
 

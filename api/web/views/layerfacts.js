@@ -6,13 +6,13 @@ export const COMPONENTS = [["attention.q", "Q"], ["attention.k", "K"], ["attenti
 export const SCALARS = [
   ["mds", "MDS", "1"], ["relative_mds", "relative MDS", "1"], ["path_length", "path length", "norm"], ["tortuosity", "tortuosity", "1"],
   ["largest_update_angle", "largest update angle", "degrees"], ["mean_update_cosine", "mean update cosine", "1"],
-  ["nonrandom_fraction", "share of non-random updates", "1"], ["settling_step", "settling step", "step"],
+  ["nonrandom_fraction", "share of non-random updates", "1"], ["settling_step", "settling", "step"],
   ["below_noise_floor", "updates that rounding explains", "updates"], ["parameters", "parameters", "parameters"],
 ];
 
 
 // `seen`: from where the maps are seen, in words.
-export function qkvSpecs(rows, seen) {
+export function qkvSpecs(rows, seen, axis = "step") {
   const depth = rows.map((_, i) => i);
   const line = (name, field, more = {}) => ({ name, x: depth, y: rows.map((r) => r[field] ?? NaN), join: true, ...more });
   const base = { xlabel: "layer", points: true, labels: rows.map((r) => r.layer) };
@@ -26,7 +26,7 @@ export function qkvSpecs(rows, seen) {
       series: [line("Q–K", "rms_qk"), line("Q–V", "rms_qv"), line("K–V", "rms_kv"), line("mean", "rms", { faint: true, dash: [6, 4] })],
     },
     {
-      ...base, title: "Where Q, K and V come to rest", unit: "settling step", note: "First checkpoint from which the cosine to the final checkpoint is at least 0.9.",
+      ...base, title: "Where Q, K and V come to rest", unit: `settling ${axis}`, note: "First checkpoint from which the cosine to the final checkpoint is at least 0.9.",
       series: [line("Q", "settling_step_q"), line("K", "settling_step_k"), line("V", "settling_step_v")],
     },
     { ...base, title: "MDS of Q, K and V", unit: "MDS", series: [line("Q", "mds_q"), line("K", "mds_k"), line("V", "mds_v")] },
@@ -46,7 +46,7 @@ export function depthSpec(all, field, axis = "step") {
   };
 }
 
-export function layersTable(rows, link) {
+export function layersTable(rows, link, axis = "step") {
   const digits = (field) => ({ key: field, numeric: true, value: (r) => r[field] });
   return [
     { key: "layer", title: "Layer", value: (r) => rows.indexOf(r), cell: (r) => h("a", { href: link(r.group), class: "longname", title: r.group }, r.layer) },
@@ -58,7 +58,7 @@ export function layersTable(rows, link) {
     { ...digits("largest_update_angle"), title: "Largest update angle (°)", cell: (r) => number(r.largest_update_angle) },
     { ...digits("mean_update_cosine"), title: "Mean update cosine", cell: (r) => number(r.mean_update_cosine, 3) },
     { ...digits("nonrandom_fraction"), title: "Non-random updates", note: "share of neighbouring updates whose cosine is beyond that of random ones", cell: (r) => (r.nonrandom_fraction === null ? "–" : `${number(100 * r.nonrandom_fraction, 3)} %`) },
-    { ...digits("settling_step"), title: "Settling step", cell: (r) => number(r.settling_step) },
+    { ...digits("settling_step"), title: `Settling ${axis}`, cell: (r) => number(r.settling_step) },
     { ...digits("below_noise_floor"), title: "Below noise floor", note: "updates that rounding of the stored type could explain", cell: (r) => String(r.below_noise_floor) },
   ];
 }

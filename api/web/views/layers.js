@@ -135,7 +135,7 @@ class LayersView {
       this.pictures && scale ? scaleControls(scale, params, change) : null,
       this.pictures && scale ? this.#bar(scale) : null,
       this.pictures ? sheetDownloads("all maps", () => this.#sheet()) : null,
-      range ? h("span", { class: "hint" }, `${axisNames(this.answer.row)} ${stepText(range[0])} to ${stepText(range[1])} `, h("button", { type: "button", class: "quiet", onclick: () => change({ from: null, to: null }, { push: true }) }, "All steps")) : null,
+      range ? h("span", { class: "hint" }, `${axisNames(this.answer.row)} ${stepText(range[0])} to ${stepText(range[1])} `, h("button", { type: "button", class: "quiet", onclick: () => change({ from: null, to: null }, { push: true }) }, `All ${axisNames(this.answer.row)}`)) : null,
     ));
     const missing = params.show === "qkv" && this.show !== "qkv" ? "No layer of this run has Q, K and V. " : "";
     if (this.pictures && this.noteOf) this.noteOf.textContent = `${missing}${VIEW_TITLES[view]}, ${VIEW_NOTES[view].split(". ")[0].replace(/\.$/, "")}. One scale for all; the number is the mean.`;
@@ -167,12 +167,13 @@ class LayersView {
     this.body.append(this.noteOf, this.readout, this.root);
     this.tiles = new Tiles({
       root: this.root,
+      counted: axisNames(this.answer.row),
       words: (row, column) => (this.tokens ? `, ${tokensLine(this.tokens, row, column)}` : ""),
       onscale: (scale) => this.#controls(scale),
       range: (params) => this.#range(show, params),
-      onread: (text) => (this.readout.textContent = text ?? (this.pictures ? "Move over a map: the same steps are marked in all of them. Click opens one." : "")),
+      onread: (text) => (this.readout.textContent = text ?? (this.pictures ? "Move over a map: the same checkpoints are marked in all of them. Click opens one." : "")),
     });
-    this.readout.textContent = "Move over a map: the same steps are marked in all of them. Click opens one.";
+    this.readout.textContent = "Move over a map: the same checkpoints are marked in all of them. Click opens one.";
     const { name } = this;
     const link = (group) => href(["run", name], { ...this.#shared(), group });
     const tile = (group, text) => this.tiles.tile({ run: name, group, digest: this.answer.digest, name: text, title: group, link: link(group) });
@@ -261,7 +262,7 @@ class LayersView {
       for (const id of ["qkv-distances", "qkv-rms", "qkv-settling", "qkv-mds"]) place.append(this.#chart(id).element);
     }
     const caption = captionOf({ run: this.name, steps: await this.#steps(), origin, row: this.answer.row });
-    qkvSpecs(rows, origin === null ? "seen from zero" : `seen from ${axisName(this.answer.row)} ${origin}`).forEach((spec, i) => this.charts[i].show({ ...spec, caption }));
+    qkvSpecs(rows, origin === null ? "seen from zero" : `seen from ${axisName(this.answer.row)} ${origin}`, axisName(this.answer.row)).forEach((spec, i) => this.charts[i].show({ ...spec, caption }));
   }
 
   #rows() {
@@ -290,14 +291,14 @@ class LayersView {
     keepingFocus(this.body, () => fill(
       this.body,
       h("div", { class: "charthead" }, h("span"), downloads("table", [["CSV", () => download(`${fileName(this.name, "layers")}.csv`, layersCSV(rows), "text/csv")]])),
-      sortable({ caption: `Layers of ${this.name}`, columns: layersTable(rows, link), rows, sort: [key, down === "down"], onsort: ([k, d]) => this.change({ sort: `${k}${d ? ":down" : ""}` }, { push: true }) }),
+      sortable({ caption: `Layers of ${this.name}`, columns: layersTable(rows, link, axisName(this.answer.row)), rows, sort: [key, down === "down"], onsort: ([k, d]) => this.change({ sort: `${k}${d ? ":down" : ""}` }, { push: true }) }),
     ));
   }
 
   async #sheet() {
     const { params } = this;
     const { row } = this.answer;
-    const maps = (await this.tiles.maps()).map((m) => ({ ...m, name: m.name.replace(/^layer\//, "") }));
+    const maps = (await this.tiles.maps()).map((m) => ({ ...m, counted: axisName(row), name: m.name.replace(/^layer\//, "") }));
     const sheet = {
       name: fileName(this.name, this.show, params.view ?? "tm"), title: `${this.name}: ${VIEW_TITLES[params.view ?? "tm"]}`, maps,
       caption: `${captionOf({ steps: await this.#steps(), origin: await this.#originStep(), row })} · axes: checkpoints in their order`,

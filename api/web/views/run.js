@@ -58,7 +58,7 @@ class RunView {
         h("div", { class: "mapandnumbers" },
           h("section", { class: "panel mappanel", "aria-label": "Map" },
             h("div", { class: "charthead" }, this.mapTitle, this.map.buttons()), this.mapNote, this.map.element, this.timeline.element, this.legend,
-            h("p", { class: "note" }, "Brush the strip, drag its ends or a stretch of any curve to choose a range; click the strip for all steps.")),
+            h("p", { class: "note" }, "Brush the strip, drag its ends or a stretch of any curve to choose a range; click the strip for all checkpoints.")),
           h("section", { class: "panel", "aria-label": "Numbers" }, h("h2", {}, "Numbers"), this.numbers, (this.phaseList = h("div")))),
         (this.nullPanel = h("section", { class: "panel nullpanel", "aria-label": "Random walk", hidden: true })),
         h("h2", { class: "section" }, "Curves"),
@@ -204,7 +204,7 @@ class RunView {
     this.map.show({
       map: shown, axis, scale, kind, phases: this.phases ?? [], marks, title: `${this.name}: ${what} of ${where}${origin === null ? "" : ` from ${axisName(row)} ${origin}`}`, label, extra: more,
       caption: captionOf({ steps: g.steps, origin, row }),
-      counted: axisNames(row),
+      counted: axisNames(row), each: axisName(row),
       unit: unsure ? "standard error" : "cosine",
     });
     this.#null(g, view, { kind, along, unit, row });
@@ -245,7 +245,7 @@ class RunView {
     this.nullNote.textContent = `${groupText(this.group)}, ${from}: mean ${number(G.meanDefined(map.values), 5)}, of the run's own map ${number(G.meanDefined(own.values), 5)}`;
     this.null.show({
       map, axis, scale, kind, phases: [], title: `${VIEW_TITLES.walk}, ${from}: ${this.name}, ${groupText(this.group)}`, label: axisText(kind, unit),
-      caption: captionOf({ steps: g.steps, origin: view === "rtm" ? g.steps[0] : null, row }), counted: axisNames(row),
+      caption: captionOf({ steps: g.steps, origin: view === "rtm" ? g.steps[0] : null, row }), counted: axisNames(row), each: axisName(row),
     });
   }
 
@@ -277,7 +277,7 @@ class RunView {
       ["tm", "rtm"].includes(params.view ?? "tm") ? besideChoice(params, change) : null,
       errors ? valuesChoice(params, change) : null,
       axisChoice(kind, change),
-      this.tokens ? alongChoice(params, change) : null,
+      this.tokens ? alongChoice(params, change, axisNames(this.answer.row)) : null,
       unsure ? null : scaleControls(scale, params, change),
     ));
   }

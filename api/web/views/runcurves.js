@@ -86,7 +86,7 @@ export function numbersOf(g, m, { row: of, error, mean }) {
   };
   return [
     row("MDS", number(m.mds, 5) + error("mds") + cells(null, m.norm), "mean directional similarity: mean of the trajectory map"),
-    row("relative MDS", number(m.relative_mds, 5) + error("relative_mds") + cells(0, m.distance_from_init.slice(1)), "mean of the relative map at the first step of the range"),
+    row("relative MDS", number(m.relative_mds, 5) + error("relative_mds") + cells(0, m.distance_from_init.slice(1)), "mean of the relative map at the first checkpoint of the range"),
     row("relative MDS of a random walk", number(m.random_walk_mds, 5), "what independent updates of the same norms would give"),
     mean === null ? null : row("mean of this map", number(mean, 5)),
     row("path length", number(m.path_length) + error("path_length"), "sum of the norms of the updates, in the unit of the parameters"),

@@ -1,5 +1,6 @@
 // All runs: searched, sorted, by family, each with a small map; over them what is being computed now.
 
+import { axisName, axisNames } from "../base/axisname.js";
 import { scaleOf } from "../base/colors.js";
 import { choice, count, fileName, fill, h, keepingFocus, number, sortable, step as stepText, unique } from "../base/dom.js";
 import { isFinal } from "../base/jobstates.js";
@@ -132,7 +133,7 @@ class RunsView {
 
   async #sheet() {
     const rows = this.#found();
-    const maps = await Promise.all(rows.map(async (r) => ({ name: r.run, map: G.trajectoryMap(await api.gram(r.run, "network", version(r))) })));
+    const maps = await Promise.all(rows.map(async (r) => ({ name: r.run, counted: axisName(r), map: G.trajectoryMap(await api.gram(r.run, "network", version(r))) })));
     return { name: fileName("runs", this.params.q), title: "Trajectory maps of the networks", caption: "axes: checkpoints in their order", maps, scale: scaleOf(maps.map((m) => m.map)) };
   }
 
@@ -158,7 +159,7 @@ class RunsView {
       { key: "architecture", title: "Architecture", value: (r) => r.architecture, cell: (r) => r.architecture },
       { key: "parameters", title: "Parameters", numeric: true, value: (r) => r.parameters, cell: (r) => count(r.parameters) },
       { key: "checkpoints", title: "Checkpoints", numeric: true, value: (r) => r.checkpoints, cell: (r) => String(r.checkpoints) },
-      { key: "last_step", title: "Steps", numeric: true, value: (r) => r.last_step, cell: (r) => (r.last_step === null ? "–" : `${stepText(r.first_step)}–${stepText(r.last_step)}`) },
+      { key: "last_step", title: "Range", numeric: true, value: (r) => r.last_step, cell: (r) => (r.last_step === null ? "–" : `${stepText(r.first_step)}–${stepText(r.last_step)}${axisName(r) === "step" ? "" : ` ${axisNames(r)}`}`) },
       { key: "mds", title: "MDS", numeric: true, value: (r) => r.mds, note: "mean directional similarity: mean of the trajectory map", cell: (r) => h("span", { class: "mds" }, mdsText(r)) },
       { key: "updated", title: "Updated", value: (r) => r.updated, cell: (r) => (r.updated ? new Date(r.updated).toLocaleDateString(undefined, { day: "numeric", month: "short", year: "numeric" }) : "–") },
       { key: "compare", title: "Compare", cell: (r) => h("input", { type: "checkbox", "aria-label": `Compare ${r.run}`, checked: this.chosen.has(r.run), onchange: (e) => {

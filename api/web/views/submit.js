@@ -1,5 +1,6 @@
 // A new run: what to read and how; the plan is shown before anything starts.
 
+import { axisNames } from "../base/axisname.js";
 import { bytes, count, duration, fill, h, number, step as stepText, unique } from "../base/dom.js";
 import { FIRST, MORE, bodyOf, complaints } from "../base/submission.js";
 import { go } from "../base/url.js";
@@ -109,7 +110,7 @@ class SubmitView {
         h(
           "dl",
           { class: "facts2" },
-          row("checkpoints", steps.length ? `${steps.length}, steps ${stepText(steps[0])} to ${stepText(steps.at(-1))}` : "none"),
+          row("checkpoints", steps.length ? `${steps.length}, ${axisNames(plan)} ${stepText(steps[0])} to ${stepText(steps.at(-1))}` : "none"),
           row("stored as", [...Object.keys(plan.dtypes ?? {}), ...Object.keys(plan.formats ?? {})].join(", ")),
           row("architecture", `${plan.architecture}, ${count(plan.parameters)} parameters in ${plan.tensors} tensors`),
           row("groups", String(plan.groups)),

@@ -17,9 +17,9 @@ export const VIEW_TITLES = {
 };
 export const VIEW_NOTES = {
   tm: "cos(θᵢ, θⱼ): how far checkpoints point the same way, seen from the zero vector.",
-  rtm: "cos(θᵢ − θₒ, θⱼ − θₒ): the same, seen from the origin o, which is left out. Drag the origin along the steps below.",
-  updates: "cos(Uᵢ, Uⱼ), Uₜ = θₜ − θₜ₋₁: whether updates agree. A step stands for the update that ends there.",
-  walk: "What the relative map at the first step would be if updates were independent directions.",
+  rtm: "cos(θᵢ − θₒ, θⱼ − θₒ): the same, seen from the origin o, which is left out. Drag the origin along the checkpoints below.",
+  updates: "cos(Uᵢ, Uⱼ), Uₜ = θₜ − θₜ₋₁: whether updates agree. A number stands for the update that ends there.",
+  walk: "What the relative map at the first checkpoint would be if updates were independent directions.",
 };
 
 export const viewChoice = (params, change) =>
@@ -29,10 +29,10 @@ export const besideChoice = (params, change) =>
   choice("Below it", [["none", "nothing"], ["walk", "random walk"]], params.beside === "walk" ? "walk" : "none", (v) => change({ beside: v === "walk" ? v : null }, { push: true }));
 
 export const axisChoice = (chosen, change, options = ["index", "linear", "log"]) =>
-  choice("Step axis", options.map((v) => [v, v]), chosen, (axis) => change({ axis }, { push: true }));
+  choice("Axis", options.map((v) => [v, v]), chosen, (axis) => change({ axis }, { push: true }));
 
-export const alongChoice = (params, change) =>
-  choice("Along", [["steps", "steps"], ["tokens", "tokens"]], params.along === "tokens" ? "tokens" : "steps", (v) => change({ along: v === "tokens" ? v : null }, { push: true }));
+export const alongChoice = (params, change, counted) =>
+  choice("Along", [["steps", counted], ["tokens", "tokens"]], params.along === "tokens" ? "tokens" : "steps", (v) => change({ along: v === "tokens" ? v : null }, { push: true }));
 
 // Of an estimate, its values or their standard errors; limits of colours that were chosen for one do not suit the other.
 export const valuesChoice = (params, change) =>
