@@ -31,7 +31,7 @@ def axis(dim: str, length: int, steps: NDArray[np.int64], origin: int | None = N
 
 
 def called(dim: str, of_run: str) -> str:
-    """The name of a measure's axis in a run that counts ``of_run``.
+    """Return the name of a measure's axis in a run that counts ``of_run``.
 
     >>> called("step_2", "epoch")
     'epoch_2'
@@ -40,7 +40,7 @@ def called(dim: str, of_run: str) -> str:
 
 
 def numbers_of(of_run: str) -> str:
-    """What the numbers of checkpoints are, in the plural."""
+    """Return what the numbers of checkpoints are, in the plural."""
     return {"index": "indices", "tokens": "tokens"}.get(of_run, f"{of_run}s")
 
 
