@@ -1,4 +1,4 @@
-"""A cache of response bodies by ETag. A result depends on the run's committed bytes and on the request, on nothing else."""
+"""A cache of response bodies by ETag. A result depends only on the run's committed bytes and on the request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ ROOM: Final = 64 * 2**20
 
 
 class AnswerCache:
-    """The answers used last, within ``room`` bytes; one of more than a quarter of it is not kept. Thread-safe."""
+    """The most recently used answers, within ``room`` bytes; an answer larger than a quarter of it is not kept.
+
+    Thread-safe.
+    """
 
     def __init__(self, room: int = ROOM) -> None:
         self._held: LRUCache[str, bytes] = LRUCache(room, getsizeof=len)

@@ -1,4 +1,4 @@
-"""Read a JSON body strictly, before anything is made of it."""
+"""Parse a JSON body strictly, before it is used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class StrictRoute(APIRoute):
-    """A route whose body, where it has one, is JSON in the narrow sense: see ``check_json``."""
+    """A route whose body, if it has one, must be strict JSON: see ``check_json``."""
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()

@@ -29,7 +29,7 @@ _bearer: Final = HTTPBearer(auto_error=False, description="a token of `trajsvc t
 
 @dataclass
 class Service:
-    """The store's runs, the jobs, who may ask, and what is kept of answers."""
+    """What routes use: the store's runs, the jobs, the tokens, and the cache of answers."""
 
     settings: ServiceSettings
     runs: RunCache

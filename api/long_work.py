@@ -27,7 +27,7 @@ from trajsvc.sources.transport.cancel import Stop
 T = TypeVar("T")
 
 LOOK: Final = 0.5
-"""Seconds between two looks whether the client is still there."""
+"""Seconds between two checks whether the client is still connected."""
 SUBMISSIONS: Final = 8
 """Submissions of folders that are listed at once."""
 
@@ -46,7 +46,9 @@ def prepare() -> None:
 
 
 class Limiter:
-    """At most ``most`` pieces of work at once, each in a thread of its own; others wait up to ``patience`` seconds for their turn."""
+    """Run at most ``most`` pieces of work at once, each in a thread of its own; others wait up to ``patience`` seconds
+    for their turn.
+    """
 
     def __init__(self, what: str, most: int, patience: float, setting: str, stopping: threading.Event) -> None:
         self._what, self._most, self._patience, self._setting = what, most, patience, setting
@@ -109,7 +111,7 @@ class Limiter:
 
 @dataclass
 class LongWork:
-    """The limiters of a server, and what says that it is ending."""
+    """The limiters of a server, and the event that says that it is ending."""
 
     network: Limiter
     plans: Limiter

@@ -1,4 +1,4 @@
-"""Checks of every request (host, origin, sizes) and the headers of every response."""
+"""Check every request (host, origin, sizes) and set the headers of every response."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from api.errors import MEDIA, PREFIX
 
 
 class ProblemProtocol(H11Protocol):
-    """uvicorn's protocol, whose own refusal is a problem as every other."""
+    """uvicorn's protocol, which answers an invalid request with problem+json."""
 
     def send_400_response(self, msg: str) -> None:
         """Answer what could not be parsed, and close."""

@@ -11,7 +11,7 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a kind of error means at the doors: the process's exit code and the HTTP status."""
+    """The process's exit code and the HTTP status of a kind of error."""
 
     exit_code: int
     status: int

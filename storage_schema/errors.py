@@ -45,7 +45,7 @@ EXIT_INTERRUPTED: Final = 130
 
 
 class TrajsvcError(Exception):
-    """Base of every error that trajsvc raises on purpose; ``str()`` is the sentence for a person."""
+    """Base of every error that trajsvc raises on purpose; ``str()`` is the message for the user."""
 
     otherwise: ClassVar[Outcome] = Outcome(EXIT_FAILED, 500)
     """the outcome of a kind that is not in the table, as a server of a later version may send"""
@@ -128,7 +128,7 @@ class TryAgain(TrajsvcError, OSError):
 
 
 class StoreError(TrajsvcError):
-    """An error of a store: its class is its kind, and it is about a path."""
+    """An error of a store: its class determines its kind, and it names a path."""
 
     of_class: ClassVar[str]
 
@@ -137,7 +137,7 @@ class StoreError(TrajsvcError):
 
     @property
     def path(self) -> str:
-        """What the error is about."""
+        """The path that the error is about."""
         return self.file or ""
 
 

@@ -32,7 +32,7 @@ TRIES: Final = 5
 
 
 class ServerError(TrajsvcError):
-    """A problem that a server answered with, in its own words."""
+    """An error reported by a server, with the server's message."""
 
     def __init__(self, kind: str, message: str, *, hint: str = "", status: int = 500) -> None:
         super().__init__(kind, message, hint=hint)
@@ -45,7 +45,7 @@ class ServerError(TrajsvcError):
 
 
 class Client:
-    """A server at ``address``. ``token`` (else ``TRAJSVC_TOKEN``) goes there and nowhere else."""
+    """A client of the server at ``address``. ``token`` (else ``TRAJSVC_TOKEN``) is sent only there."""
 
     def __init__(self, address: str, token: str | None = None, *, timeout: float = TIMEOUT) -> None:
         if not address.startswith(("http://", "https://")):

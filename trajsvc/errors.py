@@ -51,7 +51,7 @@ class LimitExceeded(Refused):
 
 
 class RunExists(Refused):
-    """The store has a run of that name which is not this one: ``run`` is its name, ``why`` what tells the two apart."""
+    """The store has another run of that name: ``run`` is the name, ``why`` the difference between the two."""
 
     def __init__(self, run: str, message: str, why: str = "") -> None:
         hint = "Give this one another name with --name NAME, or put it in the stored run's place with --replace."

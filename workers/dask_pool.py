@@ -19,10 +19,13 @@ from workers.unit_session import PATIENCE, UnitSession, UnitWork, Waiting, Worke
 
 
 class DaskPool:
-    """Slabs on ``cluster``. What cannot be computed elsewhere (ranges of the Hub: one process asks it) runs on ``threads`` here.
+    """Compute slabs on ``cluster``.
 
-    ``waiting`` is told why nothing goes on (no scheduler, no worker), and None when it does; after ``patience`` seconds of that the job
-    fails with TryAgain (``no-scheduler``, ``no-workers``).
+    What only this process can read (ranges of the Hub) is computed on ``threads`` here.
+
+    ``waiting`` is called with the reason when there is no progress (no scheduler, no worker), and with None when there
+    is again; after ``patience`` seconds without progress the job fails with TryAgain (``no-scheduler``,
+    ``no-workers``).
     """
 
     def __init__(

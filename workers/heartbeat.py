@@ -20,7 +20,9 @@ log = structlog.get_logger()
 
 
 class Heartbeat:
-    """Beats in a thread of its own while it is entered. ``stop`` is set when the work is to end: cancelled, or the lease lost.
+    """Renew the lease in a thread of its own while entered.
+
+    ``stop`` is set when the work is to end: cancelled, or the lease lost.
 
     A lease that could not be renewed in time counts as lost: another runner has the job by then.
     """

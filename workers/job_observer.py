@@ -42,13 +42,13 @@ from trajsvc.jobs.registered import Registered
 from workers.unit_session import PATIENCE
 
 ESTIMATE_SECONDS: Final = 2.0
-"""at least, between two estimates"""
+"""minimum seconds between two estimates"""
 BETWEEN: Final = 9.0
-"""times as long as an estimate took there is none: of a large run they take a tenth of the time"""
+"""the next estimate waits so many times as long as the last one took, so that estimates take a tenth of a large run's time"""
 LEAST_LEFT: Final = 3.0
-"""seconds that a job must have before it for its estimate to be worth showing"""
+"""seconds that a job must still take for an estimate to be made"""
 LARGE: Final = 2**29
-"""bytes of a run that is sampled before it is copied: its copying alone takes long"""
+"""size in bytes from which a run is sampled before it is copied, since copying it takes long"""
 REQUEST: Final = 2**19
 """bytes that could have come over a connection while a request for few waits for its answer"""
 DEAR: Final = 8
@@ -59,7 +59,7 @@ log = structlog.get_logger()
 
 
 class JobObserver(NullObserver):
-    """Tells a job's progress: slabs, bytes, rate, time left, the network's MDS so far with its error."""
+    """Report a job's progress: slabs, bytes, rate, time left, the network's MDS so far with its error."""
 
     def __init__(
         self,
@@ -188,7 +188,7 @@ def check_limit(what: str, has: float, most: float) -> None:
 
 
 class _Sampling(NullObserver):
-    """Watches the first estimate being made: a runner that lost its lease puts nothing in its place."""
+    """Observe the computation of the first estimate; a runner that lost its lease publishes nothing."""
 
     def __init__(self, job: JobObserver) -> None:
         self.job = job
@@ -210,7 +210,7 @@ def _is_cheap(trajectory: Trajectory, plan: Plan) -> bool:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one job may take; 0: as much as it likes."""
+    """Limits of one job; 0: no limit."""
 
     checkpoints: int = 0
     bytes: int = 0
@@ -219,7 +219,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class RunnerSettings:
-    """What one runner may use."""
+    """Settings of one runner."""
 
     store: Path
     roots: Roots

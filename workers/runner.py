@@ -37,7 +37,9 @@ log = structlog.get_logger()
 
 
 class Runner:
-    """Runs one job at a time; ``run`` until ``stop`` is set, then what runs goes back to the queue with what is done kept."""
+    """Run one job at a time with ``run`` until ``stop`` is set; the job then returns to the queue with its finished
+    slabs kept.
+    """
 
     def __init__(self, queue: JobQueue, cluster: Cluster, settings: RunnerSettings, name: str | None = None) -> None:
         self.queue, self.cluster, self.settings = queue, cluster, settings

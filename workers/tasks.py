@@ -31,7 +31,7 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True)
 class Done:
-    """What a task says when the results of its units are kept."""
+    """What a task returns when the results of its units are stored."""
 
     units: tuple[int, ...]
     seconds: float

@@ -39,8 +39,12 @@ Waiting = Callable[[str | None], None]
 
 @dataclass(frozen=True)
 class WorkerPool:
-    """Where tasks go. ``waiting`` is told why nothing goes on (no scheduler, no worker), and None when it does; after ``patience`` seconds
-    of that the job fails with TryAgain (``no-scheduler``, ``no-workers``)."""
+    """The workers that tasks are sent to.
+
+    ``waiting`` is called with the reason when there is no progress (no scheduler, no worker), and with None when there
+    is again; after ``patience`` seconds without progress the job fails with TryAgain (``no-scheduler``,
+    ``no-workers``).
+    """
 
     cluster: Cluster
     device: str
@@ -50,7 +54,7 @@ class WorkerPool:
 
 @dataclass(frozen=True)
 class UnitWork:
-    """What is computed: ``task(folder, key, digest, units, stop_name) -> Done`` leaves the result of every unit in ``files``."""
+    """The work: ``task(folder, key, digest, units, stop_name) -> Done`` stores the result of every unit in ``files``."""
 
     task: Callable[[str, str, str, tuple[int, ...], str], Done]
     files: SlabFiles
@@ -64,7 +68,7 @@ class UnitWork:
 
 @dataclass
 class _Out:
-    """What is out on one scheduler."""
+    """The tasks that are submitted to one scheduler."""
 
     event: Event
     tasks: dict[Future, tuple[int, ...]] = field(default_factory=dict)

@@ -124,9 +124,9 @@ def feed(fd: int, start: int, stop: int, hasher: hashlib._Hash) -> int:
 
 
 class Lock:
-    """At most one holder of a file, over all processes; the file names the holder's process id.
+    """A lock on a file, with at most one holder among all processes; the file contains the holder's process id.
 
-    The lock is the kernel's (flock), so it goes with its process, however that ends.
+    The lock is the kernel's (flock), so it is released when its process ends in any way.
     """
 
     def __init__(self, path: Path) -> None:

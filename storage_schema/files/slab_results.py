@@ -1,7 +1,7 @@
-"""Results of slabs as one file each, so that what a worker computed outlives the runner that asked for it.
+"""Results of slabs as one file each, so that a worker's results remain when the runner that requested them dies.
 
-A file is one record of the resume journal, named by the job's key and the slab's number, written whole or not at all. Two processes may
-write the same slab: the bytes are the same.
+A file is one record of the resume journal, named by the job's key and the slab's number, written whole or not at all.
+Two processes may write the same slab: the bytes are the same.
 """
 
 from __future__ import annotations

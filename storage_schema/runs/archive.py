@@ -30,7 +30,7 @@ ARCHIVE_SHARD: Final = 2**24
 
 @dataclass(frozen=True)
 class ArchiveReport:
-    """What archiving gained."""
+    """The sizes before and after archiving."""
 
     run: StoredRun
     raw_bytes: int

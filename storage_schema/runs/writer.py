@@ -299,7 +299,7 @@ class RunWriter:
 
 
 class _CopyingJournal(SlabJournal):
-    """A journal whose records never run ahead of the copy."""
+    """A journal that writes a record only after the copy of its slab is durable."""
 
     def __init__(self, directory: Path, key: str, writer: RunWriter) -> None:
         super().__init__(directory, key)

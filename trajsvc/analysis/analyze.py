@@ -1,4 +1,4 @@
-"""``trajsvc.analyze``: a source, a pool of threads and a store of this machine, put together."""
+"""``trajsvc.analyze``: analyse a source with a pool of threads into a store of this machine."""
 
 from __future__ import annotations
 

@@ -32,7 +32,10 @@ ATTRIBUTE: Final = "identity"
 
 @dataclass(frozen=True)
 class Continued:
-    """What of a stored run the source still has. ``moved``: steps whose files are the stored ones in another place."""
+    """The part of a stored run that the source still has.
+
+    ``moved``: steps whose files are the stored ones in another place.
+    """
 
     moved: frozenset[int] = frozenset()
 

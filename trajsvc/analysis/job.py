@@ -1,4 +1,6 @@
-"""An analysis that is asked for, and what is known of it before a slab is read: its checkpoints, the stored run, what that spares."""
+"""A requested analysis, and what is known of it before a slab is read: its checkpoints, the stored run, how much of it
+can be kept.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,11 @@ from trajsvc.trajectory.matrix import Trajectory
 
 @dataclass(frozen=True)
 class AnalysisJob:
-    """What is analysed (``source``), where to (``store``, ``name``: None for the source's own), how (``options``), on what (``pool``);
-    who is told (``observer``) and who may stop it (``stop``)."""
+    """A requested analysis.
+
+    ``source`` is what is analysed, ``store`` and ``name`` (None: the source's own) where the run is stored; ``options``
+    and ``pool`` say how and on what it is computed; ``observer`` receives progress, and ``stop`` can stop it.
+    """
 
     source: CheckpointSource
     store: Path
@@ -37,7 +42,7 @@ class AnalysisJob:
 
 @dataclass(frozen=True)
 class OpenedJob:
-    """A job whose checkpoints are listed and whose place in the store has been looked at."""
+    """A job whose checkpoints are listed and whose stored run, if any, has been compared."""
 
     job: AnalysisJob
     run: str

@@ -41,12 +41,12 @@ MARGIN: Final = 0.5
 SMALL: Final = 1e-200
 """Squared norms below this have squared updates that float64 does not hold."""
 RESCALED: Final = 768
-"""Binary orders by which values are moved whose squares float64 does not hold: what it can hold has squares that it can hold, then."""
+"""Power of two by which values are scaled whose squares exceed the range of float64: all scaled float64 values have squares within it."""
 
 
 @dataclass(frozen=True)
 class Rebasing:
-    """What computing a block again takes; ``key`` names the work."""
+    """The inputs for computing blocks again; ``key`` names the work."""
 
     theta: Theta
     plan: Plan

@@ -15,8 +15,11 @@ from trajsvc.trajectory.tables import files_json
 
 @dataclass(frozen=True)
 class Continuation:
-    """``kept`` leading checkpoints need no computing; with ``complete`` there is nothing to do at all. ``anew``: why a stored run is not
-    added to, where it is not the checkpoints."""
+    """How a stored run is continued.
+
+    ``kept`` leading checkpoints need no computing; with ``complete`` nothing needs to be done. ``anew`` is the reason
+    why a stored run is not added to, if it is not its checkpoints.
+    """
 
     kept: int = 0
     complete: bool = False

@@ -19,7 +19,7 @@ from trajsvc.trajectory.matrix import Trajectory
 from trajsvc.trajectory.opening import open_trajectory
 
 READING = 8 * 2**20
-"""Bytes of the budget that are kept for what reading takes beside the slabs: connections, and where every tensor lies in every file."""
+"""Bytes of the budget reserved for reading beside the slabs: connections, and the place of every tensor in every file."""
 
 
 def source_of(

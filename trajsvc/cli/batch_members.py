@@ -41,7 +41,7 @@ State = Literal["done", "unchanged", "appended", "failed", "stopped", "not begun
 
 @dataclass(frozen=True)
 class MemberOutcome:
-    """What became of one member. ``seconds`` is wall-clock time; ``again`` says that its error may pass."""
+    """The outcome of one member. ``seconds`` is wall-clock time; ``again`` says that its error may be temporary."""
 
     member: str
     state: State
@@ -67,7 +67,10 @@ class MemberRunner(Protocol):
 
 
 class EmbeddedRunner:
-    """Members are analysed in this process, into ``store``. ``given`` holds options that go before the family's."""
+    """Analyse members in this process, into ``store``.
+
+    ``given`` holds options that take precedence over the family's.
+    """
 
     def __init__(
         self, family: Family, store: Path, stop: threading.Event, given: Mapping[str, Any], *, quiet: bool = False
@@ -184,9 +187,11 @@ def failed(name: str, error: Exception, seconds: float) -> MemberOutcome:
 
 
 class ServerRunner:
-    """Submits members to ``client``. The same command again finds the same jobs: nothing that was done is done twice.
+    """Submit members to ``client``.
 
-    ``stop`` ends the following; the jobs go on on the server.
+    Running the same command again finds the same jobs, so that nothing is computed twice.
+
+    ``stop`` ends the waiting; the jobs continue on the server.
     """
 
     def __init__(

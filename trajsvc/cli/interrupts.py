@@ -178,7 +178,7 @@ def unfinished(path: Path) -> Iterator[None]:
 
 
 class _Held(io.BytesIO):
-    """What is to be written to a stream and is held back; like the stream a terminal, or none."""
+    """A buffer for output that is held back; it reports whether the stream behind it is a terminal."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()

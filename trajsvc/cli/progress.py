@@ -19,7 +19,7 @@ ESTIMATE_SECONDS = 1.0
 
 
 class LiveObserver:
-    """Shows an analysis on a terminal; a few plain lines where stderr is none."""
+    """Show an analysis on a terminal, or in a few plain lines if stderr is not one."""
 
     def __init__(self) -> None:
         self.console = errors_console()

@@ -347,7 +347,7 @@ def _announce(server: Any, host: str, settings: ServiceSettings, asks: bool) -> 
 
 
 class Supervised:
-    """A process that is started again when it dies, and ends when we do."""
+    """A process that is restarted when it dies, and stopped when this process ends."""
 
     def __init__(self, command: list[str], environment: dict[str, str]) -> None:
         self.command, self.environment = command, {**environment, "TRAJSVC_PARENT": str(os.getpid())}

@@ -151,11 +151,12 @@ LEAST_TEXT = 16
 
 
 class Columns:
-    """A light table that is never cut: what does not fit side by side stands below, with the first column repeated.
+    """A plain table that is never truncated: columns that do not fit side by side are printed below, with the first
+    column repeated.
 
-    A title that begins with ``>`` is set flush right; one that begins with ``~`` is text, which is folded where room is short, as the
-    first column is unless its title begins with ``=`` (an id, to be copied). A column without a title is decoration (a bar) and is left
-    out where room is short.
+    A title that begins with ``>`` is aligned right; one that begins with ``~`` is text, which is folded if room is
+    short, as the first column is unless its title begins with ``=`` (an id, to be copied). A column without a title is
+    decoration (a bar) and is left out if room is short.
     """
 
     def __init__(self, columns: Sequence[str]) -> None:

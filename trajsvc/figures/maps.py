@@ -30,7 +30,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Scale:
-    """What colour a value has: ``low`` to ``high`` on a colour map that is told apart with any colour vision."""
+    """A colour scale: ``low`` to ``high`` on a colour map that can be read with any colour vision."""
 
     low: float
     high: float

@@ -22,7 +22,7 @@ COMPARED = (
 )  # fmt: skip
 UNITS = {"degree": " (°)"}
 LEAST_CHECKPOINTS = 3
-"""below this there is no angle between updates, and a map says nothing"""
+"""with fewer checkpoints there is no angle between updates, and a map shows nothing"""
 
 
 def run_figures(run: Run) -> Iterator[tuple[str, Figure]]:

@@ -23,7 +23,7 @@ PENDING_GRAMS: Final = 4
 
 
 class Journal(Protocol):
-    """Where finished slabs are kept until the run is committed."""
+    """Keeps finished slabs until the run is committed."""
 
     def replay(self) -> Iterator[tuple[int, Mapping[str, NDArray[np.generic]], Mapping[str, Any]]]: ...
     def append(self, slab: int, arrays: Mapping[str, NDArray[np.generic]], meta: Mapping[str, Any]) -> None: ...
@@ -33,7 +33,7 @@ class Journal(Protocol):
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the work stands; ``state`` is the engine's own and may be read during the call only."""
+    """The progress of the work. ``state`` belongs to the engine and may be read only during the call."""
 
     state: GramState
     bytes_done: int
@@ -46,11 +46,11 @@ ProgressCallback = Callable[[Progress], None]
 
 
 class SlabPool(Protocol):
-    """Where slabs are computed: threads here, other machines elsewhere."""
+    """Computes slabs, in threads here or on other machines."""
 
     @property
     def elsewhere(self) -> bool:
-        """Whether slabs are computed by other processes: a copy is then made before, so that they read it."""
+        """Whether slabs are computed by other processes: then a copy is made first, for them to read."""
         ...
 
     def ready(self, device: str) -> None:

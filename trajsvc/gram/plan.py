@@ -25,12 +25,12 @@ from trajsvc.errors import LimitExceeded
 from trajsvc.gram.pairs import pair_count
 
 KERNEL = "fused-1"
-"""The arithmetic that a run's Grams were made with: another one's are not added to."""
+"""Version of the arithmetic of a run's Grams; new checkpoints are not added to Grams of another version."""
 GRANULE_MIN = 2**12
 GRANULE_MAX = 2**16
 LEAST_GRANULES = 4
-"""granules of a block in the sample, unless it has no more: neighbours are alike (rows of an embedding that no token uses), so what
-one granule says of itself says little of how far it is from the others"""
+"""granules of a block in the sample, if it has that many: neighbouring elements are alike (rows of an embedding that no token uses), so
+that a single granule says little about the variation between granules"""
 REPLICATES = 8
 """Parts of the sample for the jackknife; halved while they would take more than half the memory budget."""
 MIB = 2**20

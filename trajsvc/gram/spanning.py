@@ -21,8 +21,8 @@ RESOLUTION: Final = 2.0**-24
 NEIGHBOUR: Final = 1.5
 """The point before is taken where another station is not better by this factor."""
 ROUNDABOUT: Final = 4.0
-"""A point whose way from zero is longer than this times its norm is reached from zero, where that leaves no stretch above ``SHARED``:
-points that shrink and shrink would be reached by a long way from zero otherwise, until it is too late."""
+"""A point whose way from zero is longer than this times its norm is reached from zero, if that leaves no stretch above ``SHARED``;
+otherwise points that keep shrinking would be reached by an ever longer way from zero."""
 SHARED: Final = 64.0
 """A tree serves another block where its stretch there is no larger."""
 

@@ -23,8 +23,8 @@ from storage_schema.files.durable import make_dir, writing
 from trajsvc.errors import Refused, TryAgain, UsageError
 
 BUSY_MS: Final = 30_000
-"""how long a connection waits for another process's write, which takes milliseconds: SQLite wakes the waiting in no order, and on a busy
-machine one of many may be unlucky for seconds"""
+"""seconds that a connection waits for another process's write, which takes milliseconds; SQLite serves waiting connections in no particular
+order, so that on a busy machine one of many may wait for seconds"""
 _NETWORK: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "afs", "9p", "ceph", "glusterfs", "lustre"}
 )
@@ -137,8 +137,11 @@ def _use_wal(raw: sqlite3.Connection) -> None:
 
 
 class WriteTransactions:
-    """Write transactions through one engine, one after the other where the database lets only one write at a time: who waits for SQLite's
-    lock sleeps and asks again, and under many writers the unlucky one gives up; who waits for a turn gets it."""
+    """Write transactions through one engine, one after the other if the database allows only one writer at a time.
+
+    A connection that waits for SQLite's lock sleeps and retries, so that with many writers an unlucky one fails; here
+    threads take turns.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine

@@ -77,7 +77,7 @@ class Quota:
 
 
 class QuotaExceeded(TryAgain):
-    """Too much at once for this token; ``after`` seconds on it may be asked again."""
+    """The token has reached a quota; the request may be repeated after ``after`` seconds."""
 
     def __init__(self, kind: str, message: str, after: float) -> None:
         super().__init__(kind, message, hint=f"Ask again in {max(1, round(after))} s.")

@@ -27,7 +27,9 @@ FILES: Final = "files"
 
 
 class Deadline:
-    """Says stop once ``seconds`` have passed, or ``stop`` does: somebody waits for the answer."""
+    """A stop function that returns True once ``seconds`` have passed, or ``stop`` does, for work that a client waits
+    for.
+    """
 
     def __init__(self, seconds: float, stop: Callable[[], bool] = never) -> None:
         self.seconds, self._stop = seconds, stop

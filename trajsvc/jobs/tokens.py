@@ -24,7 +24,7 @@ PREFIX: Final = "tsv_"
 
 @dataclass(frozen=True)
 class Token:
-    """Who asks. ``id`` is None where the server asks for no tokens."""
+    """The token of a request. ``id`` is None if the server asks for no tokens."""
 
     id: str | None
     name: str

@@ -78,7 +78,7 @@ class GroupGram:
 
     @property
     def unit(self) -> float:
-        """What lengths of the Gram are multiplied with."""
+        """The factor by which lengths computed from the Gram are multiplied."""
         return 2.0**self.scale
 
     @classmethod

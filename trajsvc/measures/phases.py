@@ -129,7 +129,7 @@ def log_speed(gram: GroupGram) -> tuple[NDArray[np.int64], Array]:
 
 @dataclass(frozen=True)
 class _Features:
-    """What the segmentation sees: n defined updates."""
+    """The input of the segmentation: n defined updates."""
 
     steps: NDArray[np.int64]
     index: NDArray[np.int64]

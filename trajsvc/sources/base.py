@@ -39,8 +39,7 @@ class CheckpointRef:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A run of a tensor's elements that lies by itself: elements [lo, hi) of the flat tensor (C order) at ``offset`` of ``file``,
-    without gaps."""
+    """Elements [lo, hi) of a flat tensor (C order) that are stored without gaps at ``offset`` of ``file``."""
 
     lo: int
     hi: int
@@ -129,7 +128,9 @@ class CheckpointTensors:
 
 @dataclass(frozen=True, slots=True)
 class ReadRequest:
-    """One request for consecutive bytes of ``file`` from ``offset`` on: a part is a buffer to fill, or how many bytes to pass over."""
+    """One request for consecutive bytes of ``file`` from ``offset`` on: each part is a buffer to fill, or a number of
+    bytes to skip.
+    """
 
     file: str
     offset: int
@@ -258,7 +259,7 @@ class NoSource:
 
 
 class Sink(Protocol):
-    """Where the bytes of a request go, in order."""
+    """Receives the bytes of a request, in order."""
 
     def room(self) -> memoryview:
         """Return the buffer for the next bytes; not empty while bytes are missing."""
@@ -289,14 +290,14 @@ class Cache:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Requests made, and bytes of files that they brought."""
+    """Counts of requests made, and of the bytes of files that they brought."""
 
     requests: int
     bytes: int
 
 
 class RemoteReading(Protocol):
-    """What a source whose bytes come over a network can do beside a CheckpointSource."""
+    """The methods that a source whose bytes come over a network has beside those of CheckpointSource."""
 
     @property
     def cache(self) -> Cache | None: ...

@@ -23,10 +23,10 @@ from trajsvc.sources.named import PATHS, Naming
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A stretch of a file that is read by ranges: a whole file, or an archive that lies within one.
+    """A range of a file that is read in parts: a whole file, or an archive within one.
 
-    ``read(offset, count)`` gives the bytes at an absolute offset of the file; ``base`` is where the region begins. Of a ``distant``
-    one every read may be a request over the network.
+    ``read(offset, count)`` returns the bytes at an absolute offset of the file; ``base`` is where the region begins.
+    For a ``distant`` region every read may be a request over the network.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""Checkpoints in the order of training: by stage, ingredient and step, on one axis of steps that never goes back."""
+"""Sort checkpoints in the order of training: by stage, ingredient and step, on one axis of steps that never decreases."""
 
 from __future__ import annotations
 

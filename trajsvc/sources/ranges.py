@@ -18,7 +18,7 @@ LARGEST: Final = 2**24
 """Bytes of one request at most: a broken one loses little, and several connections share a long range."""
 
 Gap = Callable[[str, int, int], bool]
-"""Whether bytes [lo, hi) of a file may be read though nobody wants them: nobody will ever ask for them again."""
+"""Whether bytes [lo, hi) of a file, which are not needed, may be read: they must not be needed by a later request either."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ LONGEST: Final = 1024
 
 _EXAMPLE: Final = r"Write 'visual.=model.visual.', '*.gamma=*.weight', or '^h\.(\d+)\.=layers.\1.'."
 REPEATS: Final = 3
-"""Unbounded repetitions in one regular expression, none of them of a group: which of its repetitions would ``\\1`` mean?"""
+"""Unbounded repetitions in one regular expression; a group must not be repeated, since ``\\1`` would be ambiguous."""
 _REPEATED_GROUP: Final = re.compile(r"(?<!\\)\)[*+{]")
 _REPEAT: Final = re.compile(r"(?<!\\)(?:[*+]|\{\d*,\d*\})")
 _GROUP: Final = re.compile(r"\\(?:([0-9]{1,2})|g<([A-Za-z0-9_]{1,64})>)")

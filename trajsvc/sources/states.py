@@ -27,7 +27,7 @@ _AVERAGE: Final = frozenset(
     }
 )  # fmt: skip
 _SURELY: Final = _AVERAGE - {"teacher", "target", "mean", "slow", "momentum"}
-"""Words that mean nothing but an average: that it is not read is worth no warning."""
+"""Words that always mean an average: leaving it unread needs no warning."""
 _MAIN: Final = frozenset({"student", "online", "main"})
 """Words for the model that is trained where another one is beside it."""
 _GENERIC: Final = frozenset(

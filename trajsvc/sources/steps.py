@@ -99,7 +99,7 @@ _NOT_STEPS: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class StepName:
-    """What a file's or folder's name says about when it was written."""
+    """The step and other numbers that a file's or folder's name says."""
 
     step: int
     label: str

@@ -68,7 +68,7 @@ class ThetaRows(Protocol):
 
 
 class CopiedTheta:
-    """A run's Θ read back from the theta that is being written: tensors as they lay in the files, with the types that they had."""
+    """A run's Θ read back from the theta that is being written: tensors in the layout and types of the files."""
 
     def __init__(self, rows: ThetaRows, trajectory: Trajectory) -> None:
         self.rows, self.trajectory = rows, trajectory

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Describer:
-    """Says what the tensors of a checkpoint are; checkpoints of the same names, shapes and types are described once."""
+    """Describe the tensors of checkpoints; those with the same names, shapes and types are described once."""
 
     def __init__(
         self,

@@ -89,7 +89,7 @@ def _copy_tensor(trajectory: Trajectory, sink: ThetaSink, row: int, column: int,
 
 @dataclass(frozen=True)
 class Held:
-    """A part of a tensor that lies in a file: its row and column, its place, the elements [lo, hi) that it gives."""
+    """A part of a tensor in a file: its row and column, its place, and the elements [lo, hi) that it holds."""
 
     row: int
     column: int
@@ -101,7 +101,9 @@ class Held:
 
 @dataclass(frozen=True)
 class Content:
-    """A file's contents: where it can be had (one of its copies), and every tensor of the run that lies in it or in a copy."""
+    """A file's contents: where it can be fetched (one of its copies), and every tensor of the run that lies in it or in
+    a copy.
+    """
 
     file: str
     size: int
@@ -134,7 +136,10 @@ def contents(trajectory: Trajectory, source: RemoteReading, first: int = 0) -> l
 
 
 class Importer:
-    """Brings contents into the rows of a theta. Files lie in ``place`` until they are copied, half of its room at a time."""
+    """Fetch contents and copy them into the rows of a theta.
+
+    Files lie in ``place`` until they are copied, half of its room at a time.
+    """
 
     def __init__(
         self, trajectory: Trajectory, source: RemoteReading, writer: RunWriter, sink: ThetaSink, place: Cache

@@ -36,7 +36,7 @@ class Reading:
 
     @property
     def proved(self) -> bool:
-        """Whether the files' own digests were compared as they came: checksums of parts say nothing more."""
+        """Whether the files' own digests were verified as they came, so that checksums of parts need not be."""
         return self.importer is not None or self.copying is not None
 
     @property

@@ -74,7 +74,7 @@ def _disjoint(stretches: Sequence[MergedRange]) -> list[MergedRange]:
 
 
 class Gaps:
-    """Which bytes between parameters may be read in passing: those that belong to no parameter of the run."""
+    """Decides which bytes between parameters may be read along: those that belong to no parameter of the run."""
 
     def __init__(self, trajectory: Trajectory) -> None:
         self._of: dict[str, list[tuple[int, int]]] = {}

@@ -44,8 +44,9 @@ _HEAD: Final = re.compile(
 
 @dataclass(frozen=True)
 class Aside:
-    """What values said: ``reasons`` tensor → why it is no parameter, ``copies`` tensor → the earlier one that it always equals,
-    ``independent`` towers that are named like averages and move on their own."""
+    """Results of the values: ``reasons`` tensor → why it is not a parameter, ``copies`` tensor → the earlier one that
+    it always equals, ``independent`` towers that are named like averages and move on their own.
+    """
 
     reasons: Mapping[str, str] = field(default_factory=dict)
     copies: Mapping[str, str] = field(default_factory=dict)

@@ -32,10 +32,12 @@ class SpoolRequest:
 
 
 class Spool:
-    """A file of ``size`` bytes and the list of what is in it. What an earlier process fetched is used if it is what it was.
+    """A file of ``size`` bytes and the list of what is in it.
 
-    ``spare`` is a file that was ``retire``d, to become this one where there is none yet: overwriting what the system holds in memory
-    costs half of what new pages cost.
+    Bytes that an earlier process fetched are used if they are unchanged.
+
+    ``spare`` is a file that was ``retire``d, which becomes this one if there is none yet: overwriting pages that are in
+    memory costs half of what new pages cost.
     """
 
     def __init__(self, path: Path, size: int, spare: Path | None = None) -> None:
@@ -135,7 +137,9 @@ def _note_in(line: bytes) -> tuple[SpoolRequest, str] | None:
 
 
 class Kept:
-    """What earlier spools in ``folder`` and below hold of files: an estimate's bytes need not be asked for again."""
+    """Bytes of files that earlier spools in ``folder`` and below hold, so that those of an estimate are not requested
+    again.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._of: dict[str, list[tuple[Path, SpoolRequest, str]]] = {}

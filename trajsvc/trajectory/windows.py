@@ -15,7 +15,7 @@ from trajsvc.trajectory.matrix import Row, Trajectory
 from trajsvc.trajectory.remote import Gaps
 
 ENOUGH: Final = 2**22
-"""Bytes of a request from which on larger ones gain nothing worth a detour over the disk."""
+"""Size of a request in bytes above which larger requests gain too little to justify caching on disk."""
 
 
 ON_DISK: Final = 2
@@ -24,7 +24,7 @@ ON_DISK: Final = 2
 
 @dataclass(frozen=True)
 class Window:
-    """Slabs whose bytes are asked for together."""
+    """Slabs whose bytes are requested together."""
 
     number: int
     slabs: tuple[Slab, ...]
@@ -90,7 +90,7 @@ def _beside_sample(plan: Plan, room: int) -> set[int]:
 
 @dataclass(frozen=True)
 class Layout:
-    """Stretches of files, and where each lies in a window's own file."""
+    """Ranges of files, and the place of each in a window's own file."""
 
     stretches: tuple[MergedRange, ...]
     places: tuple[int, ...]
@@ -125,7 +125,7 @@ def lay_out(rows: Sequence[Row], slabs: Sequence[Slab], gap: Gap) -> Layout:
 
 @dataclass(frozen=True)
 class Cost:
-    """What reading a run over the network takes: requests for ranges, and their bytes."""
+    """The cost of reading a run over the network: requests for ranges, and their bytes."""
 
     requests: int
     bytes: int

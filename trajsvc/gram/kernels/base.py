@@ -24,7 +24,7 @@ class RowGroup:
 
 
 class Kernel(Protocol):
-    """One worker's arithmetic. Not shared between threads; its buffers are its own."""
+    """The arithmetic of one worker. Not shared between threads; it owns its buffers."""
 
     def multiply(
         self,

@@ -35,7 +35,7 @@ _NOT_WEIGHTS: Final = re.compile(
 
 @dataclass(frozen=True)
 class Weights:
-    """The files of one checkpoint that hold its parameters, and those that were passed over for them."""
+    """The files of one checkpoint that hold its parameters, and those that were ignored in their favour."""
 
     folder: str
     files: tuple[str, ...]

@@ -45,7 +45,7 @@ class Global:
 
 
 class Built:
-    """What a call would have made: the callable, its arguments, and what was put into it afterwards."""
+    """The result that a call would have: the callable, its arguments, and the state set on it afterwards."""
 
     __slots__ = ("arguments", "function", "items", "parts", "state")
 
@@ -78,7 +78,7 @@ class Built:
 
 
 class Persistent:
-    """A reference to something outside the pickle (a storage), by whatever the writer called it."""
+    """A reference to something outside the pickle (a storage), by the writer's name for it."""
 
     __slots__ = ("key",)
 

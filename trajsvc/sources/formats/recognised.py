@@ -27,7 +27,7 @@ class Names(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """A format: its name, what a folder of it is, what to do, and names that only it has (folders end in a slash)."""
+    """A format: its name, a description, a hint what to do, and names that only it has (folders end in a slash)."""
 
     name: str
     what: str
@@ -83,7 +83,7 @@ SHARDED: Final = (
         re.compile(r"(?:.*[-_.])?rank[-_]?(?P<rank>\d+)(?:[-_.].*)?\.(?:pt|pth|bin|ckpt|safetensors)"),
     ),
 )  # fmt: skip
-"""Checkpoints whose files look like models, and of which none is one."""
+"""Sharded formats whose files look like models, though none is a complete one."""
 
 TRAINERS: Final = (
     Format(

@@ -97,7 +97,7 @@ Bytes = Annotated[int, Field(ge=0, le=MOST_BYTES)]
 
 
 class HubModel(BaseModel):
-    """Base of all models of what the Hub says."""
+    """Base of all models of the Hub's answers."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
@@ -117,7 +117,7 @@ class Refs(HubModel):
 
 
 class LargeFile(HubModel):
-    """What a listing says of contents that git holds a pointer to."""
+    """A listing's description of contents to which git holds a pointer."""
 
     oid: Sha256
 
@@ -133,7 +133,7 @@ class FileRow(HubModel):
 
 
 class OtherRow(HubModel):
-    """What is no file: a folder."""
+    """A row that is not a file: a folder."""
 
     type: Annotated[str, Field(pattern="^[a-z]{1,32}$")]
 
@@ -153,7 +153,7 @@ class RepositoryRow(HubModel):
 
 
 class FileHeaders(HubModel):
-    """What the Hub's own answer about a file says of it."""
+    """The headers of the Hub's own answer about a file."""
 
     commit: Annotated[Commit, BeforeValidator(_lower)] | None = Field(None, alias="x-repo-commit")
     size: Annotated[Bytes, BeforeValidator(_digits)] | None = Field(None, alias="x-linked-size")
@@ -165,7 +165,7 @@ class FileHeaders(HubModel):
 
 
 class Link(HubModel):
-    """Where the next page of a listing, or a moved one, is said to be."""
+    """The address of the next page of a listing, or of a moved one."""
 
     url: Annotated[str, Field(min_length=1, max_length=LONGEST_ADDRESS), AfterValidator(_address)]
 

@@ -36,13 +36,13 @@ TIMEOUT: Final = 30.0
 MOST_REDIRECTS: Final = 5
 _SLOWEST: Final = 30.0
 _PATIENT: Final = 100
-"""Refusals for asking too often that one call bears: the limiter makes everybody wait after each."""
+"""Number of 429 answers after which a call fails: the limiter makes all threads wait after each."""
 _PASSING: Final = frozenset(["hub-rate-limited", "hub-unavailable", "hub-unreachable"])
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
 class _Answered(Exception):
-    """An answer that is no success."""
+    """An unsuccessful answer."""
 
     def __init__(self, status: int, headers: Mapping[str, str]) -> None:
         super().__init__(status)
@@ -51,7 +51,7 @@ class _Answered(Exception):
 
 @dataclass(slots=True)
 class _Asked:
-    """One listing: its pages have one time together, in which the waits that a rate limit asks for do not count."""
+    """One listing: all its pages share one time limit, in which waits for a rate limit do not count."""
 
     where: str
     stop: Stop

@@ -36,7 +36,7 @@ ReadRange = Callable[[str, int, int], bytes]
 
 @dataclass
 class _Learnt:
-    """How far from the beginning, and from the end, the headers of files of one name (but for its numbers) reach."""
+    """How far the headers of files of one name (ignoring its numbers) reach from the beginning, and from the end."""
 
     head: int = 0
     tail: int = 0
@@ -44,7 +44,7 @@ class _Learnt:
 
 @dataclass
 class _Held:
-    """What is at hand of one file: disjoint stretches by offset."""
+    """The bytes of one file that are in memory: disjoint ranges by offset."""
 
     pieces: dict[int, bytes] = field(default_factory=dict)
     changed: bool = False

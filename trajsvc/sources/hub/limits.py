@@ -1,4 +1,4 @@
-"""How much of an answer of the Hub is taken: bounds that are settings, and the error that names the one that was met."""
+"""Bounds on the Hub's answers, which are settings, and the error that names the bound that was exceeded."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class HubLimits:
 
 
 class Budget:
-    """What the rows of one question may be together, however many listings it asks for. Thread-safe."""
+    """A bound on the rows of one task, over all listings that it makes. Thread-safe."""
 
     def __init__(self, limits: HubLimits) -> None:
         self._limits, self._lock = limits, threading.Lock()

@@ -69,7 +69,7 @@ class TreeFolder(Folder):
 
 @dataclass(frozen=True)
 class HubOptions:
-    """How the Hub is asked."""
+    """Options for reading from the Hub."""
 
     revisions: tuple[str, ...] = ()
     """globs or regular expressions with named groups: which branches and tags are the run"""
@@ -85,7 +85,7 @@ class HubOptions:
     endpoint: str | None = None
     token: str | bool | None = None
     timeout: float = 20.0
-    """seconds after which a body that stands still, or hardly moves, is given up and asked for again"""
+    """seconds after which a download without (or almost without) data is given up and requested again"""
     limits: HubLimits | None = None
     """bounds of what the Hub answers; None: those of the settings"""
     attempts: int = 8
@@ -99,7 +99,7 @@ class HubOptions:
 
 
 class HubSource:
-    """A ``CheckpointSource`` of a Hub repository. Nothing is asked until ``checkpoints``."""
+    """A ``CheckpointSource`` of a Hub repository. No request is made before ``checkpoints``."""
 
     def __init__(self, address: HubAddress, options: HubOptions | None = None) -> None:
         self.address, self.options = address, options or HubOptions()

@@ -1,4 +1,6 @@
-"""The axis of a run (steps, epochs, tokens or a count), and what the numbers of names are by the keys within files."""
+"""Determine the axis of a run (steps, epochs, tokens or a count), and what the numbers of names mean, by the keys
+within files.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ _EPOCH_ONLY: Final = re.compile(r"checkpoint\d+", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Axis:
-    """What the checkpoints of a run are numbered by, and the key of their files that says so: its path and what to add to it."""
+    """The numbering of a run's checkpoints, and the key of their files that has the same numbers: its path and an
+    offset.
+    """
 
     kind: Kind
     path: str | None = None

@@ -30,7 +30,9 @@ _QUIET: Final = ("ignored-file", "gap", "growing")
 
 @dataclass(frozen=True)
 class How:
-    """How a place is listed: which model of several (``state``), where the step is in names (``pattern``), how keys are read."""
+    """How a place is listed: which model of several (``state``), the pattern of steps in names (``pattern``), how keys
+    are read.
+    """
 
     keys: ReadKeys
     state: Wish = ()

@@ -24,7 +24,7 @@ _LOOKED_INTO: Final = 50
 
 
 class Loose:
-    """Places what has no number among the checkpoints ``found`` of a folder."""
+    """Place checkpoints without a number among the checkpoints ``found`` of a folder."""
 
     def __init__(self, folder: Folder, found: Sequence[Found], kind: Kind, how: How, listing: Listing) -> None:
         self.folder, self.found, self.kind, self.how, self.listing = folder, found, kind, how, listing

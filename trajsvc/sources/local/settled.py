@@ -20,7 +20,9 @@ from trajsvc.steps import select_steps
 
 
 class SettledSource:
-    """A ``CheckpointSource`` that shows only those checkpoints of another whose files have rested for ``quiet`` seconds."""
+    """A ``CheckpointSource`` that shows only those checkpoints of another whose files have been unchanged for ``quiet``
+    seconds.
+    """
 
     def __init__(self, source: CheckpointSource, quiet: float) -> None:
         self.source, self.quiet = source, quiet

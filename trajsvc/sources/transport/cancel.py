@@ -12,7 +12,7 @@ from trajsvc.errors import Cancelled
 T = TypeVar("T")
 
 SLICE: Final = 0.1
-"""Seconds between two questions to ``stop`` at most."""
+"""Maximum seconds between two calls of ``stop``."""
 
 Stop = Callable[[], bool]
 """Whether the caller wants the work to end."""
@@ -20,7 +20,7 @@ Stop = Callable[[], bool]
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """What pauses are measured by, in seconds: ``monotonic`` never steps back, ``wall`` is the time of day."""
+    """The clock of pauses, in seconds: ``monotonic`` never steps back, ``wall`` is the time of day."""
 
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -36,7 +36,9 @@ class Interrupted(Cancelled):
 
 
 class Stoppable(Sequence[T]):
-    """The same items; going through them raises Interrupted as soon as ``stop`` returns true: each may take long to look at."""
+    """The same items; iterating over them raises Interrupted as soon as ``stop`` returns true, since each may take
+    long.
+    """
 
     def __init__(self, items: Sequence[T], stop: Stop) -> None:
         self._items, self._stop = items, stop

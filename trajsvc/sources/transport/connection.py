@@ -26,15 +26,17 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 KEPT: Final = 60.0
-"""Seconds after which an idle connection is not used again: what stands between may have forgotten it."""
+"""Seconds after which an idle connection is not used again: a router on the way may have dropped it."""
 TRICKLE: Final = 1024
 """Bytes a second below which a connection is given up."""
 
 
 class Watch:
-    """Judges one request by the time spent waiting for its bytes: not by what the receiver does with them.
+    """Bound the time that one request spends waiting for its bytes; the time that the receiver needs for them does not
+    count.
 
-    ``patience`` is how many seconds a head or more of a body may take to come; over so many seconds at least 1 KiB/s is to come.
+    ``patience`` is the maximum number of seconds without a head or more of a body; at least 1 KiB/s must come over so
+    many seconds.
     """
 
     def __init__(self, stop: Stop, patience: float) -> None:
@@ -94,7 +96,7 @@ class Watch:
 
 
 class _Current(threading.local):
-    """The request that a thread makes now."""
+    """The request that a thread is making."""
 
     watch: Watch | None = None
 
@@ -118,7 +120,7 @@ def busy() -> bool:
 
 
 class _Reader(io.RawIOBase):
-    """The bytes of a socket, waited for under a watch. Holds the socket open as the file it replaces did."""
+    """Reads the bytes of a socket under a watch, and keeps the socket open as the file that it replaces did."""
 
     def __init__(self, sock: socket.socket, held: io.RawIOBase, watch: Watch) -> None:
         self._sock, self._held, self._watch = sock, held, watch
@@ -162,7 +164,7 @@ class WatchedConnection(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        """Whether an idle connection can be used: it is open, has nothing to say, and was used not long ago."""
+        """Whether an idle connection can be used: it is open, has no unread data, and was used recently."""
         return time.monotonic() - self.used_at < KEPT and super().is_connected
 
     def connect(self) -> None:

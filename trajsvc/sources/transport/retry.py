@@ -17,7 +17,7 @@ FailureKind = Literal["failed", "limited", "expired", "ignored", "other"]
 MOST_IN_A_ROW: Final[dict[FailureKind, int]] = {"expired": 4, "ignored": 2, "other": 2}
 """Failures in a row, without a byte received, that end a request, where they are fewer than ``attempts``."""
 LEAST_BYTES: Final = 2**16
-"""Average bytes that an attempt must bring: a server that gives less each time does not keep a request alive for ever."""
+"""Average bytes that an attempt must bring, so that a server that sends less each time cannot keep a request alive indefinitely."""
 RETRIED: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses of temporary errors; all above 499 may be repeated."""
 LONGEST_DELAY: Final = 30.0
@@ -51,7 +51,7 @@ class RetryPolicy:
 
     @property
     def exhausted(self) -> bool:
-        """Whether there were more attempts than the size accounts for, though each may have brought something."""
+        """Whether there were more attempts than the size justifies, though each may have brought some bytes."""
         return self._left < 0
 
     def record(self, failure: FailedAttempt | None, *, progress: bool, crowded: bool) -> None:

@@ -1,4 +1,4 @@
-"""Signed URLs of files: learnt from a service's redirect by one thread, and used by all until one is refused."""
+"""Signed URLs of files: one thread learns a URL from a service's redirect, and all threads use it until it is refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trajsvc.sources.transport.url import Url
 
 @dataclass(frozen=True, slots=True)
 class SignedUrl:
-    """A URL of a file. ``trusted``: the service itself answers there, and is shown the token; no one else is."""
+    """A URL of a file. ``trusted``: it belongs to the service itself, to which alone the token is sent."""
 
     url: Url
     trusted: bool
@@ -33,7 +33,10 @@ class SignedUrl:
 
 @dataclass(eq=False, slots=True)
 class Turn:
-    """One attempt of a thread: the URL to ask, or the failure of another thread that asked meanwhile. Whoever asks records its own."""
+    """One attempt of a thread: the URL to request, or the failure of another thread.
+
+    The thread that makes the request records its failure.
+    """
 
     url: SignedUrl
     failure: FailedAttempt | None = None

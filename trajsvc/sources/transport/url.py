@@ -1,4 +1,4 @@
-"""Parsed http URLs that do not show their path in a repr: a signed URL is as good as the file."""
+"""Parsed http URLs whose repr does not show their path: a signed URL gives access to the file."""
 
 from __future__ import annotations
 
