@@ -220,3 +220,12 @@ def test_a_run_that_is_not_there_or_a_task_without_its_probe_is_refused(place: P
     task = GradientTask(place / "store", tiny.RUN, 0, ("example",), tiny.chosen(place / "data.npz"))
     with pytest.raises(NotFound):
         compute_task(replace(task, by_path=False))
+
+
+@pytest.mark.parametrize(("name", "words"), [("Reduced", "shape ()"), ("Bare", "no examples, network, losses")])
+def test_an_object_that_is_no_probe_is_told_what_it_lacks(place: Path, name: str, words: str) -> None:
+    for sets in ("example", "path"):
+        with pytest.raises(UsageError) as caught:
+            compute(place, tiny.chosen(place / "data.npz", sets=sets, probe=f"tiny_runs:{name}"))
+        assert caught.value.kind == "bad-probe"
+        assert words in caught.value.message

@@ -293,3 +293,16 @@ def test_a_name_that_is_no_probe_is_refused(name: str, by_path: bool, kind: str,
     assert caught.value.kind == kind
     assert words in caught.value.message
     assert "causal-lm" in (caught.value.hint or "") or kind == "bad-probe"
+
+
+def test_images_that_the_network_does_not_take_are_refused_with_their_shape(tmp_path: Path) -> None:
+    from transformers import ViTConfig
+
+    given = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = ViTConfig(**given, image_size=8, patch_size=4, num_labels=3).to_dict()
+    wide = np.ones((4, 3, 8, 12), np.float32)
+    for change, words in (({"x": wide, "y": np.arange(4) % 3}, r"shape \(3, 8, 12\)"), ({}, "label 3, the network 3")):
+        data = images(tmp_path / f"{len(words)}.npz", **change)
+        with pytest.raises(Refused, match=words) as caught:
+            ImageClassifier(ProbeContext(data, options(data))).network(config)
+        assert caught.value.kind == "bad-data"

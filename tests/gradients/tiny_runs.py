@@ -133,3 +133,19 @@ def rows(step: int, path: Path, count: int = 8) -> np.ndarray:
         loss = nn.functional.cross_entropy(made(x[i : i + 1]), y[i : i + 1])
         found.append(torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, list(made.parameters()))]))
     return torch.stack(found).numpy()
+
+
+class Reduced(TinyProbe):
+    """Gives one loss for all examples."""
+
+    def losses(self, network: nn.Module, examples: Sequence[Any]) -> torch.Tensor:
+        return super().losses(network, examples).mean()
+
+
+class Bare:
+    """Is no probe."""
+
+    digest = ""
+
+    def __init__(self, context: ProbeContext) -> None:
+        pass

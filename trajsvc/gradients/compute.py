@@ -20,7 +20,7 @@ from trajsvc.gradients.forecast import forecasts
 from trajsvc.gradients.network import Network, network_at
 from trajsvc.gradients.options import GradientOptions, SetKind
 from trajsvc.gradients.probes.base import Probe, ProbeContext
-from trajsvc.gradients.probes.resolve import find_probe
+from trajsvc.gradients.probes.resolve import find_probe, made_by
 from trajsvc.gradients.set_grams import SetGrams
 from trajsvc.gradients.sets.base import SetJob, chosen_examples
 from trajsvc.gradients.sets.choose import compute_sets
@@ -274,4 +274,5 @@ def _made(
         config, folder = reader.look(first)
     finally:
         reader.close()
-    return find_probe(options.probe, by_path=by_path)(ProbeContext(data, options, config, folder))
+    factory = find_probe(options.probe, by_path=by_path)
+    return made_by(factory, ProbeContext(data, options, config, folder))

@@ -33,7 +33,29 @@ class ImageClassifier:
         self.examples: Sequence[Image] = list(zip(x, y.astype(np.int64), strict=True))
 
     def network(self, config: Mapping[str, Any] | None) -> torch.nn.Module:
-        return network_of(config, "image classifier")
+        found = network_of(config, "image classifier")
+        self._check(found, config)
+        return found
+
+    def _check(self, network: torch.nn.Module, config: Mapping[str, Any] | None) -> None:
+        """Raise Refused (``bad-data``) where the network takes no such images, or has fewer classes than the labels say."""
+        import torch
+
+        image = self.examples[0][0]
+        try:
+            with torch.no_grad():
+                logits = network(torch.as_tensor(image, dtype=next(network.parameters()).dtype)[None]).logits
+        except (RuntimeError, ValueError) as error:
+            words = f"the network takes no images of shape {image.shape}: {str(error).partition(chr(10))[0]}"
+            raise Refused(
+                "bad-data", words, hint="x is N × C × H × W, as large as the network's own images."
+            ) from error
+        most, classes = int(max(label for _, label in self.examples)), logits.shape[-1]
+        if most >= classes:
+            words = f"the data have the label {most}, the network {classes} classes"
+            raise Refused(
+                "bad-data", words, hint="Labels are numbers from 0 on, in the order of the network's classes."
+            )
 
     def losses(self, network: torch.nn.Module, examples: Sequence[Image]) -> torch.Tensor:
         return self.losses_at(network, self.inputs(network, examples), examples)

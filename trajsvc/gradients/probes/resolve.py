@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Final, cast
 
 from trajsvc.errors import NotFound, UsageError
-from trajsvc.gradients.probes.base import ProbeFactory
+from trajsvc.gradients.probes.base import Probe, ProbeContext, ProbeFactory
 
 GROUP: Final = "trajsvc.probes"
+_MEMBERS: Final = ("digest", "examples", "network", "losses")
 BUILT_IN: Final = {
     "causal-lm": "trajsvc.gradients.probes.causal_lm:CausalLM",
     "image-classifier": "trajsvc.gradients.probes.image_classifier:ImageClassifier",
@@ -37,6 +38,17 @@ def find_probe(name: str, *, by_path: bool = False) -> ProbeFactory:
     if ":" in name and by_path:
         return _loaded(name, name, here=True)
     raise _not_found(name, by_path)
+
+
+def made_by(factory: ProbeFactory, context: ProbeContext) -> Probe:
+    """Make a probe. Raises UsageError (``bad-probe``) where what was made is none, and what making it raises."""
+    probe = factory(context)
+    lacking = [name for name in _MEMBERS if not hasattr(probe, name)]
+    if lacking:
+        words = f"probe {context.options.probe} has no {', '.join(lacking)}"
+        hint = f"A probe has {', '.join(_MEMBERS)} (trajsvc.gradients.probes.base)."
+        raise UsageError("bad-probe", words, hint=hint)
+    return probe
 
 
 def _loaded(name: str, value: str, *, here: bool = False) -> ProbeFactory:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trajsvc.anatomy.blocks import Block
-from trajsvc.errors import Refused
+from trajsvc.errors import Refused, UsageError
 from trajsvc.gradients.fill import part
 from trajsvc.gradients.masks import Mask
 from trajsvc.gradients.network import Network
@@ -79,9 +79,17 @@ class SetJob:
             raise Refused("too-few-examples", f"{len(self.examples)} examples are no batch of {size}", hint=hint)
         return found
 
+    def losses(self, module: torch.nn.Module, examples: Sequence[Any]) -> torch.Tensor:
+        """The probe's losses. Raises UsageError (``bad-probe``) where they are not one number an example."""
+        found = self.probe.losses(module, examples)
+        if tuple(found.shape) != (len(examples),):
+            words = f"probe {self.options.probe} gave losses of shape {tuple(found.shape)} for {len(examples)} examples"
+            raise UsageError("bad-probe", words, hint='Its losses are one number an example: reduction="none".')
+        return found
+
     def loss(self, places: Sequence[int]) -> torch.Tensor:
         """The mean loss of some of the examples."""
-        return self.probe.losses(self.module, [self.examples[i] for i in places]).mean()
+        return self.losses(self.module, [self.examples[i] for i in places]).mean()
 
     def gradient(self, places: Sequence[int], names: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
         """The gradient of the mean loss of some examples, by tensor, in float64."""
@@ -167,7 +175,7 @@ class SetJob:
         """‖g − g'‖/‖g‖ of the gradient of some examples and the same gradient with other rounding: the examples in reverse, their loss
         times 3. Differences of gradients that are not much larger are noise. None where the gradient is zero.
         """
-        losses = self.probe.losses(self.module, [self.examples[i] for i in reversed(places)])
+        losses = self.losses(self.module, [self.examples[i] for i in reversed(places)])
         again = times(sum_of_losses(3.0 * losses.mean(), self.parameters), 1.0 / 3.0)
         first = self.gradient(places)
         length = norm(first)
@@ -188,7 +196,7 @@ class SetJob:
         return {
             "mode": "evaluation",
             "examples": len(self.examples),
-            "loss": float(self.probe.losses(self.module, self.examples[:1]).detach()[0]),
+            "loss": float(self.losses(self.module, self.examples[:1]).detach()[0]),
             "parameters_left_out": sorted(set(dict(self.module.named_parameters())) - set(self.parameters)),
         }
 

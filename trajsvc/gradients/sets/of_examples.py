@@ -26,7 +26,7 @@ def example_set(job: SetJob) -> SetGrams:
     options = job.options
     found = layerwise_grams(
         job.module,
-        job.probe.losses,
+        job.losses,
         job.examples,
         job.blocks,
         memory=options.memory,
