@@ -112,7 +112,7 @@ class JobObserver(NullObserver):
             )
             self._tell(estimate=DEFAULT_SAMPLE)
             log.info("sampled", run=outcome.name)
-        except TrajsvcError as error:  # whatever it is, the job itself meets it too, or goes on without
+        except TrajsvcError as error:  # the job itself meets the same error, or continues without the estimate
             log.warning("estimate-not-shown", error=error.message)
 
     def _reserve(self, trajectory: Trajectory, plan: Plan) -> None:

@@ -10,7 +10,7 @@ A run's sets lie in ``<run>.zarr/gradients/<set>/``, each a zarr v3 group of its
     vector     (vector)                         string    names of the vectors, where they have any
 
 Every file of a step is written before the group's ``zarr.json`` names it, with its size and SHA-256, and that file is replaced whole:
-whoever reads it finds the steps before, or these and the new one. ``sha256`` among its attributes seals the rest of it.
+a reader finds the steps before, or these and the new one. ``sha256`` among its attributes is the checksum of the rest.
 """
 
 from __future__ import annotations

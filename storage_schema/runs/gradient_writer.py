@@ -37,7 +37,7 @@ def lock_of(root: Path, name: str) -> Lock:
 class GradientWriter:
     """Writes the sets of one run, alone: a context manager that holds their lock. Entering raises StoreBusy.
 
-    ``run`` is the run as whoever computes the gradients reads its parameters: its fingerprints are noted with every record.
+    ``run`` is the run whose parameters the computation of gradients reads: its fingerprints are noted with every record.
     """
 
     def __init__(self, root: Path, run: StoredRun) -> None:

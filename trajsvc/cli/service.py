@@ -94,7 +94,7 @@ SERVE_EPILOG = """Examples:
 
   trajsvc tokens create me && trajsvc serve --host 0.0.0.0 --host-name gpu7.lab
 
-Everything runs on this machine: SQLite, a dask cluster, the runner, the API. Stopped and started again it goes on where it was.
+Everything runs on this machine: SQLite, a dask cluster, the runner, the API. Restarted, it continues where it stopped.
 """
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EPILOG = """Example:  trajsvc watch checkpoints/my-run --interval 60
 
-A checkpoint is taken when its files have kept their size and time for --settle seconds. ^C ends it; nothing is lost."""
+A checkpoint is read when its files have been unchanged for --settle seconds. ^C ends the command; nothing is lost."""
 
 
 def register(app: typer.Typer) -> None:

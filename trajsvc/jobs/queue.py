@@ -147,7 +147,7 @@ class JobQueue:
                 raise QuotaExceeded("quota-queued", f"{queued} jobs of yours wait already", 30)
         if quota.per_minute:
             at = self._now
-            # A job made after now was made before the clock was set back: it is no longer known how long ago.
+            # A creation time in the future means that the clock was set back since then: the job's age is unknown.
             lately = and_(mine, jobs.c.created > at - RATE_WINDOW, jobs.c.created <= at)
             recent = connection.execute(count.where(lately)).scalar_one()
             if recent >= quota.per_minute:
@@ -198,7 +198,7 @@ class JobQueue:
 
     def _next(self, connection: Connection, memory: int | None, quota: Quota) -> RowMapping | None:
         at = self._now
-        # A pause that began after now began before the clock was set back: it is over rather than of unknown length.
+        # A pause that begins in the future means that the clock was set back: it is treated as over.
         ready = and_(jobs.c.state == str(State.ACCEPTED), or_(jobs.c.not_before <= at, jobs.c.updated > at))
         held = (str(State.RUNNING), str(State.CANCELLING))
         lost = and_(jobs.c.state.in_(held), jobs.c.lease_until < at)
@@ -243,7 +243,7 @@ class JobQueue:
             if slabs is not None:
                 values["slabs"] = max(slabs, job.slabs)
             if slabs is not None and slabs > job.slabs:
-                values["attempts"] = 1  # it goes on: only attempts without a slab count
+                values["attempts"] = 1  # progress was made: only attempts that finish no slab count
             connection.execute(update(jobs).where(jobs.c.id == job.id).values(values))
             if waiting != job.waiting and waiting:
                 self._event(connection, job.id, "waiting", {"reason": waiting})

@@ -214,7 +214,7 @@ def _open_regular(root: str, parts: tuple[str, ...], path: str) -> int:
             below = os.open(part, flags | os.O_DIRECTORY, dir_fd=folder)
             os.close(folder)
             folder = below
-        # O_NONBLOCK: opening a FIFO without a writer would wait for ever.
+        # O_NONBLOCK: opening a FIFO without a writer would wait forever.
         descriptor = os.open(parts[-1] if parts else ".", flags | os.O_NONBLOCK, dir_fd=folder)
     finally:
         os.close(folder)

@@ -1,7 +1,7 @@
 """The Hub's answers as errors with hints. No message contains a URL or a token.
 
 The Hub tells causes apart by ``X-Error-Code`` (``RepoNotFound``, ``GatedRepo``, ``RevisionNotFound``, ``EntryNotFound``,
-``DisabledRepo``); a private repository is shown to strangers as one that does not exist.
+``DisabledRepo``); for a request without access, a private repository looks like one that does not exist.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class Response:
         return count
 
     def discard(self) -> None:
-        """Read what is left of a small body that nobody wants, so that the connection can be kept."""
+        """Read the rest of a small body that is not needed, so that the connection can be kept."""
         if (self._left is None and not self._raw.chunked) or (self._left is not None and self._left > SMALL):
             return
         scratch = memoryview(bytearray(4096))
