@@ -72,7 +72,7 @@ class ReadAhead(RemoteTheta):
         return bool(self._windows)
 
     def portable(self) -> None:
-        """Return None: one process only reads from the network."""
+        """Return None: only one process reads from the network."""
 
     def prepare(self, slabs: Sequence[Slab]) -> None:
         """Begin to fill the windows of ``slabs``."""

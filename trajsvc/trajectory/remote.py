@@ -34,7 +34,7 @@ class RemoteTheta:
         return self.trajectory.has_crc(column, row)
 
     def portable(self) -> None:
-        """Return None: one process only reads from the network."""
+        """Return None: only one process reads from the network."""
 
     def prepare(self, slabs: Sequence[Slab]) -> None:
         """Do nothing: nothing is read ahead."""
