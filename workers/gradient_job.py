@@ -16,7 +16,7 @@ from trajsvc.jobs.queue import JobQueue
 from trajsvc.jobs.records import Lease
 from trajsvc.jobs.spec import GradientWork, JobSpec
 from trajsvc.sources.resolve import is_remote
-from workers.gradient_tasks import run_gradients, sets_of
+from workers.gradient_tasks import GradientWorkload, run_gradients, sets_of
 from workers.heartbeat import Heartbeat
 from workers.job_observer import RunnerSettings, check_limit
 from workers.unit_session import UnitSession, UnitWork, WorkerPool
@@ -74,7 +74,8 @@ def on_workers(pool: WorkerPool, files: SlabFiles, halt: threading.Event) -> Gra
             kept = files.get(step)
             if kept is not None and not set(task.kinds) <= set(sets_of(kept)):
                 files.remove(step)
-        work = UnitWork(run_gradients, files, pickle.dumps(list(tasks)), list(by_step), lambda step: 1.0, halt)
+        blob = pickle.dumps(GradientWorkload(tuple(tasks), pool.device))
+        work = UnitWork(run_gradients, files, blob, list(by_step), lambda step: 1.0, halt)
         for step, arrays in UnitSession(pool, work).results():
             yield by_step[step], sets_of(arrays)
             files.remove(step)

@@ -5,14 +5,27 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from distributed import get_worker
 from numpy.typing import NDArray
 
 from storage_schema.files.slab_results import SlabFiles
 from trajsvc.gradients.options import SetKind
 from trajsvc.gradients.set_grams import SetGrams
 from workers.tasks import Done, described, watching
+
+if TYPE_CHECKING:
+    from trajsvc.gradients.compute import GradientTask
+
+
+@dataclass(frozen=True)
+class GradientWorkload:
+    """The description of a job that its tasks read: what is computed at each checkpoint, and where."""
+
+    tasks: tuple[GradientTask, ...]
+    device: str = "cpu"
 
 
 def run_gradients(folder: str, key: str, digest: str, steps: tuple[int, ...], stop_name: str) -> Done:
@@ -24,11 +37,12 @@ def run_gradients(folder: str, key: str, digest: str, steps: tuple[int, ...], st
 
     begun = time.perf_counter()
     files, stop = SlabFiles(folder, key), threading.Event()
-    tasks = {task.step: task for task in described(files, digest)}
+    job: GradientWorkload = described(files, digest)
+    tasks, threads = {task.step: task for task in job.tasks}, get_worker().state.nthreads
     with watching(stop_name, stop):
         for step in steps:
             if files.get(step) is None:
-                files.put(step, arrays_of(compute_task(tasks[step], stop.is_set)))
+                files.put(step, arrays_of(compute_task(tasks[step], stop.is_set, threads=threads, device=job.device)))
     return Done(steps, time.perf_counter() - begun)
 
 

@@ -9,7 +9,17 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from api.bodies import StrictRoute
 from api.dependencies import Reader, Service, ServiceOf, Submitter
-from api.formats import Makers, answer, csv_bytes, csv_models, documented, json_bytes, npy_bytes, npz_bytes
+from api.formats import (
+    Makers,
+    answer,
+    csv_bytes,
+    csv_models,
+    documented,
+    figure_makers,
+    json_bytes,
+    npy_bytes,
+    npz_bytes,
+)
 from api.requests import GradientSubmission
 from api.routes.jobs import SUBMITTED, IdempotencyKey, submitted
 from api.routes.results import Format, Group, RunName, Steps
@@ -24,6 +34,7 @@ from storage_schema.models.gradients import (
 )
 from storage_schema.models.service import NAME, GradientMeasureRow, JobAnswer
 from trajsvc.anatomy.groups import find_group
+from trajsvc.figures import of_gradients as figures
 from trajsvc.measures.gradients.clustering import CLUSTERS
 from trajsvc.measures.gradients.registry import GRADIENT_MEASURES
 from trajsvc.results import gradient_answers as answers
@@ -105,7 +116,7 @@ def get_gradients(request: Request, service: ServiceOf, who: Reader, run: RunNam
 
 @router.get(
     "/runs/{run}/gradients/{set}/measures", operation_id="getGradientMeasures",
-    responses=documented(GradientMeasuresAnswer, "json", "csv"), response_class=Response,
+    responses=documented(GradientMeasuresAnswer, "json", "csv", "png", "svg"), response_class=Response,
 )  # fmt: skip
 def get_gradient_measures(
     request: Request,
@@ -130,12 +141,17 @@ def get_gradient_measures(
     def table() -> bytes:
         return csv_bytes(["measure", "step", "axis", "at", "value"], answers.long_rows(measured()))
 
-    return _answer(request, service, opened, {"json": lambda: json_bytes(measured()), "csv": table})
+    makers = {
+        "json": lambda: json_bytes(measured()),
+        "csv": table,
+        **figure_makers(lambda: figures.measures_of(measured(), opened.axis, _split(names))),
+    }
+    return _answer(request, service, opened, makers)
 
 
 @router.get(
     "/runs/{run}/gradients/{set}/layers", operation_id="getGradientLayers",
-    responses=documented(GradientLayersAnswer, "json", "csv"), response_class=Response,
+    responses=documented(GradientLayersAnswer, "json", "csv", "png", "svg"), response_class=Response,
 )  # fmt: skip
 def get_gradient_layers(
     request: Request,
@@ -156,17 +172,17 @@ def get_gradient_layers(
     def table() -> GradientLayersAnswer:
         return answers.layers(found, _split(names), steps, batch=batch, clusters=clusters, seed=seed)
 
-    def as_csv() -> bytes:
-        rows = table()
-        lines = ([r.layer, measure, *values] for r in rows.layers for measure, values in r.measures.items())
-        return csv_bytes(["layer", "measure", *map(str, rows.steps)], lines)
-
-    return _answer(request, service, opened, {"json": lambda: json_bytes(table()), "csv": as_csv})
+    makers = {
+        "json": lambda: json_bytes(table()),
+        "csv": lambda: csv_bytes(*answers.layer_rows(table())),
+        **figure_makers(lambda: figures.layers_of(table(), opened.axis)),
+    }
+    return _answer(request, service, opened, makers)
 
 
 @router.get(
     "/runs/{run}/gradients/{set}/map", operation_id="getGradientMap",
-    responses=documented(GradientMapAnswer, "json", "csv", "npy", "npz"), response_class=Response,
+    responses=documented(GradientMapAnswer, "json", "csv", "npy", "npz", "png", "svg"), response_class=Response,
 )  # fmt: skip
 def get_gradient_map(
     request: Request,
@@ -176,30 +192,40 @@ def get_gradient_map(
     name: SetName,
     step: Step = None,
     group: Group = "network",
+    clusters: Clusters = None,
+    seed: Seed = None,
     form: Format = None,
 ) -> Response:
-    """Return the cosines between the set's vectors at one checkpoint, by default the last, and their norms."""
+    """Return the cosines between the set's vectors at one checkpoint, by default the first, and their norms; with ``clusters`` in the
+    order of their clusters."""
     opened, found = _open(service, run, name)
 
     def made() -> GradientMapAnswer:
-        return answers.gradient_map(found, _step(found, step), group)
+        return answers.gradient_map(found, step, group, clusters=clusters, seed=seed or 0)
 
     def table() -> bytes:
         cosines = made()
         labels = cosines.labels or [str(i) for i in range(cosines.n)]
-        return csv_bytes(["vector", *labels], ([label, *row] for label, row in zip(labels, cosines.map, strict=True)))
+        rows = zip(labels, cosines.norms, cosines.map, strict=True)
+        return csv_bytes(["vector", "norm", *labels], ([label, norm, *row] for label, norm, row in rows))
 
     def arrays() -> bytes:
         cosines = made()
         return npz_bytes(map=np.array(cosines.map, dtype=np.float64), norms=np.array(cosines.norms, dtype=np.float64))
 
-    makers = {"json": lambda: json_bytes(made()), "csv": table, "npy": lambda: npy_bytes(made().map), "npz": arrays}
+    makers = {
+        "json": lambda: json_bytes(made()),
+        "csv": table,
+        "npy": lambda: npy_bytes(made().map),
+        "npz": arrays,
+        **figure_makers(lambda: figures.map_of(made(), opened.axis)),
+    }
     return _answer(request, service, opened, makers)
 
 
 @router.get(
     "/runs/{run}/gradients/{set}/clusters", operation_id="getGradientClusters",
-    responses=documented(GradientClustersAnswer, "json"), response_class=Response,
+    responses=documented(GradientClustersAnswer, "json", "png", "svg"), response_class=Response,
 )  # fmt: skip
 def get_gradient_clusters(
     request: Request,
@@ -211,15 +237,21 @@ def get_gradient_clusters(
     group: Group = "network",
     clusters: Clusters = None,
     seed: Seed = None,
+    form: Format = None,
 ) -> Response:
-    """Return clusters of the set's vectors at one checkpoint, by default the last, and what they are worth there and at later ones."""
+    """Return clusters of the set's vectors at one checkpoint, by default the first, and what they are worth there and at later ones."""
     opened, found = _open(service, run, name)
 
     def made() -> GradientClustersAnswer:
         count = min(CLUSTERS, found.n) if clusters is None else clusters
-        return answers.clusters(found, count, _step(found, step), group, seed=seed or 0)
+        return answers.clusters(found, count, step, group, seed=seed or 0)
 
-    return _answer(request, service, opened, {"json": lambda: json_bytes(made())})
+    def draw() -> Any:
+        best = made()
+        ordered = answers.gradient_map(found, best.step, group, clusters=best.clusters, seed=seed or 0)
+        return figures.clusters_of(best, ordered, opened.axis)
+
+    return _answer(request, service, opened, {"json": lambda: json_bytes(made()), **figure_makers(draw)})
 
 
 @router.get(
@@ -236,12 +268,12 @@ def get_gradient_gram(
     group: Group = "network",
     form: Literal["npz"] | None = Query(default=None, alias="f", description="Format, instead of Accept"),
 ) -> Response:
-    """Return a group's Gram at one checkpoint, by default the last, and the sums beside it: what its measures are computed from."""
+    """Return a group's Gram at one checkpoint, by default the first, and the sums beside it: what its measures are computed from."""
     opened, found = _open(service, run, name)
 
     def arrays() -> dict[str, Any]:
         blocks = find_group(found.groups(), group).blocks
-        return arrays_of_group(found.stored.group(found.selection([_step(found, step)])[0], group, blocks))
+        return arrays_of_group(found.stored.group(found.selection(None if step is None else [step])[0], group, blocks))
 
     return _answer(request, service, opened, {"npz": lambda: npz_bytes(**arrays())})
 
@@ -273,10 +305,6 @@ def _answer(request: Request, service: Service, run: Run, makers: Makers) -> Res
 def _shown(service: Service, row: Row) -> Row:
     """Leave out paths of this machine, which an operator's tokenizer has."""
     return row.model_copy(update={"options": service.places.plain(row.options)})
-
-
-def _step(found: RunGradients, step: int | None) -> int:
-    return int(found.selection(None)[-1]) if step is None else step
 
 
 def _split(names: str | None) -> list[str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
 from typing import Any
@@ -102,25 +103,27 @@ def test_answers_are_those_of_the_store(server: Server, local: Any) -> None:
     assert server.ask(f"{PATH}/example/layers?names=confusion")[2] == layers
     cosines = gradient_answers.gradient_map(example, 64, "layer/1/attention.q").model_dump()
     assert server.ask(f"{PATH}/example/map?step=64&group=layer/1/attention.q")[2] == cosines
+    ordered = gradient_answers.gradient_map(example, 64, "network", clusters=2).model_dump()
+    assert server.ask(f"{PATH}/example/map?step=64&clusters=2")[2] == ordered
     clusters = gradient_answers.clusters(example, 3, 64, "network").model_dump()
     assert server.ask(f"{PATH}/example/clusters?step=64&clusters=3")[2] == clusters
 
 
 def test_tables_and_arrays_hold_the_same_numbers(server: Server, local: Any) -> None:
     example = local.gradients("example")
-    cosines = example.map(5000)
+    cosines = example.map(0)
     arrays = np.load(io.BytesIO(server.ask(f"{PATH}/example/map?f=npz", raw=True)[2]))
     assert np.array_equal(arrays["map"], cosines.values)
     assert np.array_equal(arrays["norms"], cosines.norm.values)
     assert np.array_equal(np.load(io.BytesIO(server.ask(f"{PATH}/example/map?f=npy", raw=True)[2])), cosines.values)
     rows = [line.split(",") for line in server.ask(f"{PATH}/example/map?f=csv")[2].decode().splitlines()]
-    assert np.array_equal(np.array(rows[1:], dtype=float)[:, 1:], cosines.values)
+    assert np.array_equal(np.array(rows[1:], dtype=float)[:, 2:], cosines.values)
     lines = server.ask(f"{PATH}/example/measures?f=csv&names=coherence")[2].decode().splitlines()
     assert lines[0] == "measure,step,axis,at,value"
     assert [float(line.split(",")[-1]) for line in lines[1:]] == example.coherence().values.tolist()
     lines = server.ask(f"{PATH}/example/layers?f=csv")[2].decode().splitlines()
-    assert lines[0] == "layer,measure,0,64,5000"
-    assert [float(v) for v in lines[1].split(",")[2:]] == example.coherence("layer/0").values.tolist()
+    assert lines[0] == "layer,group,parameters,0,64,5000"
+    assert [float(v) for v in lines[1].split(",")[3:]] == example.coherence("layer/0").values.tolist()
 
 
 def test_unknown_sets_measures_groups_and_steps_are_named(server: Server, job: dict[str, Any]) -> None:
@@ -163,6 +166,47 @@ def test_the_client_submits_gradients(server: Server, job: dict[str, Any]) -> No
     assert again["id"] == job["id"]
 
 
+def test_the_command_line_submits_and_follows(server: Server, job: dict[str, Any]) -> None:
+    words = [
+        "--probe",
+        "nano",
+        "--data",
+        "text",
+        "--examples",
+        "6",
+        "--batch",
+        "2",
+        "--length",
+        "16",
+        "--steps",
+        "0,64,5000",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "trajsvc",
+        "gradients",
+        "submit",
+        "pythia-nano",
+        *words,
+        "--wait",
+        "--format",
+        "json",
+    ]
+    given = environment(TRAJSVC_SERVER=server.address)
+    done = subprocess.run(command, env=given, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["id"] == job["id"]
+    refused = subprocess.run(
+        [*command[:5], "pythia-nano", "--probe", "mine", "--data", "text"],
+        env=given,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 4
+    assert "It has nano" in refused.stderr
+
+
 def test_measures_of_gradients_describe_themselves(server: Server) -> None:
     rows = server.ask("/v1/measures/gradients")[2]
     coherence = next(row for row in rows if row["name"] == "coherence")
@@ -174,3 +218,10 @@ def test_the_server_that_answers_does_not_import_torch() -> None:
     words = "import sys, api.app, api.routes.gradients, trajsvc.jobs.registered; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", words], env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("path", ["measures", "layers?names=coherence,mu", "map?clusters=2", "clusters?clusters=2"])
+def test_pictures_are_pictures(server: Server, job: dict[str, Any], path: str) -> None:
+    joined = "&" if "?" in path else "?"
+    assert server.ask(f"{PATH}/example/{path}{joined}f=png", raw=True)[2].startswith(b"\x89PNG")
+    assert b"<svg" in server.ask(f"{PATH}/example/{path}{joined}f=svg", raw=True)[2]

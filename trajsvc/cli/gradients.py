@@ -16,6 +16,7 @@ from trajsvc.cli.gradient_options import (
     StepOption,
     make_gradient_options,
 )
+from trajsvc.cli.gradient_submit import register_submit
 from trajsvc.cli.gradient_tables import (
     print_clusters,
     print_forecasts,
@@ -92,6 +93,7 @@ def register(app: typer.Typer) -> None:
     gradients.command(
         "clusters", epilog="Example:  trajsvc gradients clusters pythia-nano --step 1000 --clusters 8 -o clusters.png"
     )(clusters)
+    register_submit(gradients)
     app.add_typer(gradients, name="gradients")
 
 

@@ -83,8 +83,8 @@ def submit(
     job = client.submit(source, key=secrets.token_hex(16), name=name, family=family, priority=priority or None, **asked)
     if then_wait:
         job = follow(client, job["id"], quiet=quiet or kind == "json")
-    _say(job, kind, quiet)
-    _end(job, ended=then_wait)
+    say(job, kind, quiet)
+    end(job, ended=then_wait)
 
 
 def jobs(
@@ -126,8 +126,8 @@ def wait(job: JobArgument, server: ServerOption = None, form: FormatOption = Non
     """Follow a job until it has ended; exit code 1 when it failed."""
     kind = choose(form, None, ())
     ended = follow(connect(server), job, quiet=quiet or kind == "json")
-    _say(ended, kind, quiet)
-    _end(ended, ended=True)
+    say(ended, kind, quiet)
+    end(ended, ended=True)
 
 
 def cancel(
@@ -135,13 +135,13 @@ def cancel(
 ) -> None:
     """Request that a job stops. What it has done is kept: submitted again, it continues from there."""
     kind = choose(form, None, ())
-    _say(connect(server).cancel(job), kind, quiet)
+    say(connect(server).cancel(job), kind, quiet)
 
 
 def retry(job: JobArgument, server: ServerOption = None, form: FormatOption = None, quiet: QuietOption = False) -> None:
     """Submit the work of a job that failed or was cancelled once more. It continues from what was done."""
     kind = choose(form, None, ())
-    _say(connect(server).retry(job), kind, quiet)
+    say(connect(server).retry(job), kind, quiet)
 
 
 def follow(client: Client, job: str, *, quiet: bool) -> dict[str, Any]:
@@ -196,14 +196,16 @@ def _share(progress: Mapping[str, Any] | None) -> str:
     return f"{(progress.get('bytes') or 0) / progress['bytes_total']:.0%}"
 
 
-def _say(job: Mapping[str, Any], kind: str, quiet: bool) -> None:
+def say(job: Mapping[str, Any], kind: str, quiet: bool) -> None:
+    """Print a job: its line, or its JSON."""
     if kind == "json":
         emit(json_text(job), None)
     elif not quiet:
         results_console().print(f"{job['id']}  {safe(job['run'])}  {job['state']}")
 
 
-def _end(job: Mapping[str, Any], *, ended: bool) -> None:
+def end(job: Mapping[str, Any], *, ended: bool) -> None:
+    """Print why a job failed; end with the exit code of a job that has ``ended``."""
     cause = job.get("cause")
     if job["state"] == "failed" and cause:
         console = errors_console()
