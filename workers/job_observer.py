@@ -91,7 +91,7 @@ class JobObserver(NullObserver):
     def planned(self, trajectory: Trajectory, plan: Plan, *, appended: int) -> None:
         self._tell(phase="computing", slabs=0, slabs_total=len(plan.slabs), bytes=0, bytes_total=plan.bytes)
         self._reserve(trajectory, plan)
-        if plan.new == plan.rows and live_estimate.may_show(self.store, self.lease.job.run):
+        if plan.new == plan.rows and not plan.on_disk and live_estimate.may_show(self.store, self.lease.job.run):
             self._trajectory = trajectory
             if trajectory.bytes >= LARGE and self._copies(trajectory) and _is_cheap(trajectory, plan):
                 self._sample(trajectory)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_schema.files.roomy import Allocate, release, roomy
 from storage_schema.format import arrays
 from storage_schema.format.manifest import FileEntry
 from storage_schema.format.theta import ThetaLayout, shard_offsets
@@ -22,6 +23,9 @@ from storage_schema.runs.staging import ROOT, run_attributes
 
 if TYPE_CHECKING:
     import zarr
+
+LARGE = 2**27
+"""Bytes of Grams that are taken into memory together, at most."""
 
 
 class StoredRun:
@@ -145,13 +149,14 @@ class StoredRun:
             total += gram
         return total
 
-    def block_grams(self, blocks: Iterable[int] | None = None) -> NDArray[np.float64]:
+    def block_grams(self, blocks: Iterable[int] | None = None, allocate: Allocate = np.zeros) -> NDArray[np.float64]:
         """Return the Gram of each of n blocks (all by default), in the order of the columns; (n, T, T) float64."""
         chosen = self._indices(blocks)
         size = self.checkpoint_count
-        out = np.empty((len(chosen), size, size))
+        out = allocate((len(chosen), size, size))
         for place, (_, gram) in enumerate(self._grams(chosen)):
             out[place] = gram
+            release(out)
         return out
 
     def rounding(self, blocks: Iterable[int] | None = None) -> NDArray[np.float64]:
@@ -215,13 +220,14 @@ class StoredRun:
             return None
         return np.asarray(self._array(arrays.REPLICATES)[:, self._indices(blocks)].sum(axis=1))
 
-    def contents(self) -> RunContents:
-        """Read all of the run but theta into memory."""
+    def contents(self, allocate: Allocate | None = None) -> RunContents:
+        """Read all of the run but theta; its Grams to where ``allocate`` says, by default into a file beside the run if they are large."""
+        allocate = allocate or roomy(self.path.parent, LARGE)
         return RunContents(
             name=self.name,
             checkpoints=self.checkpoints,
             blocks=self.blocks,
-            gram=self.block_grams(),
+            gram=self.block_grams(allocate=allocate),
             rounding=self._rounding.copy(),
             nonfinite=self.nonfinite(),
             replicates=self._array(arrays.REPLICATES) if arrays.REPLICATES in self._metadata else None,

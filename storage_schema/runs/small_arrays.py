@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_schema.files.roomy import release
 from storage_schema.format.theta import shard_index
 
 FILL: Final = {"float64": "NaN", "int64": -1, "string": ""}
@@ -82,6 +83,7 @@ def write_sharded(folder: Path, values: NDArray[np.float64], dims: Sequence[str]
         with _chunk_file(folder, number, values.ndim).open("wb") as file:
             file.write(held.data)
             file.write(shard_index(len(held), span, step))
+        release(values)
 
 
 def metadata(

@@ -59,8 +59,11 @@ def wide(folder: Path) -> str:
     tensors: dict[str, object] = {
         f"layers.{i}.w": {"dtype": "F32", "shape": [1], "data_offsets": [4 * i, 4 * i + 4]} for i in range(count)
     }
-    for step in range(120):
-        write(folder / f"step{step}/model.safetensors", tensors, bytes(4 * count))
+    first = folder / "step0/model.safetensors"
+    write(first, tensors, bytes(4 * count))
+    for step in range(1, 400):
+        (folder / f"step{step}").mkdir()
+        (folder / f"step{step}/model.safetensors").hardlink_to(first)
     return "memory-budget"
 
 

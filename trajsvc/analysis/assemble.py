@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_schema.files.roomy import Allocate, each, release
 from storage_schema.format.arrays import FLOAT_TYPES
 from storage_schema.models.results import Finding
 from storage_schema.runs.contents import RunContents, TreeTable
@@ -33,6 +34,7 @@ def run_contents(
     replicates: bool = True,
     averages: Mapping[str, str] | None = None,
     trees: TreeTable | None = None,
+    left: str = "",
 ) -> RunContents:
     """Assemble what is committed.
 
@@ -42,13 +44,14 @@ def run_contents(
         replicates: Keep an estimate with what its standard errors are computed from.
         averages: tensor → the one that it is a moving average of.
         trees: The blocks that the update basis does not serve.
+        left: Why they were not computed again, if they were not.
     """
-    gram = estimated(state) if old is None else appended(old.gram, state.gram)
+    gram = estimated(state) if old is None else appended(old.gram, state.gram, state.allocate)
     rounding = block_rounding(trajectory, state)
     if old is not None:  # an append samples the old rows again; their stored values are kept
         kept = len(trajectory.rows) - state.plan.new
         rounding[:, :kept] = old.rounding[:, :kept]
-    findings = _findings(trajectory, state, gram, averages or {}, str(facts["precision"]), trees)
+    findings = _findings(trajectory, state, gram, averages or {}, str(facts["precision"]), trees, left)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     created = now if old is None else old.attributes.get("created", now)
     attributes = {
@@ -83,6 +86,7 @@ def _findings(
     averages: Mapping[str, str],
     precision: str,
     trees: TreeTable | None,
+    left: str,
 ) -> list[Finding]:
     """Return what listing noticed, which tensors may not be parameters, and what the values show; copies found twice
     are reported once.
@@ -92,19 +96,20 @@ def _findings(
     read = integrity.report(
         steps=trajectory.steps,
         blocks=blocks,
-        gram=gram if trees is None else _updates(gram, trees, scaled=False),
+        gram=gram if trees is None else _updates(gram, trees, state.allocate, scaled=False),
         nonfinite=state.nonfinite,
         fingerprints=prints if state.exact else [str(i) for i in range(len(prints))],
         zeros=state.zeros,
         columns=[(c.name, c.size) for c in trajectory.columns],
         precision=precision,
         trees=trees,
+        left=left,
     )
     proved = {f.steps for f in read if f.kind == "identical"}
     listed = [f for f in trajectory.findings if f.kind != "identical" or f.steps not in proved]
     doubted = suspects(
         blocks,
-        gram if trees is None else _updates(gram, trees, scaled=True),
+        gram if trees is None else _updates(gram, trees, state.allocate, scaled=True),
         state.nonfinite,
         averages=averages,
         doubtful=trajectory.doubtful,
@@ -129,12 +134,15 @@ def _described(trajectory: Trajectory) -> dict[str, Any]:
     }
 
 
-def _updates(gram: NDArray[np.float64], trees: TreeTable, *, scaled: bool) -> NDArray[np.float64]:
+def _updates(gram: NDArray[np.float64], trees: TreeTable, allocate: Allocate, *, scaled: bool) -> NDArray[np.float64]:
     """Return every block's Gram in the update basis, from its tree if it has one.
 
     ``scaled``: all of them in one unit, that of the largest.
     """
-    found = gram.copy()
+    found = allocate(gram.shape)
+    for block, products in enumerate(each(gram)):
+        found[block] = products
+        release(found)
     every = np.arange(gram.shape[1], dtype=np.int64)
     for block, start, products in zip(trees.block.tolist(), trees.start, trees.gram, strict=True):
         found[block] = Tree(start, products).updates(every)[0]
@@ -142,8 +150,9 @@ def _updates(gram: NDArray[np.float64], trees: TreeTable, *, scaled: bool) -> ND
         own = np.zeros(len(gram))
         own[trees.block] = trees.scale
         factor = 2.0 ** (own - own.max())
-        found *= factor[:, None, None]
-        found *= factor[:, None, None]
+        for block, products in enumerate(each(found)):
+            products *= factor[block]
+            products *= factor[block]  # in two steps: its square may be too small for a float64
     return found
 
 

@@ -62,6 +62,7 @@ def describe(trajectory: Trajectory, plan: Plan, options: Options, name: str | N
         "preview_bytes": sum(plan.slab_read_bytes(s) for s in plan.slabs[: plan.sample_slabs]),
         "threads": plan.threads,
         "memory": plan.projected_memory,
+        "disk_meanwhile": plan.file_bytes,
         "seconds": flops / rate,
         "seconds_from_disk": max(flops / rate, trajectory.bytes / DISK_RATE),
         "gram_bytes": len(blocks) * len(rows) * len(rows) * 8,
@@ -153,7 +154,7 @@ def kernel_rate(rows: int, threads: int, precision: str = "float64") -> float:
 def network_mds(progress: Progress) -> tuple[float | None, float | None]:
     """Return the network's MDS from the sums so far and its standard error.
 
-    None if undefined, or while checkpoints are appended.
+    None if undefined, while checkpoints are appended, and where the sums lie on disk.
     """
     import math
 
@@ -166,7 +167,7 @@ def network_mds(progress: Progress) -> tuple[float | None, float | None]:
     from trajsvc.measures.maps import mds
 
     plan = progress.state.plan
-    if plan.new < plan.rows:
+    if plan.new < plan.rows or plan.on_disk:
         return None, None
     steps, unknown = np.arange(plan.rows), np.full(plan.rows, np.nan)
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_schema.files.roomy import each
 from storage_schema.models.results import Finding
 from storage_schema.runs.contents import TreeTable
 from trajsvc.anatomy.blocks import Block
@@ -38,6 +39,7 @@ def report(
     columns: Sequence[tuple[str, int]],
     precision: str = "float64",
     trees: TreeTable | None = None,
+    left: str = "",
 ) -> list[Finding]:
     """Return the findings of one run.
 
@@ -47,6 +49,7 @@ def report(
         zeros: (column, T), counts of zero values.
         columns: (tensor, size).
         trees: Blocks in other bases.
+        left: Why blocks that lost digits were not computed in other bases, if they were not.
     """
     return [
         *identical(steps, fingerprints),
@@ -54,7 +57,7 @@ def report(
         *zero_updates(steps, blocks, gram, nonfinite),
         *mostly_zero(steps, columns, zeros),
         *outliers(steps, blocks, gram),
-        *lost_digits(steps, blocks, gram, nonfinite, error_of(precision), trees),
+        *lost_digits(steps, blocks, gram, nonfinite, error_of(precision), trees, left),
     ]
 
 
@@ -139,7 +142,7 @@ def zero_updates(
     steps: NDArray[np.int64], blocks: Sequence[Block], gram: NDArray[np.float64], nonfinite: NDArray[np.int64]
 ) -> list[Finding]:
     """Report steps at which some blocks did not change at all: their update is the zero vector and has no direction."""
-    diagonal = np.einsum("bii->bi", gram)
+    diagonal = diagonals(gram)
     still = (diagonal[:, 1:] == 0) & ~np.isnan(diagonal[:, 1:])
     if len(steps) > 2 and not still.all():  # blocks that never change are reported once, by tensor
         still[still.all(axis=1)] = False
@@ -164,6 +167,11 @@ def zero_updates(
             )
         )
     return found
+
+
+def diagonals(gram: NDArray[np.float64], above: int = 0) -> NDArray[np.float64]:
+    """Return the diagonal of every block's Gram, or that so many places ``above`` it, (block, T − above)."""
+    return np.array([np.diagonal(products, above).copy() for products in each(gram)])
 
 
 def mostly_zero(
@@ -201,10 +209,10 @@ def outliers(steps: NDArray[np.int64], blocks: Sequence[Block], gram: NDArray[np
     For a block, step t is an outlier when ‖θ_{t+1} − θ_{t−1}‖ < 1/4 min(‖U_t‖, ‖U_{t+1}‖) and both updates are over 4 times the
     median of the block's. In training, consecutive updates are never so nearly opposite and so large at once.
     """
-    diagonal = np.einsum("bii->bi", gram)[:, 1:]
+    diagonal = diagonals(gram)[:, 1:]
     if diagonal.shape[1] < 3:
         return []
-    cross = np.einsum("bii->bi", gram[:, 1:-1, 2:])
+    cross = diagonals(gram, 1)[:, 1:]
     left, right = diagonal[:, :-1], diagonal[:, 1:]
     with np.errstate(invalid="ignore"):
         around = np.maximum(left + 2 * cross + right, 0.0)
@@ -235,6 +243,7 @@ def lost_digits(
     nonfinite: NDArray[np.int64],
     error: float,
     trees: TreeTable | None = None,
+    left: str = "",
 ) -> list[Finding]:
     """Report checkpoints with blocks whose norm is lost, in the sum of updates or in the tree of the block.
 
@@ -246,7 +255,7 @@ def lost_digits(
         if trees is None
         else {int(b): Tree(s, g) for b, s, g in zip(trees.block, trees.start, trees.gram, strict=True)}
     )
-    for number, (block, products) in enumerate(zip(blocks, gram, strict=True)):
+    for number, (block, products) in enumerate(zip(blocks, each(gram), strict=True)):
         tree = rebased.get(number)
         if tree is not None:
             undefined = _lost_in(tree, error)
@@ -265,7 +274,8 @@ def lost_digits(
         Finding(
             kind="lost-digits",
             message=f"steps {_listed(at)}: {len(names)} blocks ({_listed(names)}) change so much in size that their norms there have "
-            "no digits left; what depends on them is undefined. Leave out the steps that are too large or too small with --steps",
+            "no digits left; what depends on them is undefined. Leave out the steps that are too large or too small with --steps"
+            + (f"; {left}" if left else ""),
             steps=tuple(at),
             tensors=tuple(names[:20]),
             details={"blocks": len(names)},

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from storage_schema.errors import RunMissing
+from storage_schema.files.roomy import Allocate
 from storage_schema.models.results import Finding
 from storage_schema.runs.contents import RunContents
 from storage_schema.runs.store import RunStore, RunWriter, StoredRun, run_name
@@ -83,9 +84,9 @@ class OpenedJob:
             return float(self.old.attributes["estimate"].get("sample", DEFAULT_SAMPLE))
         return DEFAULT_SAMPLE
 
-    def contents(self) -> RunContents | None:
-        """Return what the run that is continued holds."""
-        return None if self.continued is None else self.continued.contents()
+    def contents(self, allocate: Allocate) -> RunContents | None:
+        """Return what the run that is continued holds, its Grams where ``allocate`` puts them."""
+        return None if self.continued is None else self.continued.contents(allocate)
 
     def check_current(self, writer: RunWriter) -> None:
         """Raise TryAgain (``store-changed``) where the run was written since it was looked at."""

@@ -9,7 +9,10 @@ import hashlib
 import shutil
 from typing import Any
 
+import numpy as np
+
 from storage_schema.files.journal import SlabJournal
+from storage_schema.files.roomy import Allocate, disk
 from storage_schema.runs.archive import archive_theta, restore_theta
 from storage_schema.runs.contents import TreeTable
 from storage_schema.runs.store import RunWriter
@@ -87,7 +90,8 @@ class _Computation:
         self.opened, self.plan, self.writer = opened, plan, writer
         self.trajectory, self.options = opened.trajectory, opened.options
         self.copying = self.options.keeps_copy
-        self.before = opened.contents()
+        self.allocate: Allocate = disk(writer.work) if plan.on_disk else np.zeros
+        self.before = opened.contents(self.allocate)
         told = f"{plan.key()} {tables.rows_digest(self.trajectory.rows)} {self.copying}"
         self.key = hashlib.sha256(told.encode()).hexdigest()
 
@@ -98,7 +102,7 @@ class _Computation:
         reading = self._reading(sink)
         try:
             state = self._compute(reading, journal)
-            trees = self._rebased(reading, state)
+            trees, left = self._rebased(reading, state)
             self._check(reading, state)
         except TrajsvcError as error:
             if error.kind in ("file-changed", "checksum-mismatch"):
@@ -106,7 +110,7 @@ class _Computation:
             raise
         finally:
             reading.close()
-        self._commit(state, trees)
+        self._commit(state, trees, left)
         if state.exact:
             self._forget(journal)
             reading.clear()
@@ -159,10 +163,11 @@ class _Computation:
             until=self.plan.sample_slabs if self.options.preview else None,
             key=self.key,
             folder=self.writer.work,
+            allocate=self.allocate,
         )
 
-    def _rebased(self, reading: Reading, state: GramState) -> TreeTable | None:
-        """Compute the blocks whose digits are lost in the update basis in other bases."""
+    def _rebased(self, reading: Reading, state: GramState) -> tuple[TreeTable | None, str]:
+        """Compute the blocks whose digits are lost in the update basis in other bases; see ``rebased``."""
         job = self.opened.job
         work = Rebasing(reading.again, self.plan, self.options, job.pool, job.stop, self.key, self.writer.work, READING)
         return rebased(work, self.trajectory, state, self.before, job.observer)
@@ -175,7 +180,7 @@ class _Computation:
         if state.exact and not reading.proved:
             self.trajectory.check_crc(state.segments_done(), state.crc_rows())
 
-    def _commit(self, state: GramState, trees: TreeTable | None) -> None:
+    def _commit(self, state: GramState, trees: TreeTable | None, left: str) -> None:
         opened = self.opened
         known = identity.recorded(self.trajectory, opened.continued, self.options.state)
         contents = assemble.run_contents(
@@ -186,6 +191,7 @@ class _Computation:
             old=self.before,
             averages=_averages(self.trajectory),
             trees=trees,
+            left=left,
         )
         opened.job.observer.committing()
         self.writer.commit(contents, theta="auto" if self.copying and state.exact else "drop")

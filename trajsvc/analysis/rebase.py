@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_schema.files.roomy import Allocate, disk, pages_of, release, roomy
 from storage_schema.runs.contents import RunContents, TreeTable
 from trajsvc.analysis.observer import Observer
 from trajsvc.analysis.options import Options
@@ -26,7 +27,6 @@ from trajsvc.gram import spanning
 from trajsvc.gram.engine import SlabPool, compute
 from trajsvc.gram.kernels.choose import KernelFactory, workspace
 from trajsvc.gram.kernels.tree import TreeFactory
-from trajsvc.gram.pairs import matrices, pair_count
 from trajsvc.gram.plan import ColumnSpec, Plan, make_plan
 from trajsvc.gram.slab_worker import Theta
 from trajsvc.gram.sums import GramState, appended
@@ -40,6 +40,8 @@ MARGIN: Final = 0.5
 """Blocks are held to this share of the error that is allowed, so that sums of them keep to it."""
 SMALL: Final = 1e-200
 """Squared norms below this have squared updates that float64 does not hold."""
+SHARE: Final = 16
+"""The points of the blocks that are computed again together, and the trees of all, take one in so many parts of the budget in memory."""
 RESCALED: Final = 768
 """Power of two by which values are scaled whose squares exceed the range of float64: all scaled float64 values have squares within it."""
 
@@ -62,12 +64,27 @@ class Rebasing:
 
         Raises what reading raises, LimitExceeded and Cancelled.
         """
-        at_once = max(1, self.options.memory // (32 * pair_count(self.plan.rows, self.plan.rows)))
-        found = [t for i in range(0, len(blocks), at_once) for t in self._batch(blocks[i : i + at_once])]
-        if not found:
+        if not blocks:
             return None
-        block, start, scale, gram = zip(*sorted(found, key=lambda t: t[0]), strict=True)
-        return TreeTable(np.array(block), np.stack(start), np.array(scale), np.stack(gram))
+        order, rows = sorted(blocks), self.plan.rows
+        place = {block: i for i, block in enumerate(order)}
+        start, scale = np.zeros((len(order), rows), np.int64), np.zeros(len(order), np.int64)
+        grams = self.allocate((len(order), rows, rows))
+        for i in range(0, len(order), self._at_once):
+            for block, starts, exponent, gram in self._batch(order[i : i + self._at_once]):
+                start[place[block]], scale[place[block]], grams[place[block]] = starts, exponent, gram
+                release(grams)
+        return TreeTable(np.array(order), start, scale, grams)
+
+    @property
+    def _at_once(self) -> int:
+        """How many blocks are computed together: their points take a sixteenth of the budget."""
+        return max(1, self.options.memory // (SHARE * 8 * self.plan.rows**2))
+
+    @property
+    def allocate(self) -> Allocate:
+        """Where trees of blocks lie: in a file if they take more than a share of the budget."""
+        return roomy(self.folder, self.options.memory // SHARE)
 
     def _batch(self, blocks: Sequence[int]) -> Iterator[tuple[int, NDArray[np.int64], int, Array]]:
         exponents, points = self._points(blocks)
@@ -98,7 +115,7 @@ class Rebasing:
             _columns(plan.columns, blocks),
             plan.rows,
             memory=options.memory,
-            reserve=self.reserve,
+            reserve=self.reserve + 3 * 8 * plan.rows**2 * self._at_once,
             threads=options.threads,
             dtype=plan.dtype,
             replicates=0,
@@ -112,6 +129,7 @@ class Rebasing:
             stop=self.stop,
             key=f"{again.key()[:16]}-{_hash(starts, exponent)}-{self.key}",
             folder=self.folder,
+            allocate=disk(self.folder) if again.on_disk else np.zeros,
         ).gram
 
 
@@ -122,24 +140,33 @@ def _hash(starts: NDArray[np.int64], exponent: int) -> str:
 
 def rebased(
     work: Rebasing, trajectory: Trajectory, state: GramState, old: RunContents | None, observer: Observer
-) -> TreeTable | None:
+) -> tuple[TreeTable | None, str]:
     """Compute the blocks of a run that the update basis does not serve along trees; None if it serves all.
 
-    A block that does not fit the memory budget is left as it is. Runs in float32 are not rebased: their precision is
-    not certified.
+    Blocks that do not fit the memory budget are left as they are, and the second value says so, and what would be
+    enough. What the sums hold of the budget is not the passes'. Runs in float32 are not rebased: their precision is not
+    certified.
     """
     if not state.exact or work.plan.precision != "float64":
-        return None
+        return None, ""
     lost = lost_blocks(trajectory, state, old)
     if not lost:
-        return None
+        return None, ""
     observer.note(
         f"computing again, in another basis: blocks whose digits are lost in that of the updates ({len(lost)})"
     )
     try:
-        return work.trees(lost)
-    except LimitExceeded:
-        return None
+        return replace(work, reserve=work.reserve + held(state, old)).trees(lost), ""
+    except LimitExceeded as error:
+        said = f"to compute these blocks again does not fit the memory budget of {work.options.memory >> 20} MiB: {error.hint}"
+        observer.note(f"not computed again ({len(lost)} blocks): {said}")
+        return None, said
+
+
+def held(state: GramState, old: RunContents | None) -> int:
+    """Return the bytes of memory that the sums of a run, and its Grams before an append, keep."""
+    kept = [state.sums] if old is None else [state.sums, old.gram]
+    return sum(values.nbytes for values in kept if pages_of(values) is None)
 
 
 def lost_blocks(trajectory: Trajectory, state: GramState, old: RunContents | None) -> list[int]:
@@ -150,7 +177,7 @@ def lost_blocks(trajectory: Trajectory, state: GramState, old: RunContents | Non
     for b, block in enumerate(trajectory.anatomy.blocks):
         column = stored[block.tensor]
         tiny = "float64" in trajectory.dtypes(column) and (state.zeros[column] < trajectory.columns[column].size).any()
-        rows = matrices(state.sums[b].sum(axis=0), state.plan.rows, state.plan.new)
+        rows = state.block_gram(b)
         gram = rows if old is None else appended(old.gram[b : b + 1], rows[None])[0]
         if _is_lost(gram, same, small=bool(tiny)):
             found.append(b)

@@ -11,7 +11,7 @@ from trajsvc.analysis.options import DEFAULT_SAMPLE, Options, RunOptions
 from trajsvc.anatomy.rules_toml import parse_rules
 from trajsvc.errors import LimitExceeded
 from trajsvc.gram.kernels.choose import workspace
-from trajsvc.gram.plan import Plan, make_plan, sums_memory
+from trajsvc.gram.plan import ON_DISK, Plan, file_bytes, make_plan
 from trajsvc.sources.base import CheckpointSource, CheckpointTensors, never
 from trajsvc.sources.named import PATHS, Naming
 from trajsvc.sources.resolve import open_named
@@ -70,20 +70,20 @@ def trajectory_of(source: CheckpointSource, options: RunOptions, *, whole: bool 
 
 
 def _check_width(options: Options, rows: int, tensors: CheckpointTensors) -> None:
-    """Raise LimitExceeded (``memory-budget``) if the sums of a quarter of the floating tensors need more than the whole
-    budget.
+    """Raise LimitExceeded (``memory-budget``) if the sums of a quarter of the floating tensors need more files than the
+    budget allows.
 
     The plan would find that they do not fit, whichever of them are not parameters.
     """
     if options.exclude:
         return
     blocks = sum(1 for e in tensors.tensors.values() if e.dtype in FLOAT_TYPES and e.size) // 4
-    need = sums_memory(blocks, rows)
-    if need > options.memory:
+    need = file_bytes(blocks, rows, rows)
+    if need > ON_DISK * options.memory:
         raise LimitExceeded(
             "memory-budget",
             f"{rows} checkpoints of {len(tensors.tensors)} tensors do not fit the memory budget of {options.memory >> 20} MiB",
-            hint=f"Give --memory {4 * need >> 20}MiB, or fewer checkpoints with --steps.",
+            hint=f"Give --memory {(4 * need // ON_DISK >> 20) + 1}MiB, or fewer checkpoints with --steps.",
         )
 
 

@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_schema.files.roomy import release
 from storage_schema.models.results import Finding
 from trajsvc.anatomy.blocks import Block
 from trajsvc.anatomy.buffers import like_a_buffer
@@ -83,8 +84,8 @@ def suspects(
 
 def _sum(gram: NDArray[np.float64], group: Sequence[int]) -> NDArray[np.float64]:
     """Return the Gram of a tensor: the sum of its blocks'."""
-    found: NDArray[np.float64] = gram[group[0]] if len(group) == 1 else gram[group].sum(axis=0)
-    return found
+    release(gram)
+    return gram[group[0]] if len(group) == 1 else np.asarray(sum(gram[b] for b in group))
 
 
 def _norms(gram: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -123,7 +123,8 @@ def render(facts: dict[str, Any]) -> None:
              f"from a disk at 1 GB/s, {facts['threads']} threads")  # fmt: skip
         line("disk", f"{size(facts['store_bytes'])}; with --copy {size(facts['store_bytes'] + facts['copy_bytes'])}")
     line("Grams", f"{size(facts['gram_bytes'])}: {facts['blocks']} blocks × {len(steps)}² float64")
-    line("memory", f"{size(facts['memory'])} beside the interpreter")
+    meanwhile = f"; the Grams, too large for it, in files of {size(facts['disk_meanwhile'])} meanwhile"
+    line("memory", f"{size(facts['memory'])} beside the interpreter{meanwhile if facts['disk_meanwhile'] else ''}")
     for left in facts["excluded"]:
         reason = left["reason"].removeprefix(f"step {left['step']} is left out: ")
         console.print(f"[yellow]left out[/yellow]     step {left['step']}: {safe(reason)}")

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_schema.files.roomy import Allocate
 from trajsvc.gram.kernels.base import Kernel
 from trajsvc.gram.plan import Plan, Slab
 from trajsvc.gram.slab_worker import RowSink, SlabJob, Theta
@@ -96,18 +97,19 @@ def compute(
     until: int | None = None,
     key: str = "",
     folder: Path | None = None,
+    allocate: Allocate = np.zeros,
 ) -> GramState:
     """Sum the plan's slabs (the first ``until`` of them) over Θ, resuming after the slabs that ``journal`` or the pool
     holds.
 
     ``key`` names the work: the plan and the bytes that it reads. In ``folder`` other processes may keep finished
-    results.
+    results. Sums on disk (``allocate``) are not kept a second time: the journal is not compacted then.
 
     Raises Cancelled when ``stop`` is set; finished slabs have been kept by then.
     """
     stop = stop or threading.Event()
     job = SlabJob(theta, plan, kernel, sink, stop, key=key or plan.key(), folder=folder)
-    state = resume(plan, journal)
+    state = resume(plan, journal, allocate)
     end = len(plan.slabs) if until is None else min(until, len(plan.slabs))
     compacted = state.cursor
     keeps, pending = journal is not None and pool.keeps(job), 0
@@ -130,7 +132,7 @@ def compute(
                 journal.append(slab.index, result.arrays(), {})
             pending += result.nbytes
         state.add(result)
-        if journal is not None and pending > PENDING + PENDING_GRAMS * state.sums.nbytes:
+        if journal is not None and not plan.on_disk and pending > PENDING + PENDING_GRAMS * state.sums.nbytes:
             journal.compact(state.cursor, state.arrays(), {})
             if keeps:
                 pool.forget(job, plan.slabs[compacted : state.cursor])
@@ -141,14 +143,14 @@ def compute(
     return state
 
 
-def resume(plan: Plan, journal: Journal | None) -> GramState:
+def resume(plan: Plan, journal: Journal | None, allocate: Allocate = np.zeros) -> GramState:
     """Return the state after the slabs that ``journal`` holds (the empty state without a journal)."""
-    state = GramState(plan)
+    state = GramState(plan, allocate=allocate)
     if journal is None:
         return state
     kept = journal.state()
     if kept is not None:
-        state = GramState.from_arrays(plan, kept[0], kept[1])
+        state = GramState.from_arrays(plan, kept[0], kept[1], allocate)
     for slab, arrays, _ in journal.replay():
         if slab == state.cursor:
             state.add(SlabResult.from_arrays(slab, arrays))

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_schema.files.roomy import release
 from trajsvc.gram.pairs import matrices
 from trajsvc.gram.sums import GramState
 
@@ -29,18 +30,26 @@ def estimated(state: GramState) -> NDArray[np.float64]:
 
     NaN for a block of which nothing was read.
     """
-    sizes = state.plan.block_sizes()
-    out = state.sums.sum(axis=1)
-    for block in np.flatnonzero(state.seen < sizes):
-        if not state.seen[block]:
-            out[block] = np.nan
-            continue
-        unread = _unread(state, int(block))
-        if unread is None:
-            out[block] *= sizes[block] / state.seen[block]
-        else:
-            out[block] += np.tensordot(unread / np.maximum(1, state.counts[block]), state.replicates[int(block)], 1)
-    return matrices(out, state.plan.rows, state.plan.new)
+    out = state.gram
+    for block in np.flatnonzero(state.seen < state.plan.block_sizes()):
+        out[block] = block_estimate(state, int(block))
+        release(out)
+    return out
+
+
+def block_estimate(state: GramState, block: int) -> NDArray[np.float64]:
+    """Estimate one block's Gram, (new, T)."""
+    seen, size = int(state.seen[block]), int(state.plan.block_sizes()[block])
+    gram = state.block_gram(block)
+    if seen >= size:
+        return gram
+    if not seen:
+        return np.full_like(gram, np.nan)
+    unread = _unread(state, block)
+    if unread is None:
+        return np.asarray(gram * (size / seen))
+    rest = np.tensordot(unread / np.maximum(1, state.counts[block]), state.replicates[block], 1)
+    return np.asarray(gram + matrices(rest, state.plan.rows, state.plan.new))
 
 
 def _unread(state: GramState, block: int) -> NDArray[np.float64] | None:
@@ -94,7 +103,9 @@ def left_out_grams(state: GramState) -> NDArray[np.float64]:
 
 def group_replicates(state: GramState, blocks: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return a group's estimated Gram (T, T), and the same with each replicate left out, (R, T, T)."""
-    gram = estimated(state)[list(blocks)].sum(axis=0)
+    gram = np.zeros((state.plan.new, state.plan.rows))
+    for block in blocks:
+        gram += block_estimate(state, block)
     away = np.zeros((max(1, state.plan.replicates), state.plan.rows, state.plan.rows))
     for block in blocks:
         deviations = block_left_out(state, block)

@@ -34,6 +34,10 @@ that a single granule says little about the variation between granules"""
 REPLICATES = 8
 """Parts of the sample for the jackknife; halved while they would take more than half the memory budget."""
 MIB = 2**20
+ON_DISK = 16
+"""times the memory budget: what sums may take in files where they do not fit into the budget"""
+WORKED_ON = 8
+"""matrices of T × T in memory at once, where those of all blocks lie in files"""
 SLABS_WANTED = 96
 SLAB_MIN = 16 * MIB
 SLAB_MAX = 128 * MIB
@@ -95,6 +99,8 @@ class Plan:
     row_bytes: int
     dtype: str | None = None
     """type that values are rounded to before anything is differenced; None: as they are stored"""
+    on_disk: bool = False
+    """whether the blocks' sums and Grams lie in files while they are made, since the budget does not hold them"""
 
     @property
     def bytes(self) -> int:
@@ -104,6 +110,11 @@ class Plan:
     def sample_slabs(self) -> int:
         return sum(s.sample for s in self.slabs)
 
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of the files in which sums and Grams lie while they are made; 0 where the budget holds them."""
+        return file_bytes(self.blocks, self.rows, self.new) if self.on_disk else 0
+
     def slab_read_bytes(self, slab: Slab) -> int:
         """Return the bytes read for one slab over all checkpoints (an upper bound when checkpoints differ in stored
         type).
@@ -111,6 +122,11 @@ class Plan:
         return self.rows * sum(s.size * self.columns[s.column].itemsize for s in slab.segments)
 
     def block_sizes(self) -> np.ndarray:
+        """Return the elements of every block; not to be changed."""
+        return self._block_sizes
+
+    @cached_property
+    def _block_sizes(self) -> np.ndarray:
         sizes = np.zeros(self.blocks, dtype=np.int64)
         for column in self.columns:
             for block, extent in column.blocks:
@@ -175,33 +191,85 @@ def make_plan(
     row_bytes = sum(c.size * c.itemsize for c in columns)
     smallest = rows * max((min(c.size, granule(c.size)) * c.itemsize for c in columns), default=0)
     wanted = max(slab or max(SLAB_MIN, rows * row_bytes // SLABS_WANTED), smallest)
-    while True:  # fewer replicates where more would leave too little for the slabs
-        fixed = reserve + _fixed_memory(blocks, partial, rows, new, replicates)
-        share = (memory - fixed - threads * workspace) // (threads + 1)
-        one_result = (2 + replicates) * pair_count(rows, new) * 8
-        slab_bytes = min(max(SLAB_MAX, smallest), wanted, share * 3 // 4, share - 2 * one_result)
-        result_bytes = share - slab_bytes
-        fits = slab_bytes >= smallest and result_bytes >= 2 * one_result
-        if (fits and fixed <= memory // 2) or replicates <= 2:
-            break
-        replicates //= 2
-    if not fits:
-        need = fixed + threads * workspace + (threads + 1) * (smallest * 4 // 3 + 3 * one_result)
+    sums = _Sums(blocks, partial, rows, new)
+    room = _Room(memory, reserve, threads, workspace, smallest, wanted)
+    fit = room.fit(sums, replicates, on_disk=False)
+    if not fit.fits and file_bytes(blocks, rows, new) <= ON_DISK * memory:
+        fit = room.fit(sums, 0, on_disk=True)
+    if not fit.fits:
+        need = fit.fixed + threads * workspace + (threads + 1) * (smallest * 4 // 3 + 3 * fit.one_result)
         raise LimitExceeded(
             "memory-budget",
             f"{rows} checkpoints of {len(columns)} tensors do not fit the memory budget of {memory // MIB} MiB",
             hint=f"Give --memory {math.ceil(need / MIB) + 1}MiB, fewer --threads, or fewer checkpoints with --steps.",
         )
-    most_blocks = max(1, min(blocks, result_bytes // (2 * one_result)))
-    packer = _Packer(columns, rows, slab_bytes, most_blocks)
-    slabs = packer.pack(_sample_segments(columns, sampled, replicates), sample=True)
+    most_blocks = max(1, min(blocks, fit.result_bytes // (2 * fit.one_result)))
+    packer = _Packer(columns, rows, fit.slab_bytes, most_blocks)
+    slabs = packer.pack(_sample_segments(columns, sampled, fit.replicates), sample=True)
     slabs += packer.pack(_rest_segments(columns, sampled), sample=False, first=len(slabs))
     return Plan(
-        columns, blocks, rows, new, tuple(slabs), slab_bytes, threads, replicates, precision,
-        projected_memory=fixed
+        columns, blocks, rows, new, tuple(slabs), fit.slab_bytes, threads, fit.replicates, precision,
+        projected_memory=fit.fixed
         + threads * workspace
-        + (threads + 1) * (slab_bytes + 2 * one_result * most_blocks), row_bytes=row_bytes, dtype=dtype,
+        + (threads + 1) * (fit.slab_bytes + 2 * fit.one_result * most_blocks), row_bytes=row_bytes, dtype=dtype,
+        on_disk=fit.on_disk,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What the sums are of: all ``blocks``, ``partial`` of which are read in part by the sample."""
+
+    blocks: int
+    partial: int
+    rows: int
+    new: int
+
+    @property
+    def one(self) -> int:
+        return pair_count(self.rows, self.new) * 8
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """How the budget is shared out: what does not change, and the bytes of a slab and of its results."""
+
+    fixed: int
+    slab_bytes: int
+    result_bytes: int
+    one_result: int
+    replicates: int
+    fits: bool
+    on_disk: bool
+
+
+@dataclass(frozen=True)
+class _Room:
+    """The memory budget, and what takes of it whatever the slabs are."""
+
+    memory: int
+    reserve: int
+    threads: int
+    workspace: int
+    smallest: int
+    wanted: int
+
+    def fit(self, sums: _Sums, replicates: int, *, on_disk: bool) -> _Fit:
+        """Share the budget out, with fewer replicates where more would leave too little for the slabs."""
+        while True:
+            found = self._share(sums, replicates, on_disk=on_disk)
+            if (found.fits and found.fixed <= self.memory // 2) or replicates <= 2:
+                return found
+            replicates //= 2
+
+    def _share(self, sums: _Sums, replicates: int, *, on_disk: bool) -> _Fit:
+        fixed = self.reserve + _fixed_memory(sums, replicates, on_disk=on_disk)
+        share = (self.memory - fixed - self.threads * self.workspace) // (self.threads + 1)
+        one_result = (2 + replicates) * sums.one
+        slab_bytes = min(max(SLAB_MAX, self.smallest), self.wanted, share * 3 // 4, share - 2 * one_result)
+        result_bytes = share - slab_bytes
+        fits = slab_bytes >= self.smallest and result_bytes >= 2 * one_result
+        return _Fit(fixed, slab_bytes, result_bytes, one_result, replicates, fits, on_disk)
 
 
 def sample_granules(column: ColumnSpec, fraction: float) -> dict[int, tuple[int, int]]:
@@ -239,13 +307,25 @@ def _partly_sampled(columns: Sequence[ColumnSpec], sampled: Sequence[Mapping[int
     return sum(len(c.blocks) for c, s in zip(columns, sampled, strict=True) if len(s) < -(-c.size // granule(c.size)))
 
 
-def _fixed_memory(blocks: int, partial: int, rows: int, new: int, replicates: int) -> int:
-    """Return the bytes of the sums and a copy of them while they are written, and of the jackknife's replicates, twice."""
-    return sums_memory(blocks, rows, new) + 2 * replicates * partial * pair_count(rows, new) * 8
+def _fixed_memory(sums: _Sums, replicates: int, *, on_disk: bool) -> int:
+    """Return the bytes of the sums and a copy of them while they are written, and of the jackknife's replicates, twice.
+
+    Of sums on disk, those of the matrices of one block that are worked on.
+    """
+    if on_disk:
+        return WORKED_ON * sums.rows * sums.rows * 8
+    kept = 0 if sums.new == sums.rows else 2 * sums.blocks * sums.rows * sums.rows * 8
+    return sums_memory(sums.blocks, sums.rows, sums.new) + kept + 2 * replicates * sums.partial * sums.one
+
+
+def file_bytes(blocks: int, rows: int, new: int) -> int:
+    """Return the bytes that the sums of the blocks, and the Grams that are made of them, take in files."""
+    grams = blocks * rows * rows * 8
+    return 2 * blocks * pair_count(rows, new) * 8 + (grams if new == rows else 2 * grams + blocks * new * rows * 8)
 
 
 def sums_memory(blocks: int, rows: int, new: int | None = None) -> int:
-    """Return the bytes that the sums of ``blocks`` take at least, for ``new`` of ``rows`` checkpoints; all by default."""
+    """Return the bytes that the sums of ``blocks`` take at least in memory, for ``new`` of ``rows`` checkpoints; all by default."""
     return 4 * blocks * pair_count(rows, rows if new is None else new) * 8
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_schema.files.roomy import Allocate, release
 from trajsvc.gram.pairs import add_exactly, matrices, pair_count
 from trajsvc.gram.plan import Plan, Slab
 from trajsvc.gram.rounding import ValueStatistics
 
 Arrays = dict[str, NDArray[np.generic]]
+
+AT_ONCE: Final = 2**22
+"""Bytes of Grams that are made of sums together."""
 
 
 @dataclass
@@ -62,6 +67,8 @@ class GramState:
 
     plan: Plan
     cursor: int = 0
+    allocate: Allocate = np.zeros
+    """where what grows with the blocks and the square of T lies: in memory, or in files"""
     sums: NDArray[np.float64] = field(init=False)
     """(block, 2, pairs)"""
     seen: NDArray[np.int64] = field(init=False)
@@ -78,7 +85,7 @@ class GramState:
 
     def __post_init__(self) -> None:
         b, t, new = self.plan.blocks, self.plan.rows, self.plan.new
-        self.sums = np.zeros((b, 2, pair_count(t, new)))
+        self.sums = self.allocate((b, 2, pair_count(t, new)))
         self.seen = np.zeros(b, np.int64)
         self.sampled = np.zeros(b, np.int64)
         self.nonfinite = np.zeros((b, t), np.int64)
@@ -95,6 +102,7 @@ class GramState:
         sample = self.plan.slabs[result.slab].sample
         for i, block in enumerate(result.blocks):
             add_exactly(self.sums[block], *result.sums[i])
+            release(self.sums)
             self.seen[block] += result.seen[i]
             self.nonfinite[block] += result.nonfinite[i]
             if sample:
@@ -129,8 +137,21 @@ class GramState:
     @property
     def gram(self) -> NDArray[np.float64]:
         """(block, new, T): inner products of the last ``new`` vectors of the update basis with all, made anew at every call."""
+        found = self.allocate((self.plan.blocks, self.plan.new, self.plan.rows))
+        at_once = max(1, AT_ONCE // (8 * self.plan.new * self.plan.rows))
+        for first in range(0, self.plan.blocks, at_once):
+            some = slice(first, first + at_once)
+            with np.errstate(invalid="ignore"):
+                found[some] = matrices(self.sums[some].sum(axis=1), self.plan.rows, self.plan.new)
+            release(self.sums)
+            release(found)
+        return found
+
+    def block_gram(self, block: int) -> NDArray[np.float64]:
+        """Return the inner products of one block as they were added, (new, T)."""
         with np.errstate(invalid="ignore"):
-            total = self.sums.sum(axis=1)
+            total = self.sums[block].sum(axis=0)
+        release(self.sums)
         return matrices(total, self.plan.rows, self.plan.new)
 
     def arrays(self) -> Arrays:
@@ -149,9 +170,12 @@ class GramState:
         }  # fmt: skip
 
     @classmethod
-    def from_arrays(cls, plan: Plan, cursor: int, arrays: Mapping[str, NDArray[np.generic]]) -> GramState:
+    def from_arrays(
+        cls, plan: Plan, cursor: int, arrays: Mapping[str, NDArray[np.generic]], allocate: Allocate = np.zeros
+    ) -> GramState:
         rest = dict(arrays)
-        state = cls(plan, cursor)
+        state = cls(plan, cursor, allocate)
+        state.sums[...] = rest.pop("sums")
         state.statistics = _statistics(rest)
         ids, held = rest.pop("replicate_blocks"), rest.pop("replicates")
         state.replicates = {int(i): np.array(h) for i, h in zip(ids, held, strict=True)}
@@ -192,11 +216,14 @@ def _statistics(arrays: dict[str, NDArray[np.generic]]) -> ValueStatistics:
     return stats
 
 
-def appended(old: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
+def appended(old: NDArray[np.float64], rows: NDArray[np.float64], allocate: Allocate = np.zeros) -> NDArray[np.float64]:
     """Build the Gram of T vectors from that of the first T − k (block, T−k, T−k) and the last k rows (block, k, T)."""
     b, k, t = rows.shape
-    gram = np.empty((b, t, t))
-    gram[:, : t - k, : t - k] = old
-    gram[:, t - k :, :] = rows
-    gram[:, : t - k, t - k :] = rows[:, :, : t - k].transpose(0, 2, 1)
+    gram = allocate((b, t, t))
+    for whole, before, last in zip(gram, old, rows, strict=True):
+        whole[: t - k, : t - k] = before
+        whole[t - k :] = last
+        whole[: t - k, t - k :] = last[:, : t - k].T
+        for values in (gram, old, rows):
+            release(values)
     return gram
