@@ -25,6 +25,7 @@ from trajsvc.gradients.probes.causal_lm import CausalLM
 from trajsvc.gradients.probes.image_classifier import ImageClassifier
 from trajsvc.gradients.sets.base import SetJob
 from trajsvc.gradients.sets.moved_weights import weights_set
+from trajsvc.gradients.sets.of_examples import example_set
 from trajsvc.gradients.sets.of_inputs import inputs_set
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -232,6 +233,29 @@ def test_an_image_classifier_of_the_library_has_the_cross_entropies_of_its_logit
     assert losses == pytest.approx(-logits[range(6), y], rel=1e-12)
     job = SetJob(found, probe, options(data, directions=1))
     assert inputs_set(job).scalars["input_squares"][0] == pytest.approx((x[:4].astype(float) ** 2).sum((1, 2, 3)))
+
+
+def test_a_residual_network_is_evaluated_by_the_running_statistics_of_its_files(tmp_path: Path) -> None:
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1], layer_type="basic", num_labels=4)
+    for step in (0, 1):
+        torch.manual_seed(step)
+        made = ResNetForImageClassification(config)
+        made(torch.randn(9, 3, 8, 8))  # in training mode: the running statistics move
+        made.eval().save_pretrained(tmp_path / "checkpoints" / f"step{step}")
+    run = run_of(tmp_path / "checkpoints", tmp_path / "store")
+    data = images(tmp_path / "images.npz")
+    probe = ImageClassifier(ProbeContext(data, options(data)))
+    found = network(run, probe, 1)
+    assert sorted(b.name for b in found.blocks) == sorted(run.blocks.name)
+    logits = made.double()(torch.as_tensor(np.load(data)["x"]).double()).logits.log_softmax(dim=1).detach().numpy()
+    losses = probe.losses(found.module, probe.examples).detach().numpy()
+    assert losses == pytest.approx(-logits[range(6), np.load(data)["y"]], rel=1e-12)
+    job = SetJob(found, probe, options(data))
+    made_grams = example_set(job).gram.sum(axis=0)
+    rows = np.stack([np.concatenate([g.reshape(-1).numpy() for g in job.gradient([i]).values()]) for i in range(4)])
+    assert made_grams == pytest.approx(rows @ rows.T, rel=1e-10)
 
 
 def test_files_that_hold_no_images_are_refused_with_what_they_hold(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ class ImageClassifier:
         self.examples: Sequence[Image] = list(zip(x, y.astype(np.int64), strict=True))
 
     def network(self, config: Mapping[str, Any] | None) -> torch.nn.Module:
-        found = network_of(config, "image classifier")
+        found = network_of(config, "image classifier").eval()
         self._check(found, config)
         return found
 
