@@ -17,8 +17,8 @@ from trajsvc.experiments.registry import PAPERS, experiment, experiments
 from trajsvc.families.file import open_family
 from trajsvc.results.run import open as open_run
 
-QUICK = ("h10", "h11", "v3", "v4")
-SLOW = ("h1", "h4", "c1", "c4")
+QUICK = ("h10", "h11", "v3", "v4", "d2")
+SLOW = ("h1", "h4", "c1", "c4", "d1")
 
 
 def brief(name: str, tmp_path: Path, seeds: tuple[int, ...] = (0, 1)) -> Verdict:

@@ -47,3 +47,46 @@ def residual() -> torch.nn.Module:
         Block(8, 8), Block(8, 8), Block(8, 16), Block(16, 16), Block(16, 32), Block(32, 32),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10),
     )  # fmt: skip
+
+
+def deep(kind: str, depth: int, width: int = 32) -> torch.nn.Module:
+    """``depth`` layers of ``width`` units with orthogonal weights: ``plain``, ``residual``, ``CReLU`` or ``looks-linear``.
+
+    CReLU gives [relu(x), relu(−x)]; looks-linear networks use it with weights [W, −W], so that they are linear before they are trained.
+    """
+    import torch
+    from torch import nn
+
+    class CReLU(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([x.relu(), (-x).relu()], dim=-1)
+
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = orthogonal(width, width, 1.0)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.linear(x).relu() / depth**0.5  # type: ignore[no-any-return]
+
+    def orthogonal(before: int, after: int, gain: float, *, mirrored: bool = False) -> nn.Linear:
+        layer = nn.Linear(before, after)
+        nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            if mirrored:
+                half = nn.init.orthogonal_(torch.empty(after, before // 2), gain)
+                layer.weight.copy_(torch.cat([half, -half], dim=1))
+            else:
+                nn.init.orthogonal_(layer.weight, gain)
+        return layer
+
+    double, linear = kind in ("CReLU", "looks-linear"), kind == "looks-linear"
+    gain = 1.0 if linear else 2.0**0.5
+    inside = 2 * width if double else width
+    layers: list[nn.Module] = [nn.Flatten(), orthogonal(64, width, 1.0), CReLU() if double else nn.ReLU()]
+    for _ in range(depth - 1):
+        if kind == "residual":
+            layers.append(Residual())
+        else:
+            layers += [orthogonal(inside, width, gain, mirrored=linear), CReLU() if double else nn.ReLU()]
+    return nn.Sequential(*layers, orthogonal(inside, 10, 1.0, mirrored=linear))

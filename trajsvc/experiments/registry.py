@@ -8,7 +8,7 @@ from typing import Final
 
 from trajsvc.errors import NotFound
 from trajsvc.experiments.base import Experiment
-from trajsvc.experiments.recipes import correlations, hallmarks, layer_updates, theory, variance
+from trajsvc.experiments.recipes import conditioning, correlations, hallmarks, layer_updates, theory, variance
 
 GROUP: Final = "trajsvc.experiments"
 PAPERS: Final = (
@@ -17,6 +17,7 @@ PAPERS: Final = (
     *correlations.EXPERIMENTS,
     *layer_updates.EXPERIMENTS,
     *variance.EXPERIMENTS,
+    *conditioning.EXPERIMENTS,
 )
 
 

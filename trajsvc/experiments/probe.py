@@ -1,0 +1,55 @@
+"""Sets of gradients of a network in memory, on the digits: the same sets as of a stored run's checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from trajsvc.anatomy.dissect import dissect
+from trajsvc.experiments.data import Split
+from trajsvc.gradients.network import Network
+from trajsvc.gradients.options import GradientOptions, SetKind
+from trajsvc.gradients.sets.base import SetJob
+from trajsvc.gradients.sets.choose import compute_sets
+from trajsvc.measures.gradients.vector_gram import VectorGram
+
+if TYPE_CHECKING:
+    import torch
+
+
+class SplitProbe:
+    """A probe of labelled images in memory."""
+
+    digest = "memory"
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+
+    @cached_property
+    def examples(self) -> Sequence[Any]:
+        return list(zip(self.split.x.double(), self.split.y, strict=True))
+
+    def network(self, config: Mapping[str, Any] | None) -> torch.nn.Module:
+        raise LookupError("the network is in memory")
+
+    def losses(self, network: torch.nn.Module, examples: Sequence[Any]) -> torch.Tensor:
+        import torch
+
+        x, y = (torch.stack([torch.as_tensor(part) for part in parts]) for parts in zip(*examples, strict=True))
+        return torch.nn.functional.cross_entropy(network(x), y, reduction="none")
+
+
+def sets_of(
+    module: torch.nn.Module, split: Split, kinds: Sequence[SetKind], **options: Any
+) -> dict[SetKind, tuple[VectorGram, Mapping[str, Any]]]:
+    """Compute sets of a network: kind → the network's Gram, and the sums over all blocks of the scalars that go with it."""
+    chosen = GradientOptions(probe="memory", data="memory", sets=tuple(kinds), **options)
+    network = module.double().eval()
+    blocks = dissect({n: (tuple(p.shape), "float64") for n, p in network.named_parameters()}).blocks
+    found = compute_sets(SetJob(Network(network, blocks, blocks, 0), SplitProbe(split), chosen), kinds)
+    every = range(len(blocks))
+    return {
+        kind: (grams.group(every), {name: values.sum(axis=0) for name, values in grams.scalars.items()})
+        for kind, grams in found.items()
+    }
