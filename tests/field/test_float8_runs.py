@@ -160,3 +160,21 @@ def test_the_noise_is_that_of_8_bits(tmp_path: Path) -> None:
         for p, s in zip(points, stored, strict=True)
     ]
     assert np.allclose(noise, true, rtol=0.25)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "pt"])
+def test_codes_that_are_equal_under_other_scales_are_another_checkpoint(tmp_path: Path, form: str) -> None:
+    """Only the scales of one checkpoint differ from those of the one before: no copy, and an update of its size."""
+    leaf, scales = SCALES["blocks"]
+    points = [quantised(p, leaf, scales, torch.float8_e4m3fn) for p in Maker(2).walk(NAMES, count=4)]
+    stored, right = dict(points[2][0]), dict(points[2][1])
+    for name in MATRICES:
+        beside = name.removesuffix("weight") + leaf
+        stored[beside], right[name] = stored[beside] * 2, right[name] * 2
+    points[3] = stored, right
+    run = analysed(tmp_path, [s for s, _ in points], kind=form)
+    assert_exact(run, [r for _, r in points])
+    assert "identical" not in {f.kind for f in run.findings}
+    points[3] = points[2]
+    again = analysed(tmp_path, [s for s, _ in points], kind=form, name="copied")
+    assert of_kind(again, "identical").steps == (200, 300)

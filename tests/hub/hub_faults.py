@@ -54,6 +54,7 @@ class Faults:
     )
     rate_limited = _Slot[bool]("answer 429")
     require_token = _Slot[str]("401 without this token; signed addresses do not ask for it")
+    gone = _Slot[bool]("404 for a file that the listing names")
     redirect_loop = _Slot[bool]("a file's address redirects to itself")
     expire_signed = _Slot[int]("a signed address answers 403 after so many uses")
     cut_at = _Slot[float]("send this fraction of a file's body, then close")

@@ -213,7 +213,7 @@ class HubHandler(FileExchange):
         """A small file itself; for an LFS object the signed address that has it."""
         self._check_gate(repo)
         _, commit = self._commit(repo, revision)
-        if path not in commit.files:
+        if path not in commit.files or self.faults.take("gone", self.where):
             raise Refusal(404, "Entry not found", "EntryNotFound", {"X-Repo-Commit": commit.id})
         content = commit.files[path]
         head = {"X-Repo-Commit": commit.id}

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from hub_faults import Fault
 from hub_server import HubServer
 from published import faulty_pythia, pythia_like
 from safetensors.numpy import save_file
@@ -84,3 +85,18 @@ def test_an_audit_reads_no_weights_and_leaves_no_run(tmp_path: Path) -> None:
     example = Path(__file__).parents[2] / "examples" / "pythia-nano"
     audit(str(example), "--store", str(store), status=0)
     assert not (store / "runs").exists()
+
+
+def test_a_file_that_is_listed_and_answers_404_is_a_dead_link(hubs: Hubs, tmp_path: Path) -> None:
+    """The listing names the file and its digest; asked for its bytes the Hub has none. The other checkpoints are whole."""
+    run = pythia_like(tmp_path / "run", id="local/dead")
+    hub = hubs(run.repo)
+    hub.faults.gone = Fault(True, path=f"/{run.repo.heads['step4'].id}/")
+    text = audit("hf://local/dead", "--store", str(tmp_path / "store"), "--format", "json", status=3)
+    found = AuditAnswer.model_validate_json(text)
+    states = {row.step: row.state for row in found.rows}
+    assert states.pop(4) == "unreadable"
+    assert set(states.values()) == {"whole"}
+    assert found.wrong
+    (why,) = [row.why for row in found.rows if row.step == 4]
+    assert "model.safetensors" in why
