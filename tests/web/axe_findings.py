@@ -8,12 +8,8 @@ from typing import Any
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 
 
-def serious(page: Any) -> list[Any]:
-    """Its serious and critical findings, each with the first elements."""
+def findings(page: Any) -> list[Any]:
+    """All its findings, whatever their impact, each with the first elements."""
     page.evaluate(AXE.read_text())
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    return [
-        (v["id"], [n["html"][:120] for n in v["nodes"][:3]])
-        for v in found["violations"]
-        if v["impact"] in ("serious", "critical")
-    ]
+    return [(v["id"], [n["html"][:120] for n in v["nodes"][:3]]) for v in found["violations"]]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_findings import serious
+from axe_findings import findings
 from drawn_maps import colour, eventually
 from service_process import Server
 
@@ -142,9 +142,7 @@ def test_a_run_without_gradients_says_how_to_compute_them(site: Server, open_pag
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_axe_finds_nothing_serious_and_a_phone_does_not_scroll_sideways(
-    site: Server, open_page: Open, dark: bool
-) -> None:
+def test_axe_finds_nothing_and_a_phone_does_not_scroll_sideways(site: Server, open_page: Open, dark: bool) -> None:
     page = opened(open_page, site, dark=dark, width=390, height=844)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    assert serious(page) == []
+    assert findings(page) == []

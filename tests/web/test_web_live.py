@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from axe_findings import serious
+from axe_findings import findings
 from drawn_maps import assert_drawn, colour, compared, eventually, ready, scale_of, until
 from page_runs import make_moving_run
 from slow_jobs import SlowServer, slow_server
@@ -136,9 +136,9 @@ class TestRun:
         until(page, "document.querySelector('.mappanel h2').textContent.startsWith('Standard errors')")
         assert "show=error" in page.url
         drawn_is_current(slow, page, "unsure")
-        assert serious(page) == []
+        assert findings(page) == []
         page.get_by_role("button", name="Dark").click()
-        assert serious(page) == []
+        assert findings(page) == []
         _, _, answer = slow.server.ask("/v1/runs/unsure/map")
         values = page.evaluate("Array.from(document.querySelector('canvas.map').view.state.map.values)")
         np.testing.assert_allclose(values, np.ravel(answer["error"]), rtol=1e-6, atol=1e-12)
@@ -182,7 +182,7 @@ class TestWork:
         assert "± " in page.locator(".sofar .note").text_content()
         _, _, answer = slow.server.ask("/v1/runs/listed")
         for place in (runs, page):
-            assert serious(place) == []
+            assert findings(place) == []
         badge = f"estimate {100 * answer['row']['fraction']:.3g} %"
         runs.wait_for_selector(f"tr:has-text('listed') .badge:has-text('{badge}')")
         until(

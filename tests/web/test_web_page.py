@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from axe_findings import serious
+from axe_findings import findings
 from drawn_maps import assert_drawn, compared, drawn_by_its_sign, eventually, phases_shown, ready, scale_of, until
 from page_runs import NASTY
 from service_process import Server, start_server
@@ -383,11 +383,11 @@ class TestAccess:
     @pytest.mark.slow
     @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
     @pytest.mark.parametrize("place", PLACES)
-    def test_axe_finds_nothing_serious(self, site: Server, open_page: Open, place: str, dark: bool) -> None:
+    def test_axe_finds_nothing(self, site: Server, open_page: Open, place: str, dark: bool) -> None:
         page = open_page(f"{site.address}/{PLACES[place]}", dark=dark)
         page.wait_for_selector("h1")
         page.wait_for_timeout(900)
-        assert serious(page) == []
+        assert findings(page) == []
 
     def test_a_narrow_window_does_not_scroll_sideways(self, site: Server, open_page: Open) -> None:
         for place in PLACES.values():

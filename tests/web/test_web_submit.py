@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from axe_findings import serious
+from axe_findings import findings
 from service_process import Server
 
 from api.requests import Submission
@@ -76,7 +76,7 @@ def test_every_choice_of_a_submission_is_there_and_sent(site: Server, open_page:
     assert body == SENT
     Submission.model_validate(body)
     page.wait_for_selector("[name=rules][aria-invalid]")  # there are none of that name
-    assert serious(page) == []
+    assert findings(page) == []
     kept = page.url
     page.goto("about:blank")
     page.goto(kept)

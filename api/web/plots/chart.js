@@ -16,10 +16,11 @@ const nearestIndex = (values, value) => {
 };
 
 export class Chart {
-  constructor({ height = 220, name = () => "chart", onrange = null } = {}) {
+  // level: that of the heading, one below what stands above the chart
+  constructor({ height = 220, name = () => "chart", onrange = null, level = 3 } = {}) {
     Object.assign(this, { height, name, onrange });
     this.place = h("div", { class: "plot" });
-    this.head = h("h3", {});
+    this.head = h(`h${level}`, {});
     this.note = h("p", { class: "note" });
     this.element = h("section", { class: "chart" }, h("div", { class: "charthead" }, this.head, this.#buttons()), this.place, this.note);
     this.ends = [

@@ -243,7 +243,7 @@ class LayersView {
   }
 
   #chart(id, height = 240) {
-    const chart = new Chart({ name: () => fileName(this.name, id), height });
+    const chart = new Chart({ name: () => fileName(this.name, id), height, level: 2 });
     chart.element.dataset.chart = id;
     this.charts.push(chart);
     return chart;
