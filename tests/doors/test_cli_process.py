@@ -75,6 +75,33 @@ def test_the_public_names_are_all_there() -> None:
         package.nothing_such  # noqa: B018
 
 
+def without_torch(arguments: list[str], store: Path) -> None:
+    """Run a command to its end; fail if it imported torch."""
+    code = (
+        "import sys\nfrom trajsvc.cli.main import run\n"
+        "try:\n    run()\nexcept SystemExit as done:\n    code = done.code\n"
+        "print(code, 'torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=_environment(store), check=True)
+    assert done.stdout.splitlines()[-1] in ("0 False", "None False"), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("form", ["model.safetensors", "pytorch_model.bin", "model.pt"])
+def test_an_analysis_on_a_cpu_needs_no_torch(form: str, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    for step in range(3):
+        (tmp_path / f"run/step{step}").mkdir(parents=True)
+        state = {"layers.0.weight": torch.full((4, 5), 1.0 + step), "layers.1.weight": torch.arange(6.0) * (step + 1)}
+        save = save_file if form.endswith("safetensors") else torch.save
+        save(state, tmp_path / f"run/step{step}/{form}")
+    store = tmp_path / "store"
+    without_torch(["analyze", str(tmp_path / "run"), "--no-figures"], store)
+    without_torch(["show", "run"], store)
+
+
 def test_reading_needs_neither_torch_nor_matplotlib(store: Path) -> None:
     code = (
         "import sys\nfrom trajsvc.cli.main import run\n"
