@@ -8,7 +8,15 @@ from typing import Final
 
 from trajsvc.errors import NotFound
 from trajsvc.experiments.base import Experiment
-from trajsvc.experiments.recipes import conditioning, correlations, hallmarks, layer_updates, theory, variance
+from trajsvc.experiments.recipes import (
+    conditioning,
+    correlations,
+    hallmarks,
+    layer_updates,
+    theory,
+    variance,
+    variance_training,
+)
 
 GROUP: Final = "trajsvc.experiments"
 PAPERS: Final = (
@@ -16,6 +24,7 @@ PAPERS: Final = (
     *theory.EXPERIMENTS,
     *correlations.EXPERIMENTS,
     *layer_updates.EXPERIMENTS,
+    *variance_training.EXPERIMENTS,
     *variance.EXPERIMENTS,
     *conditioning.EXPERIMENTS,
 )
