@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from service_process import EXAMPLES, Server, make_run, start_hub, start_server
 
@@ -41,7 +42,13 @@ def hub(place: Path, data: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def server(place: Path, data: Path, hub: str) -> Iterator[Server]:
-    gradients = ("--probe", "nano=causal-lm", "--data", f"text={EXAMPLES / 'genesis.txt'}")
+    np.save(place / "ids.npy", np.random.default_rng(0).integers(0, 200, 400))
+    files = {"text": EXAMPLES / "genesis.txt", "ids": place / "ids.npy"}
+    gradients = [
+        "--probe",
+        "nano=causal-lm",
+        *(w for name, path in files.items() for w in ("--data", f"{name}={path}")),
+    ]
     found = start_server(place, "--root", f"runs={data}", *gradients, HF_ENDPOINT=hub)
     yield found
     found.process.stop()

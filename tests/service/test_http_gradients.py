@@ -207,6 +207,30 @@ def test_the_command_line_submits_and_follows(server: Server, job: dict[str, Any
     assert "It has nano" in refused.stderr
 
 
+@pytest.mark.parametrize("copy", [True, False], ids=["copied", "streamed"])
+def test_gradients_of_a_run_of_the_hub_are_those_of_the_folder(server: Server, stored: str, copy: bool) -> None:
+    name = f"hub-{copy}"
+    assert server.wait(server.submit("hf://local/pythia-nano", name=name, copy=copy)["id"])["state"] == "succeeded"
+    body = {
+        "probe": "nano",
+        "data": "ids",
+        "examples": 4,
+        "batch": 2,
+        "length": 8,
+        "steps": "0,1000",
+        "sets": ["example"],
+    }
+    for run in (name, stored):
+        given = {**body, "name": "of-ids"}
+        _, _, job = server.ask(f"/v1/runs/{run}/gradients", method="POST", body=given)
+        ended = server.wait(job["id"], 240)
+        assert ended["state"] == "succeeded", ended
+    folder, hub = (trajsvc.open(server.store, run).gradients("of-ids") for run in (stored, name))
+    assert folder.stored.spec == hub.stored.spec
+    for step in (0, 1000):
+        np.testing.assert_allclose(hub.gram(step).gram, folder.gram(step).gram, rtol=1e-12)
+
+
 def test_measures_of_gradients_describe_themselves(server: Server) -> None:
     rows = server.ask("/v1/measures/gradients")[2]
     coherence = next(row for row in rows if row["name"] == "coherence")
