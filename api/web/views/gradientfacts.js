@@ -60,7 +60,7 @@ const table = (caption, columns, rows) =>
 // The clusters at the step, and what they are worth there and later beside other estimators of as many examples.
 export function clusterTables(found, axis) {
   const clusters = found.sizes.map((size, k) => [String(k), String(size), number(found.traces[k], 5)]).filter(([, size]) => size !== "0");
-  const worth = found.variance.map((v) => [String(v.step), ...[v.gc, v.sg_b, v.sg_2b, v.svrg].map((x) => number(x, 5))]);
+  const worth = found.variance.map((v) => [String(v.step), ...[v.gc, v.sg_b, v.sg_2b, v.svrg].map((x) => number(x, 4))]);
   const [here] = found.variance;
   return h("div", { class: "clusters" },
     h("div", {}, h("h3", {}, "Clusters"),
