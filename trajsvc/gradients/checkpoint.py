@@ -77,12 +77,13 @@ class Checkpoints:
             self._opened.close()
 
     def look(self, step: int) -> tuple[Mapping[str, Any] | None, Path | None]:
-        """The config.json of a checkpoint, and its folder on this machine; None where there is none."""
+        """Return the config.json of a checkpoint, and its folder on this machine; None where there is none."""
         found = self._headers(step)
         return (None, None) if found is None else (found.config, self._folder(found.rows[0]))
 
     def _headers(self, step: int) -> Trajectory | None:
-        """The matrix of one checkpoint; None where only the run's own copy of it is left, which serves a probe that needs no config."""
+        """Return the matrix of one checkpoint; None where only the run's own copy of it is left, which serves a
+        probe that needs no config."""
         try:
             return self._trajectory(step)
         except TrajsvcError:
@@ -107,7 +108,7 @@ class Checkpoints:
         return None if self.source.remote is not None else Path(row.checkpoint.files[0].path).parent
 
     def _trajectory(self, step: int) -> Trajectory:
-        """The matrix of one checkpoint, proved to be the one that is stored."""
+        """Return the matrix of one checkpoint, proved to be the one that is stored."""
         try:
             found = trajectory_of(self.source, self.options.with_(steps=str(step)))
             identity.check(self.run, found, state=self.options.state)
@@ -135,7 +136,7 @@ class Checkpoints:
             yield name, as_floats(out, entry.dtype).reshape(entry.shape)
 
     def _copied(self, step: int) -> Iterable[tuple[str, Values]]:
-        """The blocks of the run's own copy."""
+        """Return the blocks of the run's own copy."""
         layout, table = self.run.theta, self.run.blocks
         steps = self.run.checkpoints.step.tolist()
         if layout is None or step not in steps:

@@ -67,10 +67,10 @@ class GradientObserver:
         """``done`` of ``total`` checkpoints are stored already."""
 
     def committing(self) -> None:
-        """Called right before a checkpoint's sets are stored; an exception leaves them out."""
+        """Prepare to store: called right before a checkpoint's sets are stored; an exception leaves them out."""
 
     def stored(self, step: int, done: int, total: int) -> None:
-        """The sets of ``step`` are stored."""
+        """Note that the sets of ``step`` are stored."""
 
 
 SILENT: Final = GradientObserver()
@@ -149,7 +149,7 @@ def compute_gradients(
 
 
 def planned(stored: StoredRun, task: GradientTask, name: str | None = None) -> GradientPlan:
-    """What ``task``, whose step and kinds are left open, comes to: a task for every chosen checkpoint."""
+    """Find what ``task``, whose step and kinds are left open, comes to: a task for every chosen checkpoint."""
     options = task.options
     known = stored.checkpoints.step.tolist()
     spec = None if options.steps == "all" else options.steps
@@ -166,26 +166,26 @@ def planned(stored: StoredRun, task: GradientTask, name: str | None = None) -> G
 
 
 def _anchor(options: GradientOptions, known: Sequence[int]) -> int | None:
-    """The step that the set ``anchored`` takes differences to: the run's first unless one is named."""
+    """Return the step that the set ``anchored`` takes differences to: the run's first unless one is named."""
     if "anchored" not in options.sets or options.anchor is None:
         return int(known[0]) if "anchored" in options.sets else None
     return int(known[select_steps([options.anchor], known)[0]])
 
 
 def _spec(kind: SetKind, task: GradientTask, probe: Probe) -> dict[str, object]:
-    """What a set depends on; the vectors of ``full`` are the chosen checkpoints'."""
+    """Return what a set depends on; the vectors of ``full`` are the chosen checkpoints'."""
     more = {"steps": list(task.steps)} if kind == "full" else {}
     return set_spec(kind, task.options, probe.digest, **more)
 
 
 def _kinds_at(step: int, task: GradientTask) -> tuple[SetKind, ...]:
-    """The sets that are kept with a step: ``full``, of all of them, with the last; ``points``, of none, with the first."""
+    """Return the sets that are kept with a step: ``full``, of all of them, with the last; ``points``, of none, with the first."""
     kept = {"full": task.steps[-1], "points": task.steps[0]}
     return tuple(kind for kind in task.options.sets if kept.get(kind, step) == step)
 
 
 def _left(task: GradientTask, plan: GradientPlan, writer: GradientWriter) -> GradientTask:
-    """The task without the sets that are stored."""
+    """Return the task without the sets that are stored."""
     left = tuple(kind for kind in task.kinds if not writer.has(plan.name_of(kind), task.step))
     return replace(task, kinds=left)
 
@@ -245,14 +245,14 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def _probe(task: GradientTask) -> Probe:
-    """The task's probe, with its data; that of the last task where they are the same."""
+    """Return the task's probe, with its data; that of the last task where they are the same."""
     data = Path(task.options.data).expanduser()
     seen = data.stat().st_mtime_ns if data.exists() else 0
     return _made(task.store, task.run, task.source, task.by_path, _whatever(task.options), data, seen, task.first or 0)
 
 
 def _whatever(options: GradientOptions) -> GradientOptions:
-    """The options that a probe can depend on."""
+    """Return the options that a probe can depend on."""
     return options.model_copy(update={"sets": ("example",), "steps": "all", "memory": 1})
 
 

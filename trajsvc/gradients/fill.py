@@ -21,7 +21,7 @@ _SAID: Final = 4
 
 
 def filled(module: torch.nn.Module, checkpoint: Checkpoint) -> torch.nn.Module:
-    """The module with the checkpoint's tensors, by name."""
+    """Return the module filled with the checkpoint's tensors, by name."""
     import torch
 
     found, missing = _by_name(module, checkpoint.tensors)
@@ -62,7 +62,7 @@ def _by_name(module: torch.nn.Module, tensors: Mapping[str, NDArray[Any]]) -> tu
 
 
 def _used(module: torch.nn.Module, tensors: Mapping[str, object]) -> set[str | None]:
-    """The tensors that have a place in the module."""
+    """Return the tensors that have a place in the module."""
     prefix = prefix_of(module)
     named = [name for name, _ in module.named_parameters(remove_duplicate=False)]
     return {match(name, prefix, tensors) for name in (*named, *(name for name, _ in module.named_buffers()))}
@@ -100,13 +100,13 @@ def prefix_of(module: torch.nn.Module) -> str:
 
 
 def match(name: str, prefix: str, tensors: Mapping[str, object]) -> str | None:
-    """The tensor of a name, with or without the prefix that a network's head puts before its trunk."""
+    """Return the tensor of a name, with or without the prefix that a network's head puts before its trunk."""
     bare = name.removeprefix(f"{prefix}.")
     return next((n for n in (name, bare, f"{prefix}.{name}") if n in tensors), None)
 
 
 def _converted(module: torch.nn.Module, checkpoint: Checkpoint) -> torch.nn.Module:
-    """A network whose files have other names than its modules: the library that made it knows both."""
+    """Return a network whose files have other names than its modules: the library that made it knows both."""
     values = {name: torch_of(v) for name, v in checkpoint.tensors.items()}
     found, missing, unexpected = read_by_library(module, values, next(module.parameters()).dtype)
     if missing:
@@ -141,7 +141,7 @@ def fill_blocks(module: torch.nn.Module, blocks: tuple[Block, ...], checkpoint: 
 
 
 def part(flat: torch.Tensor, block: Block) -> torch.Tensor:
-    """A view of a block's elements, (outer, length), in a flat tensor."""
+    """Return a view of a block's elements, (outer, length), in a flat tensor."""
     e = block.extent
     return flat.as_strided((e.outer, e.length), (e.stride, 1), flat.storage_offset() + e.start)
 
@@ -159,6 +159,6 @@ def _mismatch(checkpoint: Checkpoint, names: list[str]) -> Refused:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """The first of some names, and how many more there are."""
+    """Return the first of some names, and how many more there are."""
     more = f" and {len(names) - _SAID} more" if len(names) > _SAID else ""
     return f"{', '.join(names[:_SAID])}{more}"

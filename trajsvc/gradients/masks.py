@@ -50,12 +50,12 @@ class Mask:
         return block.size / self.count(block)
 
     def of_parts(self, block: Block, values: Array) -> Array:
-        """The scaled Grams (R, n, n) of parts of a block's kept values (n, kept); they add to the block's own."""
+        """Return the scaled Grams (R, n, n) of parts of a block's kept values (n, kept); they add to the block's own."""
         split = np.array_split(values, self.parts, axis=1)
         return self.scale(block) * np.stack([part @ part.T for part in split])
 
     def facts(self, kind: str, parts: Array, parameters: int) -> dict[str, Any]:
-        """The share, and the standard error of every scalar measure of the whole network that is of the Gram alone."""
+        """Return the share, and the standard error of every scalar measure of the whole network that is of the Gram alone."""
         left_out = (parts.sum(axis=0) - parts) * (self.parts / (self.parts - 1))
         samples = [GroupSample(VectorGram(gram, parameters)) for gram in left_out]
         errors = {}

@@ -63,15 +63,15 @@ def network_at(
 def _dissected(
     module: torch.nn.Module, names: Mapping[str, str], checkpoint: Checkpoint, options: RunOptions
 ) -> tuple[Block, ...]:
-    """The blocks of the module's parameters under their names in the files."""
+    """Return the blocks of the module's parameters under their names in the files."""
     tensors = {names[name]: (tuple(p.shape), "float64") for name, p in module.named_parameters()}
     rules = None if options.rules is None else parse_rules(options.rules, "the rules file")
     return dissect(tensors, checkpoint.config, rules=rules, heads=options.heads).blocks
 
 
 def _stored_names(module: torch.nn.Module, checkpoint: Checkpoint) -> dict[str, str]:
-    """The module's name of a parameter → its name in the files: the same, with or without the trunk's prefix, else the one under which the
-    library that made the module reads it."""
+    """Return the module's name of a parameter → its name in the files: the same, with or without the trunk's prefix,
+    else the one under which the library that made the module reads it."""
     prefix = prefix_of(module)
     named = dict(module.named_parameters())
     found = {name: stored for name in named if (stored := match(name, prefix, checkpoint.tensors)) is not None}

@@ -39,17 +39,17 @@ def times(vector: Vector, factor: float) -> dict[str, torch.Tensor]:
 
 
 def difference(a: Vector, b: Vector) -> dict[str, torch.Tensor]:
-    """a − b, in float64."""
+    """Return a − b, in float64."""
     return {name: v.double() - b[name].double() for name, v in a.items()}
 
 
 def generator(options: GradientOptions, *numbers: int) -> np.random.Generator:
-    """The random numbers of one direction."""
+    """Return the random numbers of one direction."""
     return np.random.default_rng([options.seed, *numbers])
 
 
 def sign(options: GradientOptions, k: int) -> float:
-    """The random sign of direction ``k``."""
+    """Draw the random sign of direction ``k``."""
     return float(generator(options, k, 1).choice([-1.0, 1.0]))
 
 
@@ -74,7 +74,7 @@ def scaled(direction: Vector, size: float, options: GradientOptions, eta: float)
 
 
 def like_weights(weights: Vector, options: GradientOptions, k: int) -> dict[str, torch.Tensor]:
-    """Normal numbers with the mean and the standard deviation of all the weights together; float64."""
+    """Draw normal numbers with the mean and the standard deviation of all the weights together; float64."""
     import torch
 
     count = sum(w.numel() for w in weights.values())
@@ -85,7 +85,7 @@ def like_weights(weights: Vector, options: GradientOptions, k: int) -> dict[str,
 
 
 def normal(like: Vector, spread: float, options: GradientOptions, k: int) -> dict[str, torch.Tensor]:
-    """Normal numbers of mean 0; float64."""
+    """Draw normal numbers of mean 0; float64."""
     import torch
 
     numbers = generator(options, k, 4)

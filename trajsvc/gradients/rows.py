@@ -74,7 +74,7 @@ def formed_grams(
 
 
 def values_of(flat: Array, block: Block) -> Array:
-    """The elements of a block in the flat values of its tensor."""
+    """Return the elements of a block in the flat values of its tensor."""
     e = block.extent
     if e.outer == 1:
         return flat[e.start : e.start + e.length]

@@ -40,7 +40,7 @@ class SetGrams:
         return int(self.gram.shape[-1])
 
     def group(self, blocks: Sequence[int], name: str = "network") -> VectorGram:
-        """The Gram of some blocks together."""
+        """Return the Gram of some blocks together."""
         chosen = list(blocks)
         size = sum(self.blocks[b].size for b in chosen)
         same = None if self.same is None else self.same[chosen]
@@ -57,7 +57,7 @@ class SetGrams:
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """What ``arrays`` gave."""
+        """Restore what ``arrays`` gave."""
         words = json.loads(arrays["words"].tobytes())
         blocks = tuple(Block(**{**block, "extent": Extent(**block["extent"])}) for block in words["blocks"])
         scalars = {n.removeprefix(_SCALAR): np.asarray(v) for n, v in arrays.items() if n.startswith(_SCALAR)}

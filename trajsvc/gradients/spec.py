@@ -24,7 +24,8 @@ _OF_KIND: Final[Mapping[SetKind, Sequence[str]]] = {
 
 
 def set_spec(kind: SetKind, options: GradientOptions, data: str, **more: Any) -> dict[str, Any]:
-    """The spec of the set ``kind``: only those options that its vectors depend on, the digest of the ``data``, and what a probe adds.
+    """Return the spec of the set ``kind``: only those options that its vectors depend on, the digest of the
+    ``data``, and what a probe adds.
 
     Where the data lie, how much memory there is and which steps are asked for are no part of it.
     """
@@ -38,7 +39,7 @@ def set_spec(kind: SetKind, options: GradientOptions, data: str, **more: Any) ->
 
 
 def set_name(kind: SetKind, kinds: Sequence[SetKind], name: str | None) -> str:
-    """The name that a set is stored under: its kind, else ``name``, followed by the kind where several are computed at once."""
+    """Return the name that a set is stored under: its kind, else ``name``, followed by the kind where several are computed at once."""
     if name is None:
         return kind
     return name if len(kinds) == 1 else f"{name}-{kind}"

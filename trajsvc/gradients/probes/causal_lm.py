@@ -52,7 +52,7 @@ class CausalLM:
             return _losses(network(input_ids=ids, use_cache=False).logits, ids)
 
     def inputs(self, network: torch.nn.Module, examples: Sequence[Tokens]) -> torch.Tensor:
-        """The embeddings of the tokens, (examples, length, width): a token itself cannot be moved a little."""
+        """Return the embeddings of the tokens, (examples, length, width): a token itself cannot be moved a little."""
         embed: Any = network.get_input_embeddings()  # type: ignore[operator]
         return embed(_ids(network, examples))  # type: ignore[no-any-return]
 

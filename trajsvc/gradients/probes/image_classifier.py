@@ -61,7 +61,7 @@ class ImageClassifier:
         return self.losses_at(network, self.inputs(network, examples), examples)
 
     def inputs(self, network: torch.nn.Module, examples: Sequence[Image]) -> torch.Tensor:
-        """The pixels, (examples, C, H, W), in the network's type."""
+        """Return the pixels, (examples, C, H, W), in the network's type."""
         import torch
 
         first = next(network.parameters())

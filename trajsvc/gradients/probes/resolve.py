@@ -64,7 +64,7 @@ def _loaded(name: str, value: str, *, here: bool = False) -> ProbeFactory:
 
 
 def _imported(value: str) -> object:
-    """The object that ``module:object`` names; modules of the current folder are found, as ``python -m`` finds them."""
+    """Import the object that ``module:object`` names; modules of the current folder are found, as ``python -m`` finds them."""
     module, _, attribute = value.partition(":")
     folder = str(Path.cwd())
     sys.path.insert(0, folder)

@@ -38,7 +38,7 @@ def network_of(config: Mapping[str, Any] | None, task: Task) -> torch.nn.Module:
 
 
 def transformers() -> Any:
-    """The library. Raises UsageError (``extra-missing``) where it is not installed."""
+    """Return the library. Raises UsageError (``extra-missing``) where it is not installed."""
     try:
         import transformers as library
     except ImportError as error:
@@ -48,7 +48,7 @@ def transformers() -> Any:
 
 
 def in_float64() -> Any:
-    """A context in which a network of float64 computes in float64 throughout.
+    """Make a context in which a network of float64 computes in float64 throughout.
 
     The library's normalisations and attention cast to float32, which raises the precision of half types; of a float64 network it would
     take half the digits, and differences of gradients need them. Such casts are left out; other types are as they were.

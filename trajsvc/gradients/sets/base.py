@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def _nowhere(step: int) -> Network:
-    """A job without other checkpoints."""
+    """Refuse: a job without other checkpoints."""
     raise LookupError(step)
 
 
@@ -80,7 +80,7 @@ class SetJob:
         return found
 
     def losses(self, module: torch.nn.Module, examples: Sequence[Any]) -> torch.Tensor:
-        """The probe's losses. Raises UsageError (``bad-probe``) where they are not one number an example."""
+        """Return the probe's losses. Raises UsageError (``bad-probe``) where they are not one number an example."""
         found = self.probe.losses(module, examples)
         if tuple(found.shape) != (len(examples),):
             words = f"probe {self.options.probe} gave losses of shape {tuple(found.shape)} for {len(examples)} examples"
@@ -88,16 +88,16 @@ class SetJob:
         return found
 
     def loss(self, places: Sequence[int]) -> torch.Tensor:
-        """The mean loss of some of the examples."""
+        """Compute the mean loss of some of the examples."""
         return self.losses(self.module, [self.examples[i] for i in places]).mean()
 
     def gradient(self, places: Sequence[int], names: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
-        """The gradient of the mean loss of some examples, by tensor, in float64."""
+        """Compute the gradient of the mean loss of some examples, by tensor, in float64."""
         tensors = self.parameters if names is None else {name: self.parameters[name] for name in names}
         return sum_of_losses(self.loss(places), tensors)
 
     def of_each(self) -> Vectors:
-        """The gradient of every example."""
+        """Compute the gradient of every example."""
 
         def vectors(names: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
             for i in range(len(self.examples)):
@@ -111,7 +111,7 @@ class SetJob:
         return None if self.options.mask is None else Mask(self.options.mask, self.options.seed)
 
     def formed(self, count: int, vectors: Vectors, blocks: Sequence[Block] | None = None) -> Formed:
-        """The Grams of vectors that are formed, of the network's blocks or of others. Raises as ``formed_grams``."""
+        """Return the Grams of vectors that are formed, of the network's blocks or of others. Raises as ``formed_grams``."""
         known = self.blocks if blocks is None else blocks
         return formed_grams(known, count, vectors, self.options.memory, self.stop, self.mask)
 
@@ -125,7 +125,7 @@ class SetJob:
         blocks: tuple[Block, ...] | None = None,
         **facts: Any,
     ) -> SetGrams:
-        """A set as it is stored, with what is noted of every set."""
+        """Return a set as it is stored, with what is noted of every set."""
         known = self.blocks if blocks is None else blocks
         noted = {**self.facts(), **facts}
         if self.mask is not None and formed.parts is not None:
@@ -138,7 +138,7 @@ class SetJob:
         return np.array([float(value.double().pow(2).sum()) for value in parts])
 
     def mean_gradient(self, size: int, names: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
-        """The gradient of the mean loss of all the examples, ``size`` of them evaluated together."""
+        """Compute the gradient of the mean loss of all the examples, ``size`` of them evaluated together."""
         count = len(self.examples)
         total: dict[str, torch.Tensor] = {}
         for start in range(0, count, size):
@@ -164,7 +164,7 @@ class SetJob:
 
     @contextmanager
     def moved(self, move: Mapping[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
-        """The parameters moved by ``move``, and by how much they were; afterwards they are what they were, bit for bit."""
+        """Move the parameters by ``move`` and give by how much they were moved; afterwards they are what they were, bit for bit."""
         kept = {name: p.detach().clone() for name, p in self.parameters.items()}
         try:
             yield self.step(move)
@@ -192,7 +192,7 @@ class SetJob:
         return "absolute" if self.options.absolute else "relative"
 
     def facts(self) -> dict[str, Any]:
-        """What is noted of any set."""
+        """Return what is noted of any set."""
         return {
             "mode": "evaluation",
             "examples": len(self.examples),

@@ -40,5 +40,5 @@ def compute_sets(job: SetJob, kinds: Sequence[SetKind]) -> dict[SetKind, SetGram
 
 
 def _by_stored_name(found: SetGrams, job: SetJob) -> SetGrams:
-    """The set with its blocks under the names that the run has for them."""
+    """Return the set with its blocks under the names that the run has for them."""
     return found if found.blocks is not job.blocks else replace(found, blocks=job.network.blocks)

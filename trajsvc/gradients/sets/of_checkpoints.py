@@ -43,7 +43,7 @@ def full_set(job: SetJob) -> SetGrams:
 
 
 def at_step(job: SetJob, step: int) -> SetJob:
-    """The same job at another checkpoint. Raises Refused (``network-mismatch``) where its network has other blocks."""
+    """Return the same job at another checkpoint. Raises Refused (``network-mismatch``) where its network has other blocks."""
     if step == job.network.step:
         return job
     network = job.elsewhere(step)

@@ -37,7 +37,7 @@ def input_gradients_set(job: SetJob) -> SetGrams:
 
 
 def inputs_set(job: SetJob) -> SetGrams:
-    """Example by example [g(x), g(x + δ_1) − g(x), …, g(x + δ_n) − g(x)], the label kept, the same n directions for all m examples;
+    """Form, example by example, [g(x), g(x + δ_1) − g(x), …, g(x + δ_n) − g(x)], the label kept, the same n directions for all m examples;
     m (n + 1) vectors.
 
     Scalars: ``input_squares`` (1, m) ‖x_i‖², ``perturbation_squares`` (1, m, n) ‖δ_ik‖² as they were made in the network's precision.
@@ -63,7 +63,7 @@ class _Inputs:
         self.job, self.probe = job, job.probe
 
     def of(self, i: int) -> torch.Tensor:
-        """The input of one example, apart from the network."""
+        """Return the input of one example, apart from the network."""
         return self.probe.inputs(self.job.module, [self.job.examples[i]]).detach()
 
     def gradient(self, i: int) -> torch.Tensor:
