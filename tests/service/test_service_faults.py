@@ -267,3 +267,30 @@ def test_two_servers_and_two_runners_commit_each_job_once(tmp_path: Path) -> Non
     finally:
         for process in (*runners, *(s.process for s in servers)):
             process.kill_all()
+
+
+@pytest.mark.slow
+def test_an_api_that_is_killed_leaves_its_jobs_to_the_runner(
+    tmp_path: Path, data: Path, undisturbed: np.ndarray
+) -> None:
+    """kill -9 of the API alone, again and again while a job runs: the runner goes on, and the next API knows the job."""
+    server = start_server(tmp_path, "--root", f"runs={data}", command="api")
+    given = environment(TRAJSVC_STORE=str(server.store), TRAJSVC_ROOTS=f'{{"runs": "{data}"}}')
+    job = server.submit("runs:run", memory=MEMORY, copy=False)
+    runner = Process(["runner", "--workers", "1"], tmp_path / "runner.log", given, tmp_path)
+    try:
+        server.wait(job["id"], state="running")
+        for _ in range(2):
+            server.process.kill()
+            server.process = Process(
+                server.process.words, server.process.log, server.process.environment, server.process.cwd
+            )
+            _answers(server)
+        done = server.wait(job["id"])
+        assert done["state"] == "succeeded", f"{done}\n{runner.text()[-3000:]}"
+        assert done["attempts"] == 1
+        assert np.array_equal(RunStore(server.store).open("run").block_grams(), undisturbed)
+        assert commits(server, "run") == 1
+    finally:
+        for process in (runner, server.process):
+            process.kill_all()
