@@ -51,7 +51,8 @@ def in_float64() -> Any:
     """Make a context in which a network of float64 computes in float64 throughout.
 
     The library's normalisations and attention cast to float32, which raises the precision of half types; of a float64 network it would
-    take half the digits, and differences of gradients need them. Such casts are left out; other types are as they were.
+    take half the digits, and differences of gradients need them. Such casts of what depends on the parameters are left out. Constants
+    (the angles of rotary embeddings) are those that the library computes, and other types are as they were.
     """
     import torch
     from torch.overrides import TorchFunctionMode
@@ -61,7 +62,7 @@ def in_float64() -> Any:
     class InFloat64(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = dict(kwargs or {})
-            if args and isinstance(args[0], torch.Tensor) and args[0].dtype is torch.float64:
+            if args and isinstance(args[0], torch.Tensor) and args[0].dtype is torch.float64 and _varies(args[0]):
                 if func is torch.Tensor.float:
                     return args[0]
                 if func in casts:
@@ -71,3 +72,10 @@ def in_float64() -> Any:
             return func(*args, **kwargs)
 
     return InFloat64()
+
+
+def _varies(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor depends on what is differentiated, under ``torch.func`` too."""
+    import torch
+
+    return tensor.requires_grad or bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))
