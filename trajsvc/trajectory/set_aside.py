@@ -2,8 +2,7 @@
 
 Names alone do not tell a table of positions from a learned one, a teacher from a second model, or a tied head from a
 head of its own that was saved beside the embedding. A few values of a few checkpoints do; they are read before anything
-is planned. Over a network only tensors whose names give a reason are read, and of those that share their shape with few
-others a window at a few checkpoints.
+is planned. Over a network only tensors whose names give a reason are read.
 """
 
 from __future__ import annotations
@@ -30,10 +29,6 @@ LIKE_AVERAGE: Final = 0.3
 """Share of an average's updates that its model must explain for what is named like one."""
 STRIDED: Final = 2**22
 """Elements up to which a tensor with strides, which is read whole for any part of it, is looked at."""
-FEW: Final = 4
-"""Tensors of one shape among which copies are looked for over a network: those of all layers share theirs with more."""
-LOOKED_AT: Final = 48
-"""Tensors of which a window is read over a network to find copies, the largest first."""
 _EMBEDDING: Final = re.compile(
     r"(?:.+\.)?(?:embed_in|wte|embed_tokens|(?:word|tok|token)_?embed\w*|shared|embed(?:ding)?s?)\.weight\Z"
 )
@@ -74,9 +69,7 @@ def set_aside(values: Values, config: Mapping[str, Any] | None = None, *, done: 
             reasons |= {n: f"{verdict} {other}" for n, other in tower.pairs.items()}
     rest = [n for n in floats if n not in reasons]
     if values.source.remote:
-        heads = _tied_heads(values, rest, config or {})
-        few = _few_of_a_shape(values, rest, config or {}, heads)
-        return Aside(reasons, {**heads, **_copies(values, few)}, tuple(independent))
+        return Aside(reasons, _tied_heads(values, rest, config or {}), tuple(independent))
     samples = _samples(values, rest)
     reasons |= dict.fromkeys(_infinite(values, samples), "buffer: constant with infinite values")
     copies = _copies(values, {n: s for n, s in samples.items() if n not in reasons})
@@ -144,26 +137,6 @@ def _samples(values: Values, names: Sequence[str]) -> dict[str, NDArray[np.float
     return found
 
 
-def _few_of_a_shape(
-    values: Values, names: Sequence[str], config: Mapping[str, Any], known: Mapping[str, str]
-) -> dict[str, NDArray[np.float64]]:
-    """Read a window, at the last checkpoint, of matrices that few others have the shape of.
-
-    Copies that a trainer saved under a second name are among them; asking for one of every tensor of a large model would
-    cost a request each. Heads are left to the config where it says whether they are tied.
-    """
-    said = config.get("tie_word_embeddings") is not None
-    shapes: dict[tuple[int, ...], list[str]] = {}
-    for name in names:
-        entry = values.entry(values.having(name)[-1], name)
-        if entry is not None and len(entry.shape) > 1 and entry.plain and not (said and _HEAD.match(name)):
-            shapes.setdefault(entry.shape, []).append(name)
-    alike = [n for group in shapes.values() if 1 < len(group) <= FEW for n in group]
-    alike = sorted((n for n in alike if n not in known), key=lambda n: -_size(values, n))[:LOOKED_AT]
-    windows = [values.windows(values.having(n)[-1], n)[-1] for n in alike]
-    return dict(zip(alike, values.read(windows), strict=True)) if len(values) > 1 and len(alike) > 1 else {}
-
-
 def _infinite(values: Values, samples: Mapping[str, NDArray[np.float64]]) -> list[str]:
     """Return the tensors that hold infinities, no NaN, and the same values at the first and the last checkpoint: masks
     and sentinels.
@@ -199,15 +172,14 @@ def _copies(values: Values, samples: Mapping[str, NDArray[np.float64]]) -> dict[
 
 def _always_equal(values: Values, one: str, other: str) -> bool:
     """Return whether two tensors are equal at every checkpoint, and not constant: whole at the first and the last, in
-    windows between. Over a network in windows at the first, the middle and the last.
+    windows between.
     """
     having = values.having(one, other)
     if len(having) < 2 or values.equal((having[0], one), (having[-1], one)):
         return False
     if not all(values.equal((t, one), (t, other)) for t in (having[-1], having[0])):
         return False
-    between = having[len(having) // 2 : -1][:1] if values.source.remote else having[1:-1]
-    return all(_windows_equal(values, t, one, other) for t in between)
+    return all(_windows_equal(values, t, one, other) for t in having[1:-1])
 
 
 def _windows_equal(values: Values, checkpoint: int, one: str, other: str) -> bool:
