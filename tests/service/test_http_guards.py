@@ -166,7 +166,7 @@ def test_answers_carry_what_a_browser_needs(guarded: Server) -> None:
 
 
 def test_a_reachable_server_without_tokens_does_not_start(tmp_path: Path) -> None:
-    for words, text in ((["--no-auth"], "open to everybody"), ([], "there is none")):
+    for words, text in ((["--no-auth"], "open to everybody"), ([], "none is valid")):
         done = subprocess.run(
             [sys.executable, "-m", "trajsvc", "api", "--host", "0.0.0.0", "--port", str(free_port()), *words],
             env=environment(TRAJSVC_STORE=str(tmp_path / "s")), capture_output=True, text=True, timeout=60,
