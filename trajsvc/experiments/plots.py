@@ -32,6 +32,8 @@ def lines(
     axes = figure.subplots()
     for k, (label, (at, values)) in enumerate(curves.items()):
         table = np.atleast_2d(np.asarray(values, dtype=np.float64))
+        if logy:
+            table = np.where(table > 0.0, table, np.nan)
         marker = MARKERS[k % len(MARKERS)] if table.shape[1] <= 30 else ""
         axes.plot(at, table.mean(axis=0), color=LINES[k % len(LINES)], marker=marker, label=label)
         if len(table) > 1:
@@ -42,10 +44,25 @@ def lines(
     axes.set_ylabel(y)
     if logx:
         axes.set_xscale("log")
+        _few_ticks(axes.xaxis, next(iter(curves.values()))[0])
     if logy:
         axes.set_yscale("log")
     legend_above(axes, columns=2)
     return save(figure, setting.folder / f"{name}.png")
+
+
+def _few_ticks(axis: Any, at: Any) -> None:
+    """Label few places of a logarithmic axis by their own values, and none between the powers of ten of many."""
+    axis.set_minor_formatter(_no_labels())
+    if len(at) <= 6:
+        axis.set_ticks([], minor=True)
+        axis.set_ticks(list(at), [f"{value:g}" for value in at])
+
+
+def _no_labels() -> Any:
+    from matplotlib.ticker import NullFormatter
+
+    return NullFormatter()
 
 
 @in_paper_style
@@ -66,7 +83,7 @@ def bars(setting: Setting, name: str, values: Mapping[str, Sequence[float]], *, 
 def maps(setting: Setting, name: str, runs: Mapping[str, Run]) -> Path:
     """Draw the trajectory maps of runs on one scale."""
     panels = [Panel(np.asarray(run.trajectory_map()), run.steps.tolist(), label) for label, run in runs.items()]
-    return save(map_figure(panels), setting.folder / f"{name}.png")
+    return save(map_figure(panels, axis=next(iter(runs.values())).axis), setting.folder / f"{name}.png")
 
 
 @in_paper_style
