@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trajsvc.experiments import plots
 from trajsvc.experiments.base import Experiment, Setting, Verdict
@@ -13,15 +12,10 @@ from trajsvc.experiments.data import digits
 from trajsvc.experiments.networks import residual
 from trajsvc.experiments.training import one_thread
 from trajsvc.experiments.vectors import recorded
+from trajsvc.measures.gradients.correlations import gradient_cosine_share, mean_gradient_cosine
+from trajsvc.measures.gradients.vector_gram import VectorGram
 
 PAPER: Final = "Layer updates (Zhang et al.)"
-
-
-def cosines(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """cos(g_t, g_{t+1}), (n − 1)."""
-    norms = np.linalg.norm(rows, axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray((rows[:-1] * rows[1:]).sum(axis=1) / (norms[:-1] * norms[1:]))
 
 
 def layers(setting: Setting) -> Verdict:
@@ -43,9 +37,9 @@ def layers(setting: Setting) -> Verdict:
             for name, at in found.columns.items():
                 if shapes[name] < 2:
                     continue
-                cos, size = cosines(found.gradients[:, at]), at.stop - at.start
-                mean.setdefault(name, []).append(float(np.nanmean(cos)))
-                share.setdefault(name, []).append(float(np.nanmean(cos > np.sqrt(np.log(size) / size))))
+                gram = VectorGram.of_vectors(found.gradients[:, at])
+                mean.setdefault(name, []).append(mean_gradient_cosine(gram))
+                share.setdefault(name, []).append(gradient_cosine_share(gram))
     names = list(mean)
     values = np.array([np.mean(mean[n]) for n in names])
     rank = float(np.corrcoef(np.argsort(np.argsort(values)), np.arange(len(values)))[0, 1])
