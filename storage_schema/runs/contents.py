@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,23 @@ class CheckpointTable:
     """stored type; ``mixed`` when tensors differ"""
     files: tuple[str, ...]
     """JSON list of {path, size, mtime_ns, sha256}: what the bytes were read from"""
+
+
+class BlockRow(Protocol):
+    """What a block says of itself: the columns of the table of blocks, all but where it lies."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def tensor(self) -> str: ...
+    @property
+    def part(self) -> str: ...
+    @property
+    def layer(self) -> str: ...
+    @property
+    def component(self) -> str: ...
+    @property
+    def size(self) -> int: ...
 
 
 @dataclass(frozen=True)

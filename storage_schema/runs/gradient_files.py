@@ -14,29 +14,12 @@ from numpy.typing import NDArray
 from storage_schema.format.gradients import SetHead
 from storage_schema.format.theta import shard_index, shard_offsets
 from storage_schema.runs import small_arrays
-from storage_schema.runs.contents import BlockTable
+from storage_schema.runs.contents import BlockRow, BlockTable
 
 BLOCK_COLUMNS: Final = ("block", "tensor", "part", "layer", "component")
 """Text columns of the table of blocks; ``block`` is the block's name."""
 SCALAR: Final = "scalar_"
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
-
-
-class BlockOf(Protocol):
-    """What a block says of itself."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def tensor(self) -> str: ...
-    @property
-    def part(self) -> str: ...
-    @property
-    def layer(self) -> str: ...
-    @property
-    def component(self) -> str: ...
-    @property
-    def size(self) -> int: ...
 
 
 class SetAtStep(Protocol):
@@ -45,7 +28,7 @@ class SetAtStep(Protocol):
     @property
     def kind(self) -> str: ...
     @property
-    def blocks(self) -> Sequence[BlockOf]: ...
+    def blocks(self) -> Sequence[BlockRow]: ...
     @property
     def gram(self) -> NDArray[np.float64]: ...
     @property
@@ -75,7 +58,7 @@ class GradientRecord:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def block_table(blocks: Sequence[BlockOf]) -> BlockTable:
+def block_table(blocks: Sequence[BlockRow]) -> BlockTable:
     size = np.array([b.size for b in blocks], dtype=np.int64)
     offset = np.concatenate([np.zeros(1, np.int64), np.cumsum(size)[:-1]]) if len(size) else size
     words = {n: tuple(getattr(b, n) for b in blocks) for n in ("name", "tensor", "part", "layer", "component")}

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 @dataclass(frozen=True, slots=True)
 class Extent:
@@ -23,6 +26,11 @@ class Extent:
     @property
     def size(self) -> int:
         return self.outer * self.length
+
+    def elements(self) -> NDArray[np.int64]:
+        """Return the covered elements' places in the flat tensor, (size), in the order of the block."""
+        rows = np.arange(self.outer)[:, None] * self.stride
+        return (rows + self.start + np.arange(self.length)).reshape(-1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
-from storage_schema.runs.contents import BlockTable
+from storage_schema.runs.contents import BlockRow, BlockTable
 from trajsvc.anatomy.blocks import Anatomy, Group
 from trajsvc.anatomy.module_paths import OUTSIDE
 from trajsvc.anatomy.patterns import matches
@@ -30,23 +30,6 @@ COMPONENTS: Final = (
 """Components in the order in which they are listed; others follow."""
 _DIGITS: Final = re.compile("([0-9]+)")
 _EMBEDDING: Final = re.compile("embed|wte|wpe", re.IGNORECASE)
-
-
-class BlockRow(Protocol):
-    """What a block must say of itself to be grouped: the columns that a stored run keeps."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def tensor(self) -> str: ...
-    @property
-    def part(self) -> str: ...
-    @property
-    def layer(self) -> str: ...
-    @property
-    def component(self) -> str: ...
-    @property
-    def size(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,5 @@ def _assembled(found: Trajectory, blocks: Mapping[str, Values]) -> dict[str, Val
     shapes = {column.name: shape for column, shape in zip(found.columns, found.shapes, strict=True)}
     flat = {name: np.zeros(math.prod(shape)) for name, shape in shapes.items()}
     for block in found.anatomy.blocks:
-        e = block.extent
-        at = np.arange(e.outer)[:, None] * e.stride + e.start + np.arange(e.length)
-        flat[block.tensor][at] = blocks[block.name].reshape(e.outer, e.length)
+        flat[block.tensor][block.extent.elements()] = blocks[block.name]
     return {name: values.reshape(shapes[name]) for name, values in flat.items()}

@@ -78,8 +78,7 @@ def values_of(flat: Array, block: Block) -> Array:
     e = block.extent
     if e.outer == 1:
         return flat[e.start : e.start + e.length]
-    at = np.arange(e.outer)[:, None] * e.stride + e.start + np.arange(e.length)
-    return np.asarray(flat[at.reshape(-1)])
+    return np.asarray(flat[e.elements()])
 
 
 def _rows(
