@@ -37,6 +37,7 @@ from trajsvc.anatomy.groups import find_group
 from trajsvc.figures import of_gradients as figures
 from trajsvc.measures.gradients.clustering import CLUSTERS
 from trajsvc.measures.gradients.registry import GRADIENT_MEASURES
+from trajsvc.measures.registry import names_in
 from trajsvc.results import gradient_answers as answers
 from trajsvc.results.gradients import RunGradients
 from trajsvc.results.remote_gradients import arrays_of_group
@@ -136,7 +137,7 @@ def get_gradient_measures(
     opened, found = _open(service, run, name)
 
     def measured() -> GradientMeasuresAnswer:
-        return answers.measures(found, group, _split(names), steps, batch=batch, clusters=clusters, seed=seed)
+        return answers.measures(found, group, names_in(names), steps, batch=batch, clusters=clusters, seed=seed)
 
     def table() -> bytes:
         return csv_bytes(["measure", "step", "axis", "at", "value"], answers.long_rows(measured()))
@@ -144,7 +145,7 @@ def get_gradient_measures(
     makers = {
         "json": lambda: json_bytes(measured()),
         "csv": table,
-        **figure_makers(lambda: figures.measures_of(measured(), opened.axis, _split(names))),
+        **figure_makers(lambda: figures.measures_of(measured(), opened.axis, names_in(names))),
     }
     return _answer(request, service, opened, makers)
 
@@ -170,7 +171,7 @@ def get_gradient_layers(
     opened, found = _open(service, run, name)
 
     def table() -> GradientLayersAnswer:
-        return answers.layers(found, _split(names), steps, batch=batch, clusters=clusters, seed=seed)
+        return answers.layers(found, names_in(names), steps, batch=batch, clusters=clusters, seed=seed)
 
     makers = {
         "json": lambda: json_bytes(table()),
@@ -305,7 +306,3 @@ def _answer(request: Request, service: Service, run: Run, makers: Makers) -> Res
 def _shown(service: Service, row: Row) -> Row:
     """Leave out paths of this machine, which an operator's tokenizer has."""
     return row.model_copy(update={"options": service.places.plain(row.options)})
-
-
-def _split(names: str | None) -> list[str] | None:
-    return [n.strip() for n in names.split(",") if n.strip()] if names else None

@@ -37,7 +37,7 @@ from storage_schema.models.results import (
 from storage_schema.models.service import NAME, BlockRow, GramAnswer, MeasureRow, RunAnswer, RunsPage
 from trajsvc.errors import NotFound
 from trajsvc.figures import of_run
-from trajsvc.measures.registry import MEASURES
+from trajsvc.measures.registry import MEASURES, names_in
 from trajsvc.results import answers, tables
 from trajsvc.results.labels import plain
 from trajsvc.results.map_range import MapKind, MapsOf, map_range
@@ -239,7 +239,7 @@ def get_measures(
 ) -> Response:
     """Return measures of a group: scalars, and curves against the step. Maps must be asked for by name."""
     opened = service.runs.open(run)
-    chosen = [n.strip() for n in names.split(",") if n.strip()] if names else None
+    chosen = names_in(names)
 
     def table() -> bytes:
         rows = answers.long_rows(tables.measures(opened, group, chosen, steps))
@@ -405,7 +405,7 @@ def compare_runs(
 ) -> Response:
     """Compare runs."""
     opened = [service.runs.open(name) for name in run]
-    names = [n.strip() for n in (curves or "").split(",") if n.strip()]
+    names = names_in(curves) or []
     layers = list(dict.fromkeys(layer for one in opened for layer in one.layer_ids()))
 
     def found() -> CompareAnswer:

@@ -135,8 +135,9 @@ def compare(
         raise UsageError("bad-by", f"cannot compare by {by!r}", hint="`--by layer` is what there is")
     opened = [open_run(store, name) for name in runs]
     if curves is not None and output is not None:
-        names = [name.strip() for name in curves.split(",") if name.strip()]
-        return save_figure(figures.overlaid(opened, group, names, steps), output, quiet)
+        from trajsvc.measures.registry import names_in
+
+        return save_figure(figures.overlaid(opened, group, names_in(curves) or [], steps), output, quiet)
     if maps and output is not None:
         return save_figure(figures.maps_beside(opened, group, origin, steps), output, quiet)
     answer = answers.compare(opened, _groups(opened, group, by), steps)

@@ -213,11 +213,12 @@ def measures(
 ) -> None:
     """Show measures of a set of gradients over training, for any group of parameters."""
     from trajsvc.figures import of_gradients as figures
+    from trajsvc.measures.registry import names_in
     from trajsvc.results import gradient_answers as answers
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     found = open_run(store, run).gradients(set_)
-    chosen = listed(names)
+    chosen = names_in(names)
     say_stale(found, quiet)
     answer = answers.measures(found, group, chosen, steps, batch=batch, clusters=clusters, seed=seed)
     if kind in FIGURES and output is not None:
@@ -289,12 +290,13 @@ def layers(
 ) -> None:
     """Show a measure of gradients for every layer: one row a layer, one column a step."""
     from trajsvc.figures import of_gradients as figures
+    from trajsvc.measures.registry import names_in
     from trajsvc.results import gradient_answers as answers
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     found = open_run(store, run).gradients(set_)
     say_stale(found, quiet)
-    answer = answers.layers(found, listed(names), steps, batch=batch, seed=seed)
+    answer = answers.layers(found, names_in(names), steps, batch=batch, seed=seed)
     if kind in FIGURES and output is not None:
         return save_figure(figures.layers_of(answer, axis_of(found)), output, quiet)
     if kind == "json":
@@ -336,11 +338,6 @@ def clusters(
             csv_rows([r.model_dump() for r in answer.variance], list(ClusteredVariance.model_fields)), output, quiet
         )
     return print_clusters(results_console(), answer)
-
-
-def listed(names: str | None) -> list[str] | None:
-    """Split names between commas."""
-    return [name.strip() for name in names.split(",") if name.strip()] if names else None
 
 
 def axis_of(found: Any) -> str:

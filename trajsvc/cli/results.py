@@ -147,11 +147,12 @@ def measures(
 ) -> None:
     """Show the measures of a group: scalars, and curves against the step."""
     from trajsvc.figures import of_run as figures
+    from trajsvc.measures.registry import names_in
     from trajsvc.results import answers, tables
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     opened = open_run(store, run)
-    chosen = [name.strip() for name in names.split(",") if name.strip()] if names else None
+    chosen = names_in(names)
     if kind in FIGURES and output is not None:
         return save_figure(figures.curves_of(opened, group, steps, chosen), output, quiet)
     answer = tables.measures(opened, group, chosen, steps)

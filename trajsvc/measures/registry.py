@@ -93,6 +93,15 @@ _ROWS: Final = (
 MEASURES: Final[Mapping[str, Measure]] = MappingProxyType({row.name: row for row in _ROWS})
 
 
+def names_in(text: str | None) -> list[str] | None:
+    """Split names between commas, as users write them; None for no text.
+
+    >>> names_in("mds, path_length,")
+    ['mds', 'path_length']
+    """
+    return [name.strip() for name in text.split(",") if name.strip()] if text else None
+
+
 def measure_named(name: str) -> Measure:
     """Return the measure called ``name``. Raises NotFound (``measure-not-found``) naming those that are close."""
     if name in MEASURES:
