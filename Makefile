@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/trajsvc analyze examples/pythia-nano --store trajsvc-store
 
-# A third worker on two cores: tests of servers, queues and pages wait for a fifth of their time.
+# A third worker on two cores: tests of servers, queues and pages wait for much of their time.
 WORKERS ?= 3
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"

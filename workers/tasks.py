@@ -109,7 +109,7 @@ def _job(files: SlabFiles, key: str, digest: str) -> SlabJob:
 
 
 class watching:  # noqa: N801 (used as a statement)
-    """Sets ``stop`` when the job's event is set, or when the scheduler cannot be asked any more."""
+    """Set ``stop`` when the job's event is set, or when the scheduler cannot be asked any more."""
 
     def __init__(self, name: str, stop: threading.Event) -> None:
         from distributed import Event, get_client
