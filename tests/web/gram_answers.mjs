@@ -1,5 +1,6 @@
 // Reads Grams as JSON on stdin and writes what gram.js makes of them: a bridge for test_web_gram.py.
 import * as G from "../../api/web/math/gram.js";
+import { forgettingTime, spectralEdge } from "../../api/web/math/windows.js";
 
 let text = "";
 for await (const chunk of process.stdin) text += chunk;
@@ -21,6 +22,7 @@ const answers = JSON.parse(text).map(({ gram, steps, parameters, rounding, chose
     updates: plain(G.updateMap(g).values),
     walk: plain(G.randomWalk(g).values),
     walkFromZero: plain(G.randomWalk(g, false).values),
+    windows: [3, 10].map((window) => ({ forgetting_time: forgettingTime(g, window), ...spectralEdge(g, window) })).map((w) => Object.fromEntries(Object.entries(w).map(([k, v]) => [k, plain(v)]))),
     cells: [null, 0].map((origin) => G.definedCells(g, origin)),
     below: G.belowFloor(g),
     row: G.layerRow(g),

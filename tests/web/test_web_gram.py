@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from trajsvc.gram import spanning
-from trajsvc.measures import correlations, maps, nulls
+from trajsvc.measures import correlations, forgetting, maps, nulls, spectral_edge
 from trajsvc.measures.base import GroupGram
 from trajsvc.measures.heterogeneity import qkv_heterogeneity
 from trajsvc.measures.registry import MEASURES, compute
@@ -199,6 +199,14 @@ class TestTheSameNumbers:
             [count**2 - counts["map_cells"], count**2],
             [(count - 1) ** 2 - counts["relative_map_cells"], (count - 1) ** 2],
         ]
+
+    def test_rolling_windows(self, both: Any, case: int) -> None:
+        gram, found = both[case]
+        for window, answer in zip((3, 10), found["windows"], strict=True):
+            close(answer["forgetting_time"], forgetting.forgetting_time(gram, window))
+            close(answer["edge"], spectral_edge.spectral_edge(gram, window), tolerance=1e-6)
+            close(answer["rank"], spectral_edge.spectral_edge_rank(gram, window))
+            close(answer["share"], spectral_edge.leading_share(gram, window))
 
     def test_distances_between_maps(self, both: Any, case: int) -> None:
         gram, found = both[case]

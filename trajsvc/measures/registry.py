@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from trajsvc.errors import NotFound
-from trajsvc.measures import angles, correlations, maps, norms, nulls, variance
+from trajsvc.measures import angles, correlations, forgetting, maps, norms, nulls, spectral_edge, variance
 from trajsvc.measures.base import Array, GroupGram, Measure
 
 HALLMARKS: Final = "Hallmarks (arXiv 2403.07379)"
@@ -85,6 +85,38 @@ _ROWS: Final = (
     ),
     _row(variance.participation_ratio, (), "1", "(Σλ)²/Σλ² of the points' covariance", COMMON),
     _row(variance.participation_ratio_updates, (), "1", "(Σλ)²/Σλ² of the updates' covariance", COMMON),
+    _row(
+        spectral_edge.spectral_edge,
+        ("update",),
+        "1",
+        "largest σ_k/σ_{k+1} of the last 10 updates, σ their singular values",
+        SERVICE,
+    ),
+    _row(spectral_edge.spectral_edge_rank, ("update",), "1", "the k of the spectral edge", SERVICE),
+    _row(spectral_edge.leading_share, ("update",), "1", "σ_1²/Σσ² of the last 10 updates", SERVICE),
+    _row(
+        spectral_edge.leading_residual,
+        ("update",),
+        "1",
+        "‖U − (U·v_1)v_1‖ / ‖U‖, v_1 the leading direction of the last 10 updates",
+        SERVICE,
+    ),
+    _row(
+        spectral_edge.subspace_angle,
+        ("update",),
+        "degree",
+        "largest principal angle between the leading subspaces of successive windows of 10 updates",
+        SERVICE,
+    ),
+    _row(
+        forgetting.forgetting_time,
+        ("step",),
+        "step",
+        "τ of cos(θ_t, θ_{t+Δ}) = e^{−Δ/τ}, fitted to the next 10 checkpoints",
+        COMMON,
+    ),
+    _row(forgetting.ornstein_uhlenbeck, _MAP, "1", "e^{−|s_i − s_j|/τ}, τ fitted to all pairs of checkpoints", COMMON),
+    _row(forgetting.ornstein_uhlenbeck_mds, (), "1", "mean of all entries of the Ornstein–Uhlenbeck map", COMMON),
     _row(nulls.random_walk, _MAP, "1", "relative map expected of a random walk with the same update norms", HALLMARKS),
     _row(nulls.random_walk_mds, (), "1", "mean of all entries of the random walk's map", HALLMARKS),
     _row(nulls.noise_floor, ("update",), "1", "sqrt(r_t + r_{t+1}) / ‖θ_{t+1} − θ_t‖, r_t from rounding", SERVICE),

@@ -246,6 +246,65 @@ class MeasureMethods(ABC):
         """
         return self._scalar("participation_ratio_updates", group, steps)
 
+    def spectral_edge(self, group: str = "network", window: int = 10, steps: Steps = None) -> DataArray:
+        """Largest σ_k/σ_{k+1} of the last 10 updates, σ their singular values. Axes (update); no unit. Source: trajsvc.
+
+        ``window`` is how many updates a window holds; a value belongs to the update that ends it.
+        """
+        return self._array("spectral_edge", group, steps, window=window)
+
+    def spectral_edge_rank(self, group: str = "network", window: int = 10, steps: Steps = None) -> DataArray:
+        """The k of the spectral edge. Axes (update); no unit. Source: trajsvc.
+
+        How many directions stand out in a window of updates.
+        """
+        return self._array("spectral_edge_rank", group, steps, window=window)
+
+    def leading_share(self, group: str = "network", window: int = 10, steps: Steps = None) -> DataArray:
+        """σ_1²/Σσ² of the last 10 updates. Axes (update); no unit. Source: trajsvc.
+
+        ``window`` is how many updates a window holds.
+        """
+        return self._array("leading_share", group, steps, window=window)
+
+    def leading_residual(self, group: str = "network", window: int = 10, steps: Steps = None) -> DataArray:
+        """‖U − (U·v_1)v_1‖ / ‖U‖, v_1 the leading direction of the last 10 updates. Axes (update); no unit. Source:
+        trajsvc.
+
+        The part of the newest update that the leading direction of its window does not have.
+        """
+        return self._array("leading_residual", group, steps, window=window)
+
+    def subspace_angle(self, group: str = "network", window: int = 10, steps: Steps = None) -> DataArray:
+        """Largest principal angle between the leading subspaces of successive windows of 10 updates. Axes (update);
+        unit: degree. Source: trajsvc.
+
+        Of as many dimensions as ``spectral_edge_rank`` gives.
+        """
+        return self._array("subspace_angle", group, steps, window=window)
+
+    def forgetting_time(self, group: str = "network", window: int = 10, steps: Steps = None) -> DataArray:
+        """τ of cos(θ_t, θ_{t+Δ}) = e^{−Δ/τ}, fitted to the next 10 checkpoints. Axes (step); unit: step. Source: common
+        usage.
+
+        ``window`` is the number of later checkpoints fitted. A stationary run forgets in 1/(learning rate · weight decay).
+        """
+        return self._array("forgetting_time", group, steps, window=window)
+
+    def ornstein_uhlenbeck(self, group: str = "network", steps: Steps = None) -> DataArray:
+        """e^{−|s_i − s_j|/τ}, τ fitted to all pairs of checkpoints. Axes (step, step_2); no unit. Source: common usage.
+
+        The map of a stationary process that forgets as fast as the run.
+        """
+        return self._array("ornstein_uhlenbeck", group, steps)
+
+    def ornstein_uhlenbeck_mds(self, group: str = "network", steps: Steps = None) -> float:
+        """Mean of all entries of the Ornstein–Uhlenbeck map. A scalar; no unit. Source: common usage.
+
+        What ``mds`` is compared to.
+        """
+        return self._scalar("ornstein_uhlenbeck_mds", group, steps)
+
     def random_walk_mds(self, group: str = "network", steps: Steps = None) -> float:
         """Mean of all entries of the random walk's map. A scalar; no unit. Source: Hallmarks (arXiv 2403.07379).
 

@@ -137,7 +137,7 @@ class GradientsView {
   }
 
   #besides() {
-    const titles = { cosine: "cosine to the final checkpoint", angles: "angles of updates", norms: "norms", updates: "norms of updates", neighbours: "cosine of updates", rate: "learning rate" };
+    const titles = { cosine: "cosine to the final checkpoint", angles: "angles of updates", norms: "norms", updates: "norms of updates", neighbours: "cosine of updates", forgetting: "forgetting time", edge: "spectral edge", rate: "learning rate" };
     return CURVES.filter((id) => id !== "rate" || ratesWithin(this.summary, [0, Infinity])).map((id) => [id, titles[id]]);
   }
 
@@ -162,7 +162,7 @@ class GradientsView {
       note: this.#undefined(), caption: caption(null), empty: "Nothing is defined here.",
       series: this.lines.map((line) => ({ name: line.group, join: true, ...inRange(line.steps, line.measures[this.measure], g.steps) })),
     });
-    const specs = curvesOf(g, G.measures(g), ratesWithin(this.summary, [g.steps[0], g.steps.at(-1)]));
+    const specs = curvesOf(g, G.measures(g), ratesWithin(this.summary, [g.steps[0], g.steps.at(-1)]), this.answer.row);
     const { own, ...spec } = specs[this.curve] ?? specs.angles;
     this.beside.show({ ...spec, ...shared, ...(own && this.kind === "index" ? { kind: "linear", steps: undefined } : {}), title: `${spec.title} of ${groupText(this.chosen[0])}`, caption: caption(this.chosen[0]) });
   }

@@ -291,7 +291,7 @@ class RunView {
     };
     fill(this.numbers, numbersOf(g, m, { row: this.answer.row, error, mean: this.params.view === "rtm" && this.params.origin !== undefined ? mean : null }));
     fillPhases(this.phaseList, this.name, this.phases, this.phaseNote, this.params, this.answer.row);
-    const specs = curvesOf(g, m, ratesWithin(this.summary, [steps[0], steps.at(-1)]));
+    const specs = curvesOf(g, m, ratesWithin(this.summary, [steps[0], steps.at(-1)]), this.answer.row);
     for (const [id, chart] of this.charts) if (!specs[id]) {
       chart.destroy();
       chart.element.remove();

@@ -4,15 +4,17 @@ import { axisName, axisNames } from "../base/axisname.js";
 import { count, fill, h, number, step as stepText } from "../base/dom.js";
 import { href } from "../base/url.js";
 import * as G from "../math/gram.js";
+import { WINDOW, forgettingTime, spectralEdge } from "../math/windows.js";
 
-// `measures` are those of the Gram `g`; the rate is {step, rate}, or null.
-export function curvesOf(g, m, rate) {
+// `measures` are those of the Gram `g`; the rate is {step, rate}, or null; `row` is what the run counts.
+export function curvesOf(g, m, rate, row) {
   const { steps } = g;
   const walk = G.randomWalk(g, false);
   const walkToFinal = steps.map((_, t) => walk.values[t * walk.n + walk.n - 1]);
   const inner = steps.slice(1, -1);
   const after = steps.slice(1);
   const lags = m.mu_lag.map((_, k) => k);
+  const edge = spectralEdge(g);
   const constant = (value, x = inner) => x.map(() => value);
   return {
     cosine: {
@@ -54,6 +56,19 @@ export function curvesOf(g, m, rate) {
         { name: "cos(Uₜ, Uₜ₊₁)", x: inner, y: m.update_cosine },
         { name: "random bound", x: inner, y: constant(m.random_bound), dash: [6, 4], faint: true },
         { name: "−bound", x: inner, y: constant(-m.random_bound), dash: [6, 4], faint: true },
+      ],
+    },
+    forgetting: {
+      title: "Forgetting time", unit: `${axisNames(row)} (log)`, follows: true, log: true,
+      note: `τ of cos(θₜ, θₜ₊Δ) = e^(−Δ/τ), fitted to the next ${WINDOW} checkpoints; in equilibrium 1 / (learning rate × weight decay).`,
+      series: [{ name: "τ", x: steps, y: forgettingTime(g) }],
+    },
+    edge: {
+      title: "Spectral edge", unit: "ratio (log)", follows: true, log: true,
+      note: `Largest ratio of neighbouring singular values of the last ${WINDOW} updates, and how many are above it.`,
+      series: [
+        { name: "σₖ / σₖ₊₁", x: after, y: edge.edge },
+        { name: "k", x: after, y: edge.rank, dash: [2, 4] },
       ],
     },
     lags: {

@@ -3,7 +3,7 @@
 import { PALETTES } from "../base/colors.js";
 import { VIEWS } from "./controls.js";
 
-export const CURVES = ["cosine", "angles", "norms", "updates", "neighbours", "rate"];
+export const CURVES = ["cosine", "angles", "norms", "updates", "neighbours", "forgetting", "edge", "rate"];
 const NUMBERS = ["from", "to", "origin", "lo", "hi", "size", "clusters"];
 const ANYWHERE = {
   view: ["map", VIEWS.map(([id]) => id)],
