@@ -53,7 +53,10 @@ def spectral_edge(gram: GroupGram, window: int = WINDOW) -> Array:
 
 
 def spectral_edge_rank(gram: GroupGram, window: int = WINDOW) -> Array:
-    """The k of ``spectral_edge``: how many directions stand out in the last ``window`` updates, (T − 1); unit: 1."""
+    """Count the singular values above the spectral edge, its k: directions that stand out in the last ``window`` updates.
+
+    (T − 1); unit: 1.
+    """
     return _each(gram, window, lambda w: float(w.rank) if w.rank else float("nan"))
 
 
@@ -82,10 +85,10 @@ def leading_residual(gram: GroupGram, window: int = WINDOW) -> Array:
 def subspace_angle(gram: GroupGram, window: int = WINDOW) -> Array:
     """Largest principal angle between the leading subspaces of a window of updates and of the window before, (T − 1).
 
-    Unit: degree. Both have the k dimensions that ``spectral_edge_rank`` gives for the later window. With the Gram K between the two windows, their
-    bases V = Σ⁻¹WᵀU have the inner products M = Σ_a⁻¹ W_aᵀ K W_b Σ_b⁻¹, whose smallest singular value is the cosine of the
-    angle; an angle below 1e-5 degrees is not resolved. NaN in the first window, and where a window has fewer than k
-    directions.
+    Unit: degree. Both have the k dimensions that ``spectral_edge_rank`` gives for the later window. With the Gram K between
+    the two windows, their bases V = Σ⁻¹WᵀU have the inner products M = Σ_a⁻¹ W_aᵀ K W_b Σ_b⁻¹, whose smallest singular value
+    is the cosine of the angle; an angle below 1e-5 degrees is not resolved. NaN in the first window, and where a window has
+    fewer than k directions.
     """
     updates = gram.gram[1:, 1:]
     found = np.full(len(updates), np.nan)

@@ -254,7 +254,7 @@ class MeasureMethods(ABC):
         return self._array("spectral_edge", group, steps, window=window)
 
     def spectral_edge_rank(self, group: str = "network", window: int = 10, steps: Steps = None) -> DataArray:
-        """The k of the spectral edge. Axes (update); no unit. Source: trajsvc.
+        """Singular values above the spectral edge, counted. Axes (update); no unit. Source: trajsvc.
 
         How many directions stand out in a window of updates.
         """

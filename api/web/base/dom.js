@@ -39,6 +39,13 @@ export function keepingFocus(element, draw) {
   if (held && !held.isConnected) (alike(name)[place] ?? alike(name)[0])?.focus({ preventScroll: true });
 }
 
+// The label of a logarithmic axis: powers of ten from 10⁴ and 10⁻³ on as such.
+export function decade(value) {
+  const power = Math.round(Math.log10(value));
+  if (Math.abs(value / 10 ** power - 1) > 1e-9 || (power < 4 && power > -3)) return number(value).replace("-", "−");
+  return `10${[...String(power)].map((c) => (c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[c])).join("")}`;
+}
+
 export function number(value, digits = 4) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   if (value === 0) return "0";

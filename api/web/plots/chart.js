@@ -2,7 +2,7 @@
 
 import uPlot from "../vendor/uplot/uPlot.esm.js";
 import { hover, onHover } from "../base/bus.js";
-import { download, downloads, h, number, step as stepText } from "../base/dom.js";
+import { decade, download, downloads, h, number, step as stepText } from "../base/dom.js";
 import { onTheme, theme } from "../base/theme.js";
 import { axisText, tickPlaces } from "./axis.js";
 import { LONGEST, chartCSV, chartScene, labelOf, marksOf, prepared } from "./chartscene.js";
@@ -96,7 +96,7 @@ export class Chart {
         scales: { x: { time: false, range: room }, y: { distr: spec.log ? 3 : 1, range: limits } },
         axes: [
           { ...axis, label: axisText(spec.kind, spec.xlabel), labelSize: 18, size: 30, ...(places ? { splits: places, values: (u, s) => s.map(label) } : {}) },
-          { ...axis, ...decades, label: spec.unit, labelSize: 18, size: 56, values: (u, s) => s.map((v) => (v === null ? "" : number(v, 4).replace("-", "−"))) },
+          { ...axis, ...decades, label: spec.unit, labelSize: 18, size: 56, values: (u, s) => s.map((v) => (v === null ? "" : spec.log ? decade(v) : number(v, 4).replace("-", "−"))) },
         ],
         series: [
           { label: spec.xlabel ?? "step", value: (u, v) => (v === null ? "–" : whole(every[nearestIndex(data[0], v)])) },
