@@ -92,7 +92,9 @@ _ROWS: Final = (
         "largest σ_k/σ_{k+1} of the last 10 updates, σ their singular values",
         SERVICE,
     ),
-    _row(spectral_edge.spectral_edge_rank, ("update",), "1", "singular values above the spectral edge, counted", SERVICE),
+    _row(
+        spectral_edge.spectral_edge_rank, ("update",), "1", "singular values above the spectral edge, counted", SERVICE
+    ),
     _row(spectral_edge.leading_share, ("update",), "1", "σ_1²/Σσ² of the last 10 updates", SERVICE),
     _row(
         spectral_edge.leading_residual,
