@@ -34,10 +34,19 @@ class SplitProbe:
         raise LookupError("the network is in memory")
 
     def losses(self, network: torch.nn.Module, examples: Sequence[Any]) -> torch.Tensor:
+        return self.losses_at(network, self.inputs(network, examples), examples)
+
+    def inputs(self, network: torch.nn.Module, examples: Sequence[Any]) -> torch.Tensor:
+        """Return the images, (examples, 1, 8, 8)."""
         import torch
 
-        x, y = (torch.stack([torch.as_tensor(part) for part in parts]) for parts in zip(*examples, strict=True))
-        return torch.nn.functional.cross_entropy(network(x), y, reduction="none")
+        return torch.stack([x for x, _ in examples])
+
+    def losses_at(self, network: torch.nn.Module, inputs: torch.Tensor, examples: Sequence[Any]) -> torch.Tensor:
+        import torch
+
+        labels = torch.stack([y for _, y in examples])
+        return torch.nn.functional.cross_entropy(network(inputs), labels, reduction="none")
 
 
 def sets_of(
