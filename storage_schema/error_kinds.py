@@ -55,7 +55,8 @@ _GROUPS: Final = {
     Outcome(4, 404): (
         "data-not-registered experiment-not-found family-not-found file-missing file-not-found gradients-not-found group-not-found "
         "hub-no-file hub-no-folder hub-no-repository hub-no-revision job-not-found measure-not-found member-not-found "
-        "no-attention no-checkpoints no-current-folder no-layers no-revisions no-such-address probe-not-registered "
+        "no-attention no-checkpoints no-current-folder no-layers no-revisions no-such-address nothing-logged probe-not-registered "
+        "quantity-not-found "
         "root-missing root-not-found rules-not-found run-not-found store-not-found source-not-found state-not-found "
         "step-not-found token-not-found data-not-found probe-not-found tokenizer-not-found"
     ),

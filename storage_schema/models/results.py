@@ -220,6 +220,16 @@ class LearningRate(Answer):
     """the last step of every plateau that ends in a drop"""
 
 
+class LoggedSeries(Answer):
+    """One quantity over training, as the trainer logged it: a loss, a gradient norm, a score."""
+
+    name: str
+    step: list[int]
+    value: list[float]
+    file: str
+    """the name of the log"""
+
+
 class Summary(Answer):
     """What a researcher wants to know first about a run."""
 
@@ -243,5 +253,6 @@ class Summary(Answer):
     """embedding and unembedding, where the model has them"""
     qkv: list[QkvRow]
     learning_rate: LearningRate | None = None
+    logged: list[LoggedSeries] | None = Field(default=None, exclude_if=lambda v: v is None)
     """where the trainer left a log of it beside the checkpoints"""
     integrity: list[Finding]

@@ -130,7 +130,7 @@ def _described(trajectory: Trajectory) -> dict[str, Any]:
         "excluded": [asdict(e) for e in trajectory.excluded],
         "left_out": dict(trajectory.anatomy.left_out),
         "notes": list(trajectory.anatomy.notes),
-        "learning_rate": _learning_rate(trajectory),
+        **logged(trajectory),
     }
 
 
@@ -156,9 +156,11 @@ def _updates(gram: NDArray[np.float64], trees: TreeTable, allocate: Allocate, *,
     return found
 
 
-def _learning_rate(trajectory: Trajectory) -> dict[str, Any] | None:
-    found = trajectory.source.learning_rate([r.checkpoint for r in trajectory.rows])
-    return None if found is None else found.model_dump()
+def logged(trajectory: Trajectory) -> dict[str, Any]:
+    """Return what the trainer logged beside the checkpoints, as the run's attributes ``learning_rate`` and ``logged``."""
+    log = trajectory.source.training_log([r.checkpoint for r in trajectory.rows])
+    rate, series = log.learning_rate, [s.model_dump() for s in log.series]
+    return {"learning_rate": None if rate is None else rate.model_dump(), "logged": series or None}
 
 
 def block_rounding(trajectory: Trajectory, state: GramState) -> NDArray[np.float64]:

@@ -39,7 +39,7 @@ def describe(trajectory: Trajectory, plan: Plan, options: Options, name: str | N
     rows, blocks = trajectory.rows, trajectory.anatomy.blocks
     rate = DEVICE_RATE if options.device != "cpu" else kernel_rate(len(rows), plan.threads, plan.precision) / OVERHEAD
     flops = 2.0 * len(rows) ** 2 * trajectory.parameters
-    learnt = trajectory.source.learning_rate([r.checkpoint for r in rows])
+    learnt = trajectory.source.training_log([r.checkpoint for r in rows]).learning_rate
     facts = {
         "source": trajectory.source.uri,
         "name": name or trajectory.source.name,

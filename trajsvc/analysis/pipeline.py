@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from storage_schema.files.journal import SlabJournal
 from storage_schema.files.roomy import Allocate, disk
 from storage_schema.runs.archive import archive_theta, restore_theta
 from storage_schema.runs.contents import TreeTable
+from storage_schema.runs.reader import StoredRun
 from storage_schema.runs.store import RunWriter
 from trajsvc.analysis import assemble, identity
 from trajsvc.analysis.job import AnalysisJob, OpenedJob, open_job
@@ -55,7 +57,7 @@ def run_analysis(job: AnalysisJob) -> Outcome:
 def _attempt(job: AnalysisJob) -> Outcome:
     opened = open_job(job)
     if opened.complete is not None:
-        _relocate(opened)
+        _renew(opened)
         return opened.outcome()
     plan = plan_of(opened.trajectory, opened.options, new=opened.new, sample=opened.sample)
     job.observer.planned(opened.trajectory, plan, appended=0 if opened.continued is None else opened.new)
@@ -66,13 +68,28 @@ def _attempt(job: AnalysisJob) -> Outcome:
     return opened.outcome()
 
 
-def _relocate(opened: OpenedJob) -> None:
-    """Record where the files of a complete run are now, if they have moved."""
-    if opened.complete is None or not opened.moved:
+def _renew(opened: OpenedJob) -> None:
+    """Record what is new about a complete run: where its files are, if they have moved, and what the trainer has logged since."""
+    if opened.complete is None:
         return
+    contents = identity.relocated(opened.complete, opened.trajectory, opened.moved) if opened.moved else None
+    logged = _logged_since(opened.trajectory, opened.complete)
+    if contents is None and not logged:
+        return
+    contents = contents or opened.complete.contents()
     with opened.runs.writer(opened.run) as writer:
         opened.check_current(writer)
-        writer.commit(identity.relocated(opened.complete, opened.trajectory, opened.moved))
+        writer.commit(replace(contents, attributes={**contents.attributes, **logged}))
+
+
+def _logged_since(trajectory: Trajectory, run: StoredRun) -> dict[str, Any]:
+    """Return what the logs beside the checkpoints say that the run does not; of a remote source, only if they were never read."""
+    if trajectory.source.remote is not None and "logged" in run.attributes:
+        return {}
+    if [r.step for r in trajectory.rows] != run.checkpoints.step.tolist():
+        return {}
+    found = assemble.logged(trajectory)
+    return found if any(found[key] != run.attributes.get(key) for key in found) else {}
 
 
 def _note(opened: OpenedJob) -> None:

@@ -48,6 +48,7 @@ COMMANDS: Final = {
     "groups": "show",
     "map": "results",
     "measures": "results",
+    "losses": "losses",
     "layers": "results",
     "qkv": "results",
     "gradients": "gradients",

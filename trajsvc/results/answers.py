@@ -192,5 +192,6 @@ def summary(run: Run) -> Summary:
         others=[layer_row(run, g, None) for g in ("embedding", "unembedding") if g in known],
         qkv=[qkv_row(run, g, None) for g in attention_layers(run)],
         learning_rate=run.learning_rate,
+        logged=run.logged or None,
         integrity=run.findings,
     )

@@ -26,7 +26,7 @@ from cachetools import LRUCache, cachedmethod
 from numpy.typing import NDArray
 
 from storage_schema.format.arrays import SUFFIX
-from storage_schema.models.results import Finding, LearningRate
+from storage_schema.models.results import Finding, LearningRate, LoggedSeries
 from storage_schema.runs.store import RunStore
 from trajsvc.anatomy.blocks import Group
 from trajsvc.anatomy.groups import find_group, groups_of
@@ -213,6 +213,11 @@ class Run(MeasureMethods):
         return None if found is None else LearningRate.model_validate(found)
 
     @property
+    def logged(self) -> list[LoggedSeries]:
+        """The quantities that the trainer logged beside the checkpoints: losses, gradient norms, scores."""
+        return [LoggedSeries.model_validate(series) for series in self.attributes.get("logged") or []]
+
+    @property
     def estimate(self) -> dict[str, Any] | None:
         """None for an exact run; of a preview, the fraction of the values it has seen and what it says of its error."""
         return self.attributes.get("estimate")
@@ -357,6 +362,16 @@ class Run(MeasureMethods):
         from trajsvc.measures.phases import phases
 
         return list(phases(self.gram(group, steps)))
+
+    def losses(self, names: Sequence[str] | None = None, steps: Steps = None) -> Dataset:
+        """Return what the trainer logged, at the checkpoints: a variable a quantity, NaN outside the log.
+
+        ``<name>_logged`` is False where the value is interpolated between the entries beside it. Raises NotFound
+        (``nothing-logged``, ``quantity-not-found``).
+        """
+        from trajsvc.results.losses import dataset, losses
+
+        return dataset(losses(self, names, steps=steps))
 
     def gradients(self, name: str) -> RunGradients:
         """Return a set of gradients by its name (``example``, ``batch`` …), its measures labelled by step; ``trajsvc

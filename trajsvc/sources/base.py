@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from storage_schema.models.results import Finding, LearningRate
+from storage_schema.models.results import Finding
+from storage_schema.models.training_log import TrainingLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +195,8 @@ class CheckpointSource(Protocol):
         """
         ...
 
-    def learning_rate(self, checkpoints: Sequence[CheckpointRef]) -> LearningRate | None:
-        """Return the learning rate over training if the trainer logged it beside these checkpoints, else None.
+    def training_log(self, checkpoints: Sequence[CheckpointRef]) -> TrainingLog:
+        """Return what the trainer logged beside these checkpoints: losses, scores, the learning rate; often nothing.
 
         Never raises.
         """
@@ -242,8 +243,8 @@ class NoSource:
     def read_many(self, wanted: Sequence[ReadRequest], stop: Callable[[], bool] = never) -> None:
         raise LookupError(self.uri)
 
-    def learning_rate(self, checkpoints: Sequence[CheckpointRef]) -> LearningRate | None:
-        return None
+    def training_log(self, checkpoints: Sequence[CheckpointRef]) -> TrainingLog:
+        return TrainingLog()
 
     def refresh(self) -> None:
         return None

@@ -84,6 +84,14 @@ class Files:
         """Return whether there is anything of that name, a broken link too."""
         return os.path.lexists(self.naming.path(path))
 
+    def names(self, folder: str) -> list[str]:
+        """Return the names in a folder below the root, in order; nothing where it is a link or cannot be listed."""
+        at = Path(self.naming.path(folder))
+        try:
+            return [] if at.is_symlink() else sorted(entry.name for entry in at.iterdir())
+        except OSError:
+            return []
+
     def bytes(self, path: str, offset: int, count: int) -> bytes:
         out = bytearray(count)
         self.read(path, offset, memoryview(out))

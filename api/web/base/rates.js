@@ -1,6 +1,7 @@
-// The learning rate, where the run's source has kept it: steps after which it drops, and its curve. No DOM.
+// What the trainer logged, where the run's source has kept it: the learning rate and the steps after which it drops, losses, scores. No DOM.
 
 const MOST = 1500;
+const MOST_LOGGED = 6;
 
 export const dropsOf = (summary) => summary?.learning_rate?.drops ?? [];
 
@@ -24,4 +25,17 @@ export function ratesWithin(summary, [from, to]) {
   const drops = new Set(dropsOf(summary));
   const kept = whole.filter(([s], i) => i % stride === 0 || i === whole.length - 1 || drops.has(s) || drops.has(whole[i - 1]?.[0]));
   return { step: kept.map((p) => p[0]), rate: kept.map((p) => p[1]) };
+}
+
+// Losses together, every other quantity by itself: [{id, title, series: [{name, x, y}]}], within a range of steps.
+export function loggedWithin(summary, [from, to]) {
+  const charts = new Map();
+  for (const { name, step, value } of summary?.logged ?? []) {
+    const inside = step.map((s, i) => [s, value[i]]).filter(([s]) => s >= from && s <= to);
+    if (inside.length < 2) continue;
+    const id = /loss/i.test(name) ? "logged-losses" : `logged-${name}`;
+    if (!charts.has(id)) charts.set(id, { id, title: id === "logged-losses" ? "Losses" : name.replaceAll("_", " "), series: [] });
+    charts.get(id).series.push({ name: name.replaceAll("_", " "), x: inside.map((p) => p[0]), y: inside.map((p) => p[1]), join: true });
+  }
+  return [...charts.values()].slice(0, MOST_LOGGED);
 }

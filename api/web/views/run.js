@@ -3,7 +3,7 @@
 import { axisName, axisNames } from "../base/axisname.js";
 import { scaleOf } from "../base/colors.js";
 import { add, dropdown, fileName, fill, h, keepingFocus, number } from "../base/dom.js";
-import { dropsOf, ratesWithin } from "../base/rates.js";
+import { dropsOf, loggedWithin, ratesWithin } from "../base/rates.js";
 import { href } from "../base/url.js";
 import * as api from "../data/api.js";
 import * as G from "../math/gram.js";
@@ -291,7 +291,8 @@ class RunView {
     };
     fill(this.numbers, numbersOf(g, m, { row: this.answer.row, error, mean: this.params.view === "rtm" && this.params.origin !== undefined ? mean : null }));
     fillPhases(this.phaseList, this.name, this.phases, this.phaseNote, this.params, this.answer.row);
-    const specs = curvesOf(g, m, ratesWithin(this.summary, [steps[0], steps.at(-1)]), this.answer.row);
+    const range = [steps[0], steps.at(-1)];
+    const specs = curvesOf(g, m, ratesWithin(this.summary, range), this.answer.row, loggedWithin(this.summary, range));
     for (const [id, chart] of this.charts) if (!specs[id]) {
       chart.destroy();
       chart.element.remove();

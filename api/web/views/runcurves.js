@@ -6,8 +6,9 @@ import { href } from "../base/url.js";
 import * as G from "../math/gram.js";
 import { WINDOW, forgettingTime, spectralEdge } from "../math/windows.js";
 
-// `measures` are those of the Gram `g`; the rate is {step, rate}, or null; `row` is what the run counts.
-export function curvesOf(g, m, rate, row) {
+// `measures` are those of the Gram `g`; the rate is {step, rate}, or null; `row` is what the run counts;
+// `logged` are charts of what the trainer logged.
+export function curvesOf(g, m, rate, row, logged = []) {
   const { steps } = g;
   const walk = G.randomWalk(g, false);
   const walkToFinal = steps.map((_, t) => walk.values[t * walk.n + walk.n - 1]);
@@ -79,6 +80,7 @@ export function curvesOf(g, m, rate, row) {
         { name: "1/√P", x: lags, y: constant(m.inv_sqrt_parameters, lags), dash: [6, 4], faint: true },
       ],
     },
+    ...Object.fromEntries(logged.map(({ id, title, series }) => [id, { title, unit: series.length > 1 ? "value" : series[0].name, follows: true, own: true, note: "As logged beside the checkpoints.", series }])),
     ...(rate && {
       rate: {
         title: "Learning rate", unit: "learning rate (log)", follows: true, log: true, own: true,

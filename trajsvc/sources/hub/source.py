@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
 
-from storage_schema.models.results import Finding, LearningRate
+from storage_schema.models.results import Finding
+from storage_schema.models.training_log import TrainingLog
 from trajsvc.errors import NotFound, TrajsvcError
 from trajsvc.sources.base import (
     Asked,
@@ -37,10 +38,11 @@ from trajsvc.sources.hub.headers import Headers
 from trajsvc.sources.hub.limits import HubLimits
 from trajsvc.sources.hub.remote_file import HubFetcher, HubFile
 from trajsvc.sources.hub.revisions import Revision, Revisions, list_revisions
-from trajsvc.sources.learning_rate import learning_rate, places
 from trajsvc.sources.listing.entries import How, Listing, extra_of, nothing
 from trajsvc.sources.listing.folders import list_in
 from trajsvc.sources.listing.numbered import found_in, one_model
+from trajsvc.sources.logs.places import logs_of
+from trajsvc.sources.logs.training_log import training_log
 from trajsvc.sources.patterns import StepPattern
 from trajsvc.sources.states import wish_of
 from trajsvc.sources.steps import StepName
@@ -245,19 +247,14 @@ class HubSource:
         """Return the Hub's digest of a file's contents: its SHA-256, or ``git-`` and the id of its blob."""
         return self._files[file][1]
 
-    def learning_rate(self, checkpoints: Sequence[CheckpointRef]) -> LearningRate | None:
-        """Read the learning rate from ``trainer_state.json`` of the last checkpoint, or a log beside it, in one
-        request.
-
-        See ``trajsvc.sources.learning_rate``.
-        """
+    def training_log(self, checkpoints: Sequence[CheckpointRef]) -> TrainingLog:
+        """Read the logs beside the last checkpoint (``trajsvc.sources.logs``), each in one request."""
         if not checkpoints:
-            return None
+            return TrainingLog()
         root = checkpoints[-1].files[0].path.rpartition("/")[0]
-        found = learning_rate(self, root, checkpoints)
-        for path in places(root, checkpoints):
-            if path in self._files:  # what was read of it need not be asked for again
-                self.headers.keep(self._files[path][1])
+        found = training_log(self, root, checkpoints)
+        for path in logs_of(self, root, checkpoints):
+            self.headers.keep(self._files[path][1])  # what was read of it need not be asked for again
         return found
 
     def refresh(self) -> None:
@@ -370,6 +367,11 @@ class HubSource:
 
     def exists(self, path: str) -> bool:
         return path in self._files
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of what the listing has in ``folder``, in order."""
+        inside = folder + "/"
+        return sorted({path[len(inside) :].partition("/")[0] for path in self._files if path.startswith(inside)})
 
     @property
     def _how(self) -> How:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
-from storage_schema.models.results import Finding, LearningRate
+from storage_schema.models.results import Finding
+from storage_schema.models.training_log import TrainingLog
 from trajsvc.sources.base import (
     CheckpointRef,
     CheckpointSource,
@@ -72,8 +73,8 @@ class SettledSource:
     def read_many(self, wanted: Sequence[ReadRequest], stop: Callable[[], bool] = never) -> None:
         self.source.read_many(wanted, stop)
 
-    def learning_rate(self, checkpoints: Sequence[CheckpointRef]) -> LearningRate | None:
-        return self.source.learning_rate(checkpoints)
+    def training_log(self, checkpoints: Sequence[CheckpointRef]) -> TrainingLog:
+        return self.source.training_log(checkpoints)
 
     def refresh(self) -> None:
         self.source.refresh()

@@ -13,7 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from storage_schema.models.results import Finding, LearningRate
+from storage_schema.models.results import Finding
+from storage_schema.models.training_log import TrainingLog
 from trajsvc.errors import NotFound, TrajsvcError
 from trajsvc.sources.base import CheckpointRef, CheckpointTensors, FileRef, ReadRequest, Steps, never
 from trajsvc.sources.files import Files, failed
@@ -21,9 +22,9 @@ from trajsvc.sources.formats.headers import read_checkpoint
 from trajsvc.sources.formats.layout import Found
 from trajsvc.sources.formats.torch_dcp import METADATA
 from trajsvc.sources.formats.torch_state import TorchFile
-from trajsvc.sources.learning_rate import learning_rate
 from trajsvc.sources.listing.entries import How, Listing, extra_of
 from trajsvc.sources.listing.folders import list_file, list_folder, list_glob
+from trajsvc.sources.logs.training_log import training_log
 from trajsvc.sources.named import PATHS, Naming
 from trajsvc.sources.patterns import StepPattern
 from trajsvc.sources.run_names import default_name
@@ -113,11 +114,9 @@ class LocalSource:
                     self._files.read(want.file, at, part)
                 at += part if isinstance(part, int) else part.nbytes
 
-    def learning_rate(self, checkpoints: Sequence[CheckpointRef]) -> LearningRate | None:
-        """Read the learning rate from ``trainer_state.json`` or a log of JSON lines; see
-        ``trajsvc.sources.learning_rate``.
-        """
-        return learning_rate(self._files, self._root, checkpoints)
+    def training_log(self, checkpoints: Sequence[CheckpointRef]) -> TrainingLog:
+        """Read the logs in the run's folder (``trajsvc.sources.logs``)."""
+        return training_log(self._files, self._root, checkpoints)
 
     def refresh(self) -> None:
         """Forget what was listed and close what is open: the next ``checkpoints()`` looks again."""
