@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from trajsvc.figures.style import LINES, PAGE, in_paper_style, new_figure, step_axis
+from trajsvc.figures.style import COLUMN, LINES, PAGE, in_paper_style, new_figure, step_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,4 +87,32 @@ def overlay_figure(
         handles = {line.get_label(): line for place in places for line in place.get_lines()}
         shown = [handles[name] for name in names]
         figure.legend(shown, names, loc="outside lower center", ncols=min(3, len(names)), frameon=False)
+    return figure
+
+
+@in_paper_style
+def stacked_figure(
+    panels: Mapping[str, Sequence[Curve]], steps: Sequence[int], *, title: str = "", axis: str = "step"
+) -> Figure:
+    """Draw a panel for every label, one below the other over one axis of the checkpoints' ``steps``.
+
+    Several curves of a panel have a legend.
+    """
+    figure = new_figure(COLUMN, 1.5 * len(panels) + 0.5 + (0.25 if title else 0))
+    places = figure.subplots(len(panels), 1, squeeze=False).ravel()
+    for axes, (label, curves) in zip(places, panels.items(), strict=True):
+        for k, curve in enumerate(curves):
+            axes.plot(
+                curve.at, curve.values, marker=MARKERS[k % len(MARKERS)], color=LINES[k % len(LINES)], label=curve.name
+            )
+        step_axis(axes, steps, axis)
+        axes.set_xlim(steps[0], steps[-1])
+        axes.set_ylabel(label)
+        if len(curves) > 1:
+            axes.legend(frameon=False)
+        if axes is not places[-1]:
+            axes.set_xlabel("")
+            axes.tick_params(labelbottom=False)
+    if title:
+        figure.suptitle(title)
     return figure

@@ -14,15 +14,14 @@ from trajsvc.measures.base import Array, GroupGram
 from trajsvc.measures.logged import at_checkpoints, lagged_correlation
 from trajsvc.measures.registry import measure_named
 from trajsvc.results.labels import axis, plain
-from trajsvc.results.measure_methods import Steps
-from trajsvc.results.run import Run
+from trajsvc.results.measure_methods import MeasureMethods, Steps
 
 if TYPE_CHECKING:
     from xarray import Dataset
 
 
 def losses(
-    run: Run,
+    run: MeasureMethods,
     names: Sequence[str] | None = None,
     beside: str | None = None,
     group: str = "network",
@@ -75,7 +74,7 @@ def table_of(answer: LossesAnswer) -> tuple[list[str], list[list[Any]]]:
     return [*head, answer.beside], [[*row, value] for row, value in zip(rows, answer.measure, strict=True)]
 
 
-def chosen(run: Run, names: Sequence[str] | None) -> list[LoggedSeries]:
+def chosen(run: MeasureMethods, names: Sequence[str] | None) -> list[LoggedSeries]:
     """Return the logged series called ``names``, all by default. Raises NotFound (``nothing-logged``, ``quantity-not-found``)."""
     known = {series.name: series for series in run.logged}
     if not known:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from xarray import DataArray
 
+    from storage_schema.models.results import LoggedSeries
     from storage_schema.runs.gram_store import GramStore
     from trajsvc.anatomy.blocks import Group
     from trajsvc.measures.base import GroupGram
@@ -38,6 +39,10 @@ class MeasureMethods(ABC):
     @property
     @abstractmethod
     def axis(self) -> str: ...
+
+    @property
+    @abstractmethod
+    def logged(self) -> list[LoggedSeries]: ...
 
     @property
     @abstractmethod
