@@ -78,7 +78,7 @@ _GROUPS: Final = {
         "unsupported-coreml unsupported-gguf unsupported-hdf5 unsupported-keras unsupported-metaseq unsupported-msgpack "
         "unsupported-npy unsupported-npz unsupported-onnx unsupported-pickle unsupported-ranks unsupported-sb3 "
         "unsupported-tensor-parallel unsupported-tflite unsupported-verl unsupported-zip bad-data checkpoint-changed "
-        "network-mismatch network-unknown source-gone too-few-examples"
+        "network-mismatch network-unknown source-gone too-few-examples vectors-limit"
     ),
     # Too much at once.
     Outcome(75, 429): ("quota-queued quota-rate too-many-streams"),

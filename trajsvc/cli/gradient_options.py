@@ -65,6 +65,18 @@ GRADIENTS: Final[dict[str, tuple[Any, Any]]] = {
         str | None, typer.Option("--tokenizer", metavar="DIR", help="Folder of a tokenizer; else the checkpoint's own."),
     ),
     "memory": (str | None, typer.Option("--memory", metavar="SIZE", help="What gradients may take. [512MiB]")),
+    "per_token": (bool, typer.Option("--per-token", help="Take every predicted token of a text as an example of its own.")),
+    "batch_norm": (
+        str | None,
+        typer.Option(
+            "--batch-norm", metavar="MODE",
+            help="Normalise by running statistics (evaluation), or by the batch's (training; sets batch, path, points). \\[evaluation]",
+        ),
+    ),
+    "max_vectors": (
+        int | None,
+        typer.Option("--max-vectors", min=1, help="Allow sets of so many vectors: n × n numbers are kept a block. \\[512]"),
+    ),
     "directions": (
         int | None, typer.Option("--directions", min=1, rich_help_panel=PERTURBED, help="How many perturbations. \\[16]"),
     ),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
+
 from trajsvc.cli.output import errors_console, safe
 from trajsvc.cli.progress import size
 from trajsvc.cli.terminal import heat, limits, new_table, number, sparkline
@@ -48,8 +50,8 @@ def print_sets(console: Console, rows: Sequence[GradientSetRow]) -> None:
     return console.print(table)
 
 
-def print_forecasts(console: Console, rows: Sequence[SetForecast]) -> None:
-    """Print a line a set that is to be computed."""
+def print_forecasts(console: Console, rows: Sequence[SetForecast], refused: Sequence[str | None]) -> None:
+    """Print a line a set that is to be computed, and why some would be refused."""
     table = new_table(["=set", ">vectors", ">records", ">evaluations", ">passes", ">held", ">kept a record"])
     for row in rows:
         counts = (row.vectors, row.records, row.evaluations, row.passes)
@@ -58,6 +60,8 @@ def print_forecasts(console: Console, rows: Sequence[SetForecast]) -> None:
     console.print(
         "[dim]evaluations: forward and backward passes of single examples, for each record and pass; held, kept: bytes[/dim]"
     )
+    for words in filter(None, refused):
+        console.print(f"[yellow]compute would refuse it[/yellow]: {escape(words)}", highlight=False)
 
 
 def print_measures(console: Console, answer: GradientMeasuresAnswer, *, each_step: bool) -> None:

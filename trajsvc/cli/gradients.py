@@ -161,16 +161,17 @@ def plan(
     """Forecast what `compute` with the same options takes: vectors, evaluations, memory, and bytes that are kept."""
     from dataclasses import asdict
 
-    from trajsvc.gradients.forecast import forecast_run
+    from trajsvc.gradients.forecast import forecast_run, refusal
 
     kind = choose(form, output, ("json", "csv"))
-    rows = forecast_run(open_run(store, run), make_gradient_options(chosen))
-    cells = [asdict(row) for row in rows]
+    options = make_gradient_options(chosen)
+    rows = forecast_run(open_run(store, run), options)
+    cells = [{**asdict(row), "refused": refusal(row, options)} for row in rows]
     if kind == "json":
         return emit(json_text({"run": run, "sets": cells}), output)
     if kind == "csv":
         return emit(csv_rows(cells, list(cells[0])), output)
-    return print_forecasts(results_console(), rows)
+    return print_forecasts(results_console(), rows, [cell["refused"] for cell in cells])
 
 
 def ls(

@@ -18,7 +18,7 @@ from trajsvc.errors import Cancelled
 from trajsvc.gradients.checkpoint import Checkpoints
 from trajsvc.gradients.forecast import forecasts
 from trajsvc.gradients.network import Network, network_at
-from trajsvc.gradients.options import GradientOptions, SetKind
+from trajsvc.gradients.options import MAX_VECTORS, GradientOptions, SetKind
 from trajsvc.gradients.probes.base import Probe, ProbeContext
 from trajsvc.gradients.probes.resolve import find_probe, made_by
 from trajsvc.gradients.set_grams import SetGrams
@@ -159,7 +159,7 @@ def planned(stored: StoredRun, task: GradientTask, name: str | None = None) -> G
     probe = _probe(task)
     chosen_examples(len(probe.examples), options)
     for forecast in forecasts(stored.blocks, options, len(steps)):
-        forecast.check(options.memory)
+        forecast.check(options)
     specs = {set_name(kind, options.sets, name): (kind, _spec(kind, task, probe)) for kind in options.sets}
     tasks = (replace(task, step=step, kinds=_kinds_at(step, task)) for step in steps)
     return GradientPlan(stored, steps, specs, tuple(task for task in tasks if task.kinds))
@@ -253,7 +253,7 @@ def _probe(task: GradientTask) -> Probe:
 
 def _whatever(options: GradientOptions) -> GradientOptions:
     """Return the options that a probe can depend on."""
-    return options.model_copy(update={"sets": ("example",), "steps": "all", "memory": 1})
+    return options.model_copy(update={"sets": ("example",), "steps": "all", "memory": 1, "max_vectors": MAX_VECTORS})
 
 
 @lru_cache(maxsize=2)

@@ -8,8 +8,8 @@ from math import ceil
 from typing import Final
 
 from storage_schema.runs.contents import BlockTable
-from trajsvc.errors import LimitExceeded
-from trajsvc.gradients.options import GradientOptions, SetKind
+from trajsvc.errors import LimitExceeded, Refused, TrajsvcError
+from trajsvc.gradients.options import OF_BATCHES, GradientOptions, SetKind
 from trajsvc.results.run import Run
 from trajsvc.steps import select_steps
 
@@ -35,8 +35,40 @@ class SetForecast:
     """bytes of the largest tensor's vectors"""
     stored: int
 
-    def check(self, memory: int) -> None:
-        """Raise LimitExceeded (``memory-budget``) where it does not fit."""
+    def check(self, options: GradientOptions) -> None:
+        """Raise LimitExceeded (``memory-budget``, ``vectors-limit``) where it does not fit, and Refused (``not-per-example``) where
+        gradients of single examples are to be taken by the statistics of a batch.
+        """
+        self._check_examples(options)
+        if self.vectors > options.max_vectors:
+            raise LimitExceeded(
+                "vectors-limit",
+                f"the set {self.kind} has {self.vectors} vectors, more than {options.max_vectors}: a record takes {_mib(self.stored)} MiB",
+                hint=f"Give --max-vectors {self.vectors}, or {self._fewer}.",
+            )
+        self._check_memory(options.memory)
+
+    @property
+    def _fewer(self) -> str:
+        """What makes the vectors fewer."""
+        ways = {"weights": "fewer --directions", "points": "fewer --directions", "full": "fewer --steps"}
+        ways |= {"batch": "larger batches with --batch", "inputs": "fewer --examples or --directions"}
+        return ways.get(self.kind, "fewer --examples")
+
+    def _check_examples(self, options: GradientOptions) -> None:
+        if options.batch_norm == "training" and self.kind not in OF_BATCHES:
+            raise Refused(
+                "not-per-example",
+                f"the set {self.kind} has gradients of single examples, or of all: by the statistics of a batch (--batch-norm training) "
+                "one depends on the others",
+                hint=f"Only {', '.join(OF_BATCHES)} may be computed so; compute the other sets without --batch-norm.",
+            )
+
+        if options.batch_norm == "training" and options.batch < 2:
+            words = f"the set {self.kind} has batches of one example, which have no statistics to normalise by"
+            raise Refused("too-few-examples", words, hint="Give --batch 2 or more, or leave --batch-norm out.")
+
+    def _check_memory(self, memory: int) -> None:
         grams = _WORK * self.stored
         if grams > memory:
             raise LimitExceeded(
@@ -52,6 +84,15 @@ class SetForecast:
                 f"memory budget of {memory >> 20} MiB",
                 hint=f"Give --memory {_mib(self.largest)}MiB, fewer --examples or --directions, or a part of the coordinates with --mask.",
             )
+
+
+def refusal(forecast: SetForecast, options: GradientOptions) -> str | None:
+    """Return why a computation with ``options`` would refuse the set, and what to do; None where it would not."""
+    try:
+        forecast.check(options)
+    except TrajsvcError as error:
+        return " ".join(filter(None, [f"{error.message}.", error.hint]))
+    return None
 
 
 def forecast_run(run: Run, options: GradientOptions) -> list[SetForecast]:

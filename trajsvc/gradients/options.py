@@ -11,7 +11,12 @@ from trajsvc.settings import Settings
 
 SetKind = Literal["example", "batch", "full", "path", "points", "anchored", "weights", "inputs", "input_gradients"]
 SET_KINDS: Final[tuple[SetKind, ...]] = get_args(SetKind)
+OF_BATCHES: Final[tuple[SetKind, ...]] = ("batch", "path", "points")
+"""sets that are of gradients of batches of ``batch`` examples, and of no others"""
 Perturbation = Literal["targeted", "limited", "random"]
+Normalisation = Literal["evaluation", "training"]
+MAX_VECTORS: Final = 512
+"""vectors of a set that are not many: 2 MiB a block and checkpoint"""
 
 
 class GradientChoices(BaseModel):
@@ -46,6 +51,21 @@ class GradientChoices(BaseModel):
     sigma: float = Field(default=0.1, gt=0, description="standard deviation of the parameters of the set points")
     mask: float | None = Field(
         default=None, gt=0, le=1, description="share of the coordinates of every tensor that is kept"
+    )
+    # Those below came later: they are left out where they are as they always were, so that the digests of earlier jobs stay what they were.
+    per_token: bool = Field(
+        default=False, exclude_if=lambda v: v is False, description="every predicted token of a text is an example"
+    )
+    batch_norm: Normalisation = Field(
+        default="evaluation",
+        exclude_if=lambda v: v == "evaluation",
+        description="batch normalisation by running statistics, or (sets of batches only) by those of the batch: evaluation or training",
+    )
+    max_vectors: int = Field(
+        default=MAX_VECTORS,
+        ge=1,
+        exclude_if=lambda v: v == MAX_VECTORS,
+        description="the most vectors that a set may have: a Gram of n is kept for every block and checkpoint",
     )
 
 

@@ -9,6 +9,8 @@ from typing import Any, Final
 from trajsvc.gradients.options import GradientOptions, SetKind
 
 _EVERY: Final = ("probe", "examples", "length", "shuffle", "precision", "mask", "tokenizer")
+_LATER: Final = {"per_token": False, "batch_norm": "evaluation"}
+"""options that came later, and what sets before them had: only another value is noted"""
 _PERTURBED: Final = ("directions", "eta", "absolute", "perturbation", "seed")
 _OF_KIND: Final[Mapping[SetKind, Sequence[str]]] = {
     "example": (),
@@ -33,6 +35,7 @@ def set_spec(kind: SetKind, options: GradientOptions, data: str, **more: Any) ->
     if options.mask is not None:
         names["seed"] = None
     values = {name: getattr(options, name) for name in names}
+    values |= {name: value for name, before in _LATER.items() if (value := getattr(options, name)) != before}
     if options.tokenizer is not None:
         values["tokenizer"] = Path(options.tokenizer).name
     return {"kind": kind, "data": data, **values, **more}

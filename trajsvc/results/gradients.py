@@ -176,7 +176,8 @@ class RunGradients(GradientMethods):
 
     def _goes_with(self, other: VectorSet) -> bool:
         common = (set(other.spec) & set(self.stored.spec)) - {"kind"}
-        return all(other.spec[key] == self.stored.spec[key] for key in common)
+        same = all(other.spec[key] == self.stored.spec[key] for key in common)
+        return same and all(other.spec.get(key) == self.stored.spec.get(key) for key in ("per_token", "batch_norm"))
 
     def checked(self, name: str) -> GradientMeasure:
         """Return the measure ``name`` if this set can answer it. Raises NotFound naming the sets that are stored."""

@@ -61,6 +61,9 @@ class Probe(Protocol):
         """Build the network of a checkpoint with ``config``; its parameters are filled in afterwards, by name."""
         ...
 
+    # A probe may also have ``losses_per_example: int``, of how many losses an example's is the mean (the tokens of a window), which is
+    # noted; and ``per_token: bool``, True where it takes tokens as examples because ``context.options.per_token`` asks for it.
+
     def losses(self, network: torch.nn.Module, examples: Sequence[Any]) -> torch.Tensor:
         """Compute the loss of every example, (len(examples)), differentiably; no example's loss depends on another example."""
         ...

@@ -2,7 +2,8 @@
 
 The file is text (UTF-8), which is tokenised whole and without special tokens, or a ``.npy`` of token ids. It is cut into consecutive
 windows of ``length`` tokens from its start; a rest is left out. Example i is window i, its loss the mean of its length − 1 next-token
-cross-entropies in nats. The network is one that transformers makes from the checkpoint's config.json, in evaluation mode.
+cross-entropies in nats. With ``per_token`` every one of them is the loss of an example of its own, window after window, each
+seeing the tokens before it in its window. The network is one that transformers makes from the checkpoint's config.json, in evaluation mode.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 Tokens = NDArray[np.int64]
 
+Window = Tokens | tuple[Tokens, np.int64]
+"""a window, or with ``per_token`` a window and the position whose prediction is the loss"""
 BYTES: Final = "bytes"
 """``--tokenizer bytes``: the ids are the values of the file's bytes"""
 _FILES: Final = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
@@ -41,37 +44,49 @@ class CausalLM:
         count = len(tokens) // length
         _check(tokens, count, length, context)
         self.digest = hashlib.sha256(tokens.astype("<i8").tobytes()).hexdigest()
-        self.examples: Sequence[Tokens] = list(tokens[: count * length].reshape(count, length))
+        windows = tokens[: count * length].reshape(count, length)
+        self.per_token = context.options.per_token
+        self.losses_per_example = 1 if self.per_token else length - 1
+        self.examples: Sequence[Window] = list(windows)
+        if self.per_token:
+            self.examples = [(window, at) for window in windows for at in np.arange(length - 1)]
 
     def network(self, config: Mapping[str, Any] | None) -> torch.nn.Module:
         return network_of(config, "causal language model")
 
-    def losses(self, network: torch.nn.Module, examples: Sequence[Tokens]) -> torch.Tensor:
+    def losses(self, network: torch.nn.Module, examples: Sequence[Window]) -> torch.Tensor:
         ids = _ids(network, examples)
         with in_float64():
-            return _losses(network(input_ids=ids, use_cache=False).logits, ids)
+            return self._losses(network(input_ids=ids, use_cache=False).logits, ids, examples)
 
-    def inputs(self, network: torch.nn.Module, examples: Sequence[Tokens]) -> torch.Tensor:
+    def inputs(self, network: torch.nn.Module, examples: Sequence[Window]) -> torch.Tensor:
         """Return the embeddings of the tokens, (examples, length, width): a token itself cannot be moved a little."""
         embed: Any = network.get_input_embeddings()  # type: ignore[operator]
         return embed(_ids(network, examples))  # type: ignore[no-any-return]
 
-    def losses_at(self, network: torch.nn.Module, inputs: torch.Tensor, examples: Sequence[Tokens]) -> torch.Tensor:
+    def losses_at(self, network: torch.nn.Module, inputs: torch.Tensor, examples: Sequence[Window]) -> torch.Tensor:
         with in_float64():
-            return _losses(network(inputs_embeds=inputs, use_cache=False).logits, _ids(network, examples))
+            ids = _ids(network, examples)
+            return self._losses(network(inputs_embeds=inputs, use_cache=False).logits, ids, examples)
+
+    def _losses(self, logits: torch.Tensor, ids: torch.Tensor, examples: Sequence[Window]) -> torch.Tensor:
+        """Cross-entropies (examples): the mean over the positions of each, or the one that it names."""
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        found = cross_entropy(logits[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none")
+        if not self.per_token:
+            return found.mean(dim=1)
+        places = torch.stack([torch.as_tensor(example[1]) for example in examples]).to(ids.device)
+        return found.gather(1, places[:, None])[:, 0]
 
 
-def _losses(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    from torch.nn.functional import cross_entropy
-
-    return cross_entropy(logits[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none").mean(dim=1)
-
-
-def _ids(network: torch.nn.Module, examples: Sequence[Tokens]) -> torch.Tensor:
+def _ids(network: torch.nn.Module, examples: Sequence[Window]) -> torch.Tensor:
     import torch
 
     device = next(network.parameters()).device
-    return torch.stack([torch.as_tensor(example) for example in examples]).to(device)
+    windows = [example[0] if isinstance(example, tuple) else example for example in examples]
+    return torch.stack([torch.as_tensor(window) for window in windows]).to(device)
 
 
 def _tokens(context: ProbeContext) -> Tokens:

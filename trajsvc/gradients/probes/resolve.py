@@ -48,6 +48,11 @@ def made_by(factory: ProbeFactory, context: ProbeContext) -> Probe:
         words = f"probe {context.options.probe} has no {', '.join(lacking)}"
         hint = f"A probe has {', '.join(_MEMBERS)} (trajsvc.gradients.probes.base)."
         raise UsageError("bad-probe", words, hint=hint)
+    if context.options.per_token and not getattr(probe, "per_token", False):
+        words = f"the probe {context.options.probe} has no tokens: --per-token is for probes whose examples are windows of text"
+        raise UsageError(
+            "bad-option", words, hint="Leave it out; a probe of your own sets per_token to True where it does so."
+        )
     return probe
 
 

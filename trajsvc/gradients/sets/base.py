@@ -79,6 +79,26 @@ class SetJob:
             raise Refused("too-few-examples", f"{len(self.examples)} examples are no batch of {size}", hint=hint)
         return found
 
+    @contextmanager
+    def batch_statistics(self) -> Iterator[None]:
+        """Normalise by the statistics of the batch where the options say so, as in training; running statistics stay what they are."""
+        from torch.nn.modules.batchnorm import _BatchNorm
+
+        norms = [part for part in self.module.modules() if isinstance(part, _BatchNorm) and not part.training]
+        if self.options.batch_norm == "evaluation" or not norms:
+            yield
+            return
+        kept = [{name: buffer.clone() for name, buffer in norm.named_buffers()} for norm in norms]
+        try:
+            for norm in norms:
+                norm.train()
+            yield
+        finally:
+            for norm, values in zip(norms, kept, strict=True):
+                norm.eval()
+                for name, buffer in norm.named_buffers():
+                    buffer.copy_(values[name])
+
     def losses(self, module: torch.nn.Module, examples: Sequence[Any]) -> torch.Tensor:
         """Return the probe's losses. Raises UsageError (``bad-probe``) where they are not one number an example."""
         found = self.probe.losses(module, examples)
@@ -182,6 +202,11 @@ class SetJob:
         return norm(difference(again, first)) / length if length > 0.0 else None
 
     @property
+    def losses_per_example(self) -> int:
+        """How many losses an example's is the mean of, as those of the tokens of a window; 1 where the probe does not say it."""
+        return int(getattr(self.probe, "losses_per_example", 1))
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The examples' numbers in the data."""
         return tuple(map(str, self.chosen))
@@ -195,8 +220,10 @@ class SetJob:
         """Return what is noted of any set."""
         return {
             "mode": "evaluation",
+            "batch_norm": self.options.batch_norm,
             "examples": len(self.examples),
-            "loss": float(self.losses(self.module, self.examples[:1]).detach()[0]),
+            "losses_per_example": self.losses_per_example,
+            "loss": float(self.loss(self.batches[0] if self.options.batch_norm == "training" else [0]).detach()),
             "parameters_left_out": sorted(set(dict(self.module.named_parameters())) - set(self.parameters)),
         }
 

@@ -29,13 +29,14 @@ _MADE_BY: Final[dict[SetKind, Callable[[SetJob], SetGrams]]] = {
 def compute_sets(job: SetJob, kinds: Sequence[SetKind]) -> dict[SetKind, SetGrams]:
     """Compute each of ``kinds`` at one checkpoint. Gradients of batches are means of those of examples, where these are computed too."""
     found: dict[SetKind, SetGrams] = {}
-    for kind in sorted(kinds, key=lambda k: k != "example"):
-        if kind == "example":
-            found[kind] = example_set(job)
-        elif kind == "batch":
-            found[kind] = batch_set(job, found.get("example"))
-        else:
-            found[kind] = _MADE_BY[kind](job)
+    with job.batch_statistics():
+        for kind in sorted(kinds, key=lambda k: k != "example"):
+            if kind == "example":
+                found[kind] = example_set(job)
+            elif kind == "batch":
+                found[kind] = batch_set(job, found.get("example"))
+            else:
+                found[kind] = _MADE_BY[kind](job)
     return {kind: _by_stored_name(found[kind], job) for kind in kinds}
 
 

@@ -42,7 +42,9 @@ def batch_set(job: SetJob, examples: SetGrams | None = None) -> SetGrams:
     Scalars, of two batches or more: those of ``ratio_sums``.
     """
     formed = _of_batches(job) if examples is None or job.mask is not None else _of_means(job, examples)
-    facts: dict[str, Any] = {"batch": job.options.batch, "batches": len(job.batches), "drawn": "without replacement"}
+    size = job.options.batch
+    facts: dict[str, Any] = {"batch": size, "batches": len(job.batches), "drawn": "without replacement"}
+    facts["losses_per_batch"] = size * job.losses_per_example
     scalars, estimates = ratio_sums(job)
     return job.result("batch", formed, numbers(len(job.batches)), scalars=scalars, estimates=estimates, **facts)
 
