@@ -15,11 +15,14 @@ import { JobLine, watch } from "../widgets/jobline.js";
 
 export async function runsView(params, context) {
   const [runs, families, jobs] = await Promise.all([api.runs(), api.families(), api.jobs(100)]);
-  const members = new Map();
-  await Promise.all(families.map(async (f) => {
-    const found = await api.family(f.family).catch(() => ({ runs: [] }));
-    for (const m of found.runs ?? []) members.set(m.name ?? runName(m.source ?? ""), f.family);
-  }));
+  const members = new Map(); // the families of a run, in the server's order and not in that in which answers come
+  const found = await Promise.all(families.map((f) => api.family(f.family).catch(() => ({ runs: [] }))));
+  families.forEach((f, i) => {
+    for (const m of found[i].runs ?? []) {
+      const run = m.name ?? runName(m.source ?? "");
+      members.set(run, [...(members.get(run) ?? []), f.family]);
+    }
+  });
   return new RunsView(runs, members, jobs, params, context);
 }
 
@@ -29,7 +32,7 @@ class RunsView {
   constructor(runs, members, jobs, params, { change }) {
     Object.assign(this, { change, members });
     this.title = "Runs";
-    this.rows = runs.map((row) => ({ ...row, family: members.get(row.run) ?? "" }));
+    this.rows = runs.map((row) => ({ ...row, families: members.get(row.run) ?? [] }));
     this.thumbs = new Map();
     const id = unique("search");
     this.search = h("input", { id, type: "search", placeholder: "name, source, architecture", value: params.q ?? "", oninput: (e) => change({ q: e.target.value }) });
@@ -87,7 +90,7 @@ class RunsView {
     this.rows = runs.map((row) => {
       const old = this.rows.find((r) => r.run === row.run);
       const same = old && version(old) === version(row);
-      return { ...(same ? old : { map: old?.map, mds: old?.mds, error: old?.error, stale: true }), ...row, family: this.members.get(row.run) ?? "" };
+      return { ...(same ? old : { map: old?.map, mds: old?.mds, error: old?.error, stale: true }), ...row, families: this.members.get(row.run) ?? [] };
     });
     this.#draw();
   }
@@ -128,7 +131,7 @@ class RunsView {
 
   #found() {
     const words = (this.params.q ?? "").toLowerCase().split(/\s+/).filter(Boolean);
-    return this.rows.filter((r) => words.every((w) => `${r.run} ${r.source} ${r.architecture} ${r.family}`.toLowerCase().includes(w)));
+    return this.rows.filter((r) => words.every((w) => `${r.run} ${r.source} ${r.architecture} ${r.families.join(" ")}`.toLowerCase().includes(w)));
   }
 
   async #sheet() {
@@ -155,7 +158,7 @@ class RunsView {
       { key: "state", title: "State", value: (r) => (r.estimate ? "estimate" : "exact"), cell: (r) => [
         h("span", { class: `badge ${r.estimate ? "warning" : "stored"}` }, r.estimate ? badge(r) : "exact"),
         this.failed.get(r.run) ? [" ", h("a", { href: href(["job", this.failed.get(r.run).id]), class: "badge failed" }, "last job failed")] : null] },
-      { key: "family", title: "Family", value: (r) => r.family, cell: (r) => (r.family ? h("a", { href: href(["family", r.family]) }, r.family) : "–") },
+      { key: "family", title: "Family", value: (r) => r.families.join(", "), cell: (r) => (r.families.length ? r.families.flatMap((f, i) => [i ? ", " : null, h("a", { href: href(["family", f]) }, f)]) : "–") },
       { key: "architecture", title: "Architecture", value: (r) => r.architecture, cell: (r) => r.architecture },
       { key: "parameters", title: "Parameters", numeric: true, value: (r) => r.parameters, cell: (r) => count(r.parameters) },
       { key: "checkpoints", title: "Checkpoints", numeric: true, value: (r) => r.checkpoints, cell: (r) => String(r.checkpoints) },
@@ -171,9 +174,10 @@ class RunsView {
     const onsort = ([k, d]) => change({ sort: `${k}${d ? ":down" : ""}` }, { push: true });
     const table = (some, caption) => sortable({ caption, columns, rows: some, sort: [key, down === "down"], onsort });
     if (params.group === "family") {
-      const names = [...new Set(rows.map((r) => r.family))].sort((a, b) => (a === "") - (b === "") || a.localeCompare(b));
+      const names = [...new Set(rows.flatMap((r) => r.families))].sort((a, b) => a.localeCompare(b));
+      if (rows.some((r) => !r.families.length)) names.push("");
       fill(this.table, names.map((f) => {
-        const some = rows.filter((r) => r.family === f);
+        const some = rows.filter((r) => (f ? r.families.includes(f) : !r.families.length));
         return [h("h2", { class: "section" }, f ? h("a", { href: href(["family", f]) }, f) : "No family", h("span", { class: "hint" }, ` ${some.length} ${some.length === 1 ? "run" : "runs"}`)), table(some, f ? `Runs of ${f}` : "Runs without a family")];
       }));
     } else fill(this.table, table(rows, "Runs"));
