@@ -11,16 +11,21 @@ from typing import Any
 
 import pytest
 
-FIRST = ("service", "web", "doors", "jobs", "hub", "store")
+FIRST = (
+    "service", "web", "hub", "jobs", "doors", "analysis", "gram", "store", "experiments", "docs", "gradients", "sources", "field",
+)  # fmt: skip
 """Folders whose tests take longest, the longest first."""
 APART = ("tests/service/test_service_faults.py", "tests/store/test_store_crash.py", "tests/doors/test_interrupts.py")
 """Files of long tests that share next to nothing: each test goes to whichever worker is free."""
 SHARING = {
     **{
         f"tests/service/test_{name}.py": "a server"
-        for name in ("gram_store_contract", "http_jobs", "http_results", "server_commands")
+        for name in ("gram_store_contract", "http_gradients", "http_jobs", "http_results", "server_commands")
     },
-    **{f"tests/web/test_web_{name}.py": "a page" for name in ("downloads", "page", "static", "submit", "training")},
+    **{
+        f"tests/web/test_web_{name}.py": "a page"
+        for name in ("downloads", "figures", "gradients", "layers", "page", "static", "submit", "training", "unknown")
+    },
 }
 """Files whose tests use one server."""
 

@@ -10,9 +10,11 @@ import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import in_process
 import numpy as np
 import pytest
 import torch
+from slow_params import slow_but
 from small_runs import HIDDEN, attention_part, cosines, flat, shapes, trajectory, write_run, write_step
 
 import trajsvc
@@ -195,7 +197,7 @@ def test_checkpoints_that_are_gone_are_not_lost(tmp_path: Path) -> None:
     assert trajsvc.analyze(folder, store=store, replace=True).steps.tolist() == [100, 200, 300, 400, 500]
 
 
-@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("kill", slow_but([signal.SIGKILL, signal.SIGINT], [signal.SIGKILL]))
 def test_a_stopped_analysis_resumes_to_the_same_bits(tmp_path: Path, kill: signal.Signals) -> None:
     folder = write_run(tmp_path / "run", trajectory(24, vocab=20_000))
     whole = trajsvc.analyze(folder, store=tmp_path / "whole", memory="64MiB", threads=1)
@@ -408,6 +410,7 @@ def test_one_checkpoint_is_a_run(tmp_path: Path) -> None:
     assert np.isnan(run.relative_mds())
 
 
+@pytest.mark.slow
 def test_peak_memory_stays_within_the_budget(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", trajectory(40, vocab=40_000))
     command = [
@@ -428,9 +431,7 @@ def test_the_command_line_says_what_it_did(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", trajectory(5))
 
     def command(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "trajsvc", *words], capture_output=True, text=True, check=False, cwd=tmp_path
-        )
+        done = in_process.trajsvc(*words, cwd=tmp_path)
         assert done.returncode == code, done.stderr
         return done
 

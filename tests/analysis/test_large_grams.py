@@ -78,6 +78,7 @@ print((high() - before) // 1024)
 """
 
 
+@pytest.mark.slow
 def test_grams_in_files_keep_to_the_budget(folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", PEAK, str(folder), str(tmp_path), str(BUDGET)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import in_process
 import numpy as np
 import pytest
 from small_runs import State, cosines, flat, shapes, trajectory, write_run, write_step
@@ -201,12 +200,8 @@ def test_the_command_line_asks_and_replaces(tmp_path: Path, states: list[list[St
         write_run(tmp_path / run / "ckpt", points)
 
     def command(*words: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "TRAJSVC_STORE": str(tmp_path / "store")}
-        return subprocess.run(
-            [sys.executable, "-m", "trajsvc", *words, "--no-figures", "--format", "json"] if words[0] == "analyze"
-            else [sys.executable, "-m", "trajsvc", *words],
-            capture_output=True, text=True, env=environment,
-        )  # fmt: skip
+        more = ["--no-figures", "--format", "json"] if words[0] == "analyze" else []
+        return in_process.trajsvc(*words, *more, environment={"TRAJSVC_STORE": str(tmp_path / "store")})
 
     assert command("analyze", f"{tmp_path}/ra/ckpt", "--name", "mine").returncode == 0
     refused = command("analyze", f"{tmp_path}/rb/ckpt", "--name", "mine")

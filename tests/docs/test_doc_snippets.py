@@ -7,15 +7,16 @@ all of a page in one namespace, and the blocks ``text`` are what they print. In 
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import shlex
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import in_process
 import pytest
 import typer
 
@@ -60,10 +61,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def environment() -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TRAJSVC_", "HF_"))}
-    path = os.pathsep.join([str(ROOT), *filter(None, [kept.get("PYTHONPATH")])])
-    return {**kept, "COLUMNS": "140", "PYTHONPATH": path, "NO_COLOR": "1"}
+ENVIRONMENT = {name: None for name in os.environ if name.startswith(("TRAJSVC_", "HF_"))} | {
+    "COLUMNS": "140", "NO_COLOR": "1",
+}  # fmt: skip
 
 
 def shows(text: str, line: str) -> bool:
@@ -79,9 +79,7 @@ def test_consoles_of_a_page_do_what_they_show(page: str, folder: Path) -> None:
     for command in commands:
         words = shlex.split(command.line)
         assert words[0] == "trajsvc", f"{page}: only trajsvc is run in a console, not {words[0]}"
-        done = subprocess.run(
-            [sys.executable, "-m", "trajsvc", *words[1:]], cwd=folder, env=environment(), capture_output=True, text=True
-        )
+        done = in_process.trajsvc(*words[1:], cwd=folder, environment=ENVIRONMENT)
         assert done.returncode == 0, f"{page}: $ {command.line}\n{done.stderr}"
         for line in command.shown:
             assert line.strip() == "…" or shows(done.stdout, line), (
@@ -90,17 +88,21 @@ def test_consoles_of_a_page_do_what_they_show(page: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("page", RUN)
-def test_python_of_a_page_prints_what_it_shows(page: str, folder: Path) -> None:
+def test_python_of_a_page_prints_what_it_shows(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (ROOT / page).read_text("utf-8")
     program = "\n".join(blocks(page, "python"))
     assert program, f"{page} has no Python"
     printed = "".join(re.findall(r"^```text\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=folder, env=environment(), capture_output=True, text=True
-    )
-    assert done.returncode == 0, f"{page}:\n{done.stderr}"
-    lines = [line.rstrip() for line in done.stdout.strip().splitlines()]
-    assert lines == [line.rstrip() for line in printed.strip().splitlines()], done.stdout
+    for name, value in ENVIRONMENT.items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    monkeypatch.chdir(folder)
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(compile(program, page, "exec"), {})
+    lines = [line.rstrip() for line in out.getvalue().strip().splitlines()]
+    assert lines == [line.rstrip() for line in printed.strip().splitlines()], out.getvalue()
 
 
 def command_lines(page: str) -> list[str]:

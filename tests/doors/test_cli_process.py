@@ -75,44 +75,42 @@ def test_the_public_names_are_all_there() -> None:
         package.nothing_such  # noqa: B018
 
 
-def without_torch(arguments: list[str], store: Path) -> None:
-    """Run a command to its end; fail if it imported torch."""
+def imported(commands: list[list[str]], modules: tuple[str, ...], store: Path) -> list[object]:
+    """Run commands one after the other in a process of their own: after each its exit code, and which of ``modules`` were imported."""
     code = (
-        "import sys\nfrom trajsvc.cli.main import run\n"
-        "try:\n    run()\nexcept SystemExit as done:\n    code = done.code\n"
-        "print(code, 'torch' in sys.modules)"
+        f"import json, sys\nfrom trajsvc.cli.main import run\nfor words in {commands!r}:\n"
+        "    sys.argv, code = ['trajsvc', *words], 0\n"
+        "    try:\n        run()\n    except SystemExit as done:\n        code = done.code or 0\n"
+        f"    print('\\n' + json.dumps([code, [m for m in {modules!r} if m in sys.modules]]), file=sys.stderr)"
     )
-    command = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=_environment(store), check=True)
-    assert done.stdout.splitlines()[-1] in ("0 False", "None False"), done.stdout + done.stderr
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=_environment(store))
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stderr.splitlines() if line.startswith("[")]
 
 
-@pytest.mark.parametrize("form", ["model.safetensors", "pytorch_model.bin", "model.pt"])
-def test_an_analysis_on_a_cpu_needs_no_torch(form: str, tmp_path: Path) -> None:
+def test_an_analysis_on_a_cpu_needs_no_torch(tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    for step in range(3):
-        (tmp_path / f"run/step{step}").mkdir(parents=True)
-        state = {"layers.0.weight": torch.full((4, 5), 1.0 + step), "layers.1.weight": torch.arange(6.0) * (step + 1)}
-        save = save_file if form.endswith("safetensors") else torch.save
-        save(state, tmp_path / f"run/step{step}/{form}")
-    store = tmp_path / "store"
-    without_torch(["analyze", str(tmp_path / "run"), "--no-figures"], store)
-    without_torch(["show", "run"], store)
+    forms = ("model.safetensors", "pytorch_model.bin", "model.pt")
+    for form in forms:
+        for step in range(3):
+            folder = tmp_path / form / f"step{step}"
+            folder.mkdir(parents=True)
+            state = {
+                "layers.0.weight": torch.full((4, 5), 1.0 + step),
+                "layers.1.weight": torch.arange(6.0) * (step + 1),
+            }
+            save = save_file if form.endswith("safetensors") else torch.save
+            save(state, folder / form)
+    commands = [["analyze", str(tmp_path / form), "--no-figures", "-q", "--name", form] for form in forms]
+    commands += [["show", form] for form in forms]
+    assert imported(commands, ("torch",), tmp_path / "store") == [[0, []]] * len(commands)
 
 
 def test_reading_needs_neither_torch_nor_matplotlib(store: Path) -> None:
-    code = (
-        "import sys\nfrom trajsvc.cli.main import run\n"
-        "try:\n    run()\nexcept SystemExit as done:\n    code = done.code\n"
-        f"print(code, [m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
-    )
-    for command in (["ls"], ["map", "nano"], ["measures", "nano"], ["layers", "nano"], ["qkv", "nano"]):
-        done = subprocess.run(
-            [sys.executable, "-c", code, *command], capture_output=True, text=True, env=_environment(store), check=True
-        )
-        assert done.stderr.strip() in ("0 []", "None []"), command
+    commands = [["ls"], ["map", "nano"], ["measures", "nano"], ["layers", "nano"], ["qkv", "nano"]]
+    assert imported(commands, HEAVY, store) == [[0, []]] * len(commands)
 
 
 def test_stdout_is_clean_json_and_stderr_empty(store: Path) -> None:

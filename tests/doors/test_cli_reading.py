@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from made_runs import STEPS, Cli, Made, commit, cosines, make, transformer_blocks
 from pydantic import TypeAdapter
+from slow_params import slow_but
 
 from storage_schema.models.results import (
     CompareAnswer,
@@ -292,7 +293,7 @@ def test_a_run_has_the_figures_that_it_has_the_checkpoints_and_layers_for(store:
     assert list(run_figures(trajsvc.open(tmp_path, "short"))) == []
 
 
-@pytest.mark.parametrize("steps", [[5], [0, 1], [0, 1, 2]])
+@pytest.mark.parametrize("steps", slow_but([[5], [0, 1], [0, 1, 2]], [[0, 1]]))
 def test_short_runs_are_shown_by_every_command(tmp_path: Path, steps: list[int]) -> None:
     made_runs.commit(tmp_path, made_runs.make("short", made_runs.transformer_blocks(1), steps))
     cli = Cli(tmp_path)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from slow_params import slow_but
 
 from trajsvc.errors import UsageError
 from trajsvc.figures import (
@@ -114,7 +115,7 @@ def test_no_labels_overlap_in_a_two_map_figure() -> None:
         assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
 
 
-@pytest.mark.parametrize("count", [1, 7, 13, 40])
+@pytest.mark.parametrize("count", slow_but([1, 7, 13, 40], [1, 7]))
 def test_a_layer_grid_has_a_panel_for_every_layer_on_one_scale(count: int) -> None:
     panels = [Panel(a_map(seed=k, low=0.1 * (k % 5)), STEPS, f"layer/{k}") for k in range(count)]
     figure = layer_grid(panels)
@@ -124,7 +125,7 @@ def test_a_layer_grid_has_a_panel_for_every_layer_on_one_scale(count: int) -> No
     assert np.array_equal(shown[-1].images[0].get_array(), panels[-1].values)
 
 
-@pytest.mark.parametrize("layers", [1, 4, 30])
+@pytest.mark.parametrize("layers", slow_but([1, 4, 30], [1, 4]))
 def test_attention_has_three_maps_a_layer_and_two_curves_by_depth(layers: int) -> None:
     rng = np.random.default_rng(0)
     maps = np.array([[a_map(seed=3 * i + j) for j in range(3)] for i in range(layers)])
@@ -271,7 +272,7 @@ def test_ticks_are_few_and_hold_both_ends(count: int, most: int) -> None:
     assert not count or (places[0], places[-1]) == (0, count - 1)
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 3])
+@pytest.mark.parametrize("count", slow_but([0, 1, 2, 3], [0, 2]))
 def test_few_or_undefined_points_still_make_figures(tmp_path: Path, count: int) -> None:
     nothing = [np.full(max(0, count - k), np.nan) for k in (2, 1, 0, 0, 1, 1)]
     empty = np.full((count, count), np.nan)

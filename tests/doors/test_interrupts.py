@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from interrupted_child import NOT_YET
+from slow_params import slow_but
 
 pytestmark = pytest.mark.timing
 
@@ -100,7 +101,7 @@ COMMANDS: dict[str, tuple[list[str], Callable[[str], bool]]] = {
     "watch": (["watch", str(EXAMPLE), "--store", "own", "--once", "--settle", "0"], is_nothing),
     "map": (["map", "nano", "-o", "map.npz"], is_nothing),
 }
-FEW = {"measures": 6, "analyze": 4, "plan": 2, "batch": 2, "watch": 1, "map": 2}
+FEW = {"measures": 4, "analyze": 4, "plan": 2, "batch": 2, "watch": 1, "map": 2}
 MANY = {"measures": 60, "analyze": 60, "plan": 30, "batch": 30, "watch": 30, "map": 30}
 """Instants of a sweep; the last four begin and go on as one of the first two does."""
 
@@ -124,7 +125,7 @@ def sweep(command: str, store: Path, folder: Path, count: int) -> None:
             assert np.load(own / "map.npz")["map"].ndim == 2
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", slow_but(COMMANDS, ["measures", "analyze"]))
 def test_an_interrupt_at_any_instant_exits_130_without_a_traceback(command: str, store: Path, tmp_path: Path) -> None:
     sweep(command, store, tmp_path, FEW[command])
 
@@ -135,7 +136,7 @@ def test_an_interrupt_at_many_instants_exits_130_without_a_traceback(command: st
     sweep(command, store, tmp_path, MANY[command])
 
 
-@pytest.mark.parametrize("apart", [1, 200])
+@pytest.mark.parametrize("apart", slow_but([1, 200], [200]))
 def test_a_second_interrupt_exits_130_without_a_traceback(apart: int, store: Path, tmp_path: Path) -> None:
     words, whole = COMMANDS["analyze"]
     (tmp_path / "undisturbed").mkdir()
@@ -188,7 +189,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("where", PLACES)
+@pytest.mark.parametrize("where", slow_but(PLACES, ["in a destructor", "while a thread is waited for"]))
 def test_an_interrupt_is_not_lost(where: str, store: Path) -> None:
     code = (
         "import os, signal, sys, threading, time\nfrom trajsvc.cli.main import run\nfrom trajsvc.results import answers\n"
@@ -201,7 +202,7 @@ def test_an_interrupt_is_not_lost(where: str, store: Path) -> None:
     assert done.stdout == "" or where in ("after the last line", "at exit")
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("unbuffered", slow_but(["", "1"], [""]))
 def test_a_reader_that_waits_gets_a_whole_result_and_a_second_interrupt_ends_the_wait(
     store: Path, unbuffered: str
 ) -> None:

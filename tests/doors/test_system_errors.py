@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from slow_params import slow_but
 
 from storage_schema.error_kinds import KINDS
 from storage_schema.files.system_errors import of_any, of_system
@@ -63,7 +64,7 @@ def refused(done: subprocess.CompletedProcess[str], *said: str) -> None:
     assert len(done.stderr.strip().splitlines()) >= 2, f"what to do next: {done.stderr}"
 
 
-@pytest.mark.parametrize("store", [FILE, LINK, DEVICE, NOWHERE, f"{FILE}/below"])
+@pytest.mark.parametrize("store", slow_but([FILE, LINK, DEVICE, NOWHERE, f"{FILE}/below"], [FILE, NOWHERE]))
 @pytest.mark.parametrize(
     "words", [["ls"], ["show", "run"], ["analyze", "run", "-q", "--no-figures"], ["tokens", "ls"]], ids=lambda w: w[0]
 )

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
+import in_process
 import pytest
 
 pytest.importorskip("sklearn", reason="scikit-learn, of the extra `experiments`, is not installed")
 
 
 def trajsvc(*words: str, place: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "trajsvc", *words]
-    return subprocess.run(command, cwd=place, capture_output=True, text=True, check=False, timeout=600)
+    return in_process.trajsvc(*words, cwd=place)
 
 
 def test_ls_show_and_run(tmp_path: Path) -> None:

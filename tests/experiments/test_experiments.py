@@ -17,8 +17,8 @@ from trajsvc.experiments.registry import PAPERS, experiment, experiments
 from trajsvc.families.file import open_family
 from trajsvc.results.run import open as open_run
 
-QUICK = ("h10", "h11", "v3", "v4", "d2")
-SLOW = ("h1", "h4", "c1", "c4", "d1")
+QUICK = ("h10", "h11", "v3", "v4")
+SLOW = ("d2", "h1", "h4", "c1", "c4", "d1")
 
 
 def brief(name: str, tmp_path: Path, seeds: tuple[int, ...] = (0, 1)) -> Verdict:
@@ -47,6 +47,7 @@ def test_a_family_of_trainings_is_kept_as_runs(tmp_path: Path) -> None:
     assert len(run.steps) == 11
 
 
+@pytest.mark.slow
 def test_a_training_that_is_there_is_not_repeated(tmp_path: Path) -> None:
     first = brief("h5", tmp_path, (0,))
     files = sorted((tmp_path / "h5" / "runs").rglob("*.safetensors"))

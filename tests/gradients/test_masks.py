@@ -48,6 +48,7 @@ def test_which_are_kept_depends_on_the_seed_and_the_block_alone() -> None:
     assert Mask(0.5, 1).kept(block).tolist() != Mask(0.5, 1).kept(other).tolist()
 
 
+@pytest.mark.slow
 def test_sampled_grams_are_unbiased_and_their_errors_are_those_that_occur() -> None:
     module, probe = wide(), PointsProbe()
     exact = example_set(job(probe, module)).group(range(4))

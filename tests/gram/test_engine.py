@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_theta import MemoryTheta, make_theta, relative
+from slow_params import slow_but
 
 from trajsvc.errors import Cancelled
 from trajsvc.gram.engine import Progress, compute
@@ -230,6 +231,7 @@ def deviations(truth: np.ndarray, state: GramState) -> np.ndarray:
     return (np.abs(_cosines(gram) - truth)[off]) / np.maximum(error[off], 1e-12)
 
 
+@pytest.mark.slow
 def test_estimates_after_the_sample_cover_the_truth() -> None:
     """The large tensor has four granules in the sample: 94 % of errors should be below 3 standard errors (Student's t, three degrees of
     freedom), and half of them below 0.77."""
@@ -245,7 +247,7 @@ def test_estimates_after_the_sample_cover_the_truth() -> None:
     assert 0.5 < np.median(far) < 1.1
 
 
-@pytest.mark.parametrize("awake", [0.5, 0.7])
+@pytest.mark.parametrize("awake", slow_but([0.5, 0.7], [0.7]))
 def test_estimates_hold_where_neighbours_are_alike(awake: float) -> None:
     """An embedding whose later rows no token uses: they never move. Neither right after the sample nor in the middle is the estimate far
     from the truth by its own account. (Of a part that no granule of the sample met nothing can be known.)"""

@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import in_process
 import numpy as np
 import pytest
 from hub_faults import Fault
 from hub_repos import Repo, Revision
 from hub_runs import EXAMPLE, bytes_of, example, grams, safetensors, state, steps_repo
 from hub_server import HubServer
+from slow_params import slow_but
 
 import trajsvc
 from storage_schema.runs.store import RunStore
@@ -96,7 +98,7 @@ def plan_of(store: Path, **more: object) -> dict[str, object]:
     return json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
 
 
-@pytest.mark.parametrize("mode", ["no_copy", "copy"])
+@pytest.mark.parametrize("mode", slow_but(["no_copy", "copy"], ["no_copy"]))
 def test_requests_and_bytes_are_those_of_the_plan(mode: str, hubs: Hubs, tmp_path: Path) -> None:
     hub = hubs(example())
     plan = plan_of(tmp_path)
@@ -239,7 +241,7 @@ def test_ranges_that_nothing_proves_are_said(hubs: Hubs, tmp_path: Path) -> None
     assert "unproved" not in [f.kind for f in copied.findings]
 
 
-@pytest.mark.parametrize("copy", [True, False])
+@pytest.mark.parametrize("copy", slow_but([True, False], [False]))
 def test_killed_and_run_again_it_asks_only_for_the_rest(copy: bool, hubs: Hubs, tmp_path: Path) -> None:
     steps = list(range(0, 240, 10))
     big = {s: safetensors(state(s, width=384)) for s in steps}
@@ -281,6 +283,7 @@ def test_no_token_goes_to_the_storage_or_into_the_store(
         ), path
 
 
+@pytest.mark.slow
 def test_the_disk_stays_under_its_cap(hubs: Hubs, tmp_path: Path) -> None:
     steps = list(range(40))
     data = {s: safetensors(state(s, width=512)) for s in steps}
@@ -309,24 +312,14 @@ def test_the_disk_stays_under_its_cap(hubs: Hubs, tmp_path: Path) -> None:
 def test_a_repository_that_is_trained_into_is_watched(hubs: Hubs, tmp_path: Path) -> None:
     repo = steps_repo("local/watched", [0, 10, 20])
     hubs(repo)
-    words = [
-        sys.executable,
-        "-m",
-        "trajsvc",
-        "watch",
-        "hf://local/watched",
-        "--once",
-        "--store",
-        str(tmp_path),
-        "--no-copy",
-    ]
-    assert "MDS" in subprocess.run(words, check=True, capture_output=True, text=True).stderr
+    words = ["watch", "hf://local/watched", "--once", "--store", str(tmp_path), "--no-copy"]
+    assert "MDS" in in_process.trajsvc(*words).stderr
     repo.move("step30", Revision({"model.safetensors": safetensors(state(30))}))
-    assert "step 30" in subprocess.run(words, check=True, capture_output=True, text=True).stderr
+    assert "step 30" in in_process.trajsvc(*words).stderr
     assert trajsvc.open(tmp_path, "watched").steps.tolist() == [0, 10, 20, 30]
 
 
-@pytest.mark.parametrize("command", ["analyze", "plan"])
+@pytest.mark.parametrize("command", slow_but(["analyze", "plan"], ["analyze"]))
 def test_interrupted_while_the_hub_is_waited_for(command: str, hubs: Hubs, tmp_path: Path) -> None:
     hub = hubs(steps_repo("local/slow", [0, 10, 20]))
     hub.faults.rate_limited = True

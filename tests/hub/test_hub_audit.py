@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import in_process
 import numpy as np
 from hub_faults import Fault
 from hub_server import HubServer
@@ -21,8 +20,7 @@ Hubs = Callable[..., HubServer]
 
 
 def audit(source: str, *more: str, status: int) -> str:
-    words = [sys.executable, "-m", "trajsvc", "audit", source, *more]
-    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    done = in_process.trajsvc("audit", source, *more)
     assert done.returncode == status, done.stderr
     return done.stdout
 

@@ -14,6 +14,7 @@ import pytest
 from hub_runs import grams, steps_repo
 from hub_server import Fault, HubServer
 from quick_clock import quick_clock
+from slow_params import slow_but
 
 import trajsvc
 from storage_schema.runs.store import RunStore
@@ -62,7 +63,7 @@ def source(hub: HubServer, **more: Any) -> HubSource:
 
 
 @pytest.mark.parametrize("copy", [True, False], ids=["copied", "streamed"])
-@pytest.mark.parametrize("fault", PASSING)
+@pytest.mark.parametrize("fault", slow_but(PASSING, [fault for fault in PASSING if fault != "bodies that trickle"]))
 def test_what_passes(fault: str, copy: bool, hubs: Hubs, calm: Path, tmp_path: Path) -> None:
     hub = hubs(steps_repo("local/run", STEPS))
     PASSING[fault](hub.faults)

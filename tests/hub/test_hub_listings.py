@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import in_process
 import pytest
 from hub_runs import safetensors, state
 from hub_server import HubServer, Repo, Revision
@@ -143,7 +142,7 @@ def several(id: str) -> Repo:
 
 
 def run(*words: str, status: int = 0) -> Any:
-    done = subprocess.run([sys.executable, "-m", "trajsvc", *words], check=False, capture_output=True, text=True)
+    done = in_process.trajsvc(*words)
     assert done.returncode == status, done.stderr
     return done
 

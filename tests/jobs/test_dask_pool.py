@@ -384,6 +384,7 @@ def test_a_job_that_waited_for_workers_goes_on_when_they_come(
     assert bits(tmp_path) == wanted
 
 
+@pytest.mark.slow
 def test_without_a_scheduler_the_job_says_so_and_ends_to_be_tried_again(
     tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

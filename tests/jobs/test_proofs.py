@@ -27,6 +27,7 @@ def cluster() -> Iterator[Cluster]:
     made.close()
 
 
+@pytest.mark.slow
 def test_without_the_fence_a_job_that_was_taken_over_is_committed_twice(
     place: Place, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -37,6 +38,7 @@ def test_without_the_fence_a_job_that_was_taken_over_is_committed_twice(
         facts.check()
 
 
+@pytest.mark.slow
 def test_without_the_question_before_the_commit_the_late_runner_commits(
     place: Place, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from job_making import SPAWN, put_for_ever
+from slow_params import slow_but
 
 from storage_schema.files.journal import Arrays
 from storage_schema.files.slab_results import SlabFiles
@@ -117,7 +118,7 @@ def test_threads_of_one_process_may_write_the_same_slab(tmp_path: Path) -> None:
     assert same(files.get(7), arrays())
 
 
-@pytest.mark.parametrize("after", [0.05, 0.15, 0.4])
+@pytest.mark.parametrize("after", slow_but([0.05, 0.15, 0.4], [0.15]))
 def test_a_writer_killed_at_any_moment_leaves_a_slab_whole_or_none(tmp_path: Path, after: float) -> None:
     files = SlabFiles(tmp_path, KEY)
     process = SPAWN.Process(target=put_for_ever, args=(str(tmp_path), KEY, 7), daemon=True)

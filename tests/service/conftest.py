@@ -49,7 +49,7 @@ def server(place: Path, data: Path, hub: str) -> Iterator[Server]:
         "nano=causal-lm",
         *(w for name, path in files.items() for w in ("--data", f"{name}={path}")),
     ]
-    found = start_server(place, "--root", f"runs={data}", *gradients, HF_ENDPOINT=hub)
+    found = start_server(place, "--workers", "1", "--root", f"runs={data}", *gradients, HF_ENDPOINT=hub)
     yield found
     found.process.stop()
 

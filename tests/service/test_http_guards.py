@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import in_process
 import pytest
 from service_process import Server, environment, free_port, make_run, start_server
 
@@ -36,16 +37,15 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         TRAJSVC_TOKEN=SECRET,
         HF_TOKEN=HF,
         HF_ENDPOINT="http://127.0.0.1:9",
+        TRAJSVC_HUB_SECONDS="2",
     )
     yield server
     server.process.stop()
 
 
 def token(server: Server, scope: str) -> str:
-    made = subprocess.run(
-        [sys.executable, "-m", "trajsvc", "tokens", "create", scope, "--scope", scope, "--store", str(server.store)],
-        env=environment(), capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    made = in_process.trajsvc("tokens", "create", scope, "--scope", scope, "--store", str(server.store))
+    assert made.returncode == 0, made.stderr
     return made.stdout.strip()
 
 
@@ -185,6 +185,7 @@ def test_a_port_in_use_is_said(guarded: Server, tmp_path: Path) -> None:
     assert "Try --port" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_job_keeps_to_the_servers_limits(tmp_path: Path) -> None:
     make_run(tmp_path / "data" / "run", steps=6)
     server = start_server(

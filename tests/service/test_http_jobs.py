@@ -123,7 +123,7 @@ def test_events_are_replayed_after_the_one_that_was_seen_and_polled_alike(server
 
 
 def test_a_running_job_stops_when_it_is_cancelled(server: Server, data: Path) -> None:
-    make_run(data / "large", steps=24, tensors=16, size=2**18)
+    make_run(data / "large", steps=24, tensors=4, size=2**18)
     job = server.submit("runs:large", memory=2**26)
     server.wait(job["id"], state="running")
     status, _, asked = server.ask(f"/v1/jobs/{job['id']}", method="DELETE")
@@ -187,7 +187,7 @@ def test_an_ingest_keeps_the_parameters(server: Server, data: Path) -> None:
 
 
 def test_a_preview_is_an_estimate_that_a_later_job_makes_exact(server: Server, data: Path) -> None:
-    make_run(data / "previewed", steps=6, tensors=2, size=2**21)
+    make_run(data / "previewed", steps=6, tensors=2, size=2**19)
     assert server.wait(server.submit("runs:previewed", preview=0.05)["id"])["state"] == "succeeded"
     _, _, guess = server.ask("/v1/runs/previewed/measures?names=mds")
     assert guess["errors"]["mds"] > 0

@@ -182,6 +182,7 @@ def test_plans_of_folders_leave_readers_alone(tmp_path: Path, idle: str) -> None
         assert any(status == 200 for status, _, _ in answers)
 
 
+@pytest.mark.slow
 def test_a_client_that_goes_leaves_its_place(tmp_path: Path) -> None:
     with hostile("trickle", "refs") as hub, serving(tmp_path, hub, TRAJSVC_HUB_SECONDS="50") as server:
         gone = [asking(server) for _ in range(8)]

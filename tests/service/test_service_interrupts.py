@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from service_process import Process, Server, descendants, environment, make_run, start_server
+from slow_params import slow_but
 
 pytestmark = pytest.mark.timing
 PATIENCE = 120.0
@@ -50,18 +51,19 @@ def api(tmp_path: Path) -> Iterator[Server]:
     found.process.stop()
 
 
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("times", slow_but([1, 2], [2]))
 def test_a_server_ends_with_its_runner(tmp_path: Path, times: int) -> None:
     server = start_server(tmp_path)
     wait_for(lambda: "runner-started" in server.process.text(), server.process)
     assert interrupt(server.process, times=times) == 130
 
 
+@pytest.mark.slow
 def test_a_server_without_a_runner_ends(api: Server) -> None:
     assert interrupt(api.process) == 130
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", slow_but([signal.SIGINT, signal.SIGTERM], [signal.SIGINT]))
 def test_a_runner_ends(tmp_path: Path, number: signal.Signals) -> None:
     words = ["runner", "--workers", "1"]
     process = Process(words, tmp_path / "log", environment(TRAJSVC_STORE=str(tmp_path / "store")), tmp_path)
@@ -98,7 +100,7 @@ def scheduler(tmp_path: Path) -> Iterator[str]:
         process.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", slow_but([signal.SIGINT, signal.SIGTERM], [signal.SIGTERM]))
 def test_a_worker_leaves_its_scheduler_and_ends(tmp_path: Path, scheduler: str, number: signal.Signals) -> None:
     process = Process(["worker", scheduler, "--processes", "1"], tmp_path / "log", environment(), tmp_path)
     try:

@@ -613,7 +613,7 @@ def test_few_descriptors_serve_many_files_and_threads(tmp_path: Path) -> None:
     def work(seed: int) -> None:
         nonlocal most
         rng = np.random.default_rng(seed)
-        for _ in range(150):
+        for _ in range(40):
             step = int(rng.integers(24))
             out = bytearray(96)
             source.read(entries[step].file, entries[step].offset, memoryview(out))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 from typing import Any
 
+import in_process
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -83,10 +82,8 @@ def test_the_parameters_that_it_kept_are_read_bit_for_bit(store: Path, kind: str
 
 def test_it_is_listed_and_shown_from_the_command_line(store: Path) -> None:
     for words in (["ls"], ["show", "plain"], ["layers", "copied"], ["qkv", "archived"]):
-        command = [sys.executable, "-m", "trajsvc", *words, "--store", str(store)]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        done = in_process.trajsvc(*words, "--store", str(store))
         assert done.returncode == 0, done.stderr
-        assert "Traceback" not in done.stderr
 
 
 def test_what_the_earlier_kernel_made_is_computed_anew_when_checkpoints_are_added(store: Path, tmp_path: Path) -> None:
@@ -96,22 +93,12 @@ def test_what_the_earlier_kernel_made_is_computed_anew_when_checkpoints_are_adde
         save_file(values, folder / "model.safetensors")
         config = {"model_type": "llama", "num_attention_heads": 2, "num_key_value_heads": 2, "hidden_size": 8}
         (folder / "config.json").write_text(json.dumps(config))
-    command = [
-        sys.executable,
-        "-m",
-        "trajsvc",
-        "analyze",
-        str(tmp_path / "run"),
-        "--store",
-        str(store),
-        "--name",
-        "plain",
-    ]
-    refused = subprocess.run([*command, "--no-figures"], check=False, capture_output=True, text=True)
+    command = ["analyze", str(tmp_path / "run"), "--store", str(store), "--name", "plain", "--no-figures"]
+    refused = in_process.trajsvc(*command)
     assert refused.returncode != 0
     assert "plain" in refused.stderr
     assert trajsvc.open(store, "plain").attributes["version"] == "0.1.0"
-    done = subprocess.run([*command, "--no-figures", "--replace"], check=False, capture_output=True, text=True)
+    done = in_process.trajsvc(*command, "--replace")
     assert done.returncode == 0, done.stderr
     run = trajsvc.open(store, "plain")
     assert np.allclose(run.trajectory_map(), ANSWERS["map"], rtol=0, atol=1e-7)

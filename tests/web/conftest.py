@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         trajsvc.analyze(data / name, store=place / "store", threads=1)
     make_gradients(place / "store")
     hub, address = start_hub(place / "hub", place / "hub.log")
-    server = start_server(place, "--root", f"runs={data}", HF_ENDPOINT=address)
+    server = start_server(place, "--workers", "1", "--root", f"runs={data}", HF_ENDPOINT=address)
     server.hub = address  # type: ignore[attr-defined]
     try:
         members = [{"source": f"runs:{n}", "name": n} for n in ("pythia-nano", "plain", "not-there")]
@@ -66,37 +67,98 @@ def browser() -> Iterator[Any]:
         found.close()
 
 
+class Pages:
+    """Pages that tests use one after the other, by what they look like: a page that is opened again costs half of a new one.
+
+    Between two tests a page keeps nothing but the browser's cache: no place, no storage, no routes, no mouse over it.
+    """
+
+    def __init__(self, browser: Any) -> None:
+        self._browser = browser
+        self._free: dict[tuple[int, int, str], list[Any]] = {}
+        self._told: dict[Any, Callable[[str, str], None]] = {}
+        self._shapes: dict[Any, tuple[int, int, str]] = {}
+
+    def take(self, width: int, height: int, scheme: str, told: Callable[[str, str], None]) -> Any:
+        """A page that says ``told(what, text)`` of whatever is worth noticing until it is given back."""
+        free = self._free.setdefault((width, height, scheme), [])
+        page = free.pop() if free else self._make(width, height, scheme)
+        self._told[page] = told
+        return page
+
+    def _make(self, width: int, height: int, scheme: str) -> Any:
+        context = self._browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, accept_downloads=True
+        )
+        context.set_default_timeout(120_000)
+        page = context.new_page()
+        tell = partial(self._tell, page)
+        page.on("console", lambda m: tell("console", m.text) if _serious(m) else None)
+        page.on("pageerror", lambda e: tell("error", str(e)[:300]))
+        page.on("dialog", lambda d: (tell("dialog", d.message), d.dismiss()))
+        page.on("request", lambda r: tell("request", r.url))
+        self._shapes[page] = (width, height, scheme)
+        return page
+
+    def _tell(self, page: Any, what: str, text: str) -> None:
+        if told := self._told.get(page):
+            told(what, text)
+
+    def give_back(self, page: Any) -> None:
+        page.mouse.move(0, 0)
+        page.unroute_all(behavior="ignoreErrors")
+        page.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
+        page.goto("about:blank")
+        del self._told[page]
+        for other in page.context.pages:
+            if other is not page:
+                other.close()
+        self._free[self._shapes[page]].append(page)
+
+    def discard(self, page: Any) -> None:
+        """Close a page of which nobody knows in which state a failed test left it."""
+        del self._told[page]
+        page.context.close()
+
+
+@pytest.fixture(scope="session")
+def pages(browser: Any) -> Pages:
+    return Pages(browser)
+
+
 @pytest.fixture
-def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
+def open_page(pages: Pages, request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
     """Opens pages; at the end none may have written an error to the console or asked for another host.
 
     A test adds to ``expected`` what errors of its page may say; they come when they come, some after the test looked.
     """
-    contexts = []
+    taken: list[Any] = []
     said: list[str] = []
     expected: list[str] = []
 
     def make(address: str, *, width: int = 1400, height: int = 1000, dark: bool = False) -> Any:
-        scheme = "dark" if dark else "light"
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, accept_downloads=True
-        )
-        context.set_default_timeout(120_000)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda m: said.append(f"console: {m.text}") if _serious(m) else None)
-        page.on("pageerror", lambda e: said.append(f"error: {str(e)[:300]}"))
-        page.on("dialog", lambda d: (said.append(f"dialog: {d.message}"), d.dismiss()))
         host = address.split("/")[2]
-        page.on("request", lambda r: said.append(f"elsewhere: {r.url}") if not _own(r.url, host) else None)
+
+        def told(what: str, text: str) -> None:
+            if what != "request":
+                said.append(f"{what}: {text}")
+            elif not _own(text, host):
+                said.append(f"elsewhere: {text}")
+
+        page = pages.take(width, height, "dark" if dark else "light", told)
+        taken.append(page)
         page.goto(address)
         return page
 
     make.said = said  # type: ignore[attr-defined]
     make.expected = expected  # type: ignore[attr-defined]
+    failed = request.session.testsfailed
     yield make
-    for context in contexts:
-        context.close()
+    for page in taken:
+        if request.session.testsfailed > failed:
+            pages.discard(page)
+        else:
+            pages.give_back(page)
     assert [s for s in said if not any(words in s for words in expected)] == []
 
 

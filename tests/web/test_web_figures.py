@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from drawn_maps import colour, until
 from service_process import Server
+from slow_params import slow_but
 
 pytestmark = pytest.mark.timing
 
@@ -132,7 +133,7 @@ FIGURES = {
 }
 
 
-@pytest.mark.parametrize("which", FIGURES)
+@pytest.mark.parametrize("which", slow_but(FIGURES, ["map", "map, log", "tokens", "compared curves"]))
 def test_a_figure_says_run_group_origin_and_axis(site: Server, open_page: Open, which: str) -> None:
     address, place, words, axis = FIGURES[which]
     page = open_page(f"{site.address}/{address}")
@@ -219,6 +220,7 @@ def test_a_line_joins_members_that_are_equal_in_all_else(site: Server, open_page
     page.wait_for_selector("h3:has-text('MDS against momentum')")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("axis", "label"), [("epoch", "epoch"), ("index", "index of the checkpoint")])
 def test_an_axis_that_counts_no_steps_is_not_called_step(site: Server, open_page: Open, axis: str, label: str) -> None:
     """The run's answer is the server's with another axis in it."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from drawn_maps import colour, compared, eventually, ready, scale_of, until
 from service_process import Server
+from slow_params import slow_but
 
 import trajsvc
 
@@ -43,7 +44,7 @@ class TestLayers:
         until(page, "document.querySelector('.grid')?.dataset.painted >= 4")
         assert int(page.get_attribute(".grid", "data-painted")) < 40
 
-    @pytest.mark.parametrize("view", ["tm", "updates"])
+    @pytest.mark.parametrize("view", slow_but(["tm", "updates"], ["updates"]))
     def test_one_scale_spans_all_maps_whatever_is_in_view(self, site: Server, open_page: Open, view: str) -> None:
         page = open_page(f"{site.address}/#/run/deep/layers?size=240&view={view}", width=1000, height=700)
         until(page, "document.querySelector('.grid')?.dataset.painted >= 4")
@@ -92,7 +93,7 @@ class TestLayers:
         page.wait_for_selector("tbody th")
         assert page.locator("tbody th").all_text_contents() == expected
 
-    @pytest.mark.parametrize("show", ["components", "qkv", "depth"])
+    @pytest.mark.parametrize("show", slow_but(["components", "qkv", "depth"], ["qkv"]))
     def test_other_views(self, site: Server, open_page: Open, show: str) -> None:
         page = open_page(f"{site.address}/#/run/pythia-nano/layers?show={show}")
         if show != "depth":

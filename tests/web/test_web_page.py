@@ -15,6 +15,7 @@ from axe_findings import findings
 from drawn_maps import assert_drawn, compared, drawn_by_its_sign, eventually, phases_shown, ready, scale_of, until
 from page_runs import NASTY
 from service_process import Server, start_server
+from slow_params import slow_but
 
 pytestmark = pytest.mark.timing
 
@@ -43,7 +44,7 @@ class TestRun:
         updates = {"map": measured["measures"]["update_map"]}
         eventually(page, lambda: drawn_by_its_sign(page, updates))
 
-    @pytest.mark.parametrize("kind", ["linear", "log", "index"])
+    @pytest.mark.parametrize("kind", slow_but(["linear", "log", "index"], ["log"]))
     def test_axes(self, site: Server, open_page: Open, kind: str) -> None:
         page = open_page(f"{site.address}/#/run/deep?axis={kind}&view=rtm&origin=5000&palette=cividis&lo=-0.5&hi=1")
         ready(page)
@@ -292,8 +293,21 @@ class TestRuns:
         page.wait_for_selector("h2 a:has-text('pair')")
         page.get_by_role("button", name="Checkpoints").first.click()
         until(page, "location.hash.includes('sort=checkpoints')")
-        names = page.locator("tbody").first.locator("th a")
+        names = page.get_by_role("table", name="Runs of pair", exact=True).locator(
+            "tbody th a"
+        )  # other tests leave families
         eventually(page, lambda: compared(names.all_text_contents(), ["pythia-nano", "plain"]))
+
+    def test_a_run_of_two_families_is_listed_with_both(self, site: Server, open_page: Open) -> None:
+        for name in ("wide", "one-of-two"):
+            body = {"name": name, "title": "", "runs": [{"source": "runs:plain", "name": "plain"}]}
+            assert site.ask(f"/v1/families/{name}", method="PUT", body=body)[0] == 200
+        page = open_page(f"{site.address}/#/?group=family")
+        for name in ("one-of-two", "wide"):
+            rows = page.get_by_role("table", name=f"Runs of {name}", exact=True).locator("tbody tr")
+            eventually(page, lambda rows=rows: compared(rows.locator("th a").all_text_contents(), ["plain"]))
+            families = rows.locator("a[href^='#/family/']").all_text_contents()
+            assert [f for f in families if f in ("wide", "one-of-two")] == ["one-of-two", "wide"]
 
     def test_compare(self, site: Server, open_page: Open) -> None:
         page = open_page(f"{site.address}/#/compare?runs=pythia-nano,plain&align=fraction")
@@ -332,7 +346,7 @@ class TestRuns:
             column = rows[0].index(name)
             assert [float(r[column]) for r in rows[1:] if r[column]] == pytest.approx(expected, rel=1e-6)
 
-    @pytest.mark.parametrize("view", ["tm", "rtm"])
+    @pytest.mark.parametrize("view", slow_but(["tm", "rtm"], ["rtm"]))
     def test_the_map_of_a_random_walk_stands_below_the_own_one(self, site: Server, open_page: Open, view: str) -> None:
         page = open_page(f"{site.address}/#/run/pythia-nano?view={view}")
         page.wait_for_selector("canvas.map")
@@ -389,9 +403,12 @@ class TestAccess:
         page.wait_for_timeout(900)
         assert findings(page) == []
 
+    @pytest.mark.slow
     def test_a_narrow_window_does_not_scroll_sideways(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/", width=400, height=800)
         for place in PLACES.values():
-            page = open_page(f"{site.address}/{place}", width=400, height=800)
+            page.goto("about:blank")
+            page.goto(f"{site.address}/{place}")
             page.wait_for_selector("h1")
             page.wait_for_timeout(500)
             assert page.evaluate("document.documentElement.scrollWidth") <= 401, place
@@ -405,7 +422,7 @@ class TestAccess:
         page.wait_for_selector("h1:has-text('Submit a run')")
 
     def test_a_server_that_asks_for_a_token(self, open_page: Open, tmp_path: Path) -> None:
-        server = start_server(tmp_path, "--auth", TRAJSVC_TOKEN="a-secret-of-the-test")
+        server = start_server(tmp_path, "--auth", command="api", TRAJSVC_TOKEN="a-secret-of-the-test")
         try:
             page = open_page(f"{server.address}/")
             page.fill("dialog input", "a-secret-of-the-test")

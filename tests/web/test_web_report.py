@@ -120,6 +120,7 @@ class TestFile:
         assert "img" not in Scripts(hostile.read_text()).other
         assert imports
 
+    @pytest.mark.slow
     def test_a_report_that_cannot_be_written_is_an_error(self, tmp_path: Path) -> None:
         done = analyse(
             EXAMPLES / "pythia-nano", tmp_path / "store", tmp_path / "none" / "run.html", "--steps", "last:3"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from drawn_maps import until
 from service_process import Server
+from slow_params import slow_but
 
 pytestmark = pytest.mark.timing
 
@@ -20,7 +21,10 @@ def forget_404(open_page: Open) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["nonsense", "run/plain/nothing", "run/plain/layers/more", "jobs/all", "families/x/y"]
+    "place",
+    slow_but(
+        ["nonsense", "run/plain/nothing", "run/plain/layers/more", "jobs/all", "families/x/y"], ["run/plain/nothing"]
+    ),
 )
 def test_a_page_that_is_not_there(site: Server, open_page: Open, place: str) -> None:
     page = open_page(f"{site.address}/#/{place}")
@@ -44,7 +48,10 @@ def test_a_job_that_is_not_there(site: Server, open_page: Open, job: str) -> Non
     forget_404(open_page)
 
 
-@pytest.mark.parametrize("place", ["run/nothing", "run/.hidden/layers", "family/nothing", "family/.x"])
+@pytest.mark.parametrize(
+    "place",
+    slow_but(["run/nothing", "run/.hidden/layers", "family/nothing", "family/.x"], ["run/nothing", "family/.x"]),
+)
 def test_a_run_or_family_that_is_not_there(site: Server, open_page: Open, place: str) -> None:
     page = open_page(f"{site.address}/#/{place}")
     page.wait_for_selector("h1:has-text('Not here')")
