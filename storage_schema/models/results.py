@@ -230,6 +230,23 @@ class LoggedSeries(Answer):
     """the name of the log"""
 
 
+class Statement(Answer):
+    """One statement in words about a run, with the number it rests on."""
+
+    kind: str
+    """the rule that made it: straightness, directions, alignment, change, distance-by-layer, settling-by-layer, qkv, rounding,
+    estimate, too-few"""
+    text: str
+    number: float | None
+    null: float | None
+    """what chance, or the middle of the others, would give"""
+    measure: str | None
+    """the measure that has the number"""
+    group: str
+    first_step: int | None
+    last_step: int | None
+
+
 class Summary(Answer):
     """What a researcher wants to know first about a run."""
 
@@ -254,5 +271,7 @@ class Summary(Answer):
     qkv: list[QkvRow]
     learning_rate: LearningRate | None = None
     logged: list[LoggedSeries] | None = Field(default=None, exclude_if=lambda v: v is None)
+    statements: list[Statement] = Field(default_factory=list)
+    """what the numbers say, in words, by rules that rest on them alone"""
     """where the trainer left a log of it beside the checkpoints"""
     integrity: list[Finding]

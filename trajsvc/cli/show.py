@@ -22,7 +22,7 @@ from trajsvc.cli.terminal import _span, estimate_mark, new_table
 def register(app: typer.Typer) -> None:
     """Add this module's commands to ``app``."""
     app.command("ls", epilog="Example:  trajsvc ls --format json | jq -r '.[].run'")(ls)
-    app.command("show", epilog="Example:  trajsvc show pythia-70m --integrity")(show)
+    app.command("show", epilog="Example:  trajsvc show pythia-70m --explain")(show)
     app.command("checkpoints", epilog="Example:  trajsvc checkpoints pythia-70m --format csv")(checkpoints)
     app.command("groups", epilog="Example:  trajsvc groups pythia-70m --match 'layer/*/attention.q'")(groups)
 
@@ -124,6 +124,10 @@ def groups(
 def show(
     run: RunArgument,
     integrity: Annotated[bool, typer.Option("--integrity", help="Print only the integrity report, in full.")] = False,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Print only what the numbers say, in words, with each number and its null."),
+    ] = False,
     store: StoreOption = None,
     server: Annotated[
         str | None, typer.Option("--server", metavar="URL", help="Address of the server that has the run.")
@@ -139,12 +143,18 @@ def show(
     opened = open_run(store, f"{server.rstrip('/')}/{run}" if server else run)
     if kind == "csv":
         raise UsageError("bad-format", "a summary is no table", hint=f"`trajsvc layers {run} --format csv` is one")
-    if kind == "json":
-        return emit(
-            json_text([f.model_dump(mode="json") for f in opened.findings] if integrity else summary(opened)),
-            output,
-            quiet,
+    if explain and integrity:
+        raise UsageError(
+            "format-conflict", "--explain and --integrity print different things", hint="Choose one of them."
         )
+    if explain:
+        said = opened.explain()
+        if kind == "json":
+            return emit(json_text([s.model_dump(mode="json") for s in said]), output, quiet)
+        return pages.render_statements(opened, said, results_console())
+    if kind == "json":
+        found = [f.model_dump(mode="json") for f in opened.findings] if integrity else summary(opened)
+        return emit(json_text(found), output, quiet)
     if integrity:
         return pages.render_integrity(opened, results_console(), all_findings=True)
     return render_summary(opened, results_console())

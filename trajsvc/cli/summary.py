@@ -15,7 +15,7 @@ from trajsvc.results.labels import numbers_of
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from storage_schema.models.results import LayerRow, PhaseRow, QkvRow, Summary
+    from storage_schema.models.results import LayerRow, PhaseRow, QkvRow, Statement, Summary
     from trajsvc.results.run import Run
 
 FINDINGS_SHOWN = 8
@@ -204,3 +204,18 @@ def render_integrity(run: Run, console: Console, *, all_findings: bool = False) 
         console.print(f"  [{style}]{finding.severity}[/{style}] {safe(finding.kind)}: {safe(finding.message)}")
     if not all_findings and len(found) > FINDINGS_SHOWN:
         console.print(f"  … `trajsvc show {safe(run.name)} --integrity` shows all", highlight=False)
+
+
+def render_statements(run: Run, said: Sequence[Statement], console: Console) -> None:
+    """Print what the numbers say, a paragraph each, with the command that has the number."""
+    console.print(f"[bold]{safe(run.name)}[/bold]")
+    for one in said:
+        group = "" if one.group == "network" else f" --group {one.group}"
+        command = {
+            None: "",
+            "phases": f"trajsvc show {run.name}",
+            "qkv_heterogeneity": f"trajsvc qkv {run.name}",
+        }.get(one.measure, f"trajsvc measures {run.name}{group} --names {one.measure}")
+        console.print(f"• {safe(one.text)}")
+        if command:
+            console.print(f"  [dim]{safe(command)}[/dim]")

@@ -22,6 +22,7 @@ from storage_schema.models.results import (
     Summary,
 )
 from trajsvc.measures.registry import MEASURES, compute
+from trajsvc.results.explain import explain
 from trajsvc.results.labels import axis, called, plain
 from trajsvc.results.measure_methods import Steps
 
@@ -174,6 +175,7 @@ def summary(run: Run) -> Summary:
     """Summarise a run: what a researcher wants to know first."""
     row = run_row(run)
     known = run.groups()
+    attention = [qkv_row(run, g, None) for g in attention_layers(run)]
     return Summary(
         run=run.name,
         source=run.source,
@@ -190,7 +192,8 @@ def summary(run: Run) -> Summary:
         phases=phases(run),
         layers=layers(run),
         others=[layer_row(run, g, None) for g in ("embedding", "unembedding") if g in known],
-        qkv=[qkv_row(run, g, None) for g in attention_layers(run)],
+        qkv=attention,
+        statements=explain(run, attention),
         learning_rate=run.learning_rate,
         logged=run.logged or None,
         integrity=run.findings,

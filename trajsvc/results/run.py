@@ -26,7 +26,7 @@ from cachetools import LRUCache, cachedmethod
 from numpy.typing import NDArray
 
 from storage_schema.format.arrays import SUFFIX
-from storage_schema.models.results import Finding, LearningRate, LoggedSeries
+from storage_schema.models.results import Finding, LearningRate, LoggedSeries, Statement
 from storage_schema.runs.store import RunStore
 from trajsvc.anatomy.blocks import Group
 from trajsvc.anatomy.groups import find_group, groups_of
@@ -372,6 +372,12 @@ class Run(MeasureMethods):
         from trajsvc.results.losses import dataset, losses
 
         return dataset(losses(self, names, steps=steps))
+
+    def explain(self) -> list[Statement]:
+        """Say in words what the numbers of this run say, each with the number, what chance would give, and where it was seen."""
+        from trajsvc.results.explain import explain
+
+        return explain(self)
 
     def gradients(self, name: str) -> RunGradients:
         """Return a set of gradients by its name (``example``, ``batch`` …), its measures labelled by step; ``trajsvc

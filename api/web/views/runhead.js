@@ -1,4 +1,4 @@
-// What stands over every view of a run: name, facts, tabs, what its integrity report says.
+// What stands over every view of a run: name, facts, tabs, what its integrity report says, what its numbers say in words.
 
 import { axisNames } from "../base/axisname.js";
 import { count, h, step as stepText } from "../base/dom.js";
@@ -30,7 +30,19 @@ export function runHead(name, answer, summary, tab, params) {
       isReport ? null : h("a", { href: href(["compare"], { runs: name }) }, "Compare…"),
     ),
     summary ? integrity(summary) : null,
+    summary?.statements?.length ? inWords(summary.statements) : null,
   ];
+}
+
+// What the numbers say.
+function inWords(statements) {
+  const open = document.querySelector("details.inwords")?.open;
+  return h(
+    "details",
+    { class: "integrity inwords", open: open ? "" : undefined },
+    h("summary", {}, "In words"),
+    h("ul", {}, statements.map((s) => h("li", {}, s.text))),
+  );
 }
 
 function integrity(summary) {
@@ -44,7 +56,7 @@ function integrity(summary) {
     .map(([s, many]) => `${counts[s]} ${counts[s] === 1 ? many.slice(0, -1) : many}`);
   if (excluded.length) words.push(`${excluded.length} ${excluded.length === 1 ? "checkpoint" : "checkpoints"} left out`);
   const worst = counts.error ? "error" : counts.warning ? "warning" : "info";
-  const open = document.querySelector("details.integrity")?.open;
+  const open = document.querySelector("details.integrity:not(.inwords)")?.open;
   return h(
     "details",
     { class: `integrity ${worst}`, open: open ? "" : undefined },
