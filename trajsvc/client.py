@@ -75,8 +75,15 @@ class Client:
         ``key`` is an Idempotency-Key: with it a submission that got no answer can be repeated. Raises what the server says.
         """
         headers = {"idempotency-key": key} if key else {}
-        body = {"source": source, **{k: v for k, v in choices.items() if v is not None}}
-        return dict(self._json("POST", "/v1/runs", json=body, headers=headers))
+        return dict(self._json("POST", "/v1/runs", json=_chosen(source, choices), headers=headers))
+
+    def plan(self, source: str, **choices: Any) -> dict[str, Any]:
+        """Ask what a submission of ``source`` would read, cost and keep; nothing is started."""
+        return dict(self._json("POST", "/v1/plan", json=_chosen(source, choices)))
+
+    def audit(self, source: str, **choices: Any) -> dict[str, Any]:
+        """Ask what is wrong with a published run, from listings, digests and headers alone; nothing is started."""
+        return dict(self._json("POST", "/v1/audit", json=_chosen(source, choices)))
 
     def recompute(self, run: str, **choices: Any) -> dict[str, Any]:
         """Request that a stored run is computed anew, with other choices."""
@@ -235,3 +242,7 @@ class Client:
         if got.status_code in classes:
             return classes[got.status_code](kind, message, hint=hint)
         return ServerError(kind, message, hint=hint, status=got.status_code)
+
+
+def _chosen(source: str, choices: Mapping[str, Any]) -> dict[str, Any]:
+    return {"source": source, **{k: v for k, v in choices.items() if v is not None}}

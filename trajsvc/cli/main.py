@@ -61,6 +61,7 @@ COMMANDS: Final = {
     "wait": "jobs",
     "cancel": "jobs",
     "retry": "jobs",
+    "mcp": "mcp",
     "serve": "service",
     "api": "service",
     "runner": "service",
