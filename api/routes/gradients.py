@@ -32,7 +32,7 @@ from storage_schema.models.gradients import (
     GradientSetAnswer,
     GradientSetRow,
 )
-from storage_schema.models.service import NAME, GradientMeasureRow, JobAnswer
+from storage_schema.models.service import NAME, GradientMeasureRow, JobAnswer, RegisteredAnswer
 from trajsvc.anatomy.groups import find_group
 from trajsvc.figures import of_gradients as figures
 from trajsvc.measures.gradients.clustering import CLUSTERS
@@ -277,6 +277,15 @@ def get_gradient_gram(
         return arrays_of_group(found.stored.group(found.selection(None if step is None else [step])[0], group, blocks))
 
     return _answer(request, service, opened, {"npz": lambda: npz_bytes(**arrays())})
+
+
+@router.get(
+    "/probes", operation_id="listProbes", response_model=RegisteredAnswer, responses=documented(RegisteredAnswer),
+)  # fmt: skip
+def list_probes(who: Submitter, service: ServiceOf) -> RegisteredAnswer:
+    """List the names of the probes and of the data that the server's operator registered for gradients."""
+    known = service.registered
+    return RegisteredAnswer(probes=sorted(known.probes), data=sorted(known.data))
 
 
 @router.get(

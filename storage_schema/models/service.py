@@ -115,6 +115,13 @@ class GradientMeasureRow(Answer):
     source: str
 
 
+class RegisteredAnswer(Answer):
+    """What the server's operator registered for gradients, by name."""
+
+    probes: list[str]
+    data: list[str]
+
+
 class BlockRow(Answer):
     """One block: a tensor, or the Q, K or V part of one."""
 

@@ -12,12 +12,14 @@ import pytest
 import typer
 
 import trajsvc
-from api.requests import Recomputation, Submission
+from api.requests import GradientSubmission, Recomputation, Submission
 from trajsvc.analysis.options import Options, RunOptions, bad_option
+from trajsvc.cli.gradient_options import GRADIENTS
 from trajsvc.cli.main import make_app
 from trajsvc.cli.options import ANALYSIS, SERVED
 from trajsvc.errors import UsageError
 from trajsvc.families.file import Member, MemberOptions
+from trajsvc.gradients.options import GradientChoices, GradientOptions
 from trajsvc.jobs.options import options_of
 from trajsvc.jobs.spec import JobSpec
 from trajsvc.jobs.states import Kind
@@ -97,6 +99,23 @@ def test_the_page_s_form_has_every_option_of_a_submission() -> None:
     text = (Path(__file__).parents[2] / "api/web/base/submission.js").read_text("utf-8")
     fields = set(re.findall(r'\{ name: "(\w+)"', text))
     assert fields == {field.alias or name for name, field in Submission.model_fields.items()}
+
+
+def test_the_page_s_form_has_every_option_of_a_submission_of_gradients() -> None:
+    text = (Path(__file__).parents[2] / "api/web/base/gradientform.js").read_text("utf-8")
+    fields = re.findall(r'\{ name: "(\w+)"', text)
+    assert sorted(fields) == sorted(GradientSubmission.model_fields)
+
+
+def test_every_option_of_gradients_is_at_every_door() -> None:
+    shown = {p.name for p in typer.main.get_command(make_app()).commands["gradients"].commands["compute"].params}  # type: ignore[attr-defined]
+    assert set(GradientOptions.model_fields) <= shown
+    assert set(GRADIENTS) == set(GradientOptions.model_fields)
+    assert set(GradientChoices.model_fields) <= set(GradientSubmission.model_fields)
+    promised = json.loads((Path(__file__).parents[2] / "api/openapi.json").read_text("utf-8"))
+    assert set(promised["components"]["schemas"]["GradientSubmission"]["properties"]) == set(
+        GradientSubmission.model_fields
+    )
 
 
 def test_the_promise_of_http_has_every_option() -> None:

@@ -60,6 +60,10 @@ def test_the_same_work_asked_twice_is_one_job(server: Server, job: dict[str, Any
     server.ask(f"/v1/jobs/{other['id']}", method="DELETE")
 
 
+def test_the_names_that_may_be_asked_for_are_listed(server: Server) -> None:
+    assert server.ask("/v1/probes")[2] == {"probes": ["nano"], "data": ["ids", "text"]}
+
+
 @pytest.mark.parametrize(
     ("change", "status", "kind"),
     [

@@ -42,7 +42,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         trajsvc.analyze(data / name, store=place / "store", threads=1)
     make_gradients(place / "store")
     hub, address = start_hub(place / "hub", place / "hub.log")
-    server = start_server(place, "--workers", "1", "--root", f"runs={data}", HF_ENDPOINT=address)
+    known = ("--probe", "nano=causal-lm", "--data", f"text={EXAMPLES / 'genesis.txt'}")
+    server = start_server(place, "--workers", "1", "--root", f"runs={data}", *known, HF_ENDPOINT=address)
     server.hub = address  # type: ignore[attr-defined]
     try:
         members = [{"source": f"runs:{n}", "name": n} for n in ("pythia-nano", "plain", "not-there")]

@@ -11,6 +11,8 @@ from axe_findings import findings
 from drawn_maps import colour, eventually
 from service_process import Server
 
+import trajsvc
+
 pytestmark = pytest.mark.timing
 
 Open = Callable[..., Any]
@@ -146,3 +148,46 @@ def test_axe_finds_nothing_and_a_phone_does_not_scroll_sideways(site: Server, op
     page = opened(open_page, site, dark=dark, width=390, height=844)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert findings(page) == []
+
+
+@pytest.mark.slow
+def test_gradients_are_computed_from_the_page_and_shown_when_they_are_there(site: Server, open_page: Open) -> None:
+    trajsvc.analyze(site.store.parent / "data" / "pythia-nano", store=site.store, name="without", threads=1)
+    page = open_page(f"{site.address}/#/run/without/gradients")
+    form = page.locator(".gradientform form")
+    form.wait_for()
+    assert form.locator("[name=probe] option").all_text_contents() == ["nano"]
+    assert form.locator("[name=data] option").all_text_contents() == ["text"]
+    given = {"sets": "example, batch", "examples": "4", "batch": "2", "length": "8", "steps": "0,64"}
+    for name, value in given.items():
+        form.locator(f"[name={name}]").fill(value)
+    form.locator("summary").click()
+    form.locator("[name=per_token]").check()
+    assert findings(page) == []
+    with page.expect_request("**/v1/runs/without/gradients") as asked:
+        form.locator("button:has-text('Compute')").click()
+    body = asked.value.post_data_json
+    assert body == {
+        "probe": "nano", "data": "text", "sets": ["example", "batch"], "examples": 4, "batch": 2, "length": 8, "steps": "0,64",
+        "per_token": True,
+    }  # fmt: skip
+    page.wait_for_selector(".gradientform .badge.succeeded", timeout=240_000)
+    page.wait_for_selector("[data-chart=gradient] .uplot", timeout=120_000)
+    _, _, sets = site.ask("/v1/runs/without/gradients")
+    assert [(s["set"], s["n"], s["steps"]) for s in sets] == [("batch", 2, [0, 64]), ("example", 4, [0, 64])]
+    _, _, answer = site.ask("/v1/runs/without/gradients/example/measures?names=coherence")
+    assert numbers(saved(page, "[data-chart=gradient]"), 1) == answer["measures"]["coherence"]
+
+
+@pytest.mark.slow
+def test_what_is_wrong_with_a_submission_of_gradients_stands_at_its_field(site: Server, open_page: Open) -> None:
+    page = opened(open_page, site)
+    page.click(".gradientform > summary")
+    form = page.locator(".gradientform form")
+    form.locator("[name=examples]").fill("none")
+    form.locator("button:has-text('Compute')").click()
+    wrong = form.locator("[aria-invalid]")
+    wrong.wait_for()
+    assert wrong.get_attribute("name") == "examples"
+    assert "integer" in form.locator(".fieldproblem:not(:empty)").text_content()
+    open_page.expected.append("status of 4")  # type: ignore[attr-defined]

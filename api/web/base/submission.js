@@ -41,20 +41,20 @@ export const MORE = [
 
 const UNITS = { "": 1, b: 1, kib: 2 ** 10, mib: 2 ** 20, gib: 2 ** 30, tib: 2 ** 40, kb: 1e3, mb: 1e6, gb: 1e9, tb: 1e12 };
 
-function bytesOf(text) {
+export function bytesOf(text) {
   const found = /^([\d.]+)\s*([a-z]*)$/i.exec(text);
   const unit = UNITS[found?.[2].toLowerCase()];
   return found && unit && Number.isFinite(Number(found[1])) ? Math.round(Number(found[1]) * unit) : text;
 }
 
 // What cannot be read as a number goes as it is: the server says what is wrong with it.
-function numberOf(text) {
+export function numberOf(text) {
   const plain = text.replace("−", "-");
   const value = plain.endsWith("%") ? Number(plain.slice(0, -1)) / 100 : Number(plain);
   return Number.isFinite(value) ? value : text;
 }
 
-const several = (v) => v.split(",").map((r) => r.trim()).filter(Boolean);
+export const several = (v) => v.split(",").map((r) => r.trim()).filter(Boolean);
 
 const READ = {
   revisions: several, exclude: several, rename: several,
@@ -63,12 +63,15 @@ const READ = {
 };
 
 // values: text by field, true for a box that is ticked.
-export function bodyOf(values) {
+export const bodyOf = (values) => wordsOf(values, READ);
+
+// What is sent of the values of fields; `read`: field → what makes a value of its text.
+export function wordsOf(values, read) {
   const body = {};
   for (const [name, given] of Object.entries(values)) {
     const value = typeof given === "string" ? given.trim() : given;
     if (value === "" || value === false) continue;
-    body[name] = READ[name] ? READ[name](value) : value;
+    body[name] = read[name] ? read[name](value) : value;
   }
   return body;
 }
@@ -78,6 +81,7 @@ const ABOUT = {
   "bad-rename": "rename", "rename-conflict": "rename", "no-parameters": "exclude", "rules-not-found": "rules", "bad-rules": "rules", "memory-quota": "memory", "memory-budget": "memory", "preview-copy": "preview", "hub-option": "revisions", "bad-steps": "steps",
   "step-not-found": "steps", "bad-pattern": "step_pattern", "state-not-found": "state", "ambiguous-state": "state", "ambiguous-state-dict": "state", "ambiguous-checkpoint": "state", "bad-source": "source", "no-data-roots": "source", "root-not-found": "source", "source-not-found": "source", "bad-path": "source", "unsafe-path": "source",
   "bad-hub-address": "source", "hub-not-found": "source", "bad-run-name": "name", "run-name": "name", "run-exists": "name",
+  "probe-not-registered": "probe", "data-not-registered": "data", "gradients-exist": "name", "vectors-limit": "max_vectors", "too-few-examples": "examples", "not-per-example": "batch_norm",
 };
 
 // {field: message} of what a problem says of fields; `known` tells the fields that there are.

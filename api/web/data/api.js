@@ -240,6 +240,9 @@ export const job = (id) => json(`/v1/jobs/${encodeURIComponent(id)}`);
 export const jobEvents = (id, after = 0) => json(`/v1/jobs/${encodeURIComponent(id)}/events${query({ f: "json", after: after || null })}`);
 export const plan = (body) => post("/v1/plan", body);
 export const submit = (body) => post("/v1/runs", body);
+// Names of the probes and of the data that gradients may be computed with.
+export const registered = () => json("/v1/probes");
+export const submitGradients = (name, body) => post(`${gradients(name)}`, body);
 export const recompute = (name, body) => post(`${at(name)}/recompute`, body);
 export const cancel = (id) => json(`/v1/jobs/${encodeURIComponent(id)}`, { method: "DELETE" });
 export const retry = (id) => json(`/v1/jobs/${encodeURIComponent(id)}/retry`, { method: "POST" });

@@ -17,6 +17,7 @@ import { captionOf, groupText } from "../widgets/captions.js";
 import { adjusted, axisChoice, scaleControls } from "../widgets/controls.js";
 import { COMMAND, chosenGroups, clusterTables, inRange, mapOfStep, measuresOf, startingGroups, startingMeasure } from "./gradientfacts.js";
 import { CURVES } from "../widgets/choices.js";
+import { GradientForm } from "./gradientform.js";
 import { curvesOf } from "./runcurves.js";
 import { runHead } from "./runhead.js";
 
@@ -56,7 +57,8 @@ class GradientsView {
       h("section", { class: "panel mappanel gradientmap", "aria-label": "Map of gradients" },
         h("div", { class: "charthead" }, this.mapTitle, this.map.buttons()), this.mapControls, this.mapNote,
         h("div", { class: "mapandclusters" }, this.map.element, this.clusters)));
-    this.element = h("div", { class: "gradients" }, this.head, this.controls, this.status, this.pictures);
+    this.form = api.isReport ? null : new GradientForm(name, { open: !sets.length, ondone: (job) => this.#computed(job) });
+    this.element = h("div", { class: "gradients" }, this.head, this.controls, this.status, this.pictures, this.form?.element);
     api.summary(name).then((summary) => {
       if (this.gone) return;
       this.summary = summary;
@@ -67,6 +69,7 @@ class GradientsView {
 
   destroy() {
     this.gone = true;
+    this.form?.destroy();
     for (const part of [this.chart, this.beside, this.heat, this.map]) part.destroy();
   }
 
@@ -109,9 +112,19 @@ class GradientsView {
     }
   }
 
+  // A job has stored sets: look again at what there is, and show the first of its own where none was looked at.
+  async #computed(job) {
+    const sets = await api.gradientSets(this.name).catch(() => this.sets);
+    if (this.gone) return;
+    this.sets = sets;
+    const made = job.result?.sets?.find((name) => sets.some((s) => s.set === name));
+    if (made && made !== this.set?.set) this.change({ set: made, step: null, measure: null }, { push: true });
+    else this.update(this.params);
+  }
+
   #none() {
     this.pictures.hidden = true;
-    fill(this.status, h("div", { class: "empty" }, h("p", {}, "No gradients of this run have been computed yet."), h("pre", {}, COMMAND(this.name))));
+    fill(this.status, h("div", { class: "empty" }, h("p", {}, "No gradients of this run have been computed yet. Compute them here, where the server has a probe and data for them, or with"), h("pre", {}, COMMAND(this.name))));
     this.element.dataset.ready = "true";
   }
 

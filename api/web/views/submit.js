@@ -1,10 +1,11 @@
 // A new run: what to read and how; the plan is shown before anything starts.
 
 import { axisNames } from "../base/axisname.js";
-import { bytes, count, duration, fill, h, number, step as stepText, unique } from "../base/dom.js";
-import { FIRST, MORE, bodyOf, complaints } from "../base/submission.js";
+import { bytes, count, duration, fill, h, number, step as stepText } from "../base/dom.js";
+import { FIRST, MORE, bodyOf } from "../base/submission.js";
 import { go } from "../base/url.js";
 import * as api from "../data/api.js";
+import { Fields, problemText } from "../widgets/fields.js";
 
 export async function submitView(params, { change }) {
   return new SubmitView(params, change);
@@ -14,7 +15,10 @@ class SubmitView {
   constructor(params, change) {
     Object.assign(this, { params, change });
     this.title = "Submit";
-    this.fields = new Map();
+    this.fields = new Fields(params, () => {
+      this.plan.replaceChildren();
+      change(Object.fromEntries(Object.entries(this.fields.values).map(([k, v]) => [k, typeof v === "string" ? v.trim() || null : v ? "yes" : null])));
+    });
     this.plan = h("div", { class: "plan", "aria-live": "polite" });
     const more = MORE.flatMap(([, fields]) => fields);
     this.element = h(
@@ -26,62 +30,26 @@ class SubmitView {
         "form",
         // The server says what is wrong with a field, so that there is one truth.
         { class: "submit panel", novalidate: true, onsubmit: (e) => { e.preventDefault(); this.#ask(); } },
-        FIRST.map((field) => this.#field(field)),
+        FIRST.map((field) => this.fields.field(field)),
         (this.more = h("details", { open: more.some((f) => params[f.name] !== undefined) }, h("summary", {}, "More options"),
-          MORE.map(([title, fields]) => h("fieldset", {}, h("legend", {}, title), fields.map((field) => this.#field(field)))))),
+          MORE.map(([title, fields]) => h("fieldset", {}, h("legend", {}, title), fields.map((field) => this.fields.field(field)))))),
         h("div", { class: "actions" }, h("button", { class: "primary", type: "submit" }, "Show the plan")),
       ),
       this.plan,
     );
   }
 
-  #field({ name, label, hint, options, check, placeholder }) {
-    const [id, about, wrong] = [unique(name), unique("about"), unique("wrong")];
-    const { params } = this;
-    const attributes = { id, name, "aria-describedby": `${about} ${wrong}` };
-    const changed = () => {
-      this.plan.replaceChildren();
-      this.#complain(name, "");
-      this.change(Object.fromEntries([...this.fields].map(([k, { input }]) => [k, input.type === "checkbox" ? (input.checked ? "yes" : null) : input.value.trim() || null])));
-    };
-    let input;
-    let shown;
-    if (options) shown = input = h("select", { ...attributes, onchange: changed }, options.map(([v, t]) => h("option", { value: v, selected: v === params[name] }, t)));
-    else if (check) {
-      input = h("input", { ...attributes, type: "checkbox", checked: params[name] === "yes", onchange: changed });
-      shown = h("label", { class: "check" }, input, check);
-    } else shown = input = h("input", { ...attributes, type: "text", autocomplete: "off", spellcheck: "false", placeholder, value: params[name] ?? "", oninput: changed });
-    const problem = h("span", { class: "fieldproblem", id: wrong });
-    this.fields.set(name, { input, problem });
-    return h("div", { class: "field" }, check ? h("span", {}, label) : h("label", { for: id }, label), shown, h("span", { class: "hint", id: about }, hint), problem);
-  }
-
   update() {}
-
-  #body() {
-    return bodyOf(Object.fromEntries([...this.fields].map(([name, { input }]) => [name, input.type === "checkbox" ? input.checked : input.value])));
-  }
-
-  #complain(name, message) {
-    const { input, problem } = this.fields.get(name);
-    problem.textContent = message;
-    if (message) input.setAttribute("aria-invalid", "true");
-    else input.removeAttribute("aria-invalid");
-  }
 
   // What the server says is wrong stands at the field that it is about, and over all of them.
   #problem(error) {
-    const found = complaints(error, (name) => this.fields.has(name));
-    const names = [...this.fields.keys()].filter((name) => name in found);
-    for (const name of names) this.#complain(name, found[name]);
-    if (names.some((name) => this.more.contains(this.fields.get(name).input))) this.more.open = true;
-    this.fields.get(names[0])?.input.focus();
-    fill(this.plan, h("div", { class: "problem", role: "alert" }, h("p", {}, error.message), error.hint ? h("p", { class: "hint" }, error.hint) : null));
+    this.fields.show(error, this.more);
+    fill(this.plan, problemText(error));
   }
 
   async #ask() {
-    const body = this.#body();
-    for (const name of this.fields.keys()) this.#complain(name, "");
+    const body = bodyOf(this.fields.values);
+    this.fields.clear();
     fill(this.plan, h("p", { class: "empty" }, "Reading headers…"));
     try {
       this.#show(await api.plan(body), body);
