@@ -56,7 +56,7 @@ _GROUPS: Final = {
         "data-not-registered experiment-not-found family-not-found file-missing file-not-found gradients-not-found group-not-found "
         "hub-no-file hub-no-folder hub-no-repository hub-no-revision job-not-found measure-not-found member-not-found "
         "no-attention no-checkpoints no-current-folder no-layers no-revisions no-such-address nothing-logged probe-not-registered "
-        "quantity-not-found "
+        "not-in-trash quantity-not-found "
         "root-missing root-not-found rules-not-found run-not-found store-not-found source-not-found state-not-found "
         "step-not-found token-not-found data-not-found probe-not-found tokenizer-not-found"
     ),
