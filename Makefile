@@ -27,8 +27,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/trajsvc analyze examples/pythia-nano --store trajsvc-store
 
-# A third worker on two cores: tests of servers, queues and pages wait for much of their time.
+# A third worker on two cores: tests of servers, queues and pages wait for much of their time. Tests start hundreds of Pythons, which
+# would all compile what they import where no byte code is kept.
 WORKERS ?= 3
+test test-all test-timing: export PYTHONDONTWRITEBYTECODE :=
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
 

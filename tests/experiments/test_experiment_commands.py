@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 import in_process
 import pytest
 
-pytest.importorskip("sklearn", reason="scikit-learn, of the extra `experiments`, is not installed")
+pytestmark = pytest.mark.skipif(
+    find_spec("sklearn") is None, reason="scikit-learn, of the extra `experiments`, is not installed"
+)
 
 
 def trajsvc(*words: str, place: Path) -> subprocess.CompletedProcess[str]:

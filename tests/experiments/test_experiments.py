@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("sklearn", reason="scikit-learn, of the extra `experiments`, is not installed")
 
 from trajsvc.errors import NotFound
 from trajsvc.experiments.base import Setting, Verdict
@@ -16,6 +15,10 @@ from trajsvc.experiments.recipes.theory import bounds, two_steps, walk
 from trajsvc.experiments.registry import PAPERS, experiment, experiments
 from trajsvc.families.file import open_family
 from trajsvc.results.run import open as open_run
+
+pytestmark = pytest.mark.skipif(
+    find_spec("sklearn") is None, reason="scikit-learn, of the extra `experiments`, is not installed"
+)
 
 QUICK = ("h10", "h11", "v3", "v4")
 SLOW = ("d2", "h1", "h4", "c1", "c4", "d1")

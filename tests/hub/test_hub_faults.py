@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import traceback
@@ -158,10 +159,9 @@ def test_a_revision_that_is_not_there(hubs: Hubs, tmp_path: Path) -> None:
 
 def test_offline_nothing_is_asked(hubs: Hubs, tmp_path: Path) -> None:
     hub = hubs(steps_repo("local/run", STEPS))
-    words = [sys.executable, "-m", "trajsvc", "analyze", "hf://local/run", "--store", str(tmp_path)]
-    import os
-
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    command = [sys.executable, "-m", "trajsvc", "analyze", "hf://local/run", "--store", str(tmp_path)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}  # which the Hub's client reads when it is imported
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 4
     assert "HF_HUB_OFFLINE" in done.stderr
     assert hub.seen == []

@@ -22,7 +22,7 @@ from trajsvc.errors import DamagedCheckpoint, LimitExceeded
 from trajsvc.sources.hub import answers
 from trajsvc.sources.hub.limits import HubLimits
 
-SECONDS = float(os.environ.get("TRAJSVC_FUZZ_SECONDS", "4"))
+SECONDS = float(os.environ.get("TRAJSVC_FUZZ_SECONDS", "2"))
 LIMITS = HubLimits(received=2**16, unpacked=2**16, values=2000)
 MODELS: dict[str, Callable[[Any], object]] = {
     "tree": lambda v: list(answers.files_of(answers.rows_of(v, "x"), "x")),

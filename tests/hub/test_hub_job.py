@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hub_runs import example
 from hub_server import HubServer
-from slow_params import slow_but
 
 import trajsvc
 from api.open_runs import RunCache
@@ -29,7 +28,8 @@ from workers.runner import Runner
 Hubs = Callable[..., HubServer]
 
 
-@pytest.mark.parametrize("cheap", slow_but([True, False], [True]))
+@pytest.mark.slow
+@pytest.mark.parametrize("cheap", [True, False])
 def test_a_large_repository_is_sampled_before_it_is_copied_where_that_is_little(
     hubs: Hubs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cheap: bool
 ) -> None:

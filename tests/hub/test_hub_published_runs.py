@@ -9,11 +9,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import in_process
 import numpy as np
 import pytest
 from hub_runs import bytes_of, grams, safetensors, state
 from hub_server import HubServer, Repo, Revision, repo_of
 from published import PYTHIA_STEPS, commits_like, faulty_pythia, multiberts_like, olmo_like, pythia_like
+from slow_params import slow_but
 
 import trajsvc
 from trajsvc.errors import NotFound, Refused
@@ -26,8 +28,7 @@ Hubs = Callable[..., HubServer]
 
 
 def plan_of(source: str, store: Path, *more: str, status: int = 0) -> dict:
-    words = [sys.executable, "-m", "trajsvc", "plan", source, "--store", str(store), "--format", "json", *more]
-    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    done = in_process.trajsvc("plan", source, "--store", str(store), "--format", "json", *more)
     assert done.returncode == status, done.stderr
     return json.loads(done.stdout)
 
@@ -72,7 +73,10 @@ def test_a_dirty_run_is_analysed_with_what_is_wrong_said(hubs: Hubs, tmp_path: P
     assert np.array_equal(grams(tmp_path / "store", "pythia-faulty"), local.stored.block_grams())
 
 
-@pytest.mark.parametrize("form", ["safetensors", "bin", "sharded-safetensors", "sharded-bin", "mixed"])
+@pytest.mark.parametrize(
+    "form",
+    slow_but(["safetensors", "bin", "sharded-safetensors", "sharded-bin", "mixed"], ["bin", "sharded-safetensors"]),
+)
 def test_every_form_of_a_checkpoint(form: str, hubs: Hubs, tmp_path: Path) -> None:
     published = pythia_like(tmp_path / "run", form=form)  # type: ignore[arg-type]
     hubs(published.repo)

@@ -421,6 +421,7 @@ class TestAccess:
         page.locator("#top nav a", has_text="Submit").click()
         page.wait_for_selector("h1:has-text('Submit a run')")
 
+    @pytest.mark.slow
     def test_a_server_that_asks_for_a_token(self, open_page: Open, tmp_path: Path) -> None:
         server = start_server(tmp_path, "--auth", command="api", TRAJSVC_TOKEN="a-secret-of-the-test")
         try:

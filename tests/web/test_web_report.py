@@ -184,6 +184,7 @@ class TestFromDisk:
         page.wait_for_selector("text=Of the whole run: this file holds no phases of a range.")
         assert phases_shown(page) == [(p.start_step, p.end_step) for p in answers.phases(run, "network")]
 
+    @pytest.mark.slow
     def test_tokens_and_the_learning_rate_are_there(self, tmp_path: Path, open_page: Open) -> None:
         done = analyse(make_logged_run(tmp_path / "logged"), tmp_path / "store", tmp_path / "run.html")
         assert done.returncode == 0, done.stderr
