@@ -53,7 +53,8 @@ _GROUPS: Final = {
     Outcome(4, 403): ("bad-origin forbidden"),
     # There is no such thing.
     Outcome(4, 404): (
-        "data-not-registered experiment-not-found family-not-found file-missing file-not-found gradients-not-found group-not-found "
+        "cross-not-found data-not-registered experiment-not-found family-not-found file-missing file-not-found "
+        "gradients-not-found group-not-found "
         "hub-no-file hub-no-folder hub-no-repository hub-no-revision job-not-found measure-not-found member-not-found "
         "no-attention no-checkpoints no-current-folder no-layers no-revisions no-such-address nothing-logged probe-not-registered "
         "not-in-trash quantity-not-found "
@@ -78,7 +79,7 @@ _GROUPS: Final = {
         "unsupported-coreml unsupported-gguf unsupported-hdf5 unsupported-keras unsupported-metaseq unsupported-msgpack "
         "unsupported-npy unsupported-npz unsupported-onnx unsupported-pickle unsupported-ranks unsupported-sb3 "
         "unsupported-tensor-parallel unsupported-tflite unsupported-verl unsupported-zip bad-data checkpoint-changed "
-        "network-mismatch network-unknown source-gone too-few-examples vectors-limit"
+        "network-mismatch network-unknown runs-differ source-gone too-few-examples vectors-limit"
     ),
     # Too much at once.
     Outcome(75, 429): ("quota-queued quota-rate too-many-streams"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from trajsvc.analysis.analyze import analyze, audit
+    from trajsvc.analysis.cross_runs import cross
     from trajsvc.errors import (
         Damaged,
         DamagedCheckpoint,
@@ -52,6 +53,7 @@ __all__ = [
     "__version__",
     "analyze",
     "audit",
+    "cross",
     "open",
 ]
 
@@ -67,6 +69,7 @@ def __getattr__(name: str) -> Any:
         "open": "trajsvc.results.open",
         "analyze": "trajsvc.analysis.analyze",
         "audit": "trajsvc.analysis.analyze",
+        "cross": "trajsvc.analysis.cross_runs",
     }.get(name, "trajsvc.errors")
     return getattr(import_module(module), name)
 

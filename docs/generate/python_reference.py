@@ -17,6 +17,7 @@ from trajsvc.client import Client
 from trajsvc.gradients import examples
 from trajsvc.measures.gradients import clustering, conditioning, correlations, estimators, perturbed
 from trajsvc.measures.gradients.vector_gram import VectorGram
+from trajsvc.results.cross import CrossRun
 from trajsvc.results.gradients import RunGradients
 
 INTRO = """
@@ -30,10 +31,11 @@ def text() -> str:
         "Python API",
         INTRO,
         prose(inspect.getdoc(trajsvc)),
-        *(_function(f"trajsvc.{name}", getattr(trajsvc, name)) for name in ("analyze", "open", "audit")),
+        *(_function(f"trajsvc.{name}", getattr(trajsvc, name)) for name in ("analyze", "open", "audit", "cross")),
         _class("trajsvc.Run", trajsvc.Run),
         "# Gradients\n\n" + prose(inspect.getdoc(gradients)),
         _class("trajsvc.results.gradients.RunGradients", RunGradients),
+        _class("trajsvc.results.cross.CrossRun", CrossRun),
         _class("VectorGram", VectorGram),
         *(_functions(module) for module in (examples, correlations, conditioning, estimators, perturbed, clustering)),
         "# Client of a server\n\n" + prose(inspect.getdoc(client)),

@@ -7,6 +7,7 @@
     <root>/locks/<name>.lock    held by the run's writer
     <root>/locks/gradients/     the same for the writers of runs' gradients
     <root>/live/                a store of the same kind: estimates of running jobs
+    <root>/cross/               a store of the same kind: runs against runs
 
 How to use it::
 
@@ -50,6 +51,11 @@ class RunStore:
     def live(self) -> RunStore:
         """Runs as running jobs estimate them. Nothing depends on them: they may be missing, old or removed at any time."""
         return RunStore(self.root / "live")
+
+    @property
+    def cross(self) -> RunStore:
+        """Gram matrices of two runs' checkpoints together, each as a run that has both. They are made from the runs, and may be removed."""
+        return RunStore(self.root / "cross")
 
     def path(self, name: str) -> Path:
         """Return the folder of a run, whether it exists or not. Raises BadRunName."""

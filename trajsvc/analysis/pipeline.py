@@ -187,13 +187,13 @@ class _Computation:
         """Compute the blocks whose digits are lost in the update basis in other bases; see ``rebased``."""
         job = self.opened.job
         work = Rebasing(reading.again, self.plan, self.options, job.pool, job.stop, self.key, self.writer.work, READING)
-        return rebased(work, self.trajectory, state, self.before, job.observer)
+        return rebased(work, state, self.before, job.observer)
 
     def _check(self, reading: Reading, state: GramState) -> None:
         """Raise TryAgain (``file-changed``) or DamagedCheckpoint (``checksum-mismatch``) if the bytes read are not
         those listed.
         """
-        _check_unchanged(self.trajectory)
+        check_unchanged(self.trajectory)
         if state.exact and not reading.proved:
             self.trajectory.check_crc(state.segments_done(), state.crc_rows())
 
@@ -247,7 +247,8 @@ def _averages(trajectory: Trajectory) -> dict[str, str]:
     return like_averages(Values(trajectory.source, rows), names)
 
 
-def _check_unchanged(trajectory: Trajectory) -> None:
+def check_unchanged(trajectory: Trajectory) -> None:
+    """Raise TryAgain (``file-changed``) if a file is not what it was when it was listed."""
     for row in trajectory.rows:
         if not trajectory.source.unchanged(row.checkpoint):
             raise TryAgain(

@@ -30,9 +30,9 @@ from trajsvc.gram.kernels.tree import TreeFactory
 from trajsvc.gram.plan import ColumnSpec, Plan, make_plan
 from trajsvc.gram.slab_worker import Theta
 from trajsvc.gram.sums import GramState, appended
-from trajsvc.measures.base import DOUBLE_ERROR, LARGEST_ERROR
+from trajsvc.measures.base import DOUBLE_ERROR, LARGEST_ERROR, certain
 from trajsvc.measures.geometry import squared_distances
-from trajsvc.trajectory.matrix import Trajectory
+from trajsvc.measures.trees import Tree
 
 Array = NDArray[np.float64]
 
@@ -44,6 +44,14 @@ SHARE: Final = 16
 """The points of the blocks that are computed again together, and the trees of all, take one in so many parts of the budget in memory."""
 RESCALED: Final = 768
 """Power of two by which values are scaled whose squares exceed the range of float64: all scaled float64 values have squares within it."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """A tree whose legs are those of the update basis, begun elsewhere; the points ``unused`` are no part of the trajectory."""
+
+    starts: NDArray[np.int64]
+    unused: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,17 +147,21 @@ def _hash(starts: NDArray[np.int64], exponent: int) -> str:
 
 
 def rebased(
-    work: Rebasing, trajectory: Trajectory, state: GramState, old: RunContents | None, observer: Observer
+    work: Rebasing,
+    state: GramState,
+    old: RunContents | None,
+    observer: Observer,
+    basis: Basis | None = None,
 ) -> tuple[TreeTable | None, str]:
     """Compute the blocks of a run that the update basis does not serve along trees; None if it serves all.
 
     Blocks that do not fit the memory budget are left as they are, and the second value says so, and what would be
     enough. What the sums hold of the budget is not the passes'. Runs in float32 are not rebased: their precision is not
-    certified.
+    certified. ``basis``, where given, is the tree that the sums are read along instead of the path of updates.
     """
     if not state.exact or work.plan.precision != "float64":
         return None, ""
-    lost = lost_blocks(trajectory, state, old)
+    lost = lost_blocks(work.theta, state, old, basis)
     if not lost:
         return None, ""
     observer.note(
@@ -169,30 +181,42 @@ def held(state: GramState, old: RunContents | None) -> int:
     return sum(values.nbytes for values in kept if pages_of(values) is None)
 
 
-def lost_blocks(trajectory: Trajectory, state: GramState, old: RunContents | None) -> list[int]:
-    """Return the blocks whose digits are lost in the update basis, at any two points."""
+def lost_blocks(theta: Theta, state: GramState, old: RunContents | None, basis: Basis | None = None) -> list[int]:
+    """Return the blocks whose digits are lost in the update basis, or in another ``basis``, at any two points."""
     _, same = np.unique(state.fingerprint, return_inverse=True)
-    stored = {c.name: i for i, c in enumerate(trajectory.columns)}
+    column_of = {block: number for number, c in enumerate(state.plan.columns) for block, _ in c.blocks}
     found = []
-    for b, block in enumerate(trajectory.anatomy.blocks):
-        column = stored[block.tensor]
-        tiny = "float64" in trajectory.dtypes(column) and (state.zeros[column] < trajectory.columns[column].size).any()
-        rows = state.block_gram(b)
-        gram = rows if old is None else appended(old.gram[b : b + 1], rows[None])[0]
-        if _is_lost(gram, same, small=bool(tiny)):
-            found.append(b)
+    for block in range(state.plan.blocks):
+        column = column_of[block]
+        size = state.plan.columns[column].size
+        tiny = "float64" in theta.dtypes(column) and (state.zeros[column] < size).any()
+        rows = state.block_gram(block)
+        gram = rows if old is None else appended(old.gram[block : block + 1], rows[None])[0]
+        if _is_lost(gram, same, small=bool(tiny), basis=basis):
+            found.append(block)
     return found
 
 
-def _is_lost(gram: Array, same: NDArray[np.int64], *, small: bool = False) -> bool:
+def _is_lost(gram: Array, same: NDArray[np.int64], *, small: bool = False, basis: Basis | None = None) -> bool:
     """Return whether a block loses digits in the update basis; ``small``: its values are not all zero, and may be tiny."""
     squares = np.diagonal(gram)
     if not np.isfinite(gram).all():
         return True
     if squares.max() == 0.0:
         return small
-    lengths = squared_distances(gram, DOUBLE_ERROR, same, MARGIN * LARGEST_ERROR)
+    limit = MARGIN * LARGEST_ERROR
+    lengths = squared_distances(gram, DOUBLE_ERROR, same, limit) if basis is None else _along(basis, gram, same)
     return bool(np.isnan(lengths).any() or (small and lengths[0].max() < SMALL))
+
+
+def _along(basis: Basis, gram: Array, same: NDArray[np.int64]) -> Array:
+    """Return the squared distances between the stations of a tree that are used, NaN where they are lost."""
+    sums, terms = Tree(basis.starts, gram).distances
+    returned = np.zeros_like(sums, dtype=bool)
+    returned[1:, 1:] = same[:, None] == same[None, :]
+    lengths = certain(sums, terms, DOUBLE_ERROR, returned, MARGIN * LARGEST_ERROR)
+    used = np.delete(np.arange(len(lengths)), [point + 1 for point in basis.unused])
+    return lengths[np.ix_(used, used)]
 
 
 def _exponent(points: Array) -> int:

@@ -57,6 +57,7 @@ COMMANDS: Final = {
     "qkv": "results",
     "gradients": "gradients",
     "compare": "compare",
+    "cross": "cross",
     "batch": "batch",
     "families": "families",
     "experiment": "experiments",

@@ -79,6 +79,22 @@ class Tree:
         gained = np.stack([(legs - legs[i]) @ along[i] for i in range(len(legs))])
         return along @ away.T, gained
 
+    def inner(self, left: Array, right: Array) -> tuple[Array, Array]:
+        """Compute the inner products of sums of legs, given as rows of coefficients, (m, n), and the magnitudes of their
+        terms; NaN where a leg is unknown.
+        """
+        values = left @ self._products @ right.T
+        unknown = [(sums[:, self._unknown] != 0.0).any(axis=1) for sums in (left, right)]
+        values[unknown[0]] = values[:, unknown[1]] = np.nan
+        return values, np.abs(left) @ np.abs(self._products) @ np.abs(right).T
+
+    def squares(self, sums: Array) -> tuple[Array, Array]:
+        """Compute the squared lengths of sums of legs, (m,), and the magnitudes of their terms; see ``inner``."""
+        magnitude = np.abs(sums)
+        values = np.einsum("ik,ik->i", sums @ self._products, sums)
+        terms = np.einsum("ik,ik->i", magnitude @ np.abs(self._products), magnitude)
+        return self._without(values, sums), terms
+
     def updates(self, at: NDArray[np.int64]) -> tuple[Array, Array]:
         """Compute the Gram of the update basis of the points ``at``, NaN where unknown; and the magnitude of the terms
         of its diagonal.

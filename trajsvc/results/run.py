@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from xarray import DataArray, Dataset
 
     from storage_schema.runs.gram_store import GramStore
+    from trajsvc.results.cross import CrossMethods
     from trajsvc.results.gradients import RunGradients
 
 
@@ -233,6 +234,15 @@ class Run(MeasureMethods):
     def layer_ids(self) -> list[str]:
         """Return the ids of the groups that are a layer, in order of depth."""
         return [g for g in self._groups if g.startswith("layer/") and g.count("/") == 1]
+
+    def cross(self, other: Run, rename: Sequence[str] = (), common: bool = False) -> CrossMethods:
+        """Return this run against another one of the same store, as ``trajsvc.cross`` has computed it.
+
+        Raises NotFound (``cross-not-found``) if it was not.
+        """
+        from trajsvc.results.cross import open_cross
+
+        return open_cross(self, other, rename, common)
 
     def selection(self, steps: Steps = None) -> NDArray[np.int64]:
         """Return indices into the stored checkpoints of the usable ones, or of those that ``steps`` selects.
