@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 from service_process import EXAMPLES, environment
 
 import trajsvc
-from trajsvc.cli import report as reports
+from trajsvc.cli import report_page
 from trajsvc.results import answers, tables
 from trajsvc.results.run import Run
 
@@ -128,9 +128,8 @@ class TestFile:
         assert done.returncode == 1
         assert "cannot write" in done.stderr
 
-    def test_what_a_report_holds_is_bounded(self, made: tuple[Path, Run], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(reports, "ROOM", 12 * 1200)
-        kept = reports.contents(made[1])["grams"]
+    def test_what_a_report_holds_is_bounded(self, made: tuple[Path, Run]) -> None:
+        kept = report_page.contents(made[1], room=12 * 1200)["grams"]
         assert "network" in kept
         assert len(kept) < 15
 

@@ -75,7 +75,7 @@ def analyze(
     if not no_figures and (figures is not None or kind == "human"):
         drawn = draw(run, figures or outcome.store / "figures" / outcome.name)
     if report is not None:
-        from trajsvc.cli.report import write_report
+        from trajsvc.cli.report_page import write_report
 
         write_report(run, report, quiet=quiet)
     if kind == "json":

@@ -58,6 +58,7 @@ COMMANDS: Final = {
     "gradients": "gradients",
     "compare": "compare",
     "cross": "cross",
+    "report": "report",
     "batch": "batch",
     "families": "families",
     "experiment": "experiments",
