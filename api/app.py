@@ -56,7 +56,9 @@ def make_service(settings: ServiceSettings, *, auth: bool) -> Service:
             "no-token", "the server is to ask for tokens, and none is valid",
             hint="Make one with `trajsvc tokens create NAME`, or set TRAJSVC_TOKEN.",
         )  # fmt: skip
-    return Service(settings, RunCache(settings.store), JobQueue(engine), tokens, Roots(settings.roots), auth)
+    return Service(
+        settings, RunCache(settings.store), JobQueue(engine), Roots(settings.roots), tokens=tokens, auth=auth
+    )
 
 
 def make_app(service: Service, hosts: tuple[str, ...] | None = ()) -> FastAPI:
@@ -64,8 +66,10 @@ def make_app(service: Service, hosts: tuple[str, ...] | None = ()) -> FastAPI:
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
+        service.processes.start()
         yield
         service.long_work.stopping.set()
+        service.processes.close()
         service.queue.engine.dispose()
 
     app = FastAPI(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -12,30 +12,21 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from api.answer_cache import AnswerCache
 from api.errors import Forbidden, Unauthorised
 from api.long_work import LongWork
-from api.open_runs import RunCache
 from api.places import Places
-from trajsvc.jobs.data_roots import Roots
-from trajsvc.jobs.queue import JobQueue
+from api.resources import Resources
+from api.work_processes import WorkProcesses
 from trajsvc.jobs.records import Quota
-from trajsvc.jobs.registered import Registered
 from trajsvc.jobs.tokens import ANYONE, Token, TokenStore
-
-if TYPE_CHECKING:
-    from trajsvc.settings import ServiceSettings
 
 STREAMS: Final = 200
 _bearer: Final = HTTPBearer(auto_error=False, description="a token of `trajsvc tokens create`")
 
 
 @dataclass
-class Service:
+class Service(Resources):
     """What routes use: the store's runs, the jobs, the tokens, and the cache of answers."""
 
-    settings: ServiceSettings
-    runs: RunCache
-    queue: JobQueue
     tokens: TokenStore
-    roots: Roots
     auth: bool
     answers: AnswerCache = field(default_factory=AnswerCache)
     streams: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(STREAMS))
@@ -43,7 +34,8 @@ class Service:
     def __post_init__(self) -> None:
         self.places = Places(self.settings)
         self.long_work = LongWork.of(self.settings)
-        self.registered = Registered(self.settings.probes, self.settings.gradient_data)
+        self.processes = WorkProcesses(self.settings)
+        _ = self.registered  # wrong ones are an error now
 
     @property
     def quota(self) -> Quota:

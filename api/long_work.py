@@ -1,6 +1,6 @@
-"""Run work of requests that takes long: planning, auditing, pinning a source.
+"""Limit the work of requests that takes long: planning, auditing, pinning a source.
 
-It has a few threads of its own, so that readers do not wait.
+It is done by processes of its own (``work_processes``), for each of which a thread waits here.
 
 Work that waits for a network, work that reads a folder's headers and submissions of folders have a limit each; beyond
 it a request waits a little and is answered 503 with Retry-After. Work is told to stop when its client has gone or the
@@ -15,7 +15,6 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Final, Self, TypeVar
 
 from starlette.requests import Request
@@ -30,19 +29,6 @@ LOOK: Final = 0.5
 """Seconds between two checks whether the client is still connected."""
 SUBMISSIONS: Final = 8
 """Submissions of folders that are listed at once."""
-
-
-def prepare() -> None:
-    """Import what long work needs before anything is answered: an import in one thread holds up all others."""
-    from huggingface_hub import get_session, get_token
-
-    for module in (
-        "re2", "trajsvc.analysis.audit", "trajsvc.analysis.forecast", "trajsvc.analysis.selected", "trajsvc.jobs.options",
-        "trajsvc.results.labels", "trajsvc.sources.hub.source", "encodings.idna", "huggingface_hub.errors", "yaml", "filelock",
-    ):  # fmt: skip
-        import_module(module)
-    get_session()
-    get_token()
 
 
 class Limiter:

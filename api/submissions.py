@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from api.dependencies import Service
 from api.requests import Choices, GradientSubmission, Recomputation, Submission
+from api.resources import Resources
 from storage_schema.errors import RunMissing
 from storage_schema.format.names import run_name
 from storage_schema.models.audit import AuditAnswer
@@ -14,7 +14,6 @@ from storage_schema.runs.store import RunStore, StoredRun
 from trajsvc.analysis import identity
 from trajsvc.analysis.options import RunOptions
 from trajsvc.errors import Cancelled, LimitExceeded, NotFound, Refused, RunExists, TrajsvcError, UsageError
-from trajsvc.jobs.records import Job
 from trajsvc.jobs.sources import Deadline, open_job_source, pins_of
 from trajsvc.jobs.spec import GradientWork, JobSpec
 from trajsvc.jobs.states import Kind, State
@@ -25,13 +24,11 @@ from trajsvc.sources.run_names import default_name
 from trajsvc.sources.transport.cancel import Stop
 from trajsvc.steps import check_spec
 
-PLANNING: Final = 60.0
-"""seconds that a plan may take: it reads every checkpoint's headers"""
 COMPARING: Final = 10.0
 """seconds that a submission may take to tell whether it is the run that is stored under its name"""
 
 
-def submission(service: Service, body: Submission, stop: Stop = never) -> JobSpec:
+def submission(resources: Resources, body: Submission, stop: Stop = never) -> JobSpec:
     """Make the spec of a submission.
 
     Raises UsageError, NotFound, Refused, LimitExceeded, and TryAgain if the Hub does not answer.
@@ -44,7 +41,7 @@ def submission(service: Service, body: Submission, stop: Stop = never) -> JobSpe
     else:
         if body.revisions or body.commits:
             raise UsageError("hub-option", "revisions and commits are chosen on the Hub", hint="Choose with steps.")
-        path = service.roots.resolve(source)
+        path = resources.roots.resolve(source)
         place = source.replace(":", "/", 1)
         name = default_name(str(Path(place).with_suffix("")) if path.is_file() else place)
     spec = JobSpec(
@@ -52,33 +49,33 @@ def submission(service: Service, body: Submission, stop: Stop = never) -> JobSpe
         run=body.name or run_name(name),
         source=source,
         family=body.family,
-        **_choices(service, body),
+        **_choices(resources, body),
     )
     if body.preview is not None and (body.kind == "ingest" or body.copy_parameters):
         raise UsageError("preview-copy", "a preview reads too little for a copy", hint="Leave out preview or copy.")
-    spec = spec.model_copy(update={"pins": pins_of(spec, service.roots, service.settings.store, stop)})
-    check_name_free(service, spec, stop)
+    spec = spec.model_copy(update={"pins": pins_of(spec, resources.roots, resources.settings.store, stop)})
+    check_name_free(resources, spec, stop)
     return spec
 
 
-def recomputation(service: Service, run: str, body: Recomputation, stop: Stop = never) -> JobSpec:
+def recomputation(resources: Resources, run: str, body: Recomputation, stop: Stop = never) -> JobSpec:
     """Make the spec of a recomputation: that of the job that made the run, with other choices, at the same commits.
 
     Raises NotFound (``run-not-found``), Refused (``no-source``) for a run whose source this server cannot read.
     """
-    base = base_of(service, service.runs.open(run))
+    base = base_of(resources, resources.runs.open(run))
     said = body.model_fields_set
     kept = {name for name in ("steps", "revisions", "commits", "copy_parameters", "archive") if name not in said}
-    choices = {name: value for name, value in _choices(service, body).items() if name not in kept}
+    choices = {name: value for name, value in _choices(resources, body).items() if name not in kept}
     changed = {**choices, "kind": Kind.RECOMPUTE, "run": body.name or run}
     spec = base.model_copy(update=changed)
     if not is_remote(spec.source) or not spec.pins:
-        spec = spec.model_copy(update={"pins": pins_of(spec, service.roots, service.settings.store, stop)})
-    check_name_free(service, spec, stop)
+        spec = spec.model_copy(update={"pins": pins_of(spec, resources.roots, resources.settings.store, stop)})
+    check_name_free(resources, spec, stop)
     return spec
 
 
-def check_name_free(service: Service, spec: JobSpec, stop: Stop = never) -> None:
+def check_name_free(resources: Resources, spec: JobSpec, stop: Stop = never) -> None:
     """Raise RunExists if the run's name is that of another run, stored or being made, that the job may not replace.
 
     A folder's headers and a sample of its values are compared with the stored run's within ``COMPARING`` seconds; if
@@ -86,28 +83,28 @@ def check_name_free(service: Service, spec: JobSpec, stop: Stop = never) -> None
     """
     if spec.replace:
         return
-    making = service.queue.jobs(states=[s for s in State if not s.final], run=spec.run, limit=20)
+    making = resources.queue.jobs(states=[s for s in State if not s.final], run=spec.run, limit=20)
     other = next((j for j in making if j.kind != Kind.GRADIENTS and j.spec.source != spec.source), None)
     if other is not None:
         raise RunExists(spec.run, f"the run {spec.run} is being made from {other.spec.source} by the job {other.id}")
     try:
-        stored = RunStore(service.settings.store).open(spec.run)
+        stored = RunStore(resources.settings.store).open(spec.run)
     except RunMissing:
         return
     if is_remote(spec.source):
         if identity.stored_source(stored) == spec.source and identity.stored_state(stored) == spec.state:
             return
         raise RunExists(spec.run, f"the server has a run {spec.run} already, and {spec.source} is another source")
-    _compare(service, spec, stored, stop)
+    _compare(resources, spec, stored, stop)
 
 
-def _compare(service: Service, spec: JobSpec, stored: StoredRun, stop: Stop) -> None:
+def _compare(resources: Resources, spec: JobSpec, stored: StoredRun, stop: Stop) -> None:
     from trajsvc.analysis.selected import trajectory_of
     from trajsvc.jobs.options import options_of
 
     options, source = options_of(spec).with_(skip_damaged=True), None
     try:
-        source = open_job_source(spec, service.roots, service.settings.store, Deadline(COMPARING, stop))
+        source = open_job_source(spec, resources.roots, resources.settings.store, Deadline(COMPARING, stop))
         identity.check(stored, trajectory_of(source, options), state=spec.state)
     except RunExists as error:
         message = f"the server has a run {spec.run} already, and {spec.source} is another one: {error.why}"
@@ -119,19 +116,12 @@ def _compare(service: Service, spec: JobSpec, stored: StoredRun, stop: Stop) -> 
             source.close()
 
 
-def repetition(service: Service, job: Job, stop: Stop = never) -> JobSpec:
-    """Make the spec of the same work once more: of a repository at the same commits, of a folder as it is now.
-
-    Raises NotFound, Refused.
-    """
-    if job.spec.gradients is not None:
-        return job.spec.model_copy(update={"uses": gradient_uses(service, job.run, job.spec.gradients, stop)})
-    if is_remote(job.spec.source):
-        return job.spec
-    return job.spec.model_copy(update={"pins": pins_of(job.spec, service.roots, service.settings.store, stop)})
+def repinned(resources: Resources, spec: JobSpec, stop: Stop = never) -> JobSpec:
+    """Make the spec of the same work on a folder as it is now. Raises NotFound, Refused."""
+    return spec.model_copy(update={"pins": pins_of(spec, resources.roots, resources.settings.store, stop)})
 
 
-def planned(service: Service, spec: JobSpec, stop: Stop = never) -> dict[str, Any]:
+def planned(resources: Resources, spec: JobSpec, stop: Stop = never) -> dict[str, Any]:
     """Return the plan of a job as plain values. Raises what reading headers raises."""
     from trajsvc.analysis.forecast import describe
     from trajsvc.analysis.selected import plan_of, trajectory_of
@@ -139,8 +129,8 @@ def planned(service: Service, spec: JobSpec, stop: Stop = never) -> dict[str, An
     from trajsvc.results.labels import plain
 
     options = options_of(spec)
-    until = Deadline(PLANNING, stop)
-    source = open_job_source(spec, service.roots, service.settings.store, until)
+    until = Deadline(resources.settings.plan_seconds, stop)
+    source = open_job_source(spec, resources.roots, resources.settings.store, until)
     try:
         trajectory = trajectory_of(source, options, whole=True)
         facts: dict[str, Any] = plain(describe(trajectory, plan_of(trajectory, options), options, spec.run))
@@ -151,13 +141,13 @@ def planned(service: Service, spec: JobSpec, stop: Stop = never) -> dict[str, An
         source.close()
 
 
-def audited(service: Service, spec: JobSpec, stop: Stop = never) -> AuditAnswer:
+def audited(resources: Resources, spec: JobSpec, stop: Stop = never) -> AuditAnswer:
     """Audit the source of a job. Raises what listing it raises."""
     from trajsvc.analysis.audit import audit
     from trajsvc.jobs.options import options_of
 
-    until = Deadline(PLANNING, stop)
-    source = open_job_source(spec, service.roots, service.settings.store, until)
+    until = Deadline(resources.settings.plan_seconds, stop)
+    source = open_job_source(spec, resources.roots, resources.settings.store, until)
     try:
         return audit(source, options_of(spec)).model_copy(update={"source": spec.source})
     except Cancelled:
@@ -166,45 +156,45 @@ def audited(service: Service, spec: JobSpec, stop: Stop = never) -> AuditAnswer:
         source.close()
 
 
-def gradient_job(service: Service, run: str, body: GradientSubmission, stop: Stop = never) -> JobSpec:
+def gradient_job(resources: Resources, run: str, body: GradientSubmission, stop: Stop = never) -> JobSpec:
     """Make the spec of a job of gradients of a stored run, whose checkpoints are read as they were when it was
     analysed.
 
     Raises NotFound (``run-not-found``, ``probe-not-registered``, ``data-not-registered``), Refused (``no-source``), LimitExceeded.
     """
     work = GradientWork(**{name: getattr(body, name) for name in GradientWork.model_fields})
-    uses = gradient_uses(service, run, work, stop)
+    uses = gradient_uses(resources, run, work, stop)
     if work.steps != "all":
         check_spec(work.steps)
-    asked = {"memory": _memory(service, body), "device": body.device, "gradients": work, "uses": uses}
-    return base_of(service, service.runs.open(run)).model_copy(update={**asked, "kind": Kind.GRADIENTS, "run": run})
+    asked = {"memory": _memory(resources, body), "device": body.device, "gradients": work, "uses": uses}
+    return base_of(resources, resources.runs.open(run)).model_copy(update={**asked, "kind": Kind.GRADIENTS, "run": run})
 
 
-def gradient_uses(service: Service, run: str, work: GradientWork, stop: Stop = never) -> dict[str, str]:
+def gradient_uses(resources: Resources, run: str, work: GradientWork, stop: Stop = never) -> dict[str, str]:
     """Return digests of what a job of gradients depends on: the run as it is stored now, the probe, the data."""
-    return {**service.registered.digests(work, stop), "run": service.runs.open(run).stored.digest}
+    return {**resources.registered.digests(work, stop), "run": resources.runs.open(run).stored.digest}
 
 
-def base_of(service: Service, run: Run) -> JobSpec:
+def base_of(resources: Resources, run: Run) -> JobSpec:
     """Return how a stored run is read: as by the last job that made it.
 
     Raises Refused (``no-source``) if its source cannot be read.
     """
-    made = next(iter(service.queue.jobs(states=[State.SUCCEEDED], run=run.name, limit=1)), None)
+    made = next(iter(resources.queue.jobs(states=[State.SUCCEEDED], run=run.name, limit=1)), None)
     if made is None:
-        return _spec_of(service, run)
+        return _spec_of(resources, run)
     return made.spec.model_copy(update={"gradients": None, "uses": {}})
 
 
-def _spec_of(service: Service, run: Run) -> JobSpec:
+def _spec_of(resources: Resources, run: Run) -> JobSpec:
     """Make a spec for a run that no job made."""
-    return JobSpec(kind=Kind.RECOMPUTE, run=run.name, source=_source(service, run.source), memory=2**29)
+    return JobSpec(kind=Kind.RECOMPUTE, run=run.name, source=_source(resources, run.source), memory=2**29)
 
 
-def _source(service: Service, uri: str) -> str:
+def _source(resources: Resources, uri: str) -> str:
     if is_remote(uri):
         return uri
-    for root, folder in service.roots.folders.items():
+    for root, folder in resources.roots.folders.items():
         if uri.startswith(f"{root}:"):
             return uri
         if Path(uri).is_relative_to(folder):
@@ -214,15 +204,15 @@ def _source(service: Service, uri: str) -> str:
     )
 
 
-def _choices(service: Service, body: Choices) -> dict[str, Any]:
+def _choices(resources: Resources, body: Choices) -> dict[str, Any]:
     if body.steps is not None:
         check_spec(body.steps)
     chosen = {name: getattr(body, name) for name in RunOptions.model_fields}
-    return {**chosen, "rules": _rules(service, body.rules), "memory": _memory(service, body)}
+    return {**chosen, "rules": _rules(resources, body.rules), "memory": _memory(resources, body)}
 
 
-def _memory(service: Service, body: Choices | GradientSubmission) -> int:
-    settings = service.settings
+def _memory(resources: Resources, body: Choices | GradientSubmission) -> int:
+    settings = resources.settings
     memory = body.memory if "memory" in body.model_fields_set else min(settings.memory, settings.job_memory)
     if memory > settings.job_memory:
         raise LimitExceeded(
@@ -231,10 +221,10 @@ def _memory(service: Service, body: Choices | GradientSubmission) -> int:
     return memory
 
 
-def _rules(service: Service, name: str | None) -> str | None:
+def _rules(resources: Resources, name: str | None) -> str | None:
     if name is None:
         return None
-    if name not in service.settings.rules_files:
-        known = ", ".join(sorted(service.settings.rules_files)) or "none"
+    if name not in resources.settings.rules_files:
+        known = ", ".join(sorted(resources.settings.rules_files)) or "none"
         raise NotFound("rules-not-found", f"the server has no rules {name!r}", hint=f"It has {known}.")
-    return service.settings.rules_files[name].read_text("utf-8")
+    return resources.settings.rules_files[name].read_text("utf-8")

@@ -86,7 +86,7 @@ _GROUPS: Final = {
     # May pass.
     Outcome(75, 503): (
         "busy database-unreachable disk-full file-changed hub-file-changed hub-rate-limited hub-slow "
-        "hub-unavailable hub-unreachable no-scheduler read-failed server-unreachable slab-lost store-busy "
+        "hub-unavailable hub-unreachable no-scheduler planning-died planning-slow read-failed server-unreachable slab-lost store-busy "
         "store-changed store-not-shared theta-incomplete too-busy workers-die workers-stop write-failed"
     ),
 }

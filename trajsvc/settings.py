@@ -131,6 +131,12 @@ class ServiceSettings(Settings):
         default=4, ge=1, le=1000, description="submissions, plans and audits that use the Hub simultaneously"
     )
     plans: int = Field(default=2, ge=1, le=100, description="simultaneous plans and audits of folders")
+    plan_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        le=86400.0,
+        description="seconds that a plan, an audit or the check of a submission may take before it is ended",
+    )
     patience: float = Field(default=600.0, gt=0, description="seconds that a job waits for a scheduler or for workers")
 
     @field_validator("job_memory", "job_bytes", mode="before")

@@ -19,11 +19,10 @@ from api.dependencies import Reader, Service, ServiceOf, Submitter
 from api.errors import Forbidden
 from api.formats import PROBLEMS
 from api.headers import MOST, accepted, cursor_of, number, numbers_in
-from api.long_work import Limiter
 from api.places import Places
 from api.requests import Recomputation, Submission
 from api.routes.results import RunName
-from api.submissions import audited, planned, recomputation, repetition, submission
+from api.submissions import gradient_uses
 from storage_schema.models.audit import AuditAnswer
 from storage_schema.models.service import Cause, JobAnswer, JobProgress, JobsPage, JobState
 from trajsvc.errors import TryAgain, UsageError
@@ -58,36 +57,31 @@ async def submit_run(
     """Analyse a repository or a folder of a data root. The same work submitted twice is one job."""
 
     def work(stop: Stop) -> Response:
-        return submitted(service, who, submission(service, body, stop), body.priority, key, body.model_dump_json())
+        spec = service.processes.spec("submit", stop, body=body)
+        return submitted(service, who, spec, body.priority, key, body.model_dump_json())
 
     limits = service.long_work
     return await (limits.network if is_remote(body.source) else limits.submissions).run(request, work)
 
 
 @router.post("/plan", operation_id="planRun", response_model=dict[str, Any], responses=PROBLEMS)
-async def plan_run(
-    request: Request, service: ServiceOf, who: Submitter, body: Submission, response: Response
-) -> dict[str, Any]:
+async def plan_run(request: Request, service: ServiceOf, who: Submitter, body: Submission) -> Response:
     """Report what a submission would read, cost and keep, from headers alone; nothing is started."""
-    response.headers["cache-control"] = "no-store"
-    return await _planner(service, body).run(
-        request, lambda stop: planned(service, submission(service, body, stop), stop)
-    )
+    return await _worked_out(request, service, body, "plan")
 
 
 @router.post("/audit", operation_id="auditRun", response_model=AuditAnswer, responses=PROBLEMS)
-async def audit_run(
-    request: Request, service: ServiceOf, who: Submitter, body: Submission, response: Response
-) -> AuditAnswer:
+async def audit_run(request: Request, service: ServiceOf, who: Submitter, body: Submission) -> Response:
     """Report what is wrong with a published run, from listings, digests and headers alone; nothing is started."""
-    response.headers["cache-control"] = "no-store"
-    return await _planner(service, body).run(
-        request, lambda stop: audited(service, submission(service, body, stop), stop)
-    )
+    return await _worked_out(request, service, body, "audit")
 
 
-def _planner(service: Service, body: Submission) -> Limiter:
-    return service.long_work.network if is_remote(body.source) else service.long_work.plans
+async def _worked_out(request: Request, service: Service, body: Submission, work: str) -> Response:
+    """Answer with the JSON that a process makes, as it is."""
+    limits = service.long_work
+    limiter = limits.network if is_remote(body.source) else limits.plans
+    content = await limiter.run(request, lambda stop: service.processes.run(work, stop, body=body))
+    return Response(content, media_type="application/json", headers={"cache-control": "no-store"})
 
 
 @router.post(
@@ -108,7 +102,7 @@ async def recompute_run(
     """Compute a stored run anew from its source: another precision, grouping, subset of steps, device."""
 
     def work(stop: Stop) -> Response:
-        spec = recomputation(service, run, body, stop)
+        spec = service.processes.spec("recompute", stop, run=run, body=body)
         return submitted(service, who, spec, body.priority, key, f"{run} {body.model_dump_json()}")
 
     return await service.long_work.network.run(request, work)
@@ -190,9 +184,21 @@ async def retry_job(
         )
 
     def work(stop: Stop) -> Response:
-        return submitted(service, who, repetition(service, found, stop), found.priority, key, f"retry {job}")
+        return submitted(service, who, _repetition(service, found, stop), found.priority, key, f"retry {job}")
 
     return await service.long_work.submissions.run(request, work)
+
+
+def _repetition(service: Service, job: Job, stop: Stop) -> JobSpec:
+    """Make the spec of the same work once more: of a repository at the same commits, of a folder as it is now.
+
+    Raises NotFound, Refused.
+    """
+    if job.spec.gradients is not None:
+        return job.spec.model_copy(update={"uses": gradient_uses(service, job.run, job.spec.gradients, stop)})
+    if is_remote(job.spec.source):
+        return job.spec
+    return service.processes.spec("repin", stop, spec=job.spec.model_dump(mode="json"))
 
 
 _EVENTS: dict[int | str, dict[str, Any]] = {

@@ -481,3 +481,28 @@ def test_values_rounded_first_give_the_run_that_was_stored_so(dtype: str, tmp_pa
     assert np.array_equal(again.stored.block_grams(), full.stored.block_grams()), "another type is another run"
     with pytest.raises(trajsvc.UsageError, match="float12"):
         trajsvc.analyze(tmp_path / "full", store=tmp_path / "s", dtype="float12")
+
+
+@pytest.mark.parametrize("scaled", [False, True], ids=["alone", "scaled"])
+@pytest.mark.parametrize("copy", [False, True], ids=["in place", "copied"])
+def test_a_flipped_bit_in_the_codes_of_an_8_bit_tensor_is_caught(tmp_path: Path, scaled: bool, copy: bool) -> None:
+    """The checksum is of the codes; what is multiplied are the values that they stand for."""
+    rng = torch.Generator().manual_seed(0)
+    codes = [torch.randn(1024, 768, generator=rng).to(torch.float8_e4m3fn) for _ in range(3)]
+    for step, code in enumerate(codes):
+        folder = tmp_path / "run" / f"step{step}"
+        folder.mkdir(parents=True)
+        scales = {"layers.0.mlp.weight_scale": torch.rand(1024, 1, generator=rng)} if scaled else {}
+        torch.save({"layers.0.mlp.weight": code, **scales}, folder / "pytorch_model.bin")
+    options = {"store": tmp_path / "store", "copy": copy, "memory": 2**24}
+    run = trajsvc.analyze(tmp_path / "run", **options)
+    assert run.parameters == 1024 * 768
+    file = tmp_path / "run" / "step1" / "pytorch_model.bin"
+    data = bytearray(file.read_bytes())
+    data[data.find(codes[1].view(torch.uint8).numpy().tobytes()) + 1000] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(DamagedCheckpoint) as caught:
+        trajsvc.analyze(tmp_path / "run", **options, name="again")
+    assert (caught.value.kind, caught.value.step) == ("checksum-mismatch", 1)
+    assert "layers.0.mlp.weight" in str(caught.value)
+    assert RunStore(tmp_path / "store").names() == ("run",)

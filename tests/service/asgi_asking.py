@@ -67,7 +67,9 @@ class App:
         waiting = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def receive() -> dict[str, Any]:
-            return waiting.pop() if waiting else {"type": "http.disconnect"}
+            if not waiting:  # the client stays until it is answered
+                await asyncio.Event().wait()
+            return waiting.pop()
 
         async def send(message: Any) -> None:
             sent.append(message)

@@ -21,6 +21,7 @@ from trajsvc.analysis.selected import trajectory_of
 from trajsvc.errors import TryAgain, UsageError
 from trajsvc.gram.engine import SlabPool
 from trajsvc.sources.base import CheckpointSource
+from trajsvc.trajectory.elements import whole_record
 from trajsvc.trajectory.matrix import Trajectory
 
 
@@ -157,10 +158,7 @@ def _with_copy(options: Options, old: StoredRun | None, source: CheckpointSource
 def _unproved(trajectory: Trajectory) -> list[Finding]:
     """Report files that were read by ranges and have no checksums of their own."""
     open_files = {
-        e.file
-        for r in range(len(trajectory.rows))
-        for c, e in enumerate(trajectory.rows[r].entries)
-        if not trajectory.has_crc(c, r)
+        e.file for r in range(len(trajectory.rows)) for e in trajectory.rows[r].entries if not whole_record(e)
     }
     if not open_files:
         return []

@@ -278,7 +278,6 @@ def make_api(settings: ServiceSettings, host: str) -> tuple[Any, bool]:
     from threadpoolctl import threadpool_limits
 
     from api.app import make_app, make_service
-    from api.long_work import prepare
     from trajsvc.logs import configure
 
     reachable = host not in LOOPBACK
@@ -291,7 +290,6 @@ def make_api(settings: ServiceSettings, host: str) -> tuple[Any, bool]:
     configure("api")
     threadpool_limits(1)  # small matrices: threads would wait for each other more than they compute
     service = make_service(settings, auth=asks)
-    prepare()
     return make_app(service, (*settings.hosts, host)), asks
 
 

@@ -27,7 +27,7 @@ from trajsvc.gram.rounding import observe
 from trajsvc.gram.sums import SlabResult, empty_result
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Part:
     """Elements [lo, hi) of a tensor at one checkpoint, and the buffer for their stored bytes."""
 
@@ -36,6 +36,8 @@ class Part:
     lo: int
     hi: int
     out: memoryview
+    crc: int | None = None
+    """set by ``load``: CRC-32 of the bytes in the file, where the archive keeps one and ``out`` has values in their place"""
 
 
 class Theta(Protocol):
@@ -49,7 +51,9 @@ class Theta(Protocol):
         """Fill every buffer of ``parts``, which are all that ``slab`` reads; may return early when ``stop`` says so."""
         ...
 
-    def has_crc(self, column: int, row: int) -> bool: ...
+    def has_crc(self, column: int, row: int) -> bool:
+        """Return whether the archive keeps a CRC-32 of the tensor's bytes as ``load`` gives them."""
+        ...
 
     def prepare(self, slabs: Sequence[Slab]) -> None:
         """Announce, before the first ``load``, which slabs will be loaded, in about this order, so that reading ahead
@@ -82,7 +86,7 @@ class SlabWorker:
         Reading is done outside ``computing`` so that it overlaps with others' arithmetic.
         """
         result = empty_result(self.plan, slab)
-        loaded = self._load(slab, cancelled)
+        loaded = self._load(slab, result, cancelled)
         with computing, np.errstate(all="ignore"):  # non-finite values are counted, not warned of
             place = {int(b): i for i, b in enumerate(result.blocks)}
             for number, (segment, groups) in enumerate(zip(slab.segments, loaded, strict=True)):
@@ -96,20 +100,24 @@ class SlabWorker:
         """Return the bytes that each segment of ``slab`` takes in the buffer."""
         return [raw_size(self.theta.dtypes(s.column), s.size) for s in slab.segments]
 
-    def _load(self, slab: Slab, cancelled: Callable[[], bool]) -> list[list[RowGroup]]:
+    def _load(self, slab: Slab, result: SlabResult, cancelled: Callable[[], bool]) -> list[list[RowGroup]]:
         sizes = self._sizes(slab)
         loaded, at = [], 0
-        parts = []
-        for segment, size in zip(slab.segments, sizes, strict=True):
+        parts, numbers = [], []
+        for number, (segment, size) in enumerate(zip(slab.segments, sizes, strict=True)):
             groups = raw_rows(self._buffer[at : at + size], self.theta.dtypes(segment.column), segment.size)
             for group in groups:
                 for row, out in enumerate(group.raw, start=group.first):
                     parts.append(Part(segment.column, row, segment.lo, segment.hi, memoryview(out)))
+                    numbers.append(number)
             loaded.append(groups)
             at += size // 64 * 64
         self.theta.load(slab, parts, cancelled)
         if cancelled():
             raise Cancelled
+        for number, part in zip(numbers, parts, strict=True):
+            if part.crc is not None:
+                result.crc[number, part.row] = part.crc
         if self.sink is not None:
             for segment, groups in zip(slab.segments, loaded, strict=True):
                 for group in groups:

@@ -37,7 +37,7 @@ def connect(url: str) -> Engine:
     Raises UsageError (``bad-database``), Refused (``network-database``: SQLite's locks do not hold on a network file system;
     ``newer-database``), TryAgain (``database-unreachable``).
     """
-    engine = _made(url)
+    engine = attach(url)
     try:
         _migrate(engine)
     except BaseException:
@@ -64,8 +64,8 @@ def _migrate(engine: Engine) -> None:
         raise unreachable(error) from error
 
 
-def _made(url: str) -> Engine:
-    """Return an engine for a database without changing its tables."""
+def attach(url: str) -> Engine:
+    """Return an engine for a database without changing its tables; raises as ``connect`` does."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):

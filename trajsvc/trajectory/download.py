@@ -32,7 +32,15 @@ from trajsvc.errors import DamagedCheckpoint
 from trajsvc.sources.base import Cache, RemoteReading, TensorEntry
 from trajsvc.sources.ranges import MergedRange
 from trajsvc.trajectory.copy import ThetaSink
-from trajsvc.trajectory.elements import Place, delivered, element_places, raw_bytes, scale_place, stored_itemsize
+from trajsvc.trajectory.elements import (
+    Place,
+    delivered,
+    element_places,
+    raw_bytes,
+    scale_place,
+    stored_itemsize,
+    whole_record,
+)
 from trajsvc.trajectory.matrix import Trajectory, checksum_mismatch
 from trajsvc.trajectory.spool import Kept, Spool, SpoolRequest, fetch_into
 
@@ -80,10 +88,11 @@ def _copy_tensor(trajectory: Trajectory, sink: ThetaSink, row: int, column: int,
             return
         hi = min(entry.size, lo + STEP)
         values: NDArray[np.uint8] = np.empty((hi - lo) * item, np.uint8)
-        trajectory.read(column, row, lo, hi, values.data)
-        crc = isal_zlib.crc32(values, crc)
+        codes = trajectory.read(column, row, lo, hi, values.data)
+        one = isal_zlib.crc32(values) if codes is None else codes
+        crc = isal_zlib.crc32_combine(crc, one, (hi - lo) * stored_itemsize(entry))
         sink(column, row, lo, values)
-    if trajectory.has_crc(column, row) and crc != entry.crc32:
+    if whole_record(entry) and crc != entry.crc32:
         raise checksum_mismatch(entry, trajectory.rows[row].step)
 
 

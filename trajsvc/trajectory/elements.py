@@ -12,6 +12,7 @@ from math import prod
 from typing import Final
 
 import numpy as np
+from isal import isal_zlib
 from numpy.typing import NDArray
 
 from storage_schema.format.arrays import ITEMSIZE
@@ -76,13 +77,37 @@ def raw_bytes(entry: TensorEntry, lo: int, hi: int) -> int:
     return size + place.hi - place.lo
 
 
-def read_elements(source: CheckpointSource, entry: TensorEntry, lo: int, hi: int, out: memoryview) -> None:
-    """Read elements [lo, hi) of a tensor in C order, whatever its layout in the file."""
+def read_elements(source: CheckpointSource, entry: TensorEntry, lo: int, hi: int, out: memoryview) -> int | None:
+    """Read elements [lo, hi) of a tensor in C order, whatever its layout in the file. Return ``codes_crc`` of them."""
     raw = out if entry.plain else np.empty(raw_bytes(entry, lo, hi), np.uint8).data
     for place in places(entry, lo, hi):
         source.read(place.file, place.lo, raw[place.at : place.at + place.hi - place.lo])
-    if not entry.plain:
-        out[:] = delivered(entry, np.frombuffer(raw, np.uint8), lo, hi)
+    if entry.plain:
+        return None
+    stored = np.frombuffer(raw, np.uint8)
+    out[:] = delivered(entry, stored, lo, hi)
+    return codes_crc(entry, stored, lo, hi)
+
+
+def whole_record(entry: TensorEntry) -> bool:
+    """Return whether the archive's checksum covers exactly this tensor's elements, or their codes, in order."""
+    return (
+        entry.crc32 is not None
+        and entry.strides is None
+        and entry.pieces is None
+        and entry.offset == entry.storage_offset
+        and entry.size * stored_itemsize(entry) == entry.storage_nbytes
+    )
+
+
+def codes_crc(entry: TensorEntry, raw: NDArray[np.uint8], lo: int, hi: int) -> int | None:
+    """Return the CRC-32 of the codes of elements [lo, hi) among the bytes of their ``places``.
+
+    None for a tensor that is not of codes, or of which the archive keeps no checksum.
+    """
+    if entry.encoding is None or not whole_record(entry):
+        return None
+    return isal_zlib.crc32(raw[: hi - lo])
 
 
 def delivered(entry: TensorEntry, raw: NDArray[np.uint8], lo: int, hi: int) -> memoryview:

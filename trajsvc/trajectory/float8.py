@@ -60,12 +60,12 @@ def decoded(checkpoints: Sequence[Tensors], config: Mapping[str, Any] | None = N
 def _values(name: str, entry: TensorEntry, tensors: Tensors, blocks: Shape) -> TensorEntry | None:
     beside = next((n for n in scale_names(name) if n in tensors), None)
     if beside is None:
-        return replace(entry, dtype="float16", encoding=Encoding(entry.dtype), crc32=None)
+        return replace(entry, dtype="float16", encoding=Encoding(entry.dtype))
     scale = _scale(beside, tensors[beside], entry.shape, blocks)
     if scale is None:
         return None
     wide = "float32" if scale.dtype in _EXACT_IN_SINGLE else "float64"
-    return replace(entry, dtype=wide, encoding=Encoding(entry.dtype, scale), crc32=None)
+    return replace(entry, dtype=wide, encoding=Encoding(entry.dtype, scale))
 
 
 def scale_names(name: str) -> list[str]:

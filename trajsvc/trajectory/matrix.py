@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schema.format.arrays import ITEMSIZE
 from storage_schema.models.results import Finding
 from trajsvc.anatomy.blocks import Anatomy
 from trajsvc.errors import DamagedCheckpoint, TrajsvcError
 from trajsvc.gram.plan import ColumnSpec, Slab
 from trajsvc.gram.slab_worker import Part
 from trajsvc.sources.base import CheckpointRef, CheckpointSource, NoSource, TensorEntry
-from trajsvc.trajectory.elements import read_elements, stored_itemsize
+from trajsvc.trajectory.elements import read_elements, stored_itemsize, whole_record
 
 
 @dataclass(frozen=True)
@@ -88,13 +87,17 @@ class Trajectory:
         return self._dtypes[column]
 
     def has_crc(self, column: int, row: int) -> bool:
-        return whole_record(self.rows[row].entries[column])
+        entry = self.rows[row].entries[column]
+        return entry.plain and whole_record(entry)
 
-    def read(self, column: int, row: int, lo: int, hi: int, out: memoryview) -> None:
-        """Fill ``out`` with the stored bytes of elements [lo, hi) (C order) of a tensor at one checkpoint."""
+    def read(self, column: int, row: int, lo: int, hi: int, out: memoryview) -> int | None:
+        """Fill ``out`` with the stored bytes of elements [lo, hi) (C order) of a tensor at one checkpoint.
+
+        Return ``codes_crc`` of them.
+        """
         entry = self.rows[row].entries[column]
         try:
-            read_elements(self.source, entry, lo, hi, out)
+            return read_elements(self.source, entry, lo, hi, out)
         except TrajsvcError as error:
             raise error.about(tensor=entry.name, step=self.rows[row].step, file=entry.file) from None
 
@@ -120,7 +123,7 @@ class Trajectory:
         for part in parts:
             if stop():
                 return
-            self.read(part.column, part.row, part.lo, part.hi, part.out)
+            part.crc = self.read(part.column, part.row, part.lo, part.hi, part.out)
 
     def check_crc(self, segments: Sequence[tuple[int, int, int]], crc: NDArray[np.uint32]) -> None:
         """Compare the archives' checksums with those of the bytes read: ``crc`` is (segments, rows).
@@ -140,7 +143,7 @@ class Trajectory:
                     continue
                 total = 0
                 for lo, hi, number in pieces:
-                    total = isal_zlib.crc32_combine(total, int(crc[number, row]), (hi - lo) * ITEMSIZE[entry.dtype])
+                    total = isal_zlib.crc32_combine(total, int(crc[number, row]), (hi - lo) * stored_itemsize(entry))
                 if total != entry.crc32:
                     raise checksum_mismatch(entry, self.rows[row].step)
 
@@ -153,14 +156,3 @@ def checksum_mismatch(entry: TensorEntry, step: int) -> DamagedCheckpoint:
         hint="The file is damaged: fetch or copy it again, or leave the checkpoint out with --steps.",
         file=entry.file, tensor=entry.name, step=step,
     )  # fmt: skip
-
-
-def whole_record(entry: TensorEntry) -> bool:
-    """Return whether the archive's checksum covers exactly this tensor's elements in order."""
-    return (
-        entry.crc32 is not None
-        and entry.plain
-        and entry.pieces is None
-        and entry.offset == entry.storage_offset
-        and entry.size * ITEMSIZE[entry.dtype] == entry.storage_nbytes
-    )

@@ -25,8 +25,9 @@ from trajsvc.sources.renames import Rename, apply_renames, read_renames
 from trajsvc.sources.spelling import spelt_alike
 from trajsvc.trajectory.common_rows import cut_finding, cut_to_common_rows
 from trajsvc.trajectory.describe import Describer
+from trajsvc.trajectory.elements import whole_record
 from trajsvc.trajectory.float8 import decoded, float8_finding
-from trajsvc.trajectory.matrix import Excluded, Row, Trajectory, whole_record
+from trajsvc.trajectory.matrix import Excluded, Row, Trajectory
 from trajsvc.trajectory.notices import no_parameters_left, notices, renamed_finding, unused_rename
 from trajsvc.trajectory.set_aside import Aside, set_aside
 from trajsvc.trajectory.stored_types import type_change
@@ -131,7 +132,7 @@ def same_digests(rows: Sequence[Row]) -> list[Finding]:
     for row in rows:
         digests: tuple[object, ...] = tuple(f.sha256 for f in row.checkpoint.files)
         if None in digests:
-            digests = tuple((e.crc32, e.dtype) if whole_record(e) else None for e in row.entries)
+            digests = tuple((e.crc32, e.dtype) if e.plain and whole_record(e) else None for e in row.entries)
         if digests and None not in digests:
             same.setdefault(digests, []).append(row.step)
     return [

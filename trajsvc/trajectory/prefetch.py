@@ -19,7 +19,7 @@ from storage_schema.files.durable import read_all
 from trajsvc.gram.plan import Plan, Slab
 from trajsvc.gram.slab_worker import Part
 from trajsvc.sources.base import Cache, RemoteReading
-from trajsvc.trajectory.elements import delivered, places, raw_bytes
+from trajsvc.trajectory.elements import codes_crc, delivered, places, raw_bytes
 from trajsvc.trajectory.matrix import Trajectory
 from trajsvc.trajectory.remote import RemoteTheta
 from trajsvc.trajectory.spool import Spool, SpoolRequest, fetch_into
@@ -102,7 +102,9 @@ class ReadAhead(RemoteTheta):
             for place in places(entry, part.lo, part.hi):
                 opened.read(place.file, place.lo, raw[place.at : place.at + place.hi - place.lo])
             if not entry.plain:
-                part.out[:] = delivered(entry, np.frombuffer(raw, np.uint8), part.lo, part.hi)
+                stored = np.frombuffer(raw, np.uint8)
+                part.out[:] = delivered(entry, stored, part.lo, part.hi)
+                part.crc = codes_crc(entry, stored, part.lo, part.hi)
         with self._changed:
             opened.left.discard(slab.index)
             if not opened.left:

@@ -16,7 +16,7 @@ from trajsvc.gram.plan import Slab
 from trajsvc.gram.slab_worker import Part
 from trajsvc.sources.base import TensorEntry
 from trajsvc.sources.ranges import ByteRange, MergedRange, coalesce, read_requests
-from trajsvc.trajectory.elements import delivered, places, raw_bytes
+from trajsvc.trajectory.elements import codes_crc, delivered, places, raw_bytes
 from trajsvc.trajectory.matrix import Trajectory
 
 
@@ -59,6 +59,7 @@ class RemoteTheta:
             return
         for part, entry, raw in others:
             part.out[:] = delivered(entry, raw, part.lo, part.hi)
+            part.crc = codes_crc(entry, raw, part.lo, part.hi)
 
 
 def _disjoint(stretches: Sequence[MergedRange]) -> list[MergedRange]:

@@ -1,0 +1,211 @@
+"""Have processes of their own do the work of requests that takes long, so that it holds up no answer and can be ended.
+
+A process does one request at a time, and is kept for the next. One that does not end when it is told to is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic_core import to_json
+
+from api.work_messages import BEGUN, CANCELLED, ERROR, REQUEST, STOP, Inbox, error_of, packed
+from trajsvc.errors import Cancelled, TryAgain
+from trajsvc.jobs.spec import JobSpec
+from trajsvc.settings import ServiceSettings
+from trajsvc.sources.transport.cancel import SLICE, Stop
+
+START: Final = 120.0
+"""Seconds that a process may take to begin; the first one waits for the imports of all."""
+GRACE: Final = 2.0
+"""Seconds between telling a process to stop and killing it."""
+MARGIN: Final = 5.0
+"""Seconds beyond ``plan_seconds`` in which a process says itself what it waited for."""
+ATTEMPTS: Final = 3
+"""New processes that may die before they begin a request: what forks them may just have died."""
+IDLE: Final = 4
+"""Processes that are kept while nothing is asked."""
+
+
+class _Process:
+    """The server's side of one process."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.told = False
+        """whether it was told to stop, and must not be asked again"""
+        self._inbox = Inbox(connection)
+        self._poll = select.poll()
+        self._poll.register(connection, select.POLLIN)
+
+    def ask(self, request: bytes, seconds: float, stop: Stop) -> tuple[bytes, bytes] | None:
+        """Return the kind and content of the answer; None if the process ended before it began.
+
+        Raises Cancelled, and TryAgain (``planning-slow``, ``planning-died``).
+        """
+        pid, end, kill_at = 0, time.monotonic() + START, 0.0
+        with suppress(OSError):
+            self.connection.sendall(packed(REQUEST, request))
+        while True:
+            if self._poll.poll(1e3 * SLICE) and not self._inbox.receive():
+                if not pid and not stop():
+                    return None
+                break
+            while (message := self._inbox.take()) is not None:
+                kind, content = message
+                if kind != BEGUN:
+                    return kind, content
+                pid, end = int(content), time.monotonic() + seconds + MARGIN
+            now = time.monotonic()
+            if kill_at and now > kill_at:
+                break
+            if not kill_at and (now > end or stop()):
+                kill_at, self.told = now + GRACE, True
+                with suppress(OSError):
+                    self.connection.sendall(packed(STOP))
+        if pid and kill_at:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if stop():
+            raise Cancelled
+        if kill_at:
+            raise slow(seconds)
+        raise TryAgain(
+            "planning-died", "the process that planned died", hint="Ask again; the server's log may say why."
+        )
+
+
+class WorkProcesses:
+    """The processes of one server. Safe from any thread."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._settings = settings.model_dump(mode="json", exclude={"token"})
+        self._seconds = settings.plan_seconds
+        self._idle: list[_Process] = []
+        self._lock = threading.Lock()
+        self._forking: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+
+    def start(self) -> None:
+        """Start what forks the processes, without waiting for it."""
+        with self._lock:
+            self._started()
+
+    def run(self, work: str, stop: Stop, **arguments: Any) -> bytes:
+        """Return the JSON that one of ``api.work.WORK`` makes of ``arguments``.
+
+        Raises what it raises, as an error of the same kind, and Cancelled, TryAgain (``planning-slow``, ``planning-died``).
+        """
+        seconds = self._seconds
+        facts = {"work": work, "seconds": seconds, "settings": self._settings, "arguments": _plain(arguments)}
+        request, answer, new = to_json(facts), None, 0
+        while answer is None:
+            process, kept = self._process()
+            new += not kept
+            try:
+                answer = process.ask(request, seconds, stop)
+            except BaseException:
+                process.connection.close()
+                raise
+            if answer is None:
+                process.connection.close()
+                if new == ATTEMPTS:
+                    raise _none_started()
+        self._keep(process)
+        kind, content = answer
+        if kind != ERROR:
+            return content
+        error = error_of(content)
+        if error.kind == CANCELLED:
+            if stop():
+                raise Cancelled
+            raise slow(seconds)
+        raise error
+
+    def spec(self, work: str, stop: Stop, **arguments: Any) -> JobSpec:
+        """Return the job's spec that ``run`` makes of ``arguments``; raises as it does."""
+        return JobSpec.model_validate_json(self.run(work, stop, **arguments))
+
+    def close(self) -> None:
+        """End all processes."""
+        with self._lock:
+            for process in self._idle:
+                process.connection.close()
+            self._idle.clear()
+            self._end()
+
+    def _process(self) -> tuple[_Process, bool]:
+        """Return a process, and whether it has worked before."""
+        with self._lock:
+            if self._idle:
+                return self._idle.pop(), True
+            for _ in range(2):
+                ours, theirs = socket.socketpair()
+                with theirs:
+                    try:
+                        socket.send_fds(self._started(), [b"f"], [theirs.fileno()])
+                        return _Process(ours), False
+                    except OSError:  # it has died
+                        ours.close()
+                        self._end()
+        raise _none_started()
+
+    def _keep(self, process: _Process) -> None:
+        with self._lock:
+            if self._socket is not None and not process.told and len(self._idle) < IDLE:
+                self._idle.append(process)
+                return
+        process.connection.close()
+
+    def _started(self) -> socket.socket:
+        if self._socket is None or self._forking is None or self._forking.poll() is not None:
+            self._end()
+            self._socket, theirs = socket.socketpair()
+            path = os.pathsep.join(p for p in sys.path if p)
+            with theirs:
+                # A group of its own: ^C in a terminal is for the server. One thread: it forks.
+                self._forking = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "api.work_server"], stdin=theirs.fileno(), stdout=subprocess.DEVNULL,
+                    env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                    process_group=0,
+                )  # fmt: skip
+        return self._socket
+
+    def _end(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        if self._forking is not None:
+            self._forking.kill()
+            self._forking.wait()
+        self._socket = self._forking = None
+
+
+def _none_started() -> TryAgain:
+    return TryAgain("planning-died", "no process could be started to plan", hint="Ask again.")
+
+
+def slow(seconds: float) -> TryAgain:
+    """Return the error for a plan that took too long."""
+    return TryAgain(
+        "planning-slow", f"planning took more than {seconds:g} s, the bound of the setting plan_seconds",
+        hint="Choose fewer checkpoints with steps, or ask the operator for more time.",
+    )  # fmt: skip
+
+
+def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments as JSON values; of a request's body only what was sent, as what is left out has defaults."""
+    return {
+        name: value.model_dump(mode="json", exclude_unset=True) if isinstance(value, BaseModel) else value
+        for name, value in arguments.items()
+    }

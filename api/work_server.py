@@ -1,0 +1,147 @@
+"""The process that forks the processes which work for a server: ``python -m api.work_server``, with a socket as standard input.
+
+It imports once what planning needs and has no thread but its first, so that a fork takes milliseconds and shares the
+memory of the imports. Each byte that comes through the socket brings the socket of one process to be forked. It ends
+when the server's end of its socket is closed, however the server ended; a forked process ends with its own socket.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import socket
+import threading
+from importlib import import_module
+from queue import SimpleQueue
+from typing import Any, Final
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.resources import Resources
+from api.work import WORK
+from api.work_messages import BEGUN, CANCELLED, ERROR, REQUEST, RESULT, STOP, Inbox, error_content, packed
+from storage_schema.files.system_errors import of_any
+from trajsvc.errors import Cancelled, TrajsvcError
+from trajsvc.jobs.database import unreachable
+from trajsvc.logs import configure
+from trajsvc.settings import ServiceSettings
+
+NICE: Final = 10
+"""How much less urgent than the server's answers the work is."""
+OVERDUE: Final = 30.0
+"""Seconds beyond a request's time after which the kernel ends a process that the server has not ended."""
+REQUESTS: Final = 200
+"""Requests that one process does before it ends, so that nothing can accumulate."""
+GROWTH: Final = 64 * 2**10
+"""KiB of memory that a process may have grown by in a request to be used for another."""
+
+log = structlog.get_logger()
+
+
+def prepare() -> None:
+    """Import what the work needs, so that every forked process has it."""
+    from huggingface_hub import get_session, get_token
+
+    for module in (
+        "re2", "trajsvc.analysis.audit", "trajsvc.analysis.forecast", "trajsvc.analysis.selected", "trajsvc.jobs.options",
+        "trajsvc.results.labels", "trajsvc.sources.hub.source", "encodings.idna", "huggingface_hub.errors", "yaml", "filelock",
+    ):  # fmt: skip
+        import_module(module)
+    get_session()
+    get_token()
+
+
+def main() -> None:
+    """Fork a process for every socket that comes, until there is no server."""
+    os.nice(NICE)
+    configure("planner")
+    server = socket.socket(fileno=0)
+    prepare()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
+    gc.collect()
+    gc.freeze()
+    while True:
+        came, descriptors, _, _ = socket.recv_fds(server, 1, 1)
+        if not came:
+            return
+        with socket.socket(fileno=descriptors[0]) as connection:
+            try:
+                forked = os.fork()
+            except OSError as error:  # the server sees a closed socket
+                log.warning("cannot-fork", error=str(error))
+                continue
+            if forked == 0:
+                server.close()
+                work(connection)
+
+
+def work(connection: socket.socket) -> None:
+    """Do requests one after the other; never return."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    requests: SimpleQueue[bytes] = SimpleQueue()
+    over = threading.Event()
+    threading.Thread(target=_watch, args=(connection, requests, over), daemon=True).start()
+    first = _memory()
+    for _ in range(REQUESTS):
+        content = requests.get()
+        connection.sendall(packed(BEGUN, str(os.getpid()).encode()))
+        request = json.loads(content)
+        signal.setitimer(signal.ITIMER_REAL, request["seconds"] + OVERDUE)  # SIGALRM ends the process
+        answer = _answer(request, over)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        connection.sendall(answer)
+        if _memory() > first + GROWTH:
+            break
+    os._exit(0)
+
+
+def _watch(connection: socket.socket, requests: SimpleQueue[bytes], over: threading.Event) -> None:
+    """Pass on what the server says; end the process at once if the server closes the socket or is gone."""
+    inbox = Inbox(connection)
+    while inbox.receive():
+        while (message := inbox.take()) is not None:
+            kind, content = message
+            if kind == REQUEST:
+                requests.put(content)
+            elif kind == STOP:
+                over.set()
+    os._exit(0)
+
+
+_held: dict[str, Resources] = {}
+
+
+def _answer(request: dict[str, Any], over: threading.Event) -> bytes:
+    """Return the message that answers a request."""
+    try:
+        key = json.dumps(request["settings"])
+        if key not in _held:
+            _held[key] = Resources.attached(ServiceSettings(**request["settings"]))
+        return packed(RESULT, WORK[request["work"]](_held[key], request["arguments"], over.is_set).encode())
+    except Cancelled:
+        return packed(ERROR, error_content(TrajsvcError(CANCELLED, "the work was asked to stop")))
+    except TrajsvcError as error:
+        return packed(ERROR, error_content(error))
+    except SQLAlchemyError as error:
+        return packed(ERROR, error_content(unreachable(error)))
+    except BaseException as error:
+        log.error("unforeseen", work=request["work"], exc_info=error)
+        known = of_any(error)
+        hint = "The server's log has it whole."
+        return packed(
+            ERROR, error_content(known or TrajsvcError("internal", "an error that was not foreseen", hint=hint))
+        )
+
+
+def _memory() -> int:
+    """Return the most memory that the process has had, in KiB."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+if __name__ == "__main__":
+    main()
