@@ -19,8 +19,8 @@ from service_process import REPOSITORY, Server, free_port, make_run, start_serve
 
 pytestmark = pytest.mark.timing
 
-LIVE: Final = 1.0
-"""Seconds, ten times those within which half of the answers come on a quiet machine of two cores (the figures are printed)."""
+LIVE: Final = 0.3
+"""Seconds, ten times those within which half of the answers come on a busy machine of two cores (the figures are printed)."""
 WORST: Final = 5.0
 """Seconds for 99 of 100 answers, ten times as many too: what holds a server up here takes longer than that, or never ends."""
 NESTED = "(?P<step>(" + "(a|)" * 90 + ")(?:a{0,50}){0,20})!"

@@ -322,6 +322,19 @@ class TestRuns:
         page.mouse.move(where["x"] + where["width"] * 0.999, where["y"] + where["height"] * 0.999)
         second = page.evaluate("document.querySelectorAll('canvas.map')[1].view.cell")
         assert second == [11, 11]
+        _, _, last = site.ask("/v1/runs/pythia-nano/map")
+        tip = page.locator(".mapbox .tip").first.text_content()
+        assert f"{last['map'][-1][-1]:.5f}" in tip
+        assert f"steps {last['steps'][-1]} × {last['steps'][-1]}" in tip
+        page.mouse.move(where["x"] + where["width"] * 0.9, where["y"] + where["height"] * 0.1)
+        row, column = page.evaluate("document.querySelectorAll('canvas.map')[0].view.cell")
+        assert row < column
+        tip = page.locator(".mapbox .tip").first.text_content()
+        assert f"{last['map'][row][column]:.5f}" in tip
+        assert f"steps {last['steps'][row]} × {last['steps'][column]}" in tip
+        assert page.locator(".mapbox .tip:visible").count() == 1, (
+            "the other map shows a crosshair, and no text of its own"
+        )
 
     def test_curves_of_choice_are_laid_over_each_other(self, site: Server, open_page: Open) -> None:
         page = open_page(f"{site.address}/#/compare?runs=pythia-nano,plain")
@@ -402,16 +415,6 @@ class TestAccess:
         page.wait_for_selector("h1")
         page.wait_for_timeout(900)
         assert findings(page) == []
-
-    @pytest.mark.slow
-    def test_a_narrow_window_does_not_scroll_sideways(self, site: Server, open_page: Open) -> None:
-        page = open_page(f"{site.address}/", width=400, height=800)
-        for place in PLACES.values():
-            page.goto("about:blank")
-            page.goto(f"{site.address}/{place}")
-            page.wait_for_selector("h1")
-            page.wait_for_timeout(500)
-            assert page.evaluate("document.documentElement.scrollWidth") <= 401, place
 
     def test_the_header_leaves_room_on_a_phone(self, site: Server, open_page: Open) -> None:
         page = open_page(f"{site.address}/#/run/pythia-nano", width=390, height=844)
