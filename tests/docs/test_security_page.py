@@ -13,7 +13,7 @@ ROW = re.compile(
     r"^\| (?P<attack>[^|]+) \| (?P<outcome>[^|]+) \| `(?P<test>tests/[\w/]+\.py(?:::\w+)*)` \|$", re.MULTILINE
 )
 PAGE = (ROOT / "SECURITY.md").read_text("utf-8")
-TABLE = PAGE.partition("## Attacks and their outcome")[2]
+TABLE = PAGE.partition("## Attacks and their outcome")[2].partition("\n## ")[0]
 ROWS = [m.groupdict() for m in ROW.finditer(TABLE)]
 
 
