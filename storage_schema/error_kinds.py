@@ -45,7 +45,7 @@ _GROUPS: Final = {
         "bad-share bad-size bad-source bad-steps bad-suffix bad-token cancelled cannot-listen device-unavailable "
         "different-steps family-and-runs family-name family-option format-conflict heads-conflict hub-option "
         "needs-figure no-curve no-members no-server no-token open-server preview-copy preview-over-run rename-conflict "
-        "run-name run-needed runs-needed weak-token bad-probe extra-missing"
+        "run-name run-needed runs-needed weak-token bad-weights bad-probe extra-missing"
     ),
     # Who asks is not known.
     Outcome(4, 401): ("unauthorised"),
@@ -62,7 +62,7 @@ _GROUPS: Final = {
         "step-not-found token-not-found data-not-found probe-not-found tokenizer-not-found"
     ),
     # In conflict with what is there.
-    Outcome(4, 409): ("gradients-exist run-estimate run-exists"),
+    Outcome(4, 409): ("gradients-exist output-exists run-estimate run-exists"),
     # Another server's name.
     Outcome(4, 421): ("bad-host"),
     # Recognised, and not done.

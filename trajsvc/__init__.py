@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from trajsvc.analysis.analyze import analyze, audit
+    from trajsvc.analysis.average_runs import average
     from trajsvc.analysis.cross_runs import cross
     from trajsvc.errors import (
         Damaged,
@@ -53,6 +54,7 @@ __all__ = [
     "__version__",
     "analyze",
     "audit",
+    "average",
     "cross",
     "open",
 ]
@@ -69,6 +71,7 @@ def __getattr__(name: str) -> Any:
         "open": "trajsvc.results.open",
         "analyze": "trajsvc.analysis.analyze",
         "audit": "trajsvc.analysis.analyze",
+        "average": "trajsvc.analysis.average_runs",
         "cross": "trajsvc.analysis.cross_runs",
     }.get(name, "trajsvc.errors")
     return getattr(import_module(module), name)

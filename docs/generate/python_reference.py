@@ -31,7 +31,10 @@ def text() -> str:
         "Python API",
         INTRO,
         prose(inspect.getdoc(trajsvc)),
-        *(_function(f"trajsvc.{name}", getattr(trajsvc, name)) for name in ("analyze", "open", "audit", "cross")),
+        *(
+            _function(f"trajsvc.{name}", getattr(trajsvc, name))
+            for name in ("analyze", "open", "audit", "cross", "average")
+        ),
         _class("trajsvc.Run", trajsvc.Run),
         "# Gradients\n\n" + prose(inspect.getdoc(gradients)),
         _class("trajsvc.results.gradients.RunGradients", RunGradients),

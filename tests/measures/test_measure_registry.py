@@ -55,6 +55,9 @@ SHAPES = {
     "forgetting_time": (0,),
     "ornstein_uhlenbeck": (0, 0),
     "ornstein_uhlenbeck_mds": (),
+    "average_distance": (0,),
+    "average_variance_removed": (0,),
+    "average_norm": (0,),
     "random_walk": (-1, -1),
     "random_walk_mds": (),
     "noise_floor": (-1,),
@@ -95,6 +98,8 @@ def test_a_group_of_zeros_is_undefined_but_for_its_lengths() -> None:
     found = compute(MEASURES, CASES["all zero"].gram)
     defined = {name for name, value in found.items() if not np.isnan(value).all()}
     assert defined == {
+        "average_distance",
+        "average_norm",
         "norm",
         "distance_from_init",
         "update_norm",

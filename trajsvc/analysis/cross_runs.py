@@ -46,7 +46,7 @@ def cross(
         TrajsvcError: Refused (``runs-differ``, ``source-gone``), NotFound (``run-not-found``), and what an analysis raises.
     """
     machine: dict[str, Any] = {"memory": memory, "threads": threads, "device": device}
-    place = Path(store) if store is not None else _place(a)
+    place = Path(store) if store is not None else place_of(a)
     runs = [stored_or_analysed(one, place, machine) for one in (a, b)]
     return compare_runs(runs[0], runs[1], place, tuple(several(rename)), common, machine)  # type: ignore[arg-type]
 
@@ -73,7 +73,7 @@ def compare_runs(
     return open_cross(a, b, rename, common)
 
 
-def _place(given: str | Path | Run) -> Path:
+def place_of(given: str | Path | Run) -> Path:
     """Return the store of a run; of a name or a source the default one."""
     stored = given.stored if isinstance(given, Run) else None
     return stored.path.parent.parent if isinstance(stored, StoredRun) else Settings().store

@@ -59,6 +59,7 @@ COMMANDS: Final = {
     "compare": "compare",
     "cross": "cross",
     "report": "report",
+    "average": "average",
     "batch": "batch",
     "families": "families",
     "experiment": "experiments",

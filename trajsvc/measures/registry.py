@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from trajsvc.errors import NotFound
-from trajsvc.measures import angles, correlations, forgetting, maps, norms, nulls, spectral_edge, variance
+from trajsvc.measures import angles, averages, correlations, forgetting, maps, norms, nulls, spectral_edge, variance
 from trajsvc.measures.base import Array, GroupGram, Measure
 
 HALLMARKS: Final = "Hallmarks (arXiv 2403.07379)"
@@ -119,6 +119,15 @@ _ROWS: Final = (
     ),
     _row(forgetting.ornstein_uhlenbeck, _MAP, "1", "e^{−|s_i − s_j|/τ}, τ fitted to all pairs of checkpoints", COMMON),
     _row(forgetting.ornstein_uhlenbeck_mds, (), "1", "mean of all entries of the Ornstein–Uhlenbeck map", COMMON),
+    _row(averages.average_distance, ("step",), "parameter", "‖mean(θ_t … θ_{T−1}) − θ_{T−1}‖", COMMON),
+    _row(
+        averages.average_variance_removed,
+        ("step",),
+        "1",
+        "Σ‖θ_s − θ̄‖² / Σ‖θ_s − θ_0‖² over s = t … T − 1, θ̄ their mean",
+        SERVICE,
+    ),
+    _row(averages.average_norm, ("step",), "parameter", "‖mean(θ_t … θ_{T−1})‖", COMMON),
     _row(nulls.random_walk, _MAP, "1", "relative map expected of a random walk with the same update norms", HALLMARKS),
     _row(nulls.random_walk_mds, (), "1", "mean of all entries of the random walk's map", HALLMARKS),
     _row(nulls.noise_floor, ("update",), "1", "sqrt(r_t + r_{t+1}) / ‖θ_{t+1} − θ_t‖, r_t from rounding", SERVICE),

@@ -317,6 +317,18 @@ class MeasureMethods(ABC):
         """
         return self._scalar("random_walk_mds", group, steps)
 
+    def average_distance(self, group: str = "network", steps: Steps = None) -> DataArray:
+        """‖mean(θ_t … θ_{T−1}) − θ_{T−1}‖. Axes (step); unit: parameter. Source: common usage."""
+        return self._array("average_distance", group, steps)
+
+    def average_variance_removed(self, group: str = "network", steps: Steps = None) -> DataArray:
+        """Σ‖θ_s − θ̄‖² / Σ‖θ_s − θ_0‖² over s = t … T − 1, θ̄ their mean. Axes (step); no unit. Source: trajsvc."""
+        return self._array("average_variance_removed", group, steps)
+
+    def average_norm(self, group: str = "network", steps: Steps = None) -> DataArray:
+        """‖mean(θ_t … θ_{T−1})‖. Axes (step); unit: parameter. Source: common usage."""
+        return self._array("average_norm", group, steps)
+
     def random_walk(self, group: str = "network", steps: Steps = None) -> DataArray:
         """Relative map expected of a random walk with the same update norms. Axes (step, step_2); no unit. Source:
         Hallmarks (arXiv 2403.07379).
