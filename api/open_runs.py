@@ -13,6 +13,7 @@ from typing import Final
 
 from storage_schema.format.manifest import MANIFEST
 from storage_schema.runs.store import RunStore, StoredRun
+from storage_schema.runs.tags import read_tags
 from trajsvc.errors import DamagedStore, NotFound, TryAgain
 from trajsvc.results.run import Run, names, open
 
@@ -54,6 +55,10 @@ class RunCache:
         stored = self.open(name).stored
         assert isinstance(stored, StoredRun)  # runs of this store lie on this machine
         return stored
+
+    def tags(self, name: str) -> list[str]:
+        """Return the tags of a run as they are now, sorted; those of the run where a job's estimate is shown in its place."""
+        return list(read_tags(RunStore(self.store).path(name)))
 
     def _estimated(self, name: str) -> Run | None:
         """Open a running job's estimate; None if there is none, or it is removed while it is opened."""

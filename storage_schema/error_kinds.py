@@ -25,7 +25,7 @@ _GROUPS: Final = {
         "name-conflict no-tensors tensor-in-two-shards tensor-missing truncated-file wrong-bytes"
     ),
     # Bytes of a store, or the program itself, at fault.
-    Outcome(1, 500): ("bad-answer cannot-write family-damaged internal job-damaged store-damaged"),
+    Outcome(1, 500): ("bad-answer cannot-write experiment-damaged family-damaged internal job-damaged store-damaged"),
     # No such method.
     Outcome(2, 405): ("method-not-allowed"),
     # No such format.
@@ -42,7 +42,7 @@ _GROUPS: Final = {
     Outcome(2, 422): (
         "bad-by bad-cursor bad-database bad-dtype bad-endpoint bad-family bad-format bad-hub-address bad-option "
         "bad-path bad-pattern bad-precision bad-rename bad-request bad-root bad-rules bad-run bad-scope bad-server "
-        "bad-share bad-size bad-source bad-steps bad-suffix bad-token cancelled cannot-listen device-unavailable "
+        "bad-share bad-size bad-source bad-steps bad-suffix bad-tag bad-token cancelled cannot-listen device-unavailable "
         "different-steps family-and-runs family-name family-option format-conflict heads-conflict hub-option "
         "needs-figure no-curve no-members no-server no-token open-server preview-copy preview-over-run rename-conflict "
         "run-name run-needed runs-needed weak-token bad-weights bad-probe extra-missing"
@@ -53,7 +53,8 @@ _GROUPS: Final = {
     Outcome(4, 403): ("bad-origin forbidden"),
     # There is no such thing.
     Outcome(4, 404): (
-        "cross-not-found data-not-registered experiment-not-found family-not-found file-missing file-not-found "
+        "cross-not-found data-not-registered experiment-not-found experiment-not-run family-not-found figure-not-found file-missing "
+        "file-not-found "
         "gradients-not-found group-not-found "
         "hub-no-file hub-no-folder hub-no-repository hub-no-revision job-not-found measure-not-found member-not-found "
         "no-attention no-checkpoints no-current-folder no-layers no-revisions no-such-address nothing-logged probe-not-registered "

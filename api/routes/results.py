@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -36,6 +37,7 @@ from storage_schema.models.results import (
 )
 from storage_schema.models.service import NAME, BlockRow, GramAnswer, MeasureRow, RunAnswer, RunsPage
 from storage_schema.models.training_log import LossesAnswer
+from storage_schema.runs.tags import check_tag
 from trajsvc.errors import NotFound
 from trajsvc.figures import of_run
 from trajsvc.figures.of_losses import losses_of
@@ -49,11 +51,16 @@ from trajsvc.results.run import Run
 router = APIRouter(prefix="/v1", tags=["results"])
 
 MOST_RUNS = 16
+MOST_TAGS = 8
 RunName = Annotated[str, Path(pattern=NAME, description="The run's name", examples=["pythia-70m"])]
 Group = Annotated[str, Query(max_length=1024, description="A group's id", examples=["network", "layer/3/attention.q"])]
 Origin = Annotated[int | None, Query(ge=-(2**62), le=2**62, description="Step that the map is relative to")]
 Steps = Annotated[
     str | None, Query(max_length=10_000, description="Checkpoints: 0,1,2 · 1000..5000 · every:4 · last:5")
+]
+Tags = Annotated[
+    list[Annotated[str, Query(max_length=64)]] | None,
+    Query(max_length=MOST_TAGS, description="Only runs with this tag; given again: with all of them"),
 ]
 Format = Annotated[str | None, Query(alias="f", max_length=8, description="Format, instead of Accept")]
 ByLayer = Annotated[bool, Query(description="A map for every layer, on one scale (png, svg)")]
@@ -65,17 +72,24 @@ def list_runs(
     who: Reader,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
+    tag: Tags = None,
     response: Response = None,  # type: ignore[assignment]
 ) -> RunsPage:
-    """List the runs of the store, by name."""
-    names = [n for n in service.runs.names() if cursor is None or n > cursor]
+    """List the runs of the store, by name; with ``tag`` those that have all of these tags."""
+    wanted = {check_tag(word) for word in tag or ()}
+    names = [
+        n
+        for n in service.runs.names()
+        if (cursor is None or n > cursor) and (not wanted or wanted <= set(service.runs.tags(n)))
+    ]
     rows = []
     for name in names[:limit]:
         with suppress(NotFound):  # a job's estimate may be gone since
             rows.append(_row(service, service.runs.open(name)))
     following = names[limit - 1] if len(names) > limit else None
     if following is not None:
-        response.headers["link"] = f'</v1/runs?limit={limit}&cursor={following}>; rel="next"'
+        more = urlencode([("limit", limit), ("cursor", following), *(("tag", word) for word in sorted(wanted))])
+        response.headers["link"] = f'</v1/runs?{more}>; rel="next"'
     return RunsPage(items=rows, next=following)
 
 
@@ -109,7 +123,7 @@ def get_run(request: Request, service: ServiceOf, who: Reader, run: RunName) -> 
         )
         return json_bytes(found)
 
-    return answer(request, service, opened, {"json": make})
+    return answer(request, service, opened, {"json": make}, also=service.runs.tags(run))
 
 
 @router.get(
@@ -118,7 +132,9 @@ def get_run(request: Request, service: ServiceOf, who: Reader, run: RunName) -> 
 def get_summary(request: Request, service: ServiceOf, who: Reader, run: RunName) -> Response:
     """Summarise a run: measures of the network, phases, layers, Q/K/V, integrity."""
     opened = service.runs.open(run)
-    return answer(request, service, opened, {"json": lambda: json_bytes(_summary(service, opened))})
+    return answer(
+        request, service, opened, {"json": lambda: json_bytes(_summary(service, opened))}, also=service.runs.tags(run)
+    )
 
 
 @router.get(
@@ -473,7 +489,8 @@ def list_measures(who: Reader) -> list[MeasureRow]:
 def _row(service: Service, run: Run) -> RunRow:
     """Return the row of a run without the path of a source on this machine, which a run stored by the command line has."""
     row = answers.run_row(run)
-    return row.model_copy(update={"source": service.places.shown(row.source)})
+    shown = service.places.shown(row.source)
+    return row.model_copy(update={"source": shown, "tags": service.runs.tags(run.name)})
 
 
 def _checkpoints(service: Service, run: Run) -> list[CheckpointRow]:
@@ -482,4 +499,5 @@ def _checkpoints(service: Service, run: Run) -> list[CheckpointRow]:
 
 
 def _summary(service: Service, run: Run) -> Summary:
-    return Summary.model_validate(service.places.plain(answers.summary(run).model_dump()))
+    found = Summary.model_validate(service.places.plain(answers.summary(run).model_dump()))
+    return found.model_copy(update={"tags": service.runs.tags(run.name)})

@@ -19,6 +19,8 @@ const LOADERS = {
   compare: () => import("./views/compare.js").then((m) => m.compareView),
   families: () => import("./views/families.js").then((m) => m.familiesView),
   family: () => import("./views/families.js").then((m) => m.familyView),
+  experiments: () => import("./views/experiments.js").then((m) => m.experimentsView),
+  experiment: () => import("./views/experiments.js").then((m) => m.experimentView),
   submit: () => import("./views/submit.js").then((m) => m.submitView),
   jobs: () => import("./views/jobs.js").then((m) => m.jobsView),
   job: () => import("./views/jobs.js").then((m) => m.jobView),
@@ -31,8 +33,8 @@ function routeOf(parts) {
   if (rest.length) return null;
   if (first === "run" && name) return { undefined: ["run", name], layers: ["layers", name], gradients: ["gradients", name] }[tab] ?? null;
   if (tab !== undefined) return null;
-  if (["family", "job"].includes(first) && name) return [first, name];
-  return name === undefined && ["compare", "families", "submit", "jobs"].includes(first) ? [first] : null;
+  if (["family", "experiment", "job"].includes(first) && name) return [first, name];
+  return name === undefined && ["compare", "families", "experiments", "submit", "jobs"].includes(first) ? [first] : null;
 }
 
 let current = { key: null, view: null };
@@ -129,6 +131,7 @@ function header(kind) {
           link(["runs", "run", "layers", "gradients"], "Runs", []),
           link(["compare"], "Compare", ["compare"]),
           link(["families", "family"], "Families", ["families"]),
+          link(["experiments", "experiment"], "Experiments", ["experiments"]),
           link(["jobs", "job"], "Jobs", ["jobs"]),
           link(["submit"], "Submit", ["submit"]),
         ),

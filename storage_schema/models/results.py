@@ -45,6 +45,8 @@ class RunRow(Answer):
     """whether the run holds only an estimate from a part of its bytes"""
     fraction: float | None = None
     """of an estimate, the share of the parameters that it is from"""
+    tags: list[str] = []
+    """words that the run can be found by, sorted"""
 
 
 class CheckpointRow(Answer):
@@ -253,6 +255,8 @@ class Summary(Answer):
     run: str
     source: str
     architecture: str
+    tags: list[str] = []
+    """words that the run can be found by, sorted"""
     parameters: int
     checkpoints: int
     axis: str = "step"

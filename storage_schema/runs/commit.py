@@ -17,6 +17,7 @@ from storage_schema.files.durable import make_dir, replace_file, sync_dir, sync_
 from storage_schema.format.gradients import FOLDER as GRADIENTS
 from storage_schema.format.manifest import MANIFEST, PENDING, FileEntry, Manifest
 from storage_schema.runs.snapshot import hash_file
+from storage_schema.runs.tags import ABOUT
 
 
 def staged_files(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -69,8 +70,8 @@ def settle(run: Path, manifest: Manifest) -> None:
 
 
 def _sweep(run: Path, manifest: Manifest) -> None:
-    """Remove files and folders that the manifest does not name, except other generations' stages and gradients."""
-    keep = {MANIFEST, *manifest.files}
+    """Remove files and folders that the manifest does not name, except other generations' stages, gradients and tags."""
+    keep = {MANIFEST, ABOUT, *manifest.files}
     for top, folders, names in os.walk(run, topdown=True):
         if Path(top) == run:
             folders[:] = [f for f in folders if not _is_apart(f)]

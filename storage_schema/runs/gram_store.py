@@ -30,6 +30,11 @@ class GramStore(Protocol):
         ...
 
     @property
+    def tags(self) -> tuple[str, ...]:
+        """The run's tags, sorted."""
+        ...
+
+    @property
     def generation(self) -> int:
         """Counts the run's commits."""
         ...

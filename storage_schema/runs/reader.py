@@ -20,6 +20,7 @@ from storage_schema.runs.contents import BlockTable, CheckpointTable, GroupTrees
 from storage_schema.runs.gradient_store import GradientSets, fingerprints
 from storage_schema.runs.snapshot import Snapshot
 from storage_schema.runs.staging import ROOT, run_attributes
+from storage_schema.runs.tags import read_tags
 
 if TYPE_CHECKING:
     import zarr
@@ -84,6 +85,11 @@ class StoredRun:
     def entries(self) -> Mapping[str, FileEntry]:
         """Size and SHA-256 of every file of this generation, by path."""
         return self._snapshot.manifest.files
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The run's tags as they are now, sorted; they change without a commit."""
+        return read_tags(self.path)
 
     @property
     def nbytes(self) -> int:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from storage_schema.errors import NotFound, Refused, RunMissing
@@ -30,6 +31,7 @@ from storage_schema.format.manifest import MANIFEST
 from storage_schema.format.names import check_name, run_name
 from storage_schema.runs.gradient_writer import lock_of
 from storage_schema.runs.reader import StoredRun
+from storage_schema.runs.tags import change_tags
 from storage_schema.runs.writer import RunWriter
 
 __all__ = ["RunStore", "RunWriter", "StoredRun", "run_name"]
@@ -105,6 +107,13 @@ class RunStore:
             problem.hint = f"Runs in {self.root}: {listed}" if known else f"There are no runs in {self.root} yet."
             problem.message = f"no run {name!r}"
             raise
+
+    def tag(self, name: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> tuple[str, ...]:
+        """Add and remove tags of a run; return those that it has then.
+
+        Raises RunMissing, UsageError (``bad-tag``), StoreDamaged.
+        """
+        return change_tags(self.root, self.open(name).path, add=add, remove=remove)
 
     def writer(self, name: str) -> RunWriter:
         """Return the run's writer, for ``with``; entering it raises StoreBusy while another process or thread holds it."""

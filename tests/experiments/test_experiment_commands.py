@@ -27,15 +27,21 @@ def test_ls_show_and_run(tmp_path: Path) -> None:
 
     shown = trajsvc("experiment", "show", "h10", place=tmp_path)
     assert "reproduced when" in shown.stdout
+    assert "none in trajsvc-store" in shown.stdout
 
     ran = trajsvc("experiment", "run", "v4", "-o", "out", "--seeds", "1", "--format", "json", place=tmp_path)
     assert ran.returncode == 0, ran.stderr
     answer = json.loads(ran.stdout)
-    assert {"name", "claim", "measured", "verdict", "seeds", "figures"} <= set(answer)
+    assert {"name", "claim", "measured", "verdict", "seeds", "figures"} == set(answer)
     assert answer["seeds"] == [0]
     assert answer["verdict"] == "reproduced"
     assert (tmp_path / answer["figures"][0]).is_file()
-    assert json.loads((tmp_path / "out" / "v4" / "result.json").read_text()) == answer
+    written = json.loads((tmp_path / "out" / "v4" / "result.json").read_text())
+    again = json.loads(trajsvc("experiment", "show", "v4", "--format", "json", place=tmp_path).stdout)
+    assert again["result"] == written
+    assert written["measured"] == answer["measured"]
+    assert {"trajsvc", "torch"} <= set(written["versions"])
+    assert "verdict          reproduced (1 seeds" in trajsvc("experiment", "show", "v4", place=tmp_path).stdout
 
 
 def test_the_papers_settings_are_said_and_nothing_is_run(tmp_path: Path) -> None:

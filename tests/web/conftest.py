@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_runs import make_deep_run, make_gradients, make_logged_run, make_moving_run, make_patchy_run
+from page_runs import make_deep_run, make_gradients, make_logged_run, make_moving_run, make_patchy_run, make_result
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "service"))
 
@@ -41,6 +41,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     for name in RUNS:
         trajsvc.analyze(data / name, store=place / "store", threads=1)
     make_gradients(place / "store")
+    make_result(place / "store", "plain")
     hub, address = start_hub(place / "hub", place / "hub.log")
     known = ("--probe", "nano=causal-lm", "--data", f"text={EXAMPLES / 'genesis.txt'}")
     server = start_server(place, "--workers", "1", "--root", f"runs={data}", *known, HF_ENDPOINT=address)

@@ -115,3 +115,24 @@ def make_gradients(store: Path, run: str = "pythia-nano", examples: int = 24, ba
                         rows = rows.reshape(-1, batch, 20).mean(axis=1)
                     grams.append(rows @ rows.T)
                 writer.put(kind, step, SetGrams(kind, blocks, np.stack(grams)))
+
+
+def make_result(store: Path, run: str) -> None:
+    """Keep a result of an experiment with a grey figure of 40 × 20, and tag a run as its own."""
+    from PIL import Image
+
+    from storage_schema.runs.store import RunStore
+    from trajsvc.experiments.kept import save_result
+
+    figure = store.parent / "h11.png"
+    Image.new("RGB", (40, 20), (200, 200, 200)).save(figure)
+    RunStore(store).tag(run, add=["experiment:h11", "baseline"])
+    facts = {
+        "name": "h11", "title": "The map of a random walk", "paper": "Hallmarks", "figure": "appendix C",
+        "claim": "Cosines approach a limit", "criterion": "they differ from it by less than 5e-3",
+        "measured": {"largest_difference": {"constant": 0.01}, "points": [1, None], "rows": [{"a": True}]},
+        "verdict": "not reproduced", "notes": ["few dimensions"], "seeds": [0, 1], "scale": "brief", "settings": "20 steps",
+        "paper_settings": "the networks", "versions": {"trajsvc": "0.1.0"}, "seconds": 1.25, "made": "2026-11-27T10:00:00+00:00",
+        "family": None, "runs": [run],
+    }  # fmt: skip
+    save_result(store, facts, [figure])

@@ -386,6 +386,32 @@ class TestRuns:
         assert "not in the store" in page.locator(".scroll tbody tr", has_text="not-there").text_content()
         until(page, "document.querySelector('.family .grid').dataset.painted >= 2")
 
+    def test_experiments_and_their_runs(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/experiments")
+        page.wait_for_selector(".experiments tbody tr")
+        assert "not run" in page.get_by_role("row", name="h1 Momentum and weight decay").text_content()
+        page.locator("tbody a", has_text="h11").click()
+        page.wait_for_selector(".experiment .picture canvas")
+        _, _, answer = site.ask("/v1/experiments/h11")
+        text = page.locator(".experiment").text_content()
+        for words in (answer["claim"], answer["criterion"], "not reproduced", "2 seeds", answer["notes"][0]):
+            assert words in text
+        drawn = "(c) => [c.width, c.height, c.getContext('2d').getImageData(1, 1, 1, 1).data[0]]"
+        assert page.locator(".picture canvas").first.evaluate(drawn) == [40, 20, 200]
+        assert page.locator(".names a").all_text_contents() == ["plain"]
+        page.get_by_role("link", name="All 1 in the list").click()
+        page.wait_for_selector(".runs tbody tr")
+        assert "tag=experiment" in page.url
+        assert page.locator(".runs tbody th, .runs tbody .longname[href]").all_text_contents()[0].startswith("plain")
+        assert page.locator(".runs tbody tr").count() == 1
+        page.get_by_label("Tag").select_option("")
+        until(page, "document.querySelectorAll('.runs tbody tr').length > 1")
+
+    def test_an_experiment_that_was_not_run(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/experiment/h1")
+        page.wait_for_selector("text=no result of an experiment")
+        open_page.expected.append("404")  # type: ignore[attr-defined]
+
 
 PLACES = {
     "runs": "#/",
@@ -400,6 +426,9 @@ PLACES = {
     "compare tokens": "#/compare?runs=logged,logged-faster&align=tokens",
     "family": "#/family/pair",
     "families": "#/families",
+    "experiments": "#/experiments",
+    "experiment": "#/experiment/h11",
+    "tagged": "#/?tag=experiment%3Ah11",
     "jobs": "#/jobs",
     "submit": "#/submit",
     "submit more": "#/submit?heads=none&source=runs:plain",

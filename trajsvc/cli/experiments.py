@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,8 @@ from trajsvc.cli.options import FormatOption, OutputOption, QuietOption, StoreOp
 from trajsvc.cli.output import choose, csv_rows, emit, errors_console, json_text, results_console, safe
 
 if TYPE_CHECKING:
-    from trajsvc.experiments.base import Experiment, Verdict
+    from storage_schema.models.experiments import ExperimentResult
+    from trajsvc.experiments.base import Experiment
 
 COLUMNS = ("name", "title", "paper", "figure", "claim")
 NameArgument = Annotated[
@@ -69,16 +71,22 @@ def ls(form: FormatOption = None, output: OutputOption = None, quiet: QuietOptio
     return None
 
 
-def show(name: NameArgument, form: FormatOption = None) -> None:
-    """Say what an experiment claims, how it is tested here, and how the paper did."""
+def show(name: NameArgument, store: StoreOption = None, form: FormatOption = None) -> None:
+    """Say what an experiment claims, how it is tested here and in the paper, and its last result in the store."""
+    from trajsvc.experiments.kept import last_result
     from trajsvc.experiments.registry import experiment
+    from trajsvc.results.run import default_store
 
-    found = experiment(name)
-    facts = _facts(found)
+    root = store or default_store()
+    facts, result = _facts(experiment(name)), last_result(root, name)
     if choose(form, None, ("json",)) == "json":
-        return emit(json_text(facts), None, False)
+        return emit(json_text(facts | {"result": None if result is None else result.model_dump()}), None, False)
     for key, value in facts.items():
-        results_console().print(f"{key:<10} {value}", markup=False, highlight=False)
+        _say(key, value)
+    if result is None:
+        _say("result", f"none in {root}: `trajsvc experiment run {name}` makes one")
+    else:
+        _tell(result)
     return None
 
 
@@ -119,7 +127,7 @@ def run(
     if scale == "paper":
         results_console().print(f"{found.paper}, {found.figure}: {found.scale}", markup=False, highlight=False)
         return
-    place = folder / found.name
+    root, place = store or default_store(), folder / found.name
     place.mkdir(parents=True, exist_ok=True)
     with stop_on_interrupt() as stop, errors_console().status("", spinner="dots") as status:
 
@@ -128,28 +136,35 @@ def run(
                 status.update(f"{found.name}: {text}")
 
         chosen = tuple(range(seeds))
-        setting = Setting(place, store or default_store(), chosen, scale == "brief", say, stop.is_set)
+        setting = Setting(place, root, chosen, scale == "brief", say, stop.is_set)
+        began = monotonic()
         verdict = found.recipe(setting)
-    answer = keep(found, verdict, place, chosen, scale)
+    result = keep(found, verdict, place, root, chosen, scale, monotonic() - began)
     if kind == "json":
-        emit(json_text(answer), None, quiet)
+        answer = {key: getattr(result, key) for key in ("name", "claim", "measured", "verdict", "seeds")}
+        emit(json_text(answer | {"figures": [str(figure) for figure in verdict.figures]}), None, quiet)
     else:
-        _tell(found, verdict, place)
+        _say("experiment", f"{found.name}, {found.title} ({found.paper}, {found.figure})")
+        _say("claim", found.claim)
+        _say("reproduced when", found.criterion)
+        _tell(result)
+        _say("in", str(place))
 
 
-def _tell(found: Experiment, verdict: Verdict, place: Path) -> None:
+def _tell(result: ExperimentResult) -> None:
+    """Print a result below what its experiment claims."""
     from trajsvc.experiments.result import short
 
-    console = results_console()
-    console.print(f"{found.name}  {found.title}  ({found.paper}, {found.figure})", markup=False, highlight=False)
-    console.print(f"claim      {found.claim}", markup=False, highlight=False)
-    console.print(f"holds if   {found.criterion}", markup=False, highlight=False)
-    for key, value in verdict.measured.items():
-        console.print(f"  {key.replace('_', ' ')}: {short(value)}", markup=False, highlight=False)
-    console.print(
-        f"verdict    {'reproduced' if verdict.reproduced else 'not reproduced'}", markup=False, highlight=False
-    )
-    for note in verdict.notes:
-        console.print(f"note       {note}", markup=False, highlight=False)
-    figures = ", ".join(figure.name for figure in verdict.figures)
-    console.print(f"figures    {figures} in {place}", markup=False, highlight=False)
+    results_console().print("measured", markup=False, highlight=False)
+    for key, value in result.measured.items():
+        results_console().print(f"  {key.replace('_', ' ')}: {short(value)}", markup=False, highlight=False)
+    _say("verdict", f"{result.verdict} ({len(result.seeds)} seeds, scale {result.scale}, {result.made})")
+    for note in result.notes:
+        _say("note", note)
+    if result.runs:
+        _say("runs", f"{len(result.runs)}, `trajsvc ls --tag experiment:{result.name}` lists them")
+    _say("figures", ", ".join(figure.file for figure in result.figures))
+
+
+def _say(key: str, value: str) -> None:
+    results_console().print(f"{key:<16} {value}", markup=False, highlight=False)

@@ -47,6 +47,7 @@ COMMANDS: Final = {
     "mv": "manage",
     "trash": "manage",
     "du": "manage",
+    "tag": "show",
     "show": "show",
     "checkpoints": "show",
     "groups": "show",

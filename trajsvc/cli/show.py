@@ -18,21 +18,43 @@ if TYPE_CHECKING:
 from trajsvc.cli.open_run import open_run
 from trajsvc.cli.terminal import _span, estimate_mark, new_table
 
+TAG_EPILOG = """
+Examples:
+
+  trajsvc tag pythia-70m                      print its tags
+
+  trajsvc tag pythia-70m baseline sweep:lr    add two
+
+  trajsvc tag pythia-70m --remove baseline
+"""
+
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to ``app``."""
     app.command("ls", epilog="Example:  trajsvc ls --format json | jq -r '.[].run'")(ls)
+    app.command("tag", epilog=TAG_EPILOG)(tag)
     app.command("show", epilog="Example:  trajsvc show pythia-70m --explain")(show)
     app.command("checkpoints", epilog="Example:  trajsvc checkpoints pythia-70m --format csv")(checkpoints)
     app.command("groups", epilog="Example:  trajsvc groups pythia-70m --match 'layer/*/attention.q'")(groups)
 
 
+TagsOption = Annotated[
+    list[str] | None,
+    typer.Option("--tag", metavar="TAG", help="Only runs with this tag; given again: with all of them."),
+]
+
+
 def ls(
-    store: StoreOption = None, form: FormatOption = None, output: OutputOption = None, quiet: QuietOption = False
+    tag: TagsOption = None,
+    store: StoreOption = None,
+    form: FormatOption = None,
+    output: OutputOption = None,
+    quiet: QuietOption = False,
 ) -> None:
     """List the runs of a store."""
     from storage_schema.models.results import RunRow
     from storage_schema.runs.store import RunStore
+    from storage_schema.runs.tags import check_tag
     from trajsvc.results import answers
     from trajsvc.results.run import default_store, names
     from trajsvc.results.run import open as open_stored
@@ -40,15 +62,22 @@ def ls(
     kind = choose(form, output, ("json", "csv"))
     root = store or default_store()
     RunStore(root).check()
-    rows = [answers.run_row(open_stored(root, name)).model_dump() for name in names(root)]
+    wanted = {check_tag(word) for word in tag or ()}
+    opened = (open_stored(root, name) for name in names(root))
+    rows = [answers.run_row(run).model_dump() for run in opened if wanted <= set(run.tags)]
     if kind == "json":
         return emit(json_text(rows), output, quiet)
     if kind == "csv":
-        return emit(csv_rows(rows, list(RunRow.model_fields)), output, quiet)
+        flat = [{**row, "tags": " ".join(row["tags"])} for row in rows]
+        return emit(csv_rows(flat, list(RunRow.model_fields)), output, quiet)
     if not rows:
-        errors_console().print(f"no runs in {root}; `trajsvc analyze SOURCE` makes one", markup=False, highlight=False)
+        with_tags = f" with the tag {' and '.join(sorted(wanted))}" if wanted else ""
+        made = "`trajsvc tag RUN TAG` gives one" if wanted else "`trajsvc analyze SOURCE` makes one"
+        errors_console().print(f"no runs{with_tags} in {root}; {made}", markup=False, highlight=False)
         return None
-    table = new_table(["run", ">checkpoints", ">steps", ">parameters", "architecture", "updated"])
+    tagged = any(row["tags"] for row in rows)
+    columns = ["run", ">checkpoints", ">steps", ">parameters", "architecture", "updated"]
+    table = new_table([*columns, *(["tags"] if tagged else [])])
     for row in rows:
         table.add_row(
             safe(row["run"]) + (estimate_mark(row["fraction"]) if row["estimate"] else ""),
@@ -57,8 +86,34 @@ def ls(
             f"{row['parameters']:,}",
             safe(row["architecture"]),
             safe(row["updated"]),
+            *([", ".join(row["tags"])] if tagged else []),
         )
     results_console().print(table)
+    return None
+
+
+def tag(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name in the store.")],
+    tags: Annotated[list[str] | None, typer.Argument(metavar="[TAG]...", help="Tags to add.")] = None,
+    remove: Annotated[
+        list[str] | None, typer.Option("--remove", metavar="TAG", help="A tag to take away; may be given again.")
+    ] = None,
+    store: StoreOption = None,
+    form: FormatOption = None,
+) -> None:
+    """Add tags to a run, take them away, and print those that it has; `ls --tag` finds runs by them."""
+    from storage_schema.runs.store import RunStore
+    from trajsvc.results.run import default_store
+    from trajsvc.results.run import open as open_stored
+
+    kind = choose(form, None, ("json",))
+    root = store or default_store()
+    opened = open_stored(root, run)
+    found = RunStore(root).tag(opened.name, add=tags or (), remove=remove or ())
+    if kind == "json":
+        return emit(json_text({"run": opened.name, "tags": list(found)}), None, False)
+    for word in found:
+        results_console().print(word, markup=False, highlight=False)
     return None
 
 

@@ -52,6 +52,8 @@ def _head(facts: Summary, console: Console) -> None:
     left_out = f", {len(facts.excluded)} left out" if facts.excluded else ""
     architecture = f" · {safe(facts.architecture)}" if facts.architecture else ""
     console.print(f"{facts.checkpoints} checkpoints{left_out}, {span} · {facts.parameters:,} parameters{architecture}")
+    if facts.tags:
+        console.print(f"tags {', '.join(facts.tags)}", markup=False, highlight=False)
     if facts.estimate is not None:
         share = facts.estimate.get("fraction")
         seen = f" from {share:.1%} of the values" if isinstance(share, float) else ""

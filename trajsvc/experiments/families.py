@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from storage_schema.runs.store import RunStore
 from trajsvc.analysis.analyze import analyze
 from trajsvc.experiments.base import Setting
+from trajsvc.experiments.result import family_of, tag_of
 from trajsvc.experiments.training import Training, briefer, member_facts, train
 from trajsvc.families.file import load_family, save_family
 from trajsvc.results.run import Run
@@ -38,17 +41,37 @@ def trained_family(
     }
     results = {}
     for (name, seed), training in chosen.items():
-        results[name, seed] = train(training, setting.folder / "runs" / _run_name(experiment, name, seed), setting)
-    file = setting.folder / "family.toml"
-    file.write_text(_family_text(experiment, title, chosen), "utf-8")
-    family = load_family(file)
-    save_family(setting.store, family)
+        results[name, seed] = train(training, run_folder(setting, experiment, name, seed), setting)
+    facts = {key: member_facts(training) for key, training in chosen.items()}
+    runs = analysed_family(setting, experiment, title, facts)
     found: dict[str, list[Trained]] = {name: [] for name in members}
     for (name, seed), training in chosen.items():
+        found[name].append(Trained(training, results[name, seed], runs[name, seed]))
+    return found
+
+
+def run_folder(setting: Setting, experiment: str, member: str, seed: int) -> Path:
+    """Return the folder of a member's checkpoints."""
+    return setting.folder / "runs" / _run_name(experiment, member, seed)
+
+
+def analysed_family(
+    setting: Setting, experiment: str, title: str, facts: Mapping[tuple[str, int], Mapping[str, Any]]
+) -> dict[tuple[str, int], Run]:
+    """Write the family of trained members, analyse each and tag its run ``experiment:NAME``: (member, seed) → its run.
+
+    ``facts`` are hyperparameters.
+    """
+    file = setting.folder / "family.toml"
+    file.write_text(_family_text(experiment, title, facts), "utf-8")
+    family = load_family(file)
+    save_family(setting.store, family)
+    found = {}
+    for name, seed in facts:
         member = family.member(_run_name(experiment, name, seed))
         setting.note(f"analysing {member.name}")
-        run = analyze(member.source, store=setting.store, name=member.name, replace=True)
-        found[name].append(Trained(training, results[name, seed], run))
+        found[name, seed] = analyze(member.source, store=setting.store, name=member.name, replace=True)
+        RunStore(setting.store).tag(member.name, add=[tag_of(experiment)])
     return found
 
 
@@ -56,9 +79,9 @@ def _run_name(experiment: str, member: str, seed: int) -> str:
     return f"{experiment}-{member}-seed{seed}"
 
 
-def _family_text(experiment: str, title: str, chosen: Mapping[tuple[str, int], Training]) -> str:
-    lines = [f"name = {json.dumps(f'experiment-{experiment}')}", f"title = {json.dumps(title)}"]
-    for (name, seed), training in chosen.items():
+def _family_text(experiment: str, title: str, facts: Mapping[tuple[str, int], Mapping[str, Any]]) -> str:
+    lines = [f"name = {json.dumps(family_of(experiment))}", f"title = {json.dumps(title)}"]
+    for (name, seed), values in facts.items():
         run = _run_name(experiment, name, seed)
         lines += [
             "",
@@ -67,6 +90,6 @@ def _family_text(experiment: str, title: str, chosen: Mapping[tuple[str, int], T
             f"source = {json.dumps(f'runs/{run}')}",
             f"seed = {seed}",
         ]
-        facts = {"member": name, **member_facts(training)}
-        lines += ["[runs.hyperparameters]", *(f"{key} = {json.dumps(value)}" for key, value in facts.items())]
+        told = {"member": name, **values}
+        lines += ["[runs.hyperparameters]", *(f"{key} = {json.dumps(value)}" for key, value in told.items())]
     return "\n".join(lines) + "\n"

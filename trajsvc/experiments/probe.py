@@ -10,6 +10,7 @@ from trajsvc.anatomy.dissect import dissect
 from trajsvc.experiments.data import Split
 from trajsvc.gradients.network import Network
 from trajsvc.gradients.options import GradientOptions, SetKind
+from trajsvc.gradients.set_grams import SetGrams
 from trajsvc.gradients.sets.base import SetJob
 from trajsvc.gradients.sets.choose import compute_sets
 from trajsvc.measures.gradients.vector_gram import VectorGram
@@ -53,12 +54,24 @@ def sets_of(
     module: torch.nn.Module, split: Split, kinds: Sequence[SetKind], **options: Any
 ) -> dict[SetKind, tuple[VectorGram, Mapping[str, Any]]]:
     """Compute sets of a network: kind → the network's Gram, and the sums over all blocks of the scalars that go with it."""
+    return {
+        kind: (
+            grams.group(range(len(grams.blocks))),
+            {name: values.sum(axis=0) for name, values in grams.scalars.items()},
+        )
+        for kind, grams in _computed(module, split, kinds, options).items()
+    }
+
+
+def set_of(module: torch.nn.Module, split: Split, kind: SetKind, **options: Any) -> SetGrams:
+    """Compute one set of a network, block by block."""
+    return _computed(module, split, (kind,), options)[kind]
+
+
+def _computed(
+    module: torch.nn.Module, split: Split, kinds: Sequence[SetKind], options: Mapping[str, Any]
+) -> Mapping[SetKind, SetGrams]:  # fmt: skip
     chosen = GradientOptions(probe="memory", data="memory", sets=tuple(kinds), **options)
     network = module.double().eval()
     blocks = dissect({n: (tuple(p.shape), "float64") for n, p in network.named_parameters()}).blocks
-    found = compute_sets(SetJob(Network(network, blocks, blocks, 0), SplitProbe(split), chosen), kinds)
-    every = range(len(blocks))
-    return {
-        kind: (grams.group(every), {name: values.sum(axis=0) for name, values in grams.scalars.items()})
-        for kind, grams in found.items()
-    }
+    return compute_sets(SetJob(Network(network, blocks, blocks, 0), SplitProbe(split), chosen), kinds)

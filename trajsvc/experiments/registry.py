@@ -11,23 +11,37 @@ from trajsvc.experiments.base import Experiment
 from trajsvc.experiments.recipes import (
     conditioning,
     correlations,
+    costs,
+    grokking,
     hallmarks,
     layer_updates,
+    masks,
+    subspaces,
     theory,
     variance,
     variance_training,
 )
 
 GROUP: Final = "trajsvc.experiments"
-PAPERS: Final = (
-    *hallmarks.EXPERIMENTS,
-    *theory.EXPERIMENTS,
-    *correlations.EXPERIMENTS,
-    *layer_updates.EXPERIMENTS,
-    *variance_training.EXPERIMENTS,
-    *variance.EXPERIMENTS,
-    *conditioning.EXPERIMENTS,
+PAPERS: Final = tuple(
+    sorted(
+        (
+            *hallmarks.EXPERIMENTS,
+            *grokking.EXPERIMENTS,
+            *theory.EXPERIMENTS,
+            *correlations.EXPERIMENTS,
+            *subspaces.EXPERIMENTS,
+            *layer_updates.EXPERIMENTS,
+            *variance_training.EXPERIMENTS,
+            *variance.EXPERIMENTS,
+            *conditioning.EXPERIMENTS,
+            *masks.EXPERIMENTS,
+            *costs.EXPERIMENTS,
+        ),
+        key=lambda e: ("hclvd".index(e.name[0]), int(e.name[1:])),
+    )
 )
+"""in the order of the papers, and of their experiments"""
 
 
 def experiments() -> dict[str, Experiment]:

@@ -127,6 +127,12 @@ def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[torch.T
         yield order[at : at + size]
 
 
+def endless(count: int, size: int, rng: np.random.Generator) -> Iterator[torch.Tensor]:
+    """Whole batches of one new order after the other."""
+    while True:
+        yield from batches(count, size, rng)
+
+
 def _step(
     network: torch.nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor, sharpness: float
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trajsvc.experiments.data import Split
-from trajsvc.experiments.training import batches
+from trajsvc.experiments.training import endless
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +59,7 @@ def recorded(
 
     rng = np.random.default_rng(seed)
     stepper = optimizer(network)
-    order = _endless(len(split), batch, rng)
+    order = endless(len(split), batch, rng)
     gradients, updates = [], []
     before = flat(network.parameters())
     for _ in range(steps):
@@ -73,8 +73,3 @@ def recorded(
         updates.append(after - before)
         before = after
     return Recorded(np.array(gradients), np.array(updates), columns_of(network), network)
-
-
-def _endless(count: int, size: int, rng: np.random.Generator) -> Iterator[torch.Tensor]:
-    while True:
-        yield from batches(count, size, rng)

@@ -52,6 +52,7 @@ def run_row(run: Run) -> RunRow:
         updated=str(run.attributes.get("updated", "")),
         estimate=run.estimate is not None,
         fraction=None if run.estimate is None else run.estimate.get("fraction"),
+        tags=run.tags,
     )
 
 
@@ -180,6 +181,7 @@ def summary(run: Run) -> Summary:
         run=run.name,
         source=run.source,
         architecture=run.architecture,
+        tags=run.tags,
         parameters=run.parameters,
         checkpoints=row.checkpoints,
         axis=row.axis,

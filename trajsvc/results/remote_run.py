@@ -31,6 +31,7 @@ class ServerGrams:
         self.attributes: dict[str, Any] = facts["attributes"]
         self.digest: str = facts["digest"]
         self.generation: int = facts["generation"]
+        self.tags: tuple[str, ...] = tuple(facts["row"]["tags"])
         self._last: tuple[str, dict[str, NDArray[Any]]] | None = None
 
     @cached_property

@@ -183,6 +183,11 @@ class Run(MeasureMethods):
         return [*(self.attributes.get("excluded") or []), *flagged]
 
     @property
+    def tags(self) -> list[str]:
+        """The words that the run can be found by, as they are now, sorted; ``trajsvc tag RUN`` gives and takes them."""
+        return list(self.stored.tags)
+
+    @property
     def parameters(self) -> int:
         """Number of parameters of the network, tied ones counted once."""
         return int(self.stored.blocks.size.sum())

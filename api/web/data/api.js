@@ -234,6 +234,10 @@ export const families = () => (isReport ? Promise.resolve([]) : json("/v1/famili
 export const family = (name) => json(`/v1/families/${encodeURIComponent(name)}`);
 export const familyCompare = (name) => json(`/v1/families/${encodeURIComponent(name)}/compare`);
 
+export const experiments = () => (isReport ? Promise.resolve([]) : json("/v1/experiments"));
+export const experiment = (name) => json(`/v1/experiments/${encodeURIComponent(name)}`);
+export const experimentFigure = async (name, file) => (await ask(`/v1/experiments/${encodeURIComponent(name)}/figures/${encodeURIComponent(file)}`)).blob();
+
 export const jobs = (limit = 50) => (isReport ? Promise.resolve([]) : json(`/v1/jobs?limit=${limit}`).then((p) => p.items));
 export const jobsOf = (run, state) => json(`/v1/jobs${query({ run, state, limit: 1 })}`).then((p) => p.items);
 export const job = (id) => json(`/v1/jobs/${encodeURIComponent(id)}`);

@@ -2,7 +2,7 @@
 
 import { axisName, axisNames } from "../base/axisname.js";
 import { scaleOf } from "../base/colors.js";
-import { choice, count, fileName, fill, h, keepingFocus, number, sortable, step as stepText, unique } from "../base/dom.js";
+import { choice, count, dropdown, fileName, fill, h, keepingFocus, number, sortable, step as stepText, unique } from "../base/dom.js";
 import { isFinal } from "../base/jobstates.js";
 import { onTheme, theme } from "../base/theme.js";
 import { href } from "../base/url.js";
@@ -37,6 +37,7 @@ class RunsView {
     const id = unique("search");
     this.search = h("input", { id, type: "search", placeholder: "name, source, architecture", value: params.q ?? "", oninput: (e) => change({ q: e.target.value }) });
     this.grouping = h("span");
+    this.tagging = h("span");
     this.selected = h("span");
     this.jobs = h("section", { class: "panel joblist", "aria-label": "Being computed" });
     this.table = h("div");
@@ -45,7 +46,7 @@ class RunsView {
       { class: "runs" },
       h("div", { class: "title" }, h("h1", {}, "Runs")),
       this.jobs,
-      h("div", { class: "toolbar" }, h("label", { for: id, class: "label" }, "Search"), this.search, this.grouping,
+      h("div", { class: "toolbar" }, h("label", { for: id, class: "label" }, "Search"), this.search, this.grouping, this.tagging,
         h("span", { class: "end" }, (this.saves = h("span", { class: "saves" }, h("span", { class: "label" }, "Maps "), sheetDownloads("maps", () => this.#sheet()))), this.selected, h("a", { class: "button primary", href: href(["submit"]) }, "Submit a run"))),
       this.table,
     );
@@ -100,6 +101,10 @@ class RunsView {
     if (document.activeElement !== this.search) this.search.value = params.q ?? "";
     const group = params.group === "family" ? "family" : "none";
     fill(this.grouping, choice("Group by", [["none", "nothing"], ["family", "family"]], group, (v) => this.change({ group: v === "none" ? null : v }, { push: true })));
+    const tags = [...new Set(this.rows.flatMap((r) => r.tags))].sort();
+    if (params.tag && !tags.includes(params.tag)) tags.push(params.tag);
+    this.tagging.hidden = !tags.length;
+    fill(this.tagging, dropdown("Tag", [["", "any"], ...tags.map((t) => [t, t])], params.tag ?? "", (v) => this.change({ tag: v || null }, { push: true })));
     this.#draw();
   }
 
@@ -131,7 +136,8 @@ class RunsView {
 
   #found() {
     const words = (this.params.q ?? "").toLowerCase().split(/\s+/).filter(Boolean);
-    return this.rows.filter((r) => words.every((w) => `${r.run} ${r.source} ${r.architecture} ${r.families.join(" ")}`.toLowerCase().includes(w)));
+    const { tag } = this.params;
+    return this.rows.filter((r) => (!tag || r.tags.includes(tag)) && words.every((w) => `${r.run} ${r.source} ${r.architecture} ${r.families.join(" ")} ${r.tags.join(" ")}`.toLowerCase().includes(w)));
   }
 
   async #sheet() {
@@ -148,12 +154,13 @@ class RunsView {
     if (!this.rows.length) {
       return fill(this.table, h("div", { class: "empty" }, h("p", {}, "No runs yet."), h("p", {}, "Submit a folder of checkpoints or a repository, or analyse one with ", h("code", {}, "trajsvc analyze"), ".")));
     }
-    if (!rows.length) return fill(this.table, h("p", { class: "empty" }, `No run matches “${params.q}”.`));
+    if (!rows.length) return fill(this.table, h("p", { class: "empty" }, `No run matches ${[params.q && `“${params.q}”`, params.tag && `the tag “${params.tag}”`].filter(Boolean).join(" and ")}.`));
     const [key, down] = (params.sort ?? "run").split(":");
     const columns = [
       { key: "run", title: "Run", value: (r) => r.run, cell: (r) => [
         h("a", { href: href(["run", r.run]), class: "longname", title: r.run }, r.run),
-        h("div", { class: "hint longname", title: r.source }, r.source)] },
+        h("div", { class: "hint longname", title: r.source }, r.source),
+        r.tags.length ? h("div", { class: "tags" }, r.tags.map((t) => h("a", { class: "badge", href: href([], { ...this.params, tag: t }) }, t))) : null] },
       { key: "map", title: "Map", cell: (r) => this.#canvas(r) },
       { key: "state", title: "State", value: (r) => (r.estimate ? "estimate" : "exact"), cell: (r) => [
         h("span", { class: `badge ${r.estimate ? "warning" : "stored"}` }, r.estimate ? badge(r) : "exact"),
