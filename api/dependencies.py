@@ -73,5 +73,11 @@ def submitter(service: ServiceOf, credentials: Credentials) -> Token:
     return _who(service, credentials, "submit")
 
 
+def administrator(service: ServiceOf, credentials: Credentials) -> Token:
+    """Return the token of the request, which may change what others made. Raises Unauthorised, Forbidden."""
+    return _who(service, credentials, "admin")
+
+
 Reader = Annotated[Token, Depends(reader)]
 Submitter = Annotated[Token, Depends(submitter)]
+Administrator = Annotated[Token, Depends(administrator)]

@@ -51,8 +51,7 @@ def answer(request: Request, service: Service, run: Run, makers: Makers, also: S
 def answer_of(request: Request, service: Service, digests: Sequence[str], makers: Makers) -> Response:
     """Return a result that depends on the request and on what has these digests."""
     kind = choose(request, makers)
-    words = [__version__, *digests, request.scope["path"], kind, sorted(request.query_params.multi_items())]
-    tag = f'"{hashlib.sha256(json.dumps(words).encode()).hexdigest()[:32]}"'
+    tag = etag(request, digests, kind)
     headers = {"etag": tag, "cache-control": "no-cache", "vary": "accept, authorization"}
     if tag in tags(request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
@@ -61,6 +60,12 @@ def answer_of(request: Request, service: Service, digests: Sequence[str], makers
         body = makers[kind]()
         service.answers.put(tag, body)
     return Response(body, media_type=MEDIA[kind], headers=headers)
+
+
+def etag(request: Request, digests: Sequence[str], kind: str) -> str:
+    """Return the entity tag of what the address of ``request`` answers in the format ``kind``."""
+    words = [__version__, *digests, request.scope["path"], kind, sorted(request.query_params.multi_items())]
+    return f'"{hashlib.sha256(json.dumps(words).encode()).hexdigest()[:32]}"'
 
 
 def choose(request: Request, makers: Iterable[str]) -> str:

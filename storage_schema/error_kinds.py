@@ -64,6 +64,8 @@ _GROUPS: Final = {
     ),
     # In conflict with what is there.
     Outcome(4, 409): ("gradients-exist output-exists run-estimate run-exists"),
+    # It is not what was meant any more.
+    Outcome(4, 412): ("run-changed"),
     # Another server's name.
     Outcome(4, 421): ("bad-host"),
     # Recognised, and not done.

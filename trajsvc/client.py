@@ -199,6 +199,19 @@ class Client:
         with np.load(io.BytesIO(got.content), allow_pickle=False) as found:
             return {name: found[name] for name in found.files}
 
+    def remove(self, run: str) -> dict[str, Any]:
+        """Move a run into the server's trash; return it as it lies there."""
+        return dict(self._json("DELETE", f"/v1/runs/{quote(run, safe='')}"))
+
+    def rename(self, run: str, name: str) -> dict[str, Any]:
+        """Give a run another name."""
+        return dict(self._json("PATCH", f"/v1/runs/{quote(run, safe='')}", json={"name": name}))
+
+    def restore(self, removed: str, name: str | None = None) -> dict[str, Any]:
+        """Bring a run back from the server's trash, by its id; ``name`` gives it another one."""
+        body = {} if name is None else {"name": name}
+        return dict(self._json("POST", f"/v1/trash/{quote(removed, safe='@')}/restore", json=body))
+
     # -- transport --------------------------------------------------------------------------------------------------
 
     def _json(self, method: str, path: str, **given: Any) -> Any:

@@ -91,7 +91,7 @@ def empty(store: RunStore, wanted: Sequence[str] = ()) -> list[Trashed]:
 def rename(store: RunStore, name: str, new: str) -> None:
     """Give a run another name. Raises RunMissing, BadRunName, Refused (``run-exists``), and StoreBusy while a job writes it."""
     store.open(name)
-    check_name(new)
+    _check_free(store, check_name(new), f"trajsvc mv {name} OTHER")
     with _alone(store, name), _alone(store, new), writing(store.root):
         _check_free(store, new, f"trajsvc mv {name} OTHER")
         store.path(name).rename(store.path(new))

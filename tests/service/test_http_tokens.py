@@ -9,10 +9,20 @@ from asgi_asking import LOCAL, Answer, App, Headers
 from service_process import make_run
 from sqlalchemy import text
 
-READS = ["/v1/runs", "/v1/jobs", "/v1/measures", "/v1/families", "/metrics", "/v1/runs/x", "/v1/jobs/" + "0" * 32]
+READS = [
+    "/v1/runs",
+    "/v1/trash",
+    "/v1/jobs",
+    "/v1/measures",
+    "/v1/families",
+    "/metrics",
+    "/v1/runs/x",
+    "/v1/jobs/" + "0" * 32,
+]
 WRITES = [
     ("POST", "/v1/runs"), ("POST", "/v1/plan"), ("POST", "/v1/audit"), ("POST", "/v1/runs/x/recompute"), ("PUT", "/v1/families/f"),
     ("DELETE", "/v1/jobs/" + "0" * 32), ("POST", "/v1/jobs/" + "0" * 32 + "/retry"),
+    ("DELETE", "/v1/runs/x"), ("PATCH", "/v1/runs/x"), ("POST", "/v1/trash/x@20260101T000000Z/restore"),
 ]  # fmt: skip
 
 
@@ -59,6 +69,12 @@ def test_a_token_that_submits_cannot_cancel_anothers_job(app: App) -> None:
     assert write(app, "DELETE", address, other).kind == "forbidden"
     admin = app.service.tokens.create("admin", ["admin"])
     assert write(app, "DELETE", address, admin).status == 200
+
+
+def test_a_token_that_submits_cannot_remove_a_run(app: App) -> None:
+    secret = app.service.tokens.create("submitter", ["submit"])
+    for method, path in WRITES[-3:]:
+        assert write(app, method, path, secret).kind == "forbidden", path
 
 
 def test_a_revoked_token_is_refused_from_that_request_on(app: App) -> None:
