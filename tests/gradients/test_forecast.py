@@ -43,7 +43,7 @@ def test_vectors_records_and_bytes_are_those_that_are_stored(place: Path) -> Non
 def test_a_smaller_memory_needs_more_passes_and_a_mask_fewer(place: Path) -> None:
     run = trajsvc.open(place / "store", tiny.RUN)
     (whole,) = forecast_run(run, tiny.chosen(place / "data.npz", sets="anchored"))
-    half = tiny.chosen(place / "data.npz", sets="anchored", memory=whole.held // 2)
+    half = tiny.chosen(place / "data.npz", sets="anchored", memory=whole.beside + whole.held // 2)
     assert forecast_run(run, half)[0].passes == 2
     assert forecast_run(run, half.model_copy(update={"mask": 0.4}))[0].passes == 1
 

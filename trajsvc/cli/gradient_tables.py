@@ -52,13 +52,14 @@ def print_sets(console: Console, rows: Sequence[GradientSetRow]) -> None:
 
 def print_forecasts(console: Console, rows: Sequence[SetForecast], refused: Sequence[str | None]) -> None:
     """Print a line a set that is to be computed, and why some would be refused."""
-    table = new_table(["=set", ">vectors", ">records", ">evaluations", ">passes", ">held", ">kept a record"])
+    table = new_table(["=set", ">vectors", ">records", ">evaluations", ">passes", ">held", ">beside", ">kept"])
     for row in rows:
         counts = (row.vectors, row.records, row.evaluations, row.passes)
-        table.add_row(row.kind, *map(str, counts), size(row.held), size(row.stored))
+        table.add_row(row.kind, *map(str, counts), size(row.held), size(row.beside), size(row.stored))
     console.print(table)
     console.print(
-        "[dim]evaluations: forward and backward passes of single examples, for each record and pass; held, kept: bytes[/dim]"
+        "[dim]evaluations: forward and backward passes of single examples, for each record and pass\n"
+        "held, beside: bytes of vectors that are multiplied, and of others; kept: bytes of a record[/dim]"
     )
     for words in filter(None, refused):
         console.print(f"[yellow]compute would refuse it[/yellow]: {escape(words)}", highlight=False)

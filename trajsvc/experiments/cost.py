@@ -44,7 +44,7 @@ class Load:
     examples: int = 16
     batch: int = 4
     directions: int = 4
-    memory: int = 2**29
+    memory: int = 2**30
     repeats: int = 1
 
 

@@ -26,7 +26,7 @@ def cost_figure(found: Sequence[Cost], path: Path) -> Path:
     _sets(memory, found, lambda cost: cost.bytes / 2**20 if cost.bytes >= _LEAST else float("nan"))
     _measures(measures, found)
     for axes, label in (
-        (time, "time of a set, s"), (memory, "peak memory, MiB"), (measures, "time of a measure from the Gram, s"),
+        (time, "time of a set, s"), (memory, "peak memory, MiB"), (measures, "time of a measure, s"),
     ):  # fmt: skip
         axes.set(xscale="log", yscale="log", xlabel="parameters", ylabel=label)
     figure.legend(*time.get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False)
@@ -38,12 +38,13 @@ def _sets(axes: Axes, found: Sequence[Cost], value: Callable[[Cost], float]) -> 
         row = [cost for cost in found if cost.kind == kind and not cost.refused]
         axes.plot(
             [c.parameters for c in row], [value(c) for c in row], color=LINES[k % len(LINES)], marker=MARKERS[k],
-            label=kind.replace("_", " "),
+            ls="-" if k < len(LINES) else "--", label=kind.replace("_", " "),
         )  # fmt: skip
 
 
 def _measures(axes: Axes, found: Sequence[Cost]) -> None:
     """Draw a thin line for every measure of every set, and the three that take longest in colour."""
+    axes.set(xscale="log", yscale="log")
     rows: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for cost in found:
         for name, seconds in (cost.measures or {}).items():
@@ -55,6 +56,8 @@ def _measures(axes: Axes, found: Sequence[Cost]) -> None:
     for kind, name in slowest:
         if name in named or len(named) == 3:
             continue
-        axes.plot(*zip(*rows[kind, name], strict=True), color=LINES[len(named)], label=name.replace("_", " "))
+        axes.plot(*zip(*rows[kind, name], strict=True), color=LINES[len(named)], lw=1.4, label=name.replace("_", " "))
         named.append(name)
-    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 0.0), fontsize=6)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high * 20.0)
+    axes.legend(frameon=False, loc="upper left", fontsize=6)

@@ -9,6 +9,7 @@ from typing import Final
 
 from storage_schema.runs.contents import BlockTable
 from trajsvc.errors import LimitExceeded, Refused, TrajsvcError
+from trajsvc.gradients.memory import beside, least, room
 from trajsvc.gradients.options import OF_BATCHES, GradientOptions, SetKind
 from trajsvc.results.run import Run
 from trajsvc.steps import select_steps
@@ -33,6 +34,10 @@ class SetForecast:
     held: int
     largest: int
     """bytes of the largest tensor's vectors"""
+    beside: int
+    """bytes of further vectors of the network's size beside ``held``"""
+    least: int
+    """bytes of memory without which the set is refused"""
     stored: int
 
     def check(self, options: GradientOptions) -> None:
@@ -77,12 +82,12 @@ class SetForecast:
                 f"{memory >> 20} MiB",
                 hint=f"Give --memory {_mib(grams)}MiB, or fewer --examples or --directions.",
             )
-        if self.largest > memory and self.kind not in ("example", "input_gradients"):
+        if self.least > memory and self.kind not in ("example", "input_gradients"):
             raise LimitExceeded(
                 "memory-budget",
-                f"{self.vectors} vectors of the largest tensor, of the set {self.kind}, take {_mib(self.largest)} MiB, more than the "
-                f"memory budget of {memory >> 20} MiB",
-                hint=f"Give --memory {_mib(self.largest)}MiB, fewer --examples or --directions, or a part of the coordinates with --mask.",
+                f"{self.vectors} vectors of the largest tensor, of the set {self.kind}, and what is held beside them take "
+                f"{_mib(self.least)} MiB, more than the memory budget of {memory >> 20} MiB",
+                hint=f"Give --memory {_mib(self.least)}MiB, fewer --examples or --directions, or a part of the coordinates with --mask.",
             )
 
 
@@ -105,18 +110,21 @@ def forecast_run(run: Run, options: GradientOptions) -> list[SetForecast]:
 def forecasts(blocks: BlockTable, options: GradientOptions, steps: int) -> list[SetForecast]:
     """Forecast every set of ``options`` at ``steps`` checkpoints of a run with ``blocks``."""
     tensors: dict[str, int] = {}
+    parameters = int(sum(blocks.size.tolist()))
     for tensor, size in zip(blocks.tensor, blocks.size.tolist(), strict=True):
         kept = size if options.mask is None else ceil(options.mask * size)
         tensors[tensor] = tensors.get(tensor, 0) + kept
-    return [_forecast(kind, options, steps, tensors, len(blocks.name)) for kind in options.sets]
+    return [_forecast(kind, options, steps, tensors, len(blocks.name), parameters) for kind in options.sets]
 
 
 def _forecast(
-    kind: SetKind, options: GradientOptions, steps: int, tensors: Mapping[str, int], blocks: int
+    kind: SetKind, options: GradientOptions, steps: int, tensors: Mapping[str, int], blocks: int, parameters: int
 ) -> SetForecast:
     vectors, evaluations = _counts(kind, options, steps)
     rows = [8 * vectors * (2 if kind == "path" else 1) * size for size in tensors.values()]
-    passes = max(1, ceil(sum(rows) / options.memory))
+    largest = max(rows, default=0)
+    free = max(largest, room(kind, parameters, options), 1)
+    passes = max(1, ceil(sum(rows) / free))
     kept = 1 if kind == "input_gradients" else blocks
     return SetForecast(
         kind,
@@ -124,8 +132,10 @@ def _forecast(
         records=1 if kind in ("full", "points") else steps,
         evaluations=evaluations,
         passes=passes,
-        held=min(sum(rows), options.memory),
-        largest=max(rows, default=0),
+        held=min(sum(rows), free),
+        largest=largest,
+        beside=beside(kind, parameters, options),
+        least=least(kind, parameters, largest, options),
         stored=8 * vectors**2 * kept * (2 if kind == "path" else 1),
     )
 

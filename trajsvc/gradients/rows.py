@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,12 +65,14 @@ def formed_grams(
     for names in _passes(sizes, count, memory):
         chosen = {i: blocks[i] for name in names for i in places[name]}
         rows = _rows(chosen, kept, count, vectors(names), stop, mask)
-        for i, values in rows.items():
+        while rows:  # none of a pass is held while those of the next are formed
+            i, values = rows.popitem()
             gram[i] = values @ values.T
             same[i] = _equal(values)
             if mask is not None and parts is not None:
                 gram[i] *= mask.scale(blocks[i])
                 parts += mask.of_parts(blocks[i], values)
+            del values
     return Formed(gram, same, parts)
 
 
@@ -130,4 +133,5 @@ def _passes(sizes: Mapping[str, int], count: int, memory: int) -> Iterator[list[
 def _equal(values: NDArray[Any]) -> NDArray[np.int64]:
     """Equal numbers for equal rows."""
     seen: dict[bytes, int] = {}
-    return np.array([seen.setdefault((row + 0.0).tobytes(), len(seen)) for row in values], dtype=np.int64)
+    keys = (hashlib.blake2b(row + 0.0, digest_size=16).digest() for row in values)  # 0.0: −0 is 0
+    return np.array([seen.setdefault(key, len(seen)) for key in keys], dtype=np.int64)

@@ -14,6 +14,7 @@ from trajsvc.anatomy.blocks import Block
 from trajsvc.errors import Refused, UsageError
 from trajsvc.gradients.fill import part
 from trajsvc.gradients.masks import Mask
+from trajsvc.gradients.memory import room
 from trajsvc.gradients.network import Network
 from trajsvc.gradients.options import GradientOptions, SetKind
 from trajsvc.gradients.perturbations import difference, norm, times
@@ -130,10 +131,11 @@ class SetJob:
         """The sample of the coordinates that the vectors are taken at; None where it is all of them."""
         return None if self.options.mask is None else Mask(self.options.mask, self.options.seed)
 
-    def formed(self, count: int, vectors: Vectors, blocks: Sequence[Block] | None = None) -> Formed:
+    def formed(self, kind: SetKind, count: int, vectors: Vectors, blocks: Sequence[Block] | None = None) -> Formed:
         """Return the Grams of vectors that are formed, of the network's blocks or of others. Raises as ``formed_grams``."""
         known = self.blocks if blocks is None else blocks
-        return formed_grams(known, count, vectors, self.options.memory, self.stop, self.mask)
+        free = room(kind, self.network.parameters, self.options)
+        return formed_grams(known, count, vectors, free, self.stop, self.mask)
 
     def result(
         self,
@@ -165,7 +167,7 @@ class SetJob:
             places = range(start, min(start + size, count))
             for name, found in self.gradient(places, names).items():
                 part_of_mean = found * (len(places) / count)
-                total[name] = total[name] + part_of_mean if name in total else part_of_mean
+                total[name] = total[name].add_(part_of_mean) if name in total else part_of_mean
         return total
 
     def put(self, values: Mapping[str, torch.Tensor]) -> None:
@@ -178,9 +180,16 @@ class SetJob:
 
     def step(self, move: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Move the parameters, and return by how much they moved in the network's precision, in float64."""
-        before = {name: self.parameters[name].detach().clone().double() for name in move}
-        self.put({name: value + move[name].double().view_as(value) for name, value in before.items()})
-        return {name: self.parameters[name].detach().double() - value for name, value in before.items()}
+        import torch
+
+        made = {}
+        with torch.no_grad():
+            for name, change in move.items():
+                parameter = self.parameters[name]
+                before = parameter.detach().double().clone()
+                parameter.copy_(before + change.double().view_as(before))
+                made[name] = parameter.detach().double() - before
+        return made
 
     @contextmanager
     def moved(self, move: Mapping[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:

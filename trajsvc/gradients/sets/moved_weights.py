@@ -24,7 +24,7 @@ def weights_set(job: SetJob) -> SetGrams:
     network's precision.
     """
     moves = _Moves(job)
-    formed = job.formed(1 + moves.count, moves.vectors)
+    formed = job.formed("weights", 1 + moves.count, moves.vectors)
     scalars = {"weight_squares": job.squares(job.parameters), "perturbation_squares": moves.squares}
     labels = ("g", *(f"{k} at {eta:g}" for eta in moves.etas for k in range(moves.directions)))
     facts: dict[str, Any] = {"batch": len(moves.batch), "directions": moves.directions, "etas": list(moves.etas)}
@@ -56,6 +56,7 @@ class _Moves:
             with self.job.moved(move) as made:
                 moved = self.job.gradient(self.batch, names)
             self.squares[:, number] = self.job.squares(made)
+            del move, made  # not held beside the next direction
             yield difference(moved, base)
 
     def _direction(self, k: int) -> Vector:

@@ -24,7 +24,7 @@ def anchored_set(job: SetJob) -> SetGrams:
         for i in range(len(job.examples)):
             yield difference(job.gradient([i], names), then.gradient([i], names))
 
-    formed = job.formed(len(job.examples), vectors)
+    formed = job.formed("anchored", len(job.examples), vectors)
     return job.result("anchored", formed, job.labels, anchor=job.options.anchor, noise_floor=job.noise_floor([0]))
 
 
@@ -39,7 +39,7 @@ def full_set(job: SetJob) -> SetGrams:
         for step in job.steps:
             yield at_step(job, step).mean_gradient(size, names)
 
-    return job.result("full", job.formed(len(job.steps), vectors), [str(step) for step in job.steps])
+    return job.result("full", job.formed("full", len(job.steps), vectors), [str(step) for step in job.steps])
 
 
 def at_step(job: SetJob, step: int) -> SetJob:

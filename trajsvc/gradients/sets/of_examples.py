@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def example_set(job: SetJob) -> SetGrams:
     """g_i = ∇_θ ℓ_i of every example i, n = N. Not formed where the Gram is cheaper from the inputs and output gradients of layers."""
     if job.mask is not None:
-        return job.result("example", job.formed(len(job.examples), job.of_each()), job.labels)
+        return job.result("example", job.formed("example", len(job.examples), job.of_each()), job.labels)
     options = job.options
     found = layerwise_grams(
         job.module,
@@ -54,7 +54,7 @@ def _of_batches(job: SetJob) -> Formed:
         for batch in job.batches:
             yield job.gradient(batch, names)
 
-    return job.formed(len(job.batches), vectors)
+    return job.formed("batch", len(job.batches), vectors)
 
 
 def _of_means(job: SetJob, examples: SetGrams) -> Formed:

@@ -33,7 +33,9 @@ def input_gradients_set(job: SetJob) -> SetGrams:
         for i in range(count):
             yield {INPUT: inputs.gradient(i)}
 
-    return job.result("input_gradients", job.formed(count, vectors, [block]), job.labels, blocks=(block,))
+    return job.result(
+        "input_gradients", job.formed("input_gradients", count, vectors, [block]), job.labels, blocks=(block,)
+    )
 
 
 def inputs_set(job: SetJob) -> SetGrams:
@@ -43,7 +45,7 @@ def inputs_set(job: SetJob) -> SetGrams:
     Scalars: ``input_squares`` (1, m) ‖x_i‖², ``perturbation_squares`` (1, m, n) ‖δ_ik‖² as they were made in the network's precision.
     """
     moves = _InputMoves(job)
-    formed = job.formed(moves.count, moves.vectors)
+    formed = job.formed("inputs", moves.count, moves.vectors)
     scalars = {"input_squares": moves.sizes[None], "perturbation_squares": moves.squares[None]}
     labels = [f"{i} {k or 'g'}" for i in job.chosen for k in range(moves.directions + 1)]
     facts: dict[str, Any] = {"directions": moves.directions, "eta": job.options.eta, "scale": job.scale}

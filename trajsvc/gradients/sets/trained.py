@@ -27,7 +27,7 @@ def path_set(job: SetJob) -> SetGrams:
     training = _Training(job)
     n = len(job.batches)
     with job.moved({}):
-        formed = job.formed(2 * n, training.vectors)
+        formed = job.formed("path", 2 * n, training.vectors)
     updates = formed.gram[:, 1::2, 1::2].copy()
     scalars = {
         "weight_squares": training.weights,
@@ -62,8 +62,9 @@ class _Training:
             velocity = {name: options.momentum * v + gradient[name] for name, v in velocity.items()}
             update = job.step(times(velocity, -options.learning_rate))
             self.responses[:, t] = job.squares(difference(job.gradient(batch), gradient))
-            yield {name: gradient[name] for name in names}
-            yield {name: update[name] for name in names}
+            some = [{name: values[name] for name in names} for values in (gradient, update)]
+            del gradient, update  # not held beside the next step's
+            yield from some
 
 
 def points_set(job: SetJob) -> SetGrams:
@@ -81,4 +82,6 @@ def points_set(job: SetJob) -> SetGrams:
             yield found
 
     count = options.directions
-    return job.result("points", job.formed(count, vectors), numbers(count), batch=options.batch, sigma=options.sigma)
+    return job.result(
+        "points", job.formed("points", count, vectors), numbers(count), batch=options.batch, sigma=options.sigma
+    )
