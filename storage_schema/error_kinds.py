@@ -40,7 +40,7 @@ _GROUPS: Final = {
     Outcome(2, 416): ("range-not-satisfiable"),
     # The request is wrong.
     Outcome(2, 422): (
-        "bad-by bad-cursor bad-database bad-dtype bad-endpoint bad-family bad-format bad-hub-address bad-option "
+        "bad-by bad-cursor bad-database bad-dtype bad-endpoint bad-experiment bad-family bad-format bad-hub-address bad-option "
         "bad-path bad-pattern bad-precision bad-rename bad-request bad-root bad-rules bad-run bad-scope bad-server "
         "bad-share bad-size bad-source bad-steps bad-suffix bad-tag bad-token cancelled cannot-listen device-unavailable "
         "different-steps family-and-runs family-name family-option format-conflict heads-conflict hub-option "
@@ -76,7 +76,7 @@ _GROUPS: Final = {
         "layout-mismatch legacy-torch limit-exceeded link-loop link-outside memory-budget memory-quota network-database "
         "newer-database no-data-roots no-parameters no-source not-a-file not-per-example permission-denied "
         "pickled-module range-ignored step-conflict store-not-folder store-unwritable store-version theta-lost "
-        "theta-types too-many-files torchscript unsafe-member unsafe-path unsafe-pickle unsafe-shard-path "
+        "theta-types too-many-files torchscript unsafe-member unsafe-path unsafe-pickle scale-unavailable unsafe-shard-path "
         "unsupported-deepspeed unsupported-fsdp unsupported-megatron unsupported-orbax unsupported-sharding "
         "unsupported-source unsupported-tensor unsupported-tensorflow several-checkpoints unsupported-archive "
         "unsupported-coreml unsupported-gguf unsupported-hdf5 unsupported-keras unsupported-metaseq unsupported-msgpack "

@@ -42,7 +42,7 @@ Examples:
 
   trajsvc experiment run c4 -o experiments --seeds 1 --format json
 
-  trajsvc experiment run h1 --scale paper         the paper's own settings
+  trajsvc experiment run h1 --scale paper         the paper's own settings; refused (exit 4) where they cannot be run here
 
 A claim that does not come out is reported as `not reproduced`, and the command exits with 0. Stopped with ^C, trainings that are done are
 kept.
@@ -106,7 +106,9 @@ def run(
     scale: Annotated[
         str,
         typer.Option(
-            "--scale", metavar="SCALE", help="small: as described; brief: of seconds; paper: say the paper's settings."
+            "--scale",
+            metavar="SCALE",
+            help="small: as described; brief: of seconds; paper: the paper's settings, run only where there is a recipe for them.",
         ),
     ] = "small",
     store: StoreOption = None,
@@ -114,7 +116,7 @@ def run(
     quiet: QuietOption = False,
 ) -> None:
     """Run an experiment and say whether its claim came out."""
-    from trajsvc.errors import UsageError
+    from trajsvc.errors import Refused, UsageError
     from trajsvc.experiments.base import Setting
     from trajsvc.experiments.registry import experiment
     from trajsvc.experiments.result import keep
@@ -124,9 +126,12 @@ def run(
     found = experiment(name)
     if scale not in ("small", "brief", "paper"):
         raise UsageError("bad-option", f"no scale {scale!r}", hint="Use small, brief or paper.")
-    if scale == "paper":
+    if scale == "paper" and found.at_scale is None:
         results_console().print(f"{found.paper}, {found.figure}: {found.scale}", markup=False, highlight=False)
-        return
+        hint = "Leave out --scale for the small version, or register an experiment of your own with `at_scale` (docs/experiments.md)."
+        raise Refused(
+            "scale-unavailable", f"{found.name} has no recipe at the scale of its paper, so nothing was run", hint=hint
+        )
     root, place = store or default_store(), folder / found.name
     place.mkdir(parents=True, exist_ok=True)
     with stop_on_interrupt() as stop, errors_console().status("", spinner="dots") as status:
@@ -138,7 +143,8 @@ def run(
         chosen = tuple(range(seeds))
         setting = Setting(place, root, chosen, scale == "brief", say, stop.is_set)
         began = monotonic()
-        verdict = found.recipe(setting)
+        recipe = found.at_scale if scale == "paper" and found.at_scale else found.recipe
+        verdict = recipe(setting)
     result = keep(found, verdict, place, root, chosen, scale, monotonic() - began)
     if kind == "json":
         answer = {key: getattr(result, key) for key in ("name", "claim", "measured", "verdict", "seeds")}

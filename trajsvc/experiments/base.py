@@ -61,3 +61,6 @@ class Experiment:
     scale: str
     """the paper's own settings"""
     recipe: Callable[[Setting], Verdict] = field(repr=False)
+    at_scale: Callable[[Setting], Verdict] | None = field(default=None, repr=False)
+    """the recipe with the paper's own settings, which raises UsageError (``extra-missing``) or NotFound (``data-not-found``) where what
+    it needs is not there; None: only the small one can be run"""

@@ -52,14 +52,23 @@ def metric_costs(setting: Setting) -> Verdict:
     last = {name: values[-1] for name, values in seconds.items()}
     cheap = [name for name in METRICS if name not in DEAR and name != "rank, inputs"]
     dearest = min(last[name] for name in DEAR) > max(last[name] for name in cheap)
-    slope = {name: float(np.polyfit(np.log(at), np.log(v), 1)[0]) for name, v in seconds.items()}
+    times = {name: [_known(v) for v in values] for name, values in seconds.items()}
+    order = sorted(last, key=lambda name: -last[name])
+    slope = {name: _growth(at, values) for name, values in seconds.items()}
+    refused = [
+        f"{cost.kind} at {cost.parameters:,} parameters: {cost.refused}"
+        for of in found.values()
+        for cost in of
+        if cost.refused
+    ]
     measured = {
-        "parameters": at, "seconds": seconds, "growth_exponent": slope, "order_at_the_largest": sorted(last, key=lambda n: -last[n]),
+        "parameters": at, "seconds": times, "growth_exponent": slope, "order_at_the_largest": order,
         "gradients_share_of_the_time": {kind: _share(of[-1]) for kind, of in found.items()},
     }  # fmt: skip
     notes = (
         "rank and coherence are functions of the same set's Gram here: the set is counted for both",
         "BackPACK and Opacus were not timed beside it",
+        *refused,
     )
     return Verdict(measured, bool(dearest), (figure,), notes)
 
@@ -69,9 +78,21 @@ def _of(cost: Cost, metric: str) -> float:
     return float(cost.seconds + measures.get(metric, np.nan))
 
 
-def _share(cost: Cost) -> float:
+def _growth(parameters: list[int], seconds: list[float]) -> float | None:
+    """Return the exponent of time against parameters, by least squares of logarithms; None with fewer than two times."""
+    known = np.isfinite(seconds)
+    if known.sum() < 2:
+        return None
+    return float(np.polyfit(np.log(np.array(parameters)[known]), np.log(np.array(seconds)[known]), 1)[0])
+
+
+def _known(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _share(cost: Cost) -> float | None:
     """Return the share of a set's time, with all its measures, that its gradients and Gram take."""
-    return float(cost.seconds / (cost.seconds + sum((cost.measures or {}).values())))
+    return _known(cost.seconds / (cost.seconds + sum((cost.measures or {}).values())))
 
 
 EXPERIMENTS: Final = (
