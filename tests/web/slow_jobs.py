@@ -41,20 +41,26 @@ class SlowServer:
         self.server, self.gate = server, gate
         self.over: set[str] = set()
         """sessions of jobs before this one"""
+        self._named = 0
 
     def go_on(self) -> None:
         (self.gate / "allowed").unlink(missing_ok=True)
 
     def begin(self, source: str, name: str) -> dict[str, Any]:
-        """A job that has been planned and of which nothing is computed yet."""
+        """A job that has been planned and of which nothing is computed yet; its run's name begins with ``name``, and is new."""
         self.go_on()
         for left in self.server.ask("/v1/jobs?state=running&state=accepted")[2]["items"]:
             self.server.wait(left["id"])  # of a test that failed
         self.over |= self._sessions()
         self._allow(0)
-        job = self.server.submit(source, name=name, memory=MEMORY)
+        job = self.server.submit(source, name=self.new(name), memory=MEMORY)
         self._until(lambda: (self._job(job["id"])["progress"] or {}).get("phase") == "computing", job["id"])
         return job
+
+    def new(self, name: str) -> str:
+        """A name that no job of this server had: the same work under the same name is the job that has done it."""
+        self._named += 1
+        return f"{name}-{self._named:04}"
 
     def digest(self, name: str) -> str | None:
         """That of what can be read under the run's name now."""

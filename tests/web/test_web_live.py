@@ -52,17 +52,18 @@ def pixel_is(page: Any, value: float) -> None:
 class TestRun:
     def test_the_map_sharpens_in_place_until_it_is_exact(self, slow: SlowServer, open_page: Open) -> None:
         job = slow.begin("runs:moving", "sharpened")
+        name = job["run"]
         page = open_page(f"{slow.server.address}/#/")
         slow.sharpen(job)
-        page.locator(".jobline", has_text="sharpened").get_by_role("link", name="Open estimate").click()
+        page.locator(".jobline", has_text=name).get_by_role("link", name="Open estimate").click()
         ready(page)
-        digests = [drawn_is_current(slow, page, "sharpened")]
+        digests = [drawn_is_current(slow, page, name)]
         assert re.fullmatch(
             r"estimate from [\d.]+ % of the parameters, ± \S+ \(median of cells\), sharpening",
             page.locator(".estimatestrip > span").first.text_content(),
         )
         assert page.locator(".estimatestrip progress").count() == 1
-        _, _, answer = slow.server.ask("/v1/runs/sharpened/map")
+        _, _, answer = slow.server.ask(f"/v1/runs/{name}/map")
         assert_drawn(page, answer, *scale_of(page), palette(page))
 
         # the view is chosen, the crosshair put and the page scrolled: all of it stays
@@ -75,9 +76,9 @@ class TestRun:
         before = page.evaluate(kept)
         assert before[1:] == [120, "mapbox", "1,2"]
         slow.sharpen(job)
-        digests.append(drawn_is_current(slow, page, "sharpened"))
+        digests.append(drawn_is_current(slow, page, name))
         assert page.evaluate(kept) == before
-        _, _, answer = slow.server.ask("/v1/runs/sharpened/map?origin=0")
+        _, _, answer = slow.server.ask(f"/v1/runs/{name}/map?origin=0")
         assert_drawn(page, answer, *scale_of(page), palette(page))
         page.wait_for_function("document.querySelector('.mapbox .tip').textContent.includes('(estimate)')")
         said = page.locator(".mapbox .tip").text_content()
@@ -87,39 +88,41 @@ class TestRun:
         assert float(error[1]) == pytest.approx(answer["error"][1][2], rel=0.05)
 
         assert slow.finish(job)["state"] == "succeeded"
-        digests.append(drawn_is_current(slow, page, "sharpened"))
+        digests.append(drawn_is_current(slow, page, name))
         assert len(set(digests)) == 3
-        assert page.locator(".estimatestrip").is_hidden()
-        until(page, "document.getElementById('said').textContent === 'sharpened: exact'")
+        page.locator(".estimatestrip").wait_for(state="hidden")
+        until(page, f"document.getElementById('said').textContent === '{name}: exact'")
         assert page.evaluate(kept) == before
-        assert page.locator("h1 + .badge").count() == 0
-        _, _, answer = slow.server.ask("/v1/runs/sharpened/map?origin=0")
+        page.locator("h1 + .badge").wait_for(state="detached")
+        _, _, answer = slow.server.ask(f"/v1/runs/{name}/map?origin=0")
         assert "error" not in answer
         assert_drawn(page, answer, *scale_of(page), palette(page))
-        assert "±" not in page.locator(".mapbox .tip").text_content()
-        _, _, measured = slow.server.ask("/v1/runs/sharpened/measures?names=mds")
+        until(page, "!document.querySelector('.mapbox .tip').textContent.includes('±')")
+        _, _, measured = slow.server.ask(f"/v1/runs/{name}/measures?names=mds")
         shown, mds = page.locator(".numbers dd").first, pytest.approx(measured["measures"]["mds"], rel=1e-4)
         eventually(page, lambda: compared(float(shown.text_content()), mds))
 
     def test_a_run_that_is_not_there_yet_comes_by_itself(self, slow: SlowServer, open_page: Open) -> None:
         job = slow.begin("runs:moving", "awaited")
-        page = open_page(f"{slow.server.address}/#/run/awaited?view=rtm")
+        name = job["run"]
+        page = open_page(f"{slow.server.address}/#/run/{name}?view=rtm")
         page.wait_for_selector(".waiting .jobline .badge.running")
         assert page.locator(".run").count() == 0
         slow.sharpen(job)
         ready(page)
-        drawn_is_current(slow, page, "awaited")
+        drawn_is_current(slow, page, name)
         assert "view=rtm" in page.url
         slow.finish(job)
-        drawn_is_current(slow, page, "awaited")
+        drawn_is_current(slow, page, name)
         open_page.expected.append("404")  # type: ignore[attr-defined]
 
     def test_a_job_that_is_cancelled_leaves_no_error_behind(self, slow: SlowServer, open_page: Open) -> None:
         job = slow.begin("runs:moving", "dropped")
+        name = job["run"]
         slow.sharpen(job)
-        page = open_page(f"{slow.server.address}/#/run/dropped")
+        page = open_page(f"{slow.server.address}/#/run/{name}")
         ready(page)
-        shown = drawn_is_current(slow, page, "dropped")
+        shown = drawn_is_current(slow, page, name)
         slow.server.ask(f"/v1/jobs/{job['id']}", method="DELETE")
         assert slow.server.wait(job["id"])["state"] == "cancelled", "while its worker is held"
         until(page, "!/sharpening/.test(document.querySelector('.estimatestrip').textContent)")
@@ -129,42 +132,44 @@ class TestRun:
 
     def test_the_error_of_every_cell_can_be_seen(self, slow: SlowServer, open_page: Open) -> None:
         job = slow.begin("runs:moving", "unsure")
+        name = job["run"]
         slow.sharpen(job)
-        page = open_page(f"{slow.server.address}/#/run/unsure")
+        page = open_page(f"{slow.server.address}/#/run/{name}")
         ready(page)
         page.click(".controls button[data-value=error]")
         until(page, "document.querySelector('.mappanel h2').textContent.startsWith('Standard errors')")
         assert "show=error" in page.url
-        drawn_is_current(slow, page, "unsure")
+        drawn_is_current(slow, page, name)
         assert findings(page) == []
         page.get_by_role("button", name="Dark").click()
         assert findings(page) == []
-        _, _, answer = slow.server.ask("/v1/runs/unsure/map")
+        _, _, answer = slow.server.ask(f"/v1/runs/{name}/map")
         values = page.evaluate("Array.from(document.querySelector('canvas.map').view.state.map.values)")
         np.testing.assert_allclose(values, np.ravel(answer["error"]), rtol=1e-6, atol=1e-12)
         slow.finish(job)
-        drawn_is_current(slow, page, "unsure")
+        drawn_is_current(slow, page, name)
         until(page, "document.querySelector('.mappanel h2').textContent === 'Trajectory map'")
 
 
 class TestLayers:
     def test_tiles_and_table_follow(self, slow: SlowServer, open_page: Open) -> None:
         job = slow.begin("runs:moving", "layered")
+        name = job["run"]
         slow.sharpen(job)
-        page = open_page(f"{slow.server.address}/#/run/layered/layers")
-        table = open_page(f"{slow.server.address}/#/run/layered/layers?show=table")
+        page = open_page(f"{slow.server.address}/#/run/{name}/layers")
+        table = open_page(f"{slow.server.address}/#/run/{name}/layers?show=table")
         for state in ("estimate", "sharper", "exact"):
             if state == "sharper":
                 slow.sharpen(job)
             if state == "exact":
                 slow.finish(job)
-            digest = slow.digest("layered")
+            digest = slow.digest(name)
             shown = "[...document.querySelectorAll('.tile')].map((t) => t.dataset.digest)"
             until(page, f"{shown}.length === 12 && {shown}.every((d) => d === '{digest}')")
-            _, _, answer = slow.server.ask("/v1/runs/layered/map?group=layer/layers.11")
+            _, _, answer = slow.server.ask(f"/v1/runs/{name}/map?group=layer/layers.11")
             eventually(page, partial(pixel_is, page, answer["map"][3][10]))
-            assert page.locator(".estimatestrip").is_visible() == (state != "exact")
-            _, _, rows = slow.server.ask("/v1/runs/layered/layers")
+            page.locator(".estimatestrip").wait_for(state="hidden" if state == "exact" else "visible")
+            _, _, rows = slow.server.ask(f"/v1/runs/{name}/layers")
             cell = "document.querySelectorAll('tbody tr')[11]?.querySelectorAll('td')[2].textContent"
             until(table, f"Math.abs({cell} - {rows[11]['relative_mds']}) < 2e-5")
 
@@ -172,37 +177,38 @@ class TestLayers:
 class TestWork:
     def test_the_job_and_the_list_show_it(self, slow: SlowServer, open_page: Open) -> None:
         job = slow.begin("runs:moving", "listed")
-        runs = open_page(f"{slow.server.address}/#/")
+        name = job["run"]
+        runs = open_page(f"{slow.server.address}/#/?q={name}")  # only what is in view is drawn
         page = open_page(f"{slow.server.address}/#/job/{job['id']}")
         page.wait_for_selector(".job h1")
         assert page.locator(".sofar").is_hidden()
         slow.sharpen(job)
-        drawn_is_current(slow, page, "listed", ".sofar")
-        assert page.get_by_role("link", name="Open estimate").get_attribute("href") == "#/run/listed"
+        drawn_is_current(slow, page, name, ".sofar")
+        assert page.get_by_role("link", name="Open estimate").get_attribute("href") == f"#/run/{name}"
         assert "± " in page.locator(".sofar .note").text_content()
-        _, _, answer = slow.server.ask("/v1/runs/listed")
+        _, _, answer = slow.server.ask(f"/v1/runs/{name}")
         for place in (runs, page):
             assert findings(place) == []
         badge = f"estimate {100 * answer['row']['fraction']:.3g} %"
-        runs.wait_for_selector(f"tr:has-text('listed') .badge:has-text('{badge}')")
+        runs.wait_for_selector(f"tr:has-text('{name}') .badge:has-text('{badge}')")
         until(
             runs,
-            "/±/.test([...document.querySelectorAll('tr')].find((r) => /listed/.test(r.textContent)).querySelector('.mds').textContent)",
+            f"/±/.test([...document.querySelectorAll('tr')].find((r) => /{name}/.test(r.textContent)).querySelector('.mds').textContent)",
         )
         slow.sharpen(job)
-        drawn_is_current(slow, page, "listed", ".sofar")
+        drawn_is_current(slow, page, name, ".sofar")
         slow.finish(job)
-        drawn_is_current(slow, page, "listed", ".sofar")
+        drawn_is_current(slow, page, name, ".sofar")
         until(page, "document.querySelector('.sofar .note').textContent === 'exact'")
-        assert page.get_by_role("link", name="Open run").count() == 1
-        runs.wait_for_selector("tr:has-text('listed') .badge:has-text('exact')")
-        _, _, measured = slow.server.ask("/v1/runs/listed/measures?names=mds")
+        page.get_by_role("link", name="Open run").wait_for()
+        runs.wait_for_selector(f"tr:has-text('{name}') .badge:has-text('exact')")
+        _, _, measured = slow.server.ask(f"/v1/runs/{name}/measures?names=mds")
         wanted = f"{measured['measures']['mds']:.4}"
         until(runs, f"[...document.querySelectorAll('.mds')].some((e) => e.textContent === '{wanted}')")
 
     def test_a_long_queue_leaves_connections_for_everything_else(self, slow: SlowServer, open_page: Open) -> None:
         job = slow.begin("runs:moving", "first")
-        queued = [slow.server.submit("runs:small", name=f"queued{i}") for i in range(9)]
+        queued = [slow.server.submit("runs:small", name=slow.new(f"queued{i}")) for i in range(9)]
         page = open_page(f"{slow.server.address}/#/jobs")
         until(page, "document.querySelectorAll('.jobline .badge.accepted').length === 9")
         again = page.context.new_page()
@@ -211,28 +217,30 @@ class TestWork:
         slow.finish(job)
         for one in queued:
             slow.server.wait(one["id"])
-        lines = "[...document.querySelectorAll('.jobline')].filter((l) => /queued|first/.test(l.textContent))"
+        names = "|".join(one["run"] for one in (job, *queued))
+        lines = f"[...document.querySelectorAll('.jobline')].filter((l) => /{names}/.test(l.textContent))"
         until(page, f"{lines}.length === 10 && {lines}.every((l) => l.querySelector('.badge.succeeded'))")
 
 
 class TestCompare:
     def test_a_run_beside_another_sharpens(self, slow: SlowServer, open_page: Open) -> None:
         job = slow.begin("runs:moving", "beside")
+        name = job["run"]
         slow.sharpen(job)
-        page = open_page(f"{slow.server.address}/#/compare?runs=small,beside&align=fraction")
+        page = open_page(f"{slow.server.address}/#/compare?runs=small,{name}&align=fraction")
         shown = "document.querySelector('.compare')?.dataset.digests"
         small = slow.digest("small")
-        until(page, f"{shown} === '{small},{slow.digest('beside')}'")
+        until(page, f"{shown} === '{small},{slow.digest(name)}'")
         badges = page.locator(".sidebyside .badge")
         assert badges.first.is_hidden()
         assert re.fullmatch(r"estimate [\d.]+ %", badges.nth(1).text_content())
         numbers = page.locator("table tbody tr", has_text="Relative MDS").locator("td").nth(1)
         before = numbers.text_content()
         assert slow.finish(job)["state"] == "succeeded"
-        until(page, f"{shown} === '{small},{slow.digest('beside')}'")
-        assert badges.nth(1).is_hidden()
-        assert page.evaluate("location.hash") == "#/compare?runs=small,beside&align=fraction"
-        _, _, answer = slow.server.ask("/v1/compare?run=small&run=beside")
+        until(page, f"{shown} === '{small},{slow.digest(name)}'")
+        badges.nth(1).wait_for(state="hidden")
+        assert page.evaluate("location.hash") == f"#/compare?runs=small,{name}&align=fraction"
+        _, _, answer = slow.server.ask(f"/v1/compare?run=small&run={name}")
         exact = f"{answer['rows'][1]['relative_mds']:.4f}"
         until(page, f"document.querySelector('.compare table').textContent.includes('{exact}')")
         assert numbers.text_content() != before
