@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from storage_schema.models.service import NAME
 from trajsvc.analysis.options import RunOptions, Size, several
 from trajsvc.gradients.options import SET_KINDS, SetKind
-from trajsvc.jobs.spec import GradientWork
+from trajsvc.jobs.spec import GradientWork, SpectrumWork
 from trajsvc.settings import Settings
 
 Device = Literal["cpu", "cuda"]
@@ -79,5 +79,22 @@ class GradientSubmission(GradientWork):
     device: Device = "cpu"
     memory: Size = Field(
         default_factory=lambda: Settings().memory, ge=2**24, le=2**44, description="bytes that gradients may take"
+    )
+    priority: int = Field(default=0, ge=-100, le=100)
+
+
+class SpectrumSubmission(SpectrumWork):
+    """Spectra of a stored run's matrices to be computed."""
+
+    steps: str = Field(default="all", max_length=10_000, examples=["every:4", "0..10000"])
+    groups: Annotated[tuple[Annotated[str, Field(max_length=512)], ...], BeforeValidator(several)] = Field(
+        default=("network",), min_length=1, max_length=64, examples=[["layer/0", "layer/1"]]
+    )
+    device: Device = "cpu"
+    budget: Size = Field(
+        default_factory=lambda: Settings().memory,
+        ge=2**24,
+        le=2**44,
+        description="bytes that one decomposition may take",
     )
     priority: int = Field(default=0, ge=-100, le=100)

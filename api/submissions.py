@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from api.requests import Choices, GradientSubmission, Recomputation, Submission
+from api.requests import Choices, GradientSubmission, Recomputation, SpectrumSubmission, Submission
 from api.resources import Resources
 from storage_schema.errors import RunMissing
 from storage_schema.format.names import run_name
@@ -13,10 +13,11 @@ from storage_schema.models.audit import AuditAnswer
 from storage_schema.runs.store import RunStore, StoredRun
 from trajsvc.analysis import identity
 from trajsvc.analysis.options import RunOptions
+from trajsvc.anatomy.groups import find_group
 from trajsvc.errors import Cancelled, LimitExceeded, NotFound, Refused, RunExists, TrajsvcError, UsageError
 from trajsvc.jobs.sources import Deadline, open_job_source, pins_of
-from trajsvc.jobs.spec import GradientWork, JobSpec
-from trajsvc.jobs.states import Kind, State
+from trajsvc.jobs.spec import GradientWork, JobSpec, SpectrumWork
+from trajsvc.jobs.states import BESIDE, Kind, State
 from trajsvc.results.run import Run
 from trajsvc.sources.base import never
 from trajsvc.sources.resolve import is_remote
@@ -84,7 +85,7 @@ def check_name_free(resources: Resources, spec: JobSpec, stop: Stop = never) -> 
     if spec.replace:
         return
     making = resources.queue.jobs(states=[s for s in State if not s.final], run=spec.run, limit=20)
-    other = next((j for j in making if j.kind != Kind.GRADIENTS and j.spec.source != spec.source), None)
+    other = next((j for j in making if j.kind not in BESIDE and j.spec.source != spec.source), None)
     if other is not None:
         raise RunExists(spec.run, f"the run {spec.run} is being made from {other.spec.source} by the job {other.id}")
     try:
@@ -170,6 +171,28 @@ def gradient_job(resources: Resources, run: str, body: GradientSubmission, stop:
     return base_of(resources, resources.runs.open(run)).model_copy(update={**asked, "kind": Kind.GRADIENTS, "run": run})
 
 
+def spectrum_job(resources: Resources, run: str, body: SpectrumSubmission) -> JobSpec:
+    """Make the spec of a job of spectra of a stored run, whose checkpoints are read as they were when it was analysed.
+
+    Raises NotFound (``run-not-found``, ``group-not-found``), Refused (``no-source``), LimitExceeded.
+    """
+    work = SpectrumWork(**{name: getattr(body, name) for name in SpectrumWork.model_fields})
+    opened = resources.runs.open(run)
+    if work.steps != "all":
+        check_spec(work.steps)
+    for group in work.groups:
+        find_group(opened.groups(), group)
+    budget = body.budget if "budget" in body.model_fields_set else None
+    asked = {"memory": _allowed(resources, budget), "device": body.device, "spectra": work}
+    more = {"uses": spectrum_uses(resources, run), "kind": Kind.SPECTRA, "run": run}
+    return base_of(resources, opened).model_copy(update={**asked, **more})
+
+
+def spectrum_uses(resources: Resources, run: str) -> dict[str, str]:
+    """Return digests of what a job of spectra depends on: the run as it is stored now."""
+    return {"run": resources.runs.open(run).stored.digest}
+
+
 def gradient_uses(resources: Resources, run: str, work: GradientWork, stop: Stop = never) -> dict[str, str]:
     """Return digests of what a job of gradients depends on: the run as it is stored now, the probe, the data."""
     return {**resources.registered.digests(work, stop), "run": resources.runs.open(run).stored.digest}
@@ -183,7 +206,7 @@ def base_of(resources: Resources, run: Run) -> JobSpec:
     made = next(iter(resources.queue.jobs(states=[State.SUCCEEDED], run=run.name, limit=1)), None)
     if made is None:
         return _spec_of(resources, run)
-    return made.spec.model_copy(update={"gradients": None, "uses": {}})
+    return made.spec.model_copy(update={"gradients": None, "spectra": None, "uses": {}})
 
 
 def _spec_of(resources: Resources, run: Run) -> JobSpec:
@@ -212,8 +235,13 @@ def _choices(resources: Resources, body: Choices) -> dict[str, Any]:
 
 
 def _memory(resources: Resources, body: Choices | GradientSubmission) -> int:
+    return _allowed(resources, body.memory if "memory" in body.model_fields_set else None)
+
+
+def _allowed(resources: Resources, asked: int | None) -> int:
+    """Return the memory of a job. Raises LimitExceeded (``memory-quota``) for more than the server allows."""
     settings = resources.settings
-    memory = body.memory if "memory" in body.model_fields_set else min(settings.memory, settings.job_memory)
+    memory = min(settings.memory, settings.job_memory) if asked is None else asked
     if memory > settings.job_memory:
         raise LimitExceeded(
             "memory-quota", f"a job may ask for {settings.job_memory} bytes of memory", hint="Ask for less."

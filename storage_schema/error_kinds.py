@@ -57,13 +57,13 @@ _GROUPS: Final = {
         "file-not-found "
         "gradients-not-found group-not-found "
         "hub-no-file hub-no-folder hub-no-repository hub-no-revision job-not-found measure-not-found member-not-found "
-        "no-attention no-checkpoints no-current-folder no-layers no-revisions no-such-address nothing-logged probe-not-registered "
-        "not-in-trash quantity-not-found "
+        "no-attention no-checkpoints no-current-folder no-layers no-matrices no-revisions no-such-address nothing-logged "
+        "probe-not-registered not-in-trash quantity-not-found "
         "root-missing root-not-found rules-not-found run-not-found store-not-found source-not-found state-not-found "
-        "step-not-found token-not-found data-not-found probe-not-found tokenizer-not-found"
+        "spectra-not-found matrix-not-found step-not-found token-not-found data-not-found probe-not-found tokenizer-not-found"
     ),
     # In conflict with what is there.
-    Outcome(4, 409): ("gradients-exist output-exists run-estimate run-exists"),
+    Outcome(4, 409): ("gradients-exist spectra-exist output-exists run-estimate run-exists"),
     # It is not what was meant any more.
     Outcome(4, 412): ("run-changed"),
     # Another server's name.

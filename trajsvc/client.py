@@ -97,6 +97,13 @@ class Client:
         body = {k: v for k, v in choices.items() if v is not None}
         return dict(self._json("POST", f"/v1/runs/{quote(run, safe='')}/gradients", json=body, headers=headers))
 
+    def submit_spectra(self, run: str, *, key: str | None = None, **choices: Any) -> dict[str, Any]:
+        """Submit a job of spectra of a stored run; ``choices`` are the fields of the request (of, steps, groups, heads, budget …).
+        The job as JSON. Raises what the server says."""
+        headers = {"idempotency-key": key} if key else {}
+        body = {k: v for k, v in choices.items() if v is not None}
+        return dict(self._json("POST", f"/v1/runs/{quote(run, safe='')}/spectra", json=body, headers=headers))
+
     def job(self, job: str) -> dict[str, Any]:
         """Return one job as JSON. Raises NotFound (``job-not-found``)."""
         return dict(self._json("GET", f"/v1/jobs/{job}"))

@@ -79,8 +79,8 @@ class Runner:
         watcher = threading.Thread(target=self._pass_on, args=(halt, over), daemon=True, name="trajsvc-halt")
         watcher.start()
         try:
-            gradients = lease.job.kind == Kind.GRADIENTS
-            result = (self._gradients if gradients else self._analyse)(lease, heartbeat, halt)
+            works = {Kind.GRADIENTS: self._gradients, Kind.SPECTRA: self._spectra}
+            result = works.get(lease.job.kind, self._analyse)(lease, heartbeat, halt)
             heartbeat.beat()  # the last progress belongs to the job's events
             self.queue.succeed(lease, result)
             log.info("job-succeeded", new_steps=len(result["new_steps"]))
@@ -134,6 +134,14 @@ class Runner:
         pool = WorkerPool(self.cluster, device, self.settings.patience, heartbeat.wait_for)
         done = run_gradient_job(self.queue, lease, heartbeat, self.settings, pool, halt)
         return {"run": done.run, "sets": list(done.sets), "new_steps": list(done.computed), "there": list(done.there)}
+
+    def _spectra(self, lease: Lease, heartbeat: Heartbeat, halt: threading.Event) -> dict[str, Any]:
+        from workers.spectrum_job import run_spectrum_job
+
+        device = self._device(lease.job.spec.device)
+        pool = WorkerPool(self.cluster, device, self.settings.patience, heartbeat.wait_for)
+        done = run_spectrum_job(self.queue, lease, heartbeat, self.settings, pool, halt)
+        return {"run": done.run, "of": list(done.of), "new_steps": list(done.computed), "there": list(done.there)}
 
     def _analyse(self, lease: Lease, heartbeat: Heartbeat, halt: threading.Event) -> dict[str, Any]:
         spec, settings = lease.job.spec, self.settings

@@ -31,7 +31,7 @@ class JobProgress(Answer):
 
     phase: str | None = None
     step: int | None = None
-    """of gradients, the checkpoint that was kept last; ``slabs`` counts checkpoints then"""
+    """of gradients and spectra, the checkpoint that is computed or was kept last; ``slabs`` counts checkpoints, or matrices, then"""
     slabs: int | None = None
     slabs_total: int | None = None
     bytes: int | None = None
@@ -47,7 +47,7 @@ class JobAnswer(Answer):
     """One job. Times are seconds since 1970."""
 
     id: str
-    kind: Literal["ingest", "trajectory", "recompute", "gradients"]
+    kind: Literal["ingest", "trajectory", "recompute", "gradients", "spectra"]
     state: JobState
     run: str
     source: str

@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from storage_schema.files.durable import make_dir, replace_file, sync_dir, sync_many
-from storage_schema.format.gradients import FOLDER as GRADIENTS
 from storage_schema.format.manifest import MANIFEST, PENDING, FileEntry, Manifest
+from storage_schema.runs.beside import ALL
 from storage_schema.runs.snapshot import hash_file
 from storage_schema.runs.tags import ABOUT
 
@@ -70,7 +70,7 @@ def settle(run: Path, manifest: Manifest) -> None:
 
 
 def _sweep(run: Path, manifest: Manifest) -> None:
-    """Remove files and folders that the manifest does not name, except other generations' stages, gradients and tags."""
+    """Remove files and folders that the manifest does not name, but other generations' stages, tags and what is kept beside the run."""
     keep = {MANIFEST, ABOUT, *manifest.files}
     for top, folders, names in os.walk(run, topdown=True):
         if Path(top) == run:
@@ -88,7 +88,7 @@ def _sweep(run: Path, manifest: Manifest) -> None:
 
 def _is_apart(folder: str) -> bool:
     """Return whether a folder of the run has its own record of what it holds."""
-    return folder.startswith(PENDING) or folder == GRADIENTS
+    return folder.startswith(PENDING) or folder in {beside.folder for beside in ALL}
 
 
 def recover(run: Path, manifest: Manifest | None, *, theta_of: str) -> None:

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schema.errors import NotFound
 from storage_schema.runs.contents import BlockTable
 
 
@@ -72,13 +71,6 @@ class VectorSets(Protocol):
     def open(self, name: str) -> VectorSet:
         """Open a set. Raises NotFound (``gradients-not-found``)."""
         ...
-
-
-def no_such_set(name: str, names: Sequence[str]) -> NotFound:
-    """Return the error for a set that a run does not have; it names those that it has."""
-    have = f"It has {', '.join(names)}." if names else "It has none yet."
-    hint = f"{have} `trajsvc gradients compute RUN --sets {name} …` computes it."
-    return NotFound("gradients-not-found", f"the run has no set of gradients {name!r}", hint=hint)
 
 
 def group_record(

@@ -29,13 +29,14 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from storage_schema.errors import NotFound, StoreChanged, StoreDamaged
-from storage_schema.format.gradients import FOLDER, HEAD, RecordHead, parse_head
+from storage_schema.format.gradients import HEAD, RecordHead, parse_head
 from storage_schema.format.manifest import FileEntry
 from storage_schema.format.names import check_name
 from storage_schema.runs import small_arrays
+from storage_schema.runs.beside import GRADIENTS, Beside
 from storage_schema.runs.contents import BlockTable, CheckpointTable
 from storage_schema.runs.gradient_files import BLOCK_COLUMNS, GradientRecord, grams_in, members, scalar_key
-from storage_schema.runs.gradient_source import GroupRecord, group_record, no_such_set
+from storage_schema.runs.gradient_source import GroupRecord, group_record
 
 _HELD: Final = 2**25
 """Bytes of files that a set keeps, proved, the ones used last."""
@@ -55,8 +56,8 @@ def fingerprints(run: HasCheckpoints) -> dict[int, str]:
 class StoredSet:
     """One set, as it was when it was opened. ``known`` are the run's fingerprints by step: a record of others is stale."""
 
-    def __init__(self, folder: Path, known: Mapping[int, str]) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, known: Mapping[int, str], beside: Beside = GRADIENTS) -> None:
+        self.folder, self.beside = folder, beside
         self.name = folder.name
         self._raw = (folder / HEAD).read_bytes()
         self.head = parse_head(self._raw, folder / HEAD)
@@ -143,6 +144,11 @@ class StoredSet:
         found = self.record(step, blocks)
         return group_record(found.gram, found.error, found.same, found.scalars, blocks, found.facts)
 
+    def scalar(self, step: int, name: str) -> NDArray[np.float64]:
+        """Read one of the arrays that are kept beside the Gram, at a step; raises as ``record``."""
+        row = self.row_of(step)
+        return self._scalar(name, self.head.scalars[name], row, self._row(row))
+
     def facts(self, step: int) -> Mapping[str, Any]:
         """Return what was noted when the record of a step was made."""
         return self._row(self.row_of(step)).facts
@@ -152,8 +158,8 @@ class StoredSet:
             return self.rows[step]
         stored = ", ".join(map(str, self.rows)) or "none"
         why = "is of other parameters than the run has now" if step in self.stale else "was not computed"
-        hint = f"It has the steps {stored}. `trajsvc gradients compute` computes others."
-        raise NotFound("gradients-not-found", f"set {self.name} at step {step} {why}", hint=hint)
+        hint = f"It has the steps {stored}. `trajsvc {self.beside.folder} compute` computes others."
+        raise NotFound(self.beside.absent, f"set {self.name} at step {step} {why}", hint=hint)
 
     def _row(self, row: int) -> RecordHead:
         head = self.head.rows[row]
@@ -200,7 +206,9 @@ class StoredSet:
         except FileNotFoundError:
             changed = True
         if changed:
-            return StoreChanged(self.folder, "the gradients were written anew while they were being read", "Try again.")
+            return StoreChanged(
+                self.folder, f"the {self.beside.folder} were written anew while they were being read", "Try again."
+            )
         hint = "Restore it from a copy, or compute the set again."
         return StoreDamaged(self.folder / key, f"the stored file {key} of the set {self.name} {what}", hint)
 
@@ -224,8 +232,8 @@ class StoredSet:
 class GradientSets:
     """The sets of a run, below the run's folder. Nothing is created before something is written."""
 
-    def __init__(self, run: Path, known: Mapping[int, str]) -> None:
-        self.folder = run / FOLDER
+    def __init__(self, run: Path, known: Mapping[int, str], beside: Beside = GRADIENTS) -> None:
+        self.folder, self.beside = run / beside.folder, beside
         self.known = known
 
     def names(self) -> tuple[str, ...]:
@@ -233,7 +241,7 @@ class GradientSets:
         return tuple(sorted(path.parent.name for path in self.folder.glob(f"[!.]*/{HEAD}")))
 
     def open(self, name: str) -> StoredSet:
-        """Open a set. Raises NotFound (``gradients-not-found``), StoreDamaged, StoreVersion."""
+        """Open a set. Raises NotFound (``gradients-not-found``, ``spectra-not-found``), StoreDamaged, StoreVersion."""
         if name not in self.names():
-            raise no_such_set(name, self.names())
-        return StoredSet(self.folder / check_name(name), self.known)
+            raise self.beside.no_such(name, self.names())
+        return StoredSet(self.folder / check_name(name), self.known, self.beside)

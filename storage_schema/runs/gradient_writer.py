@@ -13,11 +13,11 @@ from typing import Any, Final, Self
 
 from storage_schema.errors import NotFound, Refused, StoreDamaged
 from storage_schema.files.durable import Lock, make_dir, replace_file, sync_dir, writing
-from storage_schema.format.gradients import FOLDER, HEAD, RecordHead, SetHead, span_of
+from storage_schema.format.gradients import HEAD, RecordHead, SetHead, span_of
 from storage_schema.format.manifest import FileEntry
 from storage_schema.format.names import check_name
+from storage_schema.runs.beside import GRADIENTS, Beside
 from storage_schema.runs.gradient_files import SetAtStep, block_table, check, members, record_files, table_files
-from storage_schema.runs.gradient_source import no_such_set
 from storage_schema.runs.gradient_store import GradientSets, StoredSet, fingerprints
 from storage_schema.runs.reader import StoredRun
 from storage_schema.runs.snapshot import hash_pieces
@@ -26,9 +26,9 @@ _REMOVED: Final = ".removed-"
 _GROUP: Final = {"attributes": {}, "zarr_format": 3, "node_type": "group"}
 
 
-def lock_of(root: Path, name: str) -> Lock:
-    """Return the lock held by the process that writes the gradients of the run ``name``, or removes the run."""
-    path = root / "locks" / FOLDER / f"{name}.lock"
+def lock_of(root: Path, name: str, beside: Beside = GRADIENTS) -> Lock:
+    """Return the lock held by the process that writes what is ``beside`` the run ``name``, or removes the run."""
+    path = root / "locks" / beside.folder / f"{name}.lock"
     with writing(path):
         make_dir(path.parent)
     return Lock(path)
@@ -40,10 +40,10 @@ class GradientWriter:
     ``run`` is the run whose parameters the computation of gradients reads: its fingerprints are noted with every record.
     """
 
-    def __init__(self, root: Path, run: StoredRun) -> None:
-        self.run = run
-        self.sets = GradientSets(run.path, fingerprints(run))
-        self._lock = lock_of(root, run.name)
+    def __init__(self, root: Path, run: StoredRun, beside: Beside = GRADIENTS) -> None:
+        self.run, self.beside = run, beside
+        self.sets = GradientSets(run.path, fingerprints(run), beside)
+        self._lock = lock_of(root, run.name, beside)
         self._specs: dict[str, Mapping[str, Any]] = {}
 
     def __enter__(self) -> Self:
@@ -77,7 +77,7 @@ class GradientWriter:
                 return False
             raise
         if dict(stored.spec) != spec and not replace:
-            raise exists(name, stored.spec, spec)
+            raise exists(name, stored.spec, spec, self.beside)
         return dict(stored.spec) == spec
 
     def has(self, name: str, step: int) -> bool:
@@ -156,7 +156,7 @@ class GradientWriter:
     def remove(self, name: str) -> None:
         """Remove a set. Raises NotFound (``gradients-not-found``)."""
         if name not in self.sets.names():
-            raise no_such_set(name, self.sets.names())
+            raise self.beside.no_such(name, self.sets.names())
         with writing(self.sets.folder):
             self._remove(name)
 
@@ -167,14 +167,14 @@ class GradientWriter:
         shutil.rmtree(away)
 
 
-def exists(name: str, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> Refused:
+def exists(name: str, stored: Mapping[str, Any], asked: Mapping[str, Any], beside: Beside = GRADIENTS) -> Refused:
     """Return the error for a set that is stored with other options; it names those that differ."""
     keys = [key for key in dict.fromkeys([*asked, *stored]) if asked.get(key) != stored.get(key)]
     said = ", ".join(f"{key} {_word(stored.get(key))}, not {_word(asked.get(key))}" for key in keys)
     return Refused(
-        "gradients-exist",
-        f"the run has a set of gradients {name!r} of other options: {said}",
-        hint="--replace computes it anew; --as NAME keeps both, this one under another name.",
+        beside.exists,
+        f"the run has a {beside.a_set} {name!r} of other options: {said}",
+        hint=f"--replace computes it anew{';' if beside.apart else '.'}{beside.apart}",
     )
 
 

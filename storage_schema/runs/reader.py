@@ -16,6 +16,7 @@ from storage_schema.format import arrays
 from storage_schema.format.manifest import FileEntry
 from storage_schema.format.theta import ThetaLayout, shard_offsets
 from storage_schema.runs import small_arrays
+from storage_schema.runs.beside import SPECTRA
 from storage_schema.runs.contents import BlockTable, CheckpointTable, GroupTrees, RunContents, TreeTable
 from storage_schema.runs.gradient_store import GradientSets, fingerprints
 from storage_schema.runs.snapshot import Snapshot
@@ -118,6 +119,11 @@ class StoredRun:
     def gradients(self) -> GradientSets:
         """The sets of gradients that are kept beside the run; they are no part of its generations."""
         return GradientSets(self.path, fingerprints(self))
+
+    @property
+    def spectra(self) -> GradientSets:
+        """The spectra of the run's matrices, in the same layout; no part of its generations either."""
+        return GradientSets(self.path, fingerprints(self), SPECTRA)
 
     @cached_property
     def blocks(self) -> BlockTable:

@@ -5,7 +5,7 @@
     <root>/runs/<name>.zarr/    a zarr v3 group (see ``arrays``) and its manifest.json
     <root>/work/<name>/         resume journals and progress of unfinished jobs
     <root>/locks/<name>.lock    held by the run's writer
-    <root>/locks/gradients/     the same for the writers of runs' gradients
+    <root>/locks/gradients/     the same for the writers of runs' gradients; locks/spectra/ of their spectra
     <root>/live/                a store of the same kind: estimates of running jobs
     <root>/cross/               a store of the same kind: runs against runs
 
@@ -29,6 +29,7 @@ from storage_schema.files.durable import make_dir, sync_dir, writing
 from storage_schema.format.arrays import SUFFIX
 from storage_schema.format.manifest import MANIFEST
 from storage_schema.format.names import check_name, run_name
+from storage_schema.runs.beside import ALL
 from storage_schema.runs.gradient_writer import lock_of
 from storage_schema.runs.reader import StoredRun
 from storage_schema.runs.tags import change_tags
@@ -129,9 +130,10 @@ class RunStore:
             raise RunMissing(path, f"no run {name!r}", f"Runs in {self.root}: {', '.join(self.names()[:8])}")
         writer = self.writer(name)
         writer.hold()
-        gradients = lock_of(self.root, name)
+        beside = [lock_of(self.root, name, kind) for kind in ALL]
         try:
-            gradients.acquire()
+            for lock in beside:
+                lock.acquire()
             with writing(path):
                 if path.exists():
                     path.rename(path.with_name(f"{_REMOVED}{path.name}-{os.getpid()}"))
@@ -141,5 +143,6 @@ class RunStore:
                 if self.work(name).is_dir():
                     shutil.rmtree(self.work(name))
         finally:
-            gradients.release(remove=True)
+            for lock in beside:
+                lock.release(remove=True)
             writer.release(remove=True)

@@ -22,6 +22,7 @@ from storage_schema.errors import NotFound, Refused
 from storage_schema.files.durable import make_dir, sync_dir, writing
 from storage_schema.format.arrays import SUFFIX
 from storage_schema.format.names import check_name
+from storage_schema.runs.beside import ALL
 from storage_schema.runs.gradient_writer import lock_of
 from storage_schema.runs.store import RunStore
 
@@ -107,14 +108,15 @@ def size_of(folder: Path) -> int:
 
 @contextmanager
 def _alone(store: RunStore, name: str) -> Iterator[None]:
-    """Hold the locks of a run's writers, of its Grams and of its gradients. Raises StoreBusy."""
+    """Hold the locks of a run's writers, of its Grams and of what is kept beside it. Raises StoreBusy."""
     with ExitStack() as held:
         writer = store.writer(name)
         writer.hold()
         held.callback(writer.release)
-        gradients = lock_of(store.root, name)
-        gradients.acquire()
-        held.callback(gradients.release)
+        for beside in ALL:
+            lock = lock_of(store.root, name, beside)
+            lock.acquire()
+            held.callback(lock.release)
         yield
 
 

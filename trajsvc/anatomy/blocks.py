@@ -73,3 +73,7 @@ class Anatomy:
     left_out: Mapping[str, str] = field(default_factory=dict)
     """tensor → why it is not a parameter (buffer, integer type, tied to …)"""
     notes: tuple[str, ...] = ()
+    heads: int | None = None
+    """attention heads, where the config, the rule or the user says how many"""
+    head_dim: int | None = None
+    """features of a head, only where the config says it"""

@@ -62,6 +62,8 @@ def dissect(
         blocks=tuple(blocks),
         left_out={name: left_out[name] for name in tensors if name in left_out},
         notes=choice.notes + _note_unsplit(unsplit),
+        heads=known.heads,
+        head_dim=known.head_dim,
     )
 
 

@@ -57,6 +57,7 @@ COMMANDS: Final = {
     "layers": "results",
     "qkv": "results",
     "gradients": "gradients",
+    "spectra": "spectra",
     "compare": "compare",
     "cross": "cross",
     "report": "report",

@@ -7,27 +7,23 @@ be those that were analysed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storage_schema.format.arrays import FLOAT_TYPES, ITEMSIZE
-from storage_schema.runs.reader import StoredRun
-from trajsvc.analysis import identity
-from trajsvc.analysis.options import CHOICES, Options
-from trajsvc.analysis.selected import source_of, trajectory_of
-from trajsvc.errors import NotFound, Refused, RunExists, TrajsvcError
-from trajsvc.sources.base import CheckpointSource, TensorEntry, never
+from trajsvc.analysis.stored_checkpoints import StoredCheckpoints
+from trajsvc.errors import NotFound, TrajsvcError
+from trajsvc.sources.base import TensorEntry
 from trajsvc.trajectory.elements import read_elements
 from trajsvc.trajectory.matrix import Row, Trajectory
 from trajsvc.trajectory.values import as_floats
 
 Values = NDArray[Any]
-_GONE: Final = "Name where they lie now with --source, or put them back."
 
 
 @dataclass(frozen=True)
@@ -44,48 +40,19 @@ class Checkpoint:
     """the tensors that were analysed: the others are buffers, or were left out"""
 
 
-class Checkpoints:
+class Checkpoints(StoredCheckpoints):
     """Reads the checkpoints of a stored run. ``source`` is where they lie now, where that is not what the run says."""
-
-    def __init__(
-        self, run: StoredRun, source: CheckpointSource | str | None = None, stop: Callable[[], bool] = never
-    ) -> None:
-        self.run, self.stop = run, stop
-        self._given = source
-        self._opened: CheckpointSource | None = None
-        choices = {k: v for k, v in (run.attributes.get("choices") or {}).items() if k in CHOICES}
-        state = (run.attributes.get(identity.ATTRIBUTE) or {}).get("state")
-        self.options = Options.of({"state": state, **choices})
-
-    @property
-    def source(self) -> CheckpointSource:
-        """The source, opened. Raises Refused (``source-gone``) where it cannot be."""
-        if self._opened is None:
-            self._opened = self._given if self._given is not None and not isinstance(self._given, str) else self._open()
-        return self._opened
-
-    def _open(self) -> CheckpointSource:
-        where = self._given if isinstance(self._given, str) else identity.stored_source(self.run)
-        try:
-            return source_of(where, self.options, self.run.path.parent.parent, self.stop)
-        except NotFound as error:
-            words = f"the checkpoints of {self.run.name} are not at {where}"
-            raise Refused("source-gone", words, hint=_GONE) from error
-
-    def close(self) -> None:
-        if self._opened is not None and self._given is not self._opened:
-            self._opened.close()
 
     def look(self, step: int) -> tuple[Mapping[str, Any] | None, Path | None]:
         """Return the config.json of a checkpoint, and its folder on this machine; None where there is none."""
         found = self._headers(step)
-        return (None, None) if found is None else (found.config, self._folder(found.rows[0]))
+        return (None, None) if found is None else (found.config, self.folder(found.rows[0]))
 
     def _headers(self, step: int) -> Trajectory | None:
         """Return the matrix of one checkpoint; None where only the run's own copy of it is left, which serves a
         probe that needs no config."""
         try:
-            return self._trajectory(step)
+            return self.trajectory(step)
         except TrajsvcError:
             if self.run.theta is None:
                 raise
@@ -102,24 +69,7 @@ class Checkpoints:
             tensors = _assembled(found, dict(self._copied(step))) | dict(buffers)
         else:
             tensors = dict(self._tensors(found, row))
-        return Checkpoint(step, found.config, self._folder(row), tensors, {}, parameters)
-
-    def _folder(self, row: Row) -> Path | None:
-        return None if self.source.remote is not None else Path(row.checkpoint.files[0].path).parent
-
-    def _trajectory(self, step: int) -> Trajectory:
-        """Return the matrix of one checkpoint, proved to be the one that is stored."""
-        try:
-            found = trajectory_of(self.source, self.options.with_(steps=str(step)))
-            identity.check(self.run, found, state=self.options.state)
-        except RunExists as error:
-            hint = "Analyse the run again (`trajsvc analyze`), then its gradients."
-            words = f"step {step} at {self.source.uri} is not the checkpoint that was analysed"
-            raise Refused("checkpoint-changed", words, hint=hint, step=step) from error
-        except NotFound as error:
-            words = f"step {step} of {self.run.name} is no longer at {self.source.uri}: {error.message}"
-            raise Refused("source-gone", words, hint=_GONE, step=step) from error
-        return found
+        return Checkpoint(step, found.config, self.folder(row), tensors, {}, parameters)
 
     def _tensors(self, trajectory: Trajectory, row: Row, but: Collection[str] = ()) -> Iterable[tuple[str, Values]]:
         """Every tensor of the files, ``but`` some: parameters under the run's names, whatever else under its own."""

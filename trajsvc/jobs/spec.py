@@ -16,6 +16,7 @@ from storage_schema.models.service import NAME
 from trajsvc.analysis.options import RunOptions, Size
 from trajsvc.gradients.options import GradientChoices
 from trajsvc.jobs.states import Kind
+from trajsvc.spectra.options import SpectrumChoices
 
 _LATER: Final = ("replace", "state", "step_pattern")
 
@@ -29,9 +30,15 @@ class GradientWork(GradientChoices):
     replace: bool = Field(default=False, description="put the set in the place of one of other options")
 
 
+class SpectrumWork(SpectrumChoices):
+    """Which spectra a job computes; the job's memory is their budget."""
+
+    replace: bool = Field(default=False, description="compute anew what is there")
+
+
 class JobSpec(RunOptions):
     """One job's work. ``source`` is ``hf://org/name[@revision]`` or ``ROOT:relative/path`` of a data root; ``rules`` is the text of a
-    rules file. With ``gradients`` the other options say how the checkpoints of the stored run are read from ``source``."""
+    rules file. With ``gradients`` or ``spectra`` the other options say how the checkpoints of the stored run are read from ``source``."""
 
     kind: Kind
     run: str
@@ -40,6 +47,7 @@ class JobSpec(RunOptions):
     device: str = "cpu"
     family: str | None = None
     gradients: GradientWork | None = Field(default=None, exclude_if=lambda v: v is None)
+    spectra: SpectrumWork | None = Field(default=None, exclude_if=lambda v: v is None)
     pins: dict[str, str] = Field(default={})
     """what the source was when the job was submitted: revision → commit, or a digest of a folder's listing"""
     uses: dict[str, str] = Field(default={}, exclude_if=lambda v: not v)

@@ -26,6 +26,12 @@ class Kind(StrEnum):
     RECOMPUTE = "recompute"
     GRADIENTS = "gradients"
     """sets of gradients at the checkpoints of a stored run"""
+    SPECTRA = "spectra"
+    """singular values of a stored run's matrices at its checkpoints"""
+
+
+BESIDE: Final = frozenset({Kind.GRADIENTS, Kind.SPECTRA})
+"""kinds whose results are kept beside a run that is stored already"""
 
 
 FINAL: Final = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})

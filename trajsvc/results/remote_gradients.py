@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_schema.runs.beside import GRADIENTS
 from storage_schema.runs.contents import BlockTable
-from storage_schema.runs.gradient_source import GroupRecord, no_such_set
+from storage_schema.runs.gradient_source import GroupRecord
 from trajsvc.client import Client
 
 _SCALAR, _WHOLE = "scalar.", "whole."
@@ -27,7 +28,7 @@ class ServerGradients:
 
     def open(self, name: str) -> ServerSet:
         if name not in (names := self.names()):
-            raise no_such_set(name, names)
+            raise GRADIENTS.no_such(name, names)
         return ServerSet(self.client, f"runs/{self.run}/gradients/{name}")
 
 

@@ -16,6 +16,7 @@ from storage_schema.runs.contents import BlockTable, CheckpointTable, GroupTrees
 from trajsvc.client import Client
 from trajsvc.errors import NotFound
 from trajsvc.results.remote_gradients import ServerGradients
+from trajsvc.results.remote_spectra import ServerSpectra
 from trajsvc.results.run import Run
 
 if TYPE_CHECKING:
@@ -108,6 +109,9 @@ class RemoteRun(Run):
         self.client = client
         super().__init__(name, ServerGrams(client, name))
         weakref.finalize(self, client.close)
+
+    def spectrum_answers(self) -> ServerSpectra:
+        return ServerSpectra(self.client, self.name)
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, at {self.client.address}>"

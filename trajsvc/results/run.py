@@ -44,9 +44,12 @@ from trajsvc.steps import select_steps
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
 
+    from storage_schema.models.spectra import Of
     from storage_schema.runs.gram_store import GramStore
     from trajsvc.results.cross import CrossMethods
     from trajsvc.results.gradients import RunGradients
+    from trajsvc.results.spectra import RunSpectra
+    from trajsvc.results.stored_spectra import SpectrumAnswers
 
 
 KEPT = 2**25
@@ -403,6 +406,24 @@ class Run(MeasureMethods):
         from trajsvc.results.gradients import RunGradients
 
         return RunGradients(self, self.stored.gradients.open(name))
+
+    def spectra(self, of: Of = "weights") -> RunSpectra:
+        """Return the singular values of the run's matrices over training, ``of`` the weights, their displacement from the first
+        checkpoint, or the updates; ``trajsvc spectra compute`` makes them.
+
+        Raises NotFound (``spectra-not-found``) and what reading a damaged store raises.
+        """
+        from trajsvc.results.spectra import RunSpectra
+
+        return RunSpectra(self, self.spectrum_answers(), of)
+
+    def spectrum_answers(self) -> SpectrumAnswers:
+        """Return the answers about the run's spectra in the shapes of machine output."""
+        from storage_schema.runs.reader import StoredRun
+        from trajsvc.results.stored_spectra import StoredSpectra
+
+        assert isinstance(self.stored, StoredRun)
+        return StoredSpectra(self, self.stored)
 
     def gradient_sets(self) -> list[str]:
         """Return the names of the sets of gradients that were computed."""

@@ -1,0 +1,1 @@
+"""Measures of the singular values of one matrix."""
