@@ -14,7 +14,7 @@ from api import errors
 from api.dependencies import Service
 from api.middleware import RequestMiddleware
 from api.open_runs import RunCache
-from api.routes import experiments, families, gradients, health, jobs, manage, page, results, spectra, zarr
+from api.routes import cross, experiments, families, gradients, health, jobs, manage, page, results, spectra, zarr
 from storage_schema.runs.store import RunStore
 from trajsvc.errors import UsageError
 from trajsvc.jobs.data_roots import Roots
@@ -84,7 +84,7 @@ def make_app(service: Service, hosts: tuple[str, ...] | None = ()) -> FastAPI:
     app.state.service = service
     app.state.places = service.places
     errors.register(app)
-    for routes in (results, manage, jobs, gradients, spectra, families, experiments, zarr, health, page):
+    for routes in (results, manage, jobs, gradients, spectra, cross, families, experiments, zarr, health, page):
         app.include_router(routes.router)
     app.add_middleware(MetricsMiddleware)
     app.add_middleware(RequestMiddleware, hosts=hosts)
@@ -116,6 +116,6 @@ class MetricsMiddleware:
 def openapi() -> dict[str, Any]:
     """Describe all routes, as committed in ``openapi.json``."""
     app = FastAPI(title="trajsvc", version=__version__, description=DESCRIPTION, openapi_tags=TAGS)
-    for routes in (results, manage, jobs, gradients, spectra, families, experiments, zarr, health):
+    for routes in (results, manage, jobs, gradients, spectra, cross, families, experiments, zarr, health):
         app.include_router(routes.router)
     return app.openapi()

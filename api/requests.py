@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from storage_schema.models.service import NAME
 from trajsvc.analysis.options import RunOptions, Size, several
@@ -65,6 +65,26 @@ class Recomputation(Choices):
     name: str | None = Field(
         default=None, pattern=NAME, description="a run of its own; else the run itself is replaced"
     )
+
+
+class CrossSubmission(BaseModel):
+    """Two stored runs to be compared with each other."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", json_schema_extra={"examples": [{"a": "seed0", "b": "seed1"}]}
+    )
+
+    a: str = Field(pattern=NAME, description="a run of the server")
+    b: str = Field(pattern=NAME, description="another one")
+    rename: Annotated[tuple[Annotated[str, Field(max_length=512)], ...], BeforeValidator(several)] = Field(
+        default=(), max_length=64, description="names of b's tensors, as a has them: FROM=TO"
+    )
+    common: bool = Field(default=False, description="compare the tensors that both have, instead of refusing")
+    device: Device = "cpu"
+    memory: Size = Field(
+        default_factory=lambda: Settings().memory, ge=2**24, le=2**44, description="bytes that the comparison may take"
+    )
+    priority: int = Field(default=0, ge=-100, le=100)
 
 
 class GradientSubmission(GradientWork):

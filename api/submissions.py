@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from api.requests import Choices, GradientSubmission, Recomputation, SpectrumSubmission, Submission
+from api.requests import (
+    Choices,
+    CrossSubmission,
+    GradientSubmission,
+    Recomputation,
+    SpectrumSubmission,
+    Submission,
+)
 from api.resources import Resources
 from storage_schema.errors import RunMissing
 from storage_schema.format.names import run_name
@@ -16,15 +23,19 @@ from trajsvc.analysis.options import RunOptions
 from trajsvc.anatomy.groups import find_group
 from trajsvc.errors import Cancelled, LimitExceeded, NotFound, Refused, RunExists, TrajsvcError, UsageError
 from trajsvc.jobs.sources import Deadline, open_job_source, pins_of
-from trajsvc.jobs.spec import GradientWork, JobSpec, SpectrumWork
+from trajsvc.jobs.spec import CrossWork, GradientWork, JobSpec, SpectrumWork
 from trajsvc.jobs.states import BESIDE, Kind, State
+from trajsvc.results.cross import in_order
 from trajsvc.results.run import Run
 from trajsvc.sources.base import never
+from trajsvc.sources.renames import read_renames
 from trajsvc.sources.resolve import is_remote
 from trajsvc.sources.run_names import default_name
 from trajsvc.sources.transport.cancel import Stop
 from trajsvc.steps import check_spec
 
+LOOKED_AT: Final = 500
+"""jobs of a run among which the last that made it is looked for"""
 COMPARING: Final = 10.0
 """seconds that a submission may take to tell whether it is the run that is stored under its name"""
 
@@ -198,15 +209,51 @@ def gradient_uses(resources: Resources, run: str, work: GradientWork, stop: Stop
     return {**resources.registered.digests(work, stop), "run": resources.runs.open(run).stored.digest}
 
 
+def cross_job(resources: Resources, body: CrossSubmission) -> JobSpec:
+    """Make the spec of a comparison of two stored runs.
+
+    Raises NotFound (``run-not-found``), Refused (``no-source``, ``run-estimate``), UsageError (``runs-needed``,
+    ``bad-rename``), LimitExceeded.
+    """
+    read_renames(body.rename)
+    if body.a == body.b:
+        raise UsageError("runs-needed", "a run is not compared with itself", hint="Name two runs.")
+    first, second = in_order(body.a, body.b, body.rename)
+    work = CrossWork(other=second, rename=body.rename, common=body.common)
+    return JobSpec(
+        kind=Kind.CROSS, run=first, source=_readable(resources, resources.runs.open(first)), memory=_memory(resources, body),
+        device=body.device, cross=work, uses=cross_uses(resources, first, work),
+    )  # fmt: skip
+
+
+def cross_uses(resources: Resources, run: str, work: CrossWork) -> dict[str, str]:
+    """Return digests of what a comparison depends on: both runs as they are stored now."""
+    _readable(resources, resources.runs.open(work.other))
+    return {"run": resources.runs.open(run).stored.digest, "other": resources.runs.open(work.other).stored.digest}
+
+
+def _readable(resources: Resources, run: Run) -> str:
+    """Return the source of an exact run whose parameters this server can read. Raises Refused (``no-source``, ``run-estimate``)."""
+    if run.estimate is not None:
+        raise Refused("run-estimate", f"{run.name} is still an estimate", hint="Wait for its job to end.")
+    try:
+        return _source(resources, run.source)
+    except Refused:
+        if resources.runs.stored(run.name).has_theta:
+            return "store"
+        raise
+
+
 def base_of(resources: Resources, run: Run) -> JobSpec:
     """Return how a stored run is read: as by the last job that made it.
 
     Raises Refused (``no-source``) if its source cannot be read.
     """
-    made = next(iter(resources.queue.jobs(states=[State.SUCCEEDED], run=run.name, limit=1)), None)
+    jobs = resources.queue.jobs(states=[State.SUCCEEDED], run=run.name, limit=LOOKED_AT)
+    made = next((job for job in jobs if job.kind != Kind.CROSS), None)
     if made is None:
         return _spec_of(resources, run)
-    return made.spec.model_copy(update={"gradients": None, "spectra": None, "uses": {}})
+    return made.spec.model_copy(update={"gradients": None, "spectra": None, "cross": None, "uses": {}})
 
 
 def _spec_of(resources: Resources, run: Run) -> JobSpec:
@@ -234,7 +281,7 @@ def _choices(resources: Resources, body: Choices) -> dict[str, Any]:
     return {**chosen, "rules": _rules(resources, body.rules), "memory": _memory(resources, body)}
 
 
-def _memory(resources: Resources, body: Choices | GradientSubmission) -> int:
+def _memory(resources: Resources, body: Choices | GradientSubmission | CrossSubmission) -> int:
     return _allowed(resources, body.memory if "memory" in body.model_fields_set else None)
 
 

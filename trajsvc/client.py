@@ -104,6 +104,12 @@ class Client:
         body = {k: v for k, v in choices.items() if v is not None}
         return dict(self._json("POST", f"/v1/runs/{quote(run, safe='')}/spectra", json=body, headers=headers))
 
+    def submit_cross(self, a: str, b: str, *, key: str | None = None, **choices: Any) -> dict[str, Any]:
+        """Submit a comparison of two stored runs; ``choices`` are rename, common, device, memory, priority. The job as JSON."""
+        headers = {"idempotency-key": key} if key else {}
+        body = {"a": a, "b": b, **{k: v for k, v in choices.items() if v is not None}}
+        return dict(self._json("POST", "/v1/cross", json=body, headers=headers))
+
     def job(self, job: str) -> dict[str, Any]:
         """Return one job as JSON. Raises NotFound (``job-not-found``)."""
         return dict(self._json("GET", f"/v1/jobs/{job}"))

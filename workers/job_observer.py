@@ -122,14 +122,7 @@ class JobObserver(NullObserver):
         """
         grams = plan.blocks * plan.rows * plan.rows * 8
         need = 3 * grams + (trajectory.bytes if self._copies(trajectory) else 0)
-        others = self.queue.reserve(self.lease, need)
-        free = shutil.disk_usage(self.store if self.store.is_dir() else self.store.parent).free
-        if need + others + SPARE_DISK > free:
-            raise LimitExceeded(
-                "disk-space",
-                f"the job needs {need >> 20} MiB of disk, {others >> 20} MiB are reserved, {free >> 20} MiB are free",
-                hint="Submit it without a copy (copy: false), remove runs, or enlarge the store's disk.",
-            )
+        reserve_disk(self.queue, self.lease, self.store, need)
 
     def copied(self, done: int, total: int) -> None:
         check_limit("seconds", time.monotonic() - self._begun, self.limits.seconds)
@@ -176,6 +169,18 @@ class JobObserver(NullObserver):
     def _tell(self, **facts: Any) -> None:
         self._facts.update(facts)
         self.heartbeat.tell(dict(self._facts), self._facts.get("slabs"))
+
+
+def reserve_disk(queue: JobQueue, lease: Lease, store: Path, need: int) -> None:
+    """Reserve ``need`` bytes of disk for a job. Raises LimitExceeded (``disk-space``)."""
+    others = queue.reserve(lease, need)
+    free = shutil.disk_usage(store if store.is_dir() else store.parent).free
+    if need + others + SPARE_DISK > free:
+        raise LimitExceeded(
+            "disk-space",
+            f"the job needs {need >> 20} MiB of disk, {others >> 20} MiB are reserved, {free >> 20} MiB are free",
+            hint="Submit it without a copy (copy: false), remove runs, or enlarge the store's disk.",
+        )
 
 
 def check_limit(what: str, has: float, most: float) -> None:

@@ -25,6 +25,7 @@ from trajsvc.jobs.records import Lease, LeaseLost
 from trajsvc.jobs.sources import open_job_source
 from trajsvc.jobs.states import Kind
 from workers.cluster import Cluster
+from workers.cross_job import run_cross_job
 from workers.dask_pool import DaskPool
 from workers.heartbeat import Heartbeat
 from workers.job_observer import JobObserver, RunnerSettings
@@ -79,7 +80,7 @@ class Runner:
         watcher = threading.Thread(target=self._pass_on, args=(halt, over), daemon=True, name="trajsvc-halt")
         watcher.start()
         try:
-            works = {Kind.GRADIENTS: self._gradients, Kind.SPECTRA: self._spectra}
+            works = {Kind.GRADIENTS: self._gradients, Kind.SPECTRA: self._spectra, Kind.CROSS: self._cross}
             result = works.get(lease.job.kind, self._analyse)(lease, heartbeat, halt)
             heartbeat.beat()  # the last progress belongs to the job's events
             self.queue.succeed(lease, result)
@@ -142,6 +143,17 @@ class Runner:
         pool = WorkerPool(self.cluster, device, self.settings.patience, heartbeat.wait_for)
         done = run_spectrum_job(self.queue, lease, heartbeat, self.settings, pool, halt)
         return {"run": done.run, "of": list(done.of), "new_steps": list(done.computed), "there": list(done.there)}
+
+    def _cross(self, lease: Lease, heartbeat: Heartbeat, halt: threading.Event) -> dict[str, Any]:
+        device = self._device(lease.job.spec.device)
+        pool = DaskPool(
+            self.cluster,
+            threads=PLAN_THREADS,
+            device=device,
+            patience=self.settings.patience,
+            waiting=heartbeat.wait_for,
+        )
+        return run_cross_job(self.queue, lease, heartbeat, self.settings, pool, device, halt)
 
     def _analyse(self, lease: Lease, heartbeat: Heartbeat, halt: threading.Event) -> dict[str, Any]:
         spec, settings = lease.job.spec, self.settings

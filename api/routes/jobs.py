@@ -22,7 +22,7 @@ from api.headers import MOST, accepted, cursor_of, number, numbers_in
 from api.places import Places
 from api.requests import Recomputation, Submission
 from api.routes.results import RunName
-from api.submissions import gradient_uses, spectrum_uses
+from api.submissions import cross_uses, gradient_uses, spectrum_uses
 from storage_schema.models.audit import AuditAnswer
 from storage_schema.models.service import Cause, JobAnswer, JobProgress, JobsPage, JobState
 from trajsvc.errors import TryAgain, UsageError
@@ -198,6 +198,8 @@ def _repetition(service: Service, job: Job, stop: Stop) -> JobSpec:
         return job.spec.model_copy(update={"uses": gradient_uses(service, job.run, job.spec.gradients, stop)})
     if job.spec.spectra is not None:
         return job.spec.model_copy(update={"uses": spectrum_uses(service, job.run)})
+    if job.spec.cross is not None:
+        return job.spec.model_copy(update={"uses": cross_uses(service, job.run, job.spec.cross)})
     if is_remote(job.spec.source):
         return job.spec
     return service.processes.spec("repin", stop, spec=job.spec.model_dump(mode="json"))

@@ -47,7 +47,7 @@ class JobAnswer(Answer):
     """One job. Times are seconds since 1970."""
 
     id: str
-    kind: Literal["ingest", "trajectory", "recompute", "gradients", "spectra"]
+    kind: Literal["ingest", "trajectory", "recompute", "gradients", "spectra", "cross"]
     state: JobState
     run: str
     source: str

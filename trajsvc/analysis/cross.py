@@ -128,6 +128,7 @@ class _Joining:
     def run(self) -> None:
         """Compute, check and commit. Raises TrajsvcError and Cancelled."""
         plan = self._plan()
+        self.job.observer.sized(plan)
         allocate: Allocate = disk(self.writer.work) if plan.on_disk else np.zeros
         told = json.dumps([plan.key(), self.made, [list(b) for b in self.theta.blocks]])
         key = hashlib.sha256(told.encode()).hexdigest()

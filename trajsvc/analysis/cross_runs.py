@@ -13,7 +13,9 @@ from trajsvc.analysis.cross import CrossJob, compute_cross
 from trajsvc.analysis.observer import NullObserver, Observer
 from trajsvc.analysis.options import Options, several
 from trajsvc.gram.thread_pool import ThreadPool
-from trajsvc.results.cross import CrossRun, in_order, open_cross
+from trajsvc.results.cross import CrossMethods, CrossRun, in_order, open_cross
+from trajsvc.results.remote_cross import computed_there
+from trajsvc.results.remote_run import RemoteRun
 from trajsvc.results.run import Run, run_not_found
 from trajsvc.results.run import names as stored_names
 from trajsvc.results.run import open as open_run
@@ -30,11 +32,12 @@ def cross(
     memory: str | int | None = None,
     threads: int | None = None,
     device: str | None = None,
-) -> CrossRun:
+) -> CrossMethods:
     """Compare two runs of one network: cosines and distances of their displacements, at any origin, group and steps.
 
     Args:
-        a, b: names of stored runs, runs, or sources, which are analysed first as ``trajsvc.analyze`` does.
+        a, b: names of stored runs, runs, or sources, which are analysed first as ``trajsvc.analyze`` does;
+            or two runs of one server, which compares them.
         store: where the runs are and the result is kept; by default ``TRAJSVC_STORE`` or ``./trajsvc-store``.
         rename: renames of the second run's tensors, ``FROM=TO``.
         common: compare the tensors that both have, instead of refusing.
@@ -45,6 +48,9 @@ def cross(
     Raises:
         TrajsvcError: Refused (``runs-differ``, ``source-gone``), NotFound (``run-not-found``), and what an analysis raises.
     """
+    if isinstance(a, RemoteRun) and isinstance(b, RemoteRun):
+        given: tuple[str, ...] = tuple(several(rename))  # type: ignore[arg-type]
+        return computed_there(a.cross(b, given, common), given, common, memory=memory, device=device)
     machine: dict[str, Any] = {"memory": memory, "threads": threads, "device": device}
     place = Path(store) if store is not None else place_of(a)
     runs = [stored_or_analysed(one, place, machine) for one in (a, b)]

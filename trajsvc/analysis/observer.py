@@ -16,6 +16,10 @@ class Observer(Protocol):
 
     def opened(self, trajectory: Trajectory) -> None: ...
     def planned(self, trajectory: Trajectory, plan: Plan, *, appended: int) -> None: ...
+    def sized(self, plan: Plan) -> None:
+        """Receive the plan of a comparison of two runs, before it is begun."""
+        ...
+
     def note(self, message: str) -> None:
         """Receive a message before the work begins: why a stored run is computed anew, that the kernel is compiled."""
         ...
@@ -40,6 +44,9 @@ class NullObserver:
         return None
 
     def planned(self, trajectory: Trajectory, plan: Plan, *, appended: int) -> None:
+        return None
+
+    def sized(self, plan: Plan) -> None:
         return None
 
     def note(self, message: str) -> None:

@@ -165,7 +165,12 @@ class _Comparing:
         from trajsvc.results.run import default_store
 
         if self.server is not None:
-            return first.cross(second, self.rename, self.common)
+            from trajsvc.results.remote_cross import RemoteCross, computed_there
+
+            crossed = first.cross(second, self.rename, self.common)
+            assert isinstance(crossed, RemoteCross)
+            asked = {k: self.machine[k] for k in ("memory", "device")}
+            return computed_there(crossed, self.rename, self.common, **asked)
         with contextlib.ExitStack() as open_things, stop_on_interrupt() as stop:
             observer = None if self.quiet else LiveObserver()
             if observer is not None:

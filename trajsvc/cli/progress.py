@@ -53,6 +53,9 @@ class LiveObserver:
             highlight=False,
         )
 
+    def sized(self, plan: Plan) -> None:
+        return None
+
     def note(self, message: str) -> None:
         self.console.print(safe(message), highlight=False)
 

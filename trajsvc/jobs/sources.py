@@ -9,8 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from storage_schema.runs.reader import StoredRun
+from trajsvc.analysis.identity import stored_source
+from trajsvc.analysis.options import Options
 from trajsvc.analysis.selected import source_of
-from trajsvc.errors import Cancelled, LimitExceeded, TryAgain
+from trajsvc.analysis.stored_rows import Opener
+from trajsvc.errors import Cancelled, LimitExceeded, Refused, TryAgain
 from trajsvc.jobs.data_roots import Roots
 from trajsvc.jobs.spec import JobSpec
 from trajsvc.sources.base import CheckpointSource, never
@@ -51,6 +55,27 @@ def open_job_source(spec: JobSpec, roots: Roots, store: Path, stop: Callable[[],
     if is_remote(spec.source):
         return source_of(spec.source, spec, store, stop, spec.pins)
     return source_of(spec.source, spec, store, naming=roots.naming(spec.source))
+
+
+def opener_within(roots: Roots) -> Opener:
+    """Return what opens the source of a stored run: on the Hub, or within the data roots and nowhere else.
+
+    Raises Refused (``no-source``) for a folder that is in none.
+    """
+
+    def open_source_of(run: StoredRun, options: Options, stop: Callable[[], bool]) -> CheckpointSource:
+        where, store = stored_source(run), run.path.parent.parent
+        if is_remote(where):
+            return source_of(where, options, store, stop)
+        for root, folder in roots.folders.items():
+            if Path(where).is_absolute() and Path(where).is_relative_to(folder):
+                where = f"{root}:{Path(where).relative_to(folder)}"
+        if where.partition(":")[0] not in roots.folders:
+            words = f"{run.name} came from a folder that this server does not read"
+            raise Refused("no-source", words, hint="Submit its source as a new run.")
+        return source_of(where, options, store, stop, naming=roots.naming(where))
+
+    return open_source_of
 
 
 def pins_of(spec: JobSpec, roots: Roots, store: Path, stop: Callable[[], bool] = never) -> dict[str, str]:

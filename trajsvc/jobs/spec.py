@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Any, Final
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from storage_schema.models.service import NAME
 from trajsvc.analysis.options import RunOptions, Size
@@ -36,6 +36,16 @@ class SpectrumWork(SpectrumChoices):
     replace: bool = Field(default=False, description="compute anew what is there")
 
 
+class CrossWork(BaseModel):
+    """Two stored runs against each other: the job's run and ``other``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    other: str = Field(pattern=NAME)
+    rename: tuple[str, ...] = ()
+    common: bool = False
+
+
 class JobSpec(RunOptions):
     """One job's work. ``source`` is ``hf://org/name[@revision]`` or ``ROOT:relative/path`` of a data root; ``rules`` is the text of a
     rules file. With ``gradients`` or ``spectra`` the other options say how the checkpoints of the stored run are read from ``source``."""
@@ -48,6 +58,7 @@ class JobSpec(RunOptions):
     family: str | None = None
     gradients: GradientWork | None = Field(default=None, exclude_if=lambda v: v is None)
     spectra: SpectrumWork | None = Field(default=None, exclude_if=lambda v: v is None)
+    cross: CrossWork | None = Field(default=None, exclude_if=lambda v: v is None)
     pins: dict[str, str] = Field(default={})
     """what the source was when the job was submitted: revision → commit, or a digest of a folder's listing"""
     uses: dict[str, str] = Field(default={}, exclude_if=lambda v: not v)

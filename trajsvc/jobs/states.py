@@ -28,9 +28,11 @@ class Kind(StrEnum):
     """sets of gradients at the checkpoints of a stored run"""
     SPECTRA = "spectra"
     """singular values of a stored run's matrices at its checkpoints"""
+    CROSS = "cross"
+    """two stored runs against each other"""
 
 
-BESIDE: Final = frozenset({Kind.GRADIENTS, Kind.SPECTRA})
+BESIDE: Final = frozenset({Kind.GRADIENTS, Kind.SPECTRA, Kind.CROSS})
 """kinds whose results are kept beside a run that is stored already"""
 
 

@@ -30,6 +30,7 @@ from trajsvc.errors import NotFound
 from trajsvc.measures.cross import Cross, CrossGram, compare_displacements, start_difference
 from trajsvc.measures.trees import Tree
 from trajsvc.results.labels import plain
+from trajsvc.results.measure_methods import Steps
 from trajsvc.steps import select_steps
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
     from storage_schema.runs.gram_store import GramStore
     from trajsvc.anatomy.blocks import Group
-    from trajsvc.results.measure_methods import Steps
 
 SAME: Final = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53, "mixed": 2.0**-8}
 """Largest relative difference of one parameter that is rounded to a type."""
@@ -110,6 +110,26 @@ class CrossMethods(ABC):
     @abstractmethod
     def answer(self, group: str = "network", origin: str = "first", steps: Steps = None) -> CrossAnswer:
         """Return everything about a group as plain values. Raises NotFound (``group-not-found``), UsageError (``bad-option``)."""
+
+    @property
+    @abstractmethod
+    def steps_a(self) -> NDArray[np.int64]: ...
+
+    @property
+    @abstractmethod
+    def steps_b(self) -> NDArray[np.int64]: ...
+
+    @property
+    @abstractmethod
+    def start(self) -> CrossStart: ...
+
+    @property
+    @abstractmethod
+    def same_start(self) -> bool: ...
+
+    @property
+    @abstractmethod
+    def warnings(self) -> list[str]: ...
 
     def map(self, group: str = "network", origin: str = "first", steps: Steps = None) -> DataArray:
         """cos(θᵃ_s − o_a, θᵇ_t − o_b), axes (step_a, step_b); NaN for a zero displacement.
@@ -213,14 +233,18 @@ class CrossRun(CrossMethods):
         chosen = [np.asarray(select_steps(steps, own.tolist()), dtype=np.int64) for own in both]
         return chosen[0], chosen[1]
 
-    @cached_property
+    @property
     def start(self) -> CrossStart:
         """Where the runs begin: their first checkpoints' digests and relative differences."""
+        return self._start
+
+    @cached_property
+    def _start(self) -> CrossStart:
         gram = self.gram()
         prints = self.stored.checkpoints.fingerprint
         first, second = gram.first, gram.second
-        blocks, sizes = self.stored.blocks, self.stored.blocks.size
-        apart = [start_difference(self._of_blocks(n, [i], int(sizes[i]))) for i, n in enumerate(blocks.name)]
+        blocks = self.stored.blocks
+        apart = [self._apart(i) for i in range(len(blocks.size))]
         worst = int(np.argmax(np.nan_to_num(apart, nan=np.inf)))
         same = np.flatnonzero(gram.same[first] == gram.same[second[0]])
         return CrossStart(
@@ -230,6 +254,19 @@ class CrossRun(CrossMethods):
             block=blocks.name[worst],
             branch=int(self.steps_a[same[0]]) if same.size else None,
         )
+
+    def _apart(self, block: int) -> float:
+        """‖θᵇ_0 − θᵃ_0‖ / ‖θᵃ_0‖ of one block; the difference is a leg of its own unless the first checkpoints are not finite."""
+        first, second = self._points
+        counts = (self.b if self._swapped else self.a).stored.checkpoint_count
+        table = self.stored.trees
+        if first[0] != 0 or second[0] != counts + 1 or (table is not None and block in table.block):
+            return start_difference(self._of_blocks("", [block], 0))
+        gram, leg = self.stored.gram([block]), counts + 1
+        square, size = float(gram[leg, leg]), float(gram[0, 0])
+        if self._swapped:
+            size += 2.0 * float(gram[0, leg]) + square
+        return 0.0 if square == 0.0 else float(np.sqrt(square / size)) if size > 0.0 else float("nan")
 
     @property
     def same_start(self) -> bool:

@@ -20,7 +20,7 @@ from trajsvc.results.remote_spectra import ServerSpectra
 from trajsvc.results.run import Run
 
 if TYPE_CHECKING:
-    pass
+    from trajsvc.results.remote_cross import RemoteCross
 
 
 class ServerGrams:
@@ -112,6 +112,12 @@ class RemoteRun(Run):
 
     def spectrum_answers(self) -> ServerSpectra:
         return ServerSpectra(self.client, self.name)
+
+    def cross(self, other: Run, rename: Sequence[str] = (), common: bool = False) -> RemoteCross:
+        """Return this run against another one of the server, which raises NotFound (``cross-not-found``) if it was not computed."""
+        from trajsvc.results.remote_cross import RemoteCross
+
+        return RemoteCross(self.client, self.name, other.name, rename, common)
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, at {self.client.address}>"
