@@ -16,6 +16,7 @@ const LOADERS = {
   runs: () => import("./views/runs.js").then((m) => m.runsView),
   layers: () => import("./views/layers.js").then((m) => m.layersView),
   gradients: () => import("./views/gradients.js").then((m) => m.gradientsView),
+  spectra: () => import("./views/spectra.js").then((m) => m.spectraView),
   compare: () => import("./views/compare.js").then((m) => m.compareView),
   families: () => import("./views/families.js").then((m) => m.familiesView),
   family: () => import("./views/families.js").then((m) => m.familyView),
@@ -31,7 +32,7 @@ function routeOf(parts) {
   const [first, name, tab, ...rest] = parts;
   if (first === undefined) return ["runs"];
   if (rest.length) return null;
-  if (first === "run" && name) return { undefined: ["run", name], layers: ["layers", name], gradients: ["gradients", name] }[tab] ?? null;
+  if (first === "run" && name) return { undefined: ["run", name], layers: ["layers", name], gradients: ["gradients", name], spectra: ["spectra", name] }[tab] ?? null;
   if (tab !== undefined) return null;
   if (["family", "experiment", "job"].includes(first) && name) return [first, name];
   return name === undefined && ["compare", "families", "experiments", "submit", "jobs"].includes(first) ? [first] : null;
@@ -128,7 +129,7 @@ function header(kind) {
       : h(
           "nav",
           { "aria-label": "Main" },
-          link(["runs", "run", "layers", "gradients"], "Runs", []),
+          link(["runs", "run", "layers", "gradients", "spectra"], "Runs", []),
           link(["compare"], "Compare", ["compare"]),
           link(["families", "family"], "Families", ["families"]),
           link(["experiments", "experiment"], "Experiments", ["experiments"]),

@@ -228,6 +228,14 @@ export const gradientLayers = (name, set, names) => json(`${gradients(name, set)
 export const gradientMap = (name, set, { step, group }) => json(`${gradients(name, set)}/map${query({ step, group })}`);
 export const gradientClusters = (name, set, { step, group, clusters }) => json(`${gradients(name, set)}/clusters${query({ step, group, clusters })}`);
 
+// Spectra of matrices. A report holds none.
+const spectraOf = (name, what = "") => `${at(name)}/spectra${what}`;
+export const spectra = (name) => (isReport ? Promise.resolve([]) : json(spectraOf(name)));
+export const spectrumMatrices = (name, of) => json(spectraOf(name, `/${of}`));
+export const spectrumMeasures = (name, of, tensor) => json(spectraOf(name, `/measures${query({ of, tensor, names: "stable_rank,effective_rank,participation_ratio" })}`));
+export const singularValues = (name, of, tensor) => json(spectraOf(name, `/values${query({ of, tensor })}`));
+export const spectrumLayers = (name, of) => json(spectraOf(name, `/layers${query({ of, names: "sigma_1,stable_rank,effective_rank" })}`));
+
 export const compare = (names, group) =>
   json(`/v1/compare?${new URLSearchParams([...names.map((n) => ["run", n]), ["group", group]])}`);
 export const families = () => (isReport ? Promise.resolve([]) : json("/v1/families"));

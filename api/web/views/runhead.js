@@ -27,6 +27,7 @@ export function runHead(name, answer, summary, tab, params) {
       link("map", "Map and curves", ["run", name], { group: params.group }),
       link("layers", "Layers", ["run", name, "layers"]),
       isReport ? null : link("gradients", "Gradients", ["run", name, "gradients"]),
+      isReport ? null : link("spectra", "Spectra", ["run", name, "spectra"]),
       isReport ? null : h("a", { href: href(["compare"], { runs: name }) }, "Compare…"),
     ),
     summary ? integrity(summary) : null,

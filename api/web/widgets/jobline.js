@@ -18,9 +18,9 @@ export function share(progress) {
   return Math.min(1, (progress.bytes ?? 0) / progress.bytes_total);
 }
 
-// Of gradients checkpoints are counted, and not bytes.
-function amount(progress, done, left) {
-  if (!progress.bytes_total) return `${progress.slabs} of ${progress.slabs_total} checkpoints`;
+// Of gradients checkpoints are counted, of spectra matrices at checkpoints, and not bytes.
+function amount(progress, done, left, kind) {
+  if (!progress.bytes_total) return `${progress.slabs} of ${progress.slabs_total} ${kind === "spectra" ? "matrices" : "checkpoints"}`;
   return `${Math.round(100 * done)} % of ${bytes(progress.bytes_total)}, ${duration(left)} left`;
 }
 
@@ -43,7 +43,7 @@ export function actions(job, { onchange, onfail }) {
     { class: "actions" },
     isFinal(job.state) || job.state === "cancelling" ? null : act("Cancel", () => api.cancel(job.id)),
     job.state === "failed" || job.state === "cancelled" ? act("Retry", () => api.retry(job.id)) : null,
-    job.state === "succeeded" ? h("a", { class: "button", href: href(job.kind === "gradients" ? ["run", job.run, "gradients"] : ["run", job.run]) }, "Open run") : null,
+    job.state === "succeeded" ? h("a", { class: "button", href: href(["gradients", "spectra"].includes(job.kind) ? ["run", job.run, job.kind] : ["run", job.run]) }, "Open run") : null,
     readable(job) ? h("a", { class: "button", href: href(["run", job.run]), title: `An estimate from ${percent(job.progress.estimate)} of the parameters` }, "Open estimate") : null,
   );
 }
@@ -93,7 +93,7 @@ export class JobLine {
     else if (running) {
       middle = h("span", {},
         h("progress", { max: "1", value: done ?? 0, "aria-label": `Progress of ${job.run}` }),
-        h("span", { class: "hint" }, done === null ? (job.waiting ?? job.progress?.phase ?? "waiting") : amount(job.progress, done, left)));
+        h("span", { class: "hint" }, done === null ? (job.waiting ?? job.progress?.phase ?? "waiting") : amount(job.progress, done, left, job.kind)));
     } else middle = h("span", { class: "hint" }, job.source);
     fill(
       this.element,
