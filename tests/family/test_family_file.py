@@ -113,6 +113,13 @@ def test_sizes_as_people_write_them(text: str, size: float) -> None:
     assert isinstance(parse_size(text), int) == (size == int(size))
 
 
+@pytest.mark.parametrize("text", ["9" * 2000, "9" * 2000 + "M", "1e308B", "1e999"])
+def test_a_size_beyond_all_numbers_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match="more than a number can be") as caught:
+        load_family(write(tmp_path, f'name = "f"\n[[runs]]\nsource = "a"\nsize = "{text}"\n'))
+    assert caught.value.kind == "bad-family"
+
+
 RUN = '[[runs]]\nsource = "a"\n'
 BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "no TOML": ("name = pythia", ("line 1", "not TOML")),

@@ -57,7 +57,10 @@ def parse_size(text: str) -> int | float:
     match = _SIZE.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a size: write a number, or 70M, 1.4B")
-    return _whole(float(match[1].replace("_", "")) * _POWERS[match[2].lower()])
+    value = float(match[1].replace("_", "")) * _POWERS[match[2].lower()]
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]!r}… is more than a number can be: write 70M or 1.4B")
+    return _whole(value)
 
 
 def _whole(value: float) -> int | float:
