@@ -75,7 +75,7 @@ class ExperimentView {
   async #drawn(name, file) {
     const blob = await api.experimentFigure(name, file);
     const image = await createImageBitmap(blob);
-    const canvas = h("canvas", { role: "img", "aria-label": `Figure ${file} of ${name}` });
+    const canvas = h("canvas", { role: "img", "aria-label": `Figure ${file} of ${name}`, vars: { "--wide": `${Math.min(760, image.width / 2)}px` } });
     Object.assign(canvas, { width: image.width, height: image.height });
     canvas.getContext("2d").drawImage(image, 0, 0);
     return [canvas, blob];
