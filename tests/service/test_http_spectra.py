@@ -153,6 +153,6 @@ def test_measures_of_spectra_describe_themselves(server: Server) -> None:
 
 
 def test_the_server_that_answers_does_not_import_torch() -> None:
-    words = "import sys, api.app, api.routes.spectra; print('torch' in sys.modules)"
+    words = "import sys, api.routes.spectra, trajsvc.jobs.spec; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", words], env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
