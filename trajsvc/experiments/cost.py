@@ -24,7 +24,6 @@ from trajsvc.gradients.network import Network
 from trajsvc.gradients.options import SET_KINDS, GradientOptions, SetKind
 from trajsvc.gradients.set_grams import SetGrams
 from trajsvc.gradients.sets.base import SetJob
-from trajsvc.gradients.sets.choose import compute_sets
 from trajsvc.measures.gradients.registry import measures_of
 from trajsvc.measures.gradients.sample import GroupSample
 from trajsvc.sources.base import never
@@ -124,6 +123,8 @@ def computed(kind: SetKind, network: torch.nn.Module, load: Load) -> SetGrams:
     job = SetJob(
         Network(network, blocks, blocks, 0), SplitProbe(digits()[0]), options, elsewhere=elsewhere, steps=(0, 1)
     )
+    from trajsvc.gradients.sets.choose import compute_sets  # imports torch
+
     return compute_sets(job, [kind])[kind]
 
 

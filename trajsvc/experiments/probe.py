@@ -12,7 +12,6 @@ from trajsvc.gradients.network import Network
 from trajsvc.gradients.options import GradientOptions, SetKind
 from trajsvc.gradients.set_grams import SetGrams
 from trajsvc.gradients.sets.base import SetJob
-from trajsvc.gradients.sets.choose import compute_sets
 from trajsvc.measures.gradients.vector_gram import VectorGram
 
 if TYPE_CHECKING:
@@ -74,4 +73,6 @@ def _computed(
     chosen = GradientOptions(probe="memory", data="memory", sets=tuple(kinds), **options)
     network = module.double().eval()
     blocks = dissect({n: (tuple(p.shape), "float64") for n, p in network.named_parameters()}).blocks
+    from trajsvc.gradients.sets.choose import compute_sets  # imports torch
+
     return compute_sets(SetJob(Network(network, blocks, blocks, 0), SplitProbe(split), chosen), kinds)
