@@ -116,11 +116,11 @@ def slow_down(seconds: float) -> None:
     real = getattr(SlabWorker, "real_load", SlabWorker._load)
     SlabWorker.real_load = real  # type: ignore[attr-defined]
 
-    def load(self: Any, slab: Any, cancelled: Callable[[], bool]) -> Any:
+    def load(self: Any, slab: Any, result: Any, cancelled: Callable[[], bool]) -> Any:
         until = time.monotonic() + seconds
         while time.monotonic() < until and not cancelled():
             time.sleep(0.01)
-        return real(self, slab, cancelled)
+        return real(self, slab, result, cancelled)
 
     SlabWorker._load = load  # type: ignore[method-assign]
 

@@ -35,7 +35,7 @@ LATEST_FIRST = [j[0] for j in sorted(JOBS, key=lambda j: (j[1], j[0]), reverse=T
 
 def made_before(url: str) -> Engine:
     """A database of the version before, without rows."""
-    engine = database._made(url)
+    engine = database.attach(url)
     with engine.begin() as connection:
         upgrade(connection, "0001")
     return engine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class App:
         settings = ServiceSettings(store=folder / "store", roots=roots)
         self.service = make_service(settings, auth=False)
         self.app = make_app(self.service, hosts)
+        weakref.finalize(self, self.service.processes.close)  # no server stops here, so nothing else ends them
 
     def ask(
         self,

@@ -294,7 +294,7 @@ class TestRuns:
         page.get_by_role("button", name="Checkpoints").first.click()
         until(page, "location.hash.includes('sort=checkpoints')")
         names = page.get_by_role("table", name="Runs of pair", exact=True).locator(
-            "tbody th a"
+            "tbody th > a"
         )  # other tests leave families
         eventually(page, lambda: compared(names.all_text_contents(), ["pythia-nano", "plain"]))
 
@@ -305,7 +305,7 @@ class TestRuns:
         page = open_page(f"{site.address}/#/?group=family")
         for name in ("one-of-two", "wide"):
             rows = page.get_by_role("table", name=f"Runs of {name}", exact=True).locator("tbody tr")
-            eventually(page, lambda rows=rows: compared(rows.locator("th a").all_text_contents(), ["plain"]))
+            eventually(page, lambda rows=rows: compared(rows.locator("th > a").all_text_contents(), ["plain"]))
             families = rows.locator("a[href^='#/family/']").all_text_contents()
             assert [f for f in families if f in ("wide", "one-of-two")] == ["one-of-two", "wide"]
 

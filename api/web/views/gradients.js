@@ -136,7 +136,10 @@ class GradientsView {
     const sets = this.sets.map((s) => [s.set, `${s.set} (${s.n} vectors, ${s.steps.length} checkpoints)`]);
     const kinds = [["Network", /^network$/], ["Layers", /^layer\/[^/]+$/], ["Components", /^component\//], ["Embedding", /^(un)?embedding$/], ["Parts of layers", /^layer\/[^/]+\//]];
     const options = kinds.map(([label, pattern]) => ({ label, options: this.groups.filter((g) => pattern.test(g.id) && !this.chosen.includes(g.id)).map((g) => [g.id, g.id]) })).filter((o) => o.options.length);
-    const show = (groups) => change({ groups: groups.join(",") || null }, { push: true });
+    const show = (groups) => {
+      this.chosen = groups; // a second choice before these are loaded begins with them
+      change({ groups: groups.join(",") || null }, { push: true });
+    };
     const without = (id) => h("button", { type: "button", "aria-label": `Leave out ${groupText(id)}`, onclick: () => show(this.chosen.filter((g) => g !== id)) }, `${id} ×`);
     keepingFocus(this.controls, () => fill(
       this.controls,
