@@ -14,7 +14,20 @@ from api import errors
 from api.dependencies import Service
 from api.middleware import RequestMiddleware
 from api.open_runs import RunCache
-from api.routes import cross, experiments, families, gradients, health, jobs, manage, page, results, spectra, zarr
+from api.routes import (
+    cross,
+    experiments,
+    families,
+    gradients,
+    health,
+    jobs,
+    losses,
+    manage,
+    page,
+    results,
+    spectra,
+    zarr,
+)
 from storage_schema.runs.store import RunStore
 from trajsvc.errors import UsageError
 from trajsvc.jobs.data_roots import Roots
@@ -31,6 +44,7 @@ its parameters. Undefined numbers are null. Every error is `application/problem+
 ETags; formats are chosen by Accept or `?f=`."""
 TAGS: Final = [
     {"name": "results", "description": "What is known of a run; computed from its stored Grams when asked for."},
+    {"name": "runs", "description": "Runs removed into the trash, brought back, renamed."},
     {"name": "jobs", "description": "Work: submit, follow, cancel."},
     {
         "name": "gradients",
@@ -84,7 +98,7 @@ def make_app(service: Service, hosts: tuple[str, ...] | None = ()) -> FastAPI:
     app.state.service = service
     app.state.places = service.places
     errors.register(app)
-    for routes in (results, manage, jobs, gradients, spectra, cross, families, experiments, zarr, health, page):
+    for routes in (results, losses, manage, jobs, gradients, spectra, cross, families, experiments, zarr, health, page):
         app.include_router(routes.router)
     app.add_middleware(MetricsMiddleware)
     app.add_middleware(RequestMiddleware, hosts=hosts)
@@ -116,6 +130,6 @@ class MetricsMiddleware:
 def openapi() -> dict[str, Any]:
     """Describe all routes, as committed in ``openapi.json``."""
     app = FastAPI(title="trajsvc", version=__version__, description=DESCRIPTION, openapi_tags=TAGS)
-    for routes in (results, manage, jobs, gradients, spectra, cross, families, experiments, zarr, health):
+    for routes in (results, losses, manage, jobs, gradients, spectra, cross, families, experiments, zarr, health):
         app.include_router(routes.router)
     return app.openapi()

@@ -36,15 +36,12 @@ from storage_schema.models.results import (
     Summary,
 )
 from storage_schema.models.service import NAME, BlockRow, GramAnswer, MeasureRow, RunAnswer, RunsPage
-from storage_schema.models.training_log import LossesAnswer
 from storage_schema.runs.tags import check_tag
 from trajsvc.errors import NotFound
 from trajsvc.figures import of_run
-from trajsvc.figures.of_losses import losses_of
 from trajsvc.measures.registry import MEASURES, names_in
 from trajsvc.results import answers, tables
 from trajsvc.results.labels import plain
-from trajsvc.results.losses import losses, table_of
 from trajsvc.results.map_range import MapKind, MapsOf, map_range
 from trajsvc.results.run import Run
 
@@ -269,42 +266,6 @@ def get_measures(
         "json": lambda: json_bytes(tables.measures(opened, group, chosen, steps)),
         "csv": table,
         **figure_makers(lambda: of_run.curves_of(opened, group, steps, chosen)),
-    }
-    return answer(request, service, opened, makers)
-
-
-@router.get(
-    "/runs/{run}/losses",
-    operation_id="getLosses",
-    responses=documented(LossesAnswer, "json", "csv", "png", "svg"),
-    response_class=Response,
-)
-def get_losses(
-    request: Request,
-    service: ServiceOf,
-    who: Reader,
-    run: RunName,
-    group: Group = "network",
-    names: Annotated[
-        str | None, Query(max_length=4096, description="Only these quantities, with commas between")
-    ] = None,
-    beside: Annotated[
-        str | None, Query(max_length=200, description="A measure over training to correlate them with, at lags")
-    ] = None,
-    steps: Steps = None,
-    form: Format = None,
-) -> Response:
-    """Return what the trainer logged, at the checkpoints, and how it goes with a measure of a group."""
-    opened = service.runs.open(run)
-    chosen = names_in(names)
-
-    def found() -> LossesAnswer:
-        return losses(opened, chosen, beside, group, steps)
-
-    makers = {
-        "json": lambda: json_bytes(found()),
-        "csv": lambda: csv_bytes(*table_of(found())),
-        **figure_makers(lambda: losses_of(opened, chosen, beside, group, steps)),
     }
     return answer(request, service, opened, makers)
 

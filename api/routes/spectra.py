@@ -26,7 +26,7 @@ from trajsvc.figures.of_spectra import PARTS, RANKS, layers_figure, qkv_figure, 
 from trajsvc.measures.registry import names_in
 from trajsvc.measures.spectra.registry import SPECTRUM_MEASURES
 from trajsvc.results.run import Run
-from trajsvc.results.stored_spectra import LAYER_COLUMNS, StoredSpectra, layer_rows
+from trajsvc.results.stored_spectra import LAYER_COLUMNS, StoredSpectra, layer_rows, measure_table, value_table
 from trajsvc.sources.transport.cancel import Stop
 
 router = APIRouter(prefix="/v1", tags=["spectra"], route_class=StrictRoute)
@@ -101,9 +101,7 @@ def get_spectrum_measures(
         return found.measures(tensor, of, names_in(names), steps)
 
     def table() -> bytes:
-        made = measured()
-        rows = zip(made.steps, made.method, *made.measures.values(), strict=True)
-        return csv_bytes(["step", "method", *made.measures], rows)
+        return csv_bytes(*measure_table(measured()))
 
     figure = figure_makers(
         lambda: tensor_figure(
@@ -130,12 +128,10 @@ def get_singular_values(
     """Return the singular values of one matrix over training, descending, as many as are kept."""
     opened, found = _open(service, run)
 
-    def table() -> bytes:
-        made = found.values(tensor, of, steps)
-        rows = ([s, k + 1, v] for s, kept in zip(made.steps, made.values, strict=True) for k, v in enumerate(kept))
-        return csv_bytes(["step", "index", "value"], rows)
-
-    makers = {"json": lambda: json_bytes(found.values(tensor, of, steps)), "csv": table}
+    makers = {
+        "json": lambda: json_bytes(found.values(tensor, of, steps)),
+        "csv": lambda: csv_bytes(*value_table(found.values(tensor, of, steps))),
+    }
     return _answer(request, service, opened, found, makers)
 
 

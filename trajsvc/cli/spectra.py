@@ -194,6 +194,7 @@ def measures(
     """Show the measures of one matrix over training; as a figure its singular values and ranks."""
     from trajsvc.figures.of_spectra import RANKS, tensor_figure
     from trajsvc.measures.registry import names_in
+    from trajsvc.results.stored_spectra import measure_table
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     opened = open_run(store, run)
@@ -205,8 +206,7 @@ def measures(
     if kind == "json":
         return emit(json_text(answer.model_dump()), output, quiet)
     if kind == "csv":
-        rows = zip(answer.steps, answer.method, *answer.measures.values(), strict=True)
-        return emit(csv_text(["step", "method", *answer.measures], rows), output, quiet)
+        return emit(csv_text(*measure_table(answer)), output, quiet)
     from trajsvc.cli.spectrum_tables import print_measures
 
     shown = found.values(tensor, what, steps)
@@ -226,6 +226,7 @@ def values(
     """Show the singular values of one matrix over training."""
     from trajsvc.cli.spectrum_tables import print_measures
     from trajsvc.figures.of_spectra import RANKS, tensor_figure
+    from trajsvc.results.stored_spectra import value_table
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     opened = open_run(store, run)
@@ -234,8 +235,7 @@ def values(
     if kind == "json":
         return emit(json_text(answer.model_dump()), output, quiet)
     if kind == "csv":
-        rows = ([s, k + 1, v] for s, kept in zip(answer.steps, answer.values, strict=True) for k, v in enumerate(kept))
-        return emit(csv_text(["step", "index", "value"], rows), output, quiet)
+        return emit(csv_text(*value_table(answer)), output, quiet)
     ranks = found.measures(tensor, what, RANKS, steps)
     if output is not None:
         return save_figure(tensor_figure(answer, ranks, opened.axis), output, quiet)

@@ -191,7 +191,8 @@ def _attention(run: MeasureMethods, known: Sequence[QkvRow] | None) -> Iterator[
     close = sorted(set("QKV") - {apart})
     alike = (far.rms or 0.0) <= (1.0 + NEAR) * middle
     text = (
-        f"Q, K and V move about as differently in all {len(rows)} layers: their maps differ by {middle:.2g} (root mean square, in cosine)."
+        f"Q, K and V move about as differently in each of {len(rows)} layers: their maps differ by {middle:.2g} (root mean "
+        "square, in cosine)."
         if alike
         else f"Q, K and V move most differently in layer {far.layer}: their maps differ by {far.rms:.2g} (root mean square, in "
         f"cosine), in the median layer by {middle:.2g}; {close[0]} and {close[1]} are the closest pair there, {apart} stands apart."

@@ -43,6 +43,18 @@ LAYER_MEASURES = ("sigma_1", "stable_rank", "effective_rank")
 LAYER_COLUMNS = ("matrix", "layer", "component", "rows", "columns", "measure", "step", "value")
 
 
+def measure_table(answer: SpectrumMeasuresAnswer) -> tuple[list[str], list[list[Any]]]:
+    """Return the columns and rows of the measures of one matrix: one row a step."""
+    rows = zip(answer.steps, answer.method, *answer.measures.values(), strict=True)
+    return ["step", "method", *answer.measures], [list(row) for row in rows]
+
+
+def value_table(answer: SpectrumValuesAnswer) -> tuple[list[str], list[list[Any]]]:
+    """Return the columns and rows of the singular values of one matrix: one row a step and value, numbered from 1."""
+    pairs = zip(answer.steps, answer.values, strict=True)
+    return ["step", "index", "value"], [[s, k, v] for s, kept in pairs for k, v in enumerate(kept, start=1)]
+
+
 def layer_rows(answer: SpectrumLayersAnswer) -> list[list[Any]]:
     """Return the answer as a long table with ``LAYER_COLUMNS``: one row a matrix, measure and step."""
     return [
