@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class Finding(BaseModel):
     """One line of the integrity report."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)  # most commands use none of these models
 
     kind: str
     """``identical``, ``zero-update``, ``non-finite``, ``shape-change``, ``name-change``, ``missing-shard``, ``stale-shard``,
@@ -25,7 +25,7 @@ class Finding(BaseModel):
 class Answer(BaseModel):
     """Base of the answers: unknown fields are refused, so that a test against a model notices a field it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class RunRow(Answer):

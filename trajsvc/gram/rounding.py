@@ -16,6 +16,7 @@ from storage_schema.format.float8 import FLOAT8_MANTISSA_BITS
 
 _EXPONENT = np.int32(0x7F800000)
 _MANTISSA = np.int32(0x007FFFFF)
+_MAGNITUDE = np.int32(0x7FFFFFFF)
 _HALF_MIN_NORMAL = 2.0**-14
 _HALF_MAX = 65504.0
 _BITS = {**MANTISSA_BITS, **FLOAT8_MANTISSA_BITS}
@@ -71,15 +72,22 @@ def observe(values: NDArray[np.floating], statistics: ValueStatistics) -> NDArra
 
 def _observe(values: NDArray[np.floating], statistics: ValueStatistics) -> NDArray[np.float64]:
     single = values.astype(np.float32) if values.dtype != np.float32 else values
-    if values.dtype != np.float32:
+    if values.dtype != np.float32 and not (single == values).all():
         statistics.beyond_float32 |= (single != values).any(axis=1) & np.isfinite(values).all(axis=1)
-    finite = np.where(np.isfinite(single), single, np.float32(0))
-    word = finite.view(np.int32)
-    statistics.bits |= np.bitwise_or.reduce(word & _MANTISSA, axis=1)
-    np.maximum(statistics.largest, np.abs(finite).max(axis=1, initial=0.0), out=statistics.largest)
-    power = (word & _EXPONENT).view(np.float32).astype(np.float64)
-    floored = np.maximum(power, _HALF_MIN_NORMAL)
-    return np.stack([np.einsum("ij,ij->i", power, power), np.einsum("ij,ij->i", floored, floored)], axis=1)
+    word = single.view(np.int32)
+    exponent = word & _EXPONENT
+    if exponent.max(initial=0) == _EXPONENT:  # not finite: as if it were zero
+        word = np.where(exponent == _EXPONENT, np.int32(0), word)
+        exponent = word & _EXPONENT
+    statistics.bits |= np.bitwise_or.reduce(word, axis=1) & _MANTISSA
+    largest = (word & _MAGNITUDE).max(axis=1, initial=0).view(np.float32)  # in the order of the magnitudes
+    np.maximum(statistics.largest, largest, out=statistics.largest)
+    power = exponent.view(np.float32).astype(np.float64)
+    sums = np.einsum("ij,ij->i", power, power)
+    if power.min(initial=np.inf) >= _HALF_MIN_NORMAL:
+        return np.stack([sums, sums], axis=1)
+    np.maximum(power, _HALF_MIN_NORMAL, out=power)
+    return np.stack([sums, np.einsum("ij,ij->i", power, power)], axis=1)
 
 
 def expected_rounding(sums: NDArray[np.float64], carried: str) -> NDArray[np.float64]:

@@ -62,6 +62,12 @@ def _among(values: Values, names: Sequence[str]) -> dict[str, str]:
             continue
         best, by = 0.0, ""
         for other in partners[name]:
+            most = sum(
+                _most(samples[b, name] - samples[a, name], [samples[t, other] - samples[a, name] for t in (a, b)])
+                for a, b in chosen
+            )
+            if not most >= EXPLAINED * moved * (1.0 - SLACK):
+                continue
             explained = sum(
                 explained_by_average(samples[a, name], samples[b, name], [samples[a, other], samples[b, other]])
                 for a, b in chosen
@@ -77,8 +83,8 @@ def _updates(checkpoints: int) -> list[tuple[int, int]]:
     """Return pairs of neighbouring checkpoints, spread over the run; none if there are too few to tell."""
     if checkpoints < 3:
         return []
-    starts = np.unique(np.linspace(0, checkpoints - 2, UPDATES).astype(int)).tolist()
-    return [(t, t + 1) for t in starts]
+    starts = {t * (checkpoints - 2) // (UPDATES - 1) for t in range(UPDATES)}
+    return [(t, t + 1) for t in sorted(starts)]
 
 
 def _partners(names: Sequence[str]) -> dict[str, list[str]]:
@@ -135,6 +141,19 @@ def _prefixes(name: str, other: str) -> tuple[str, str]:
         same += 1
     mine, theirs = ".".join(a[: len(a) - same]), ".".join(b[: len(b) - same])
     return (f"{mine}." if same else mine), (f"{theirs}." if same else theirs)
+
+
+def _most(update: NDArray[np.float64], directions: Sequence[NDArray[np.float64]]) -> float:
+    """Return the part of ‖update‖² in the span of two directions: no combination of them explains more."""
+    first, second = directions
+    if not all(np.isfinite(v).all() for v in (update, first, second)):
+        return 0.0
+    total, square = 0.0, float(first @ first)
+    if square > 0.0:
+        total += float(update @ first) ** 2 / square
+        second = second - (float(second @ first) / square) * first
+    square = float(second @ second)
+    return total + (float(update @ second) ** 2 / square if square > 0.0 else 0.0)
 
 
 def explained_by_average(
