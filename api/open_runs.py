@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from storage_schema.format.manifest import MANIFEST
+from storage_schema.models.results import Hyperparameter
+from storage_schema.runs.about import About, read_about
+from storage_schema.runs.hyperparameters import gathered, of_families
 from storage_schema.runs.store import RunStore, StoredRun
-from storage_schema.runs.tags import read_tags
 from trajsvc.errors import DamagedStore, NotFound, TryAgain
 from trajsvc.results.run import Run, names, open
 
@@ -56,9 +58,19 @@ class RunCache:
         assert isinstance(stored, StoredRun)  # runs of this store lie on this machine
         return stored
 
-    def tags(self, name: str) -> list[str]:
-        """Return the tags of a run as they are now, sorted; those of the run where a job's estimate is shown in its place."""
-        return list(read_tags(RunStore(self.store).path(name)))
+    def about(self, name: str) -> About:
+        """Return what is said of a run as it is now; that of the run where a job's estimate is shown in its place."""
+        return read_about(RunStore(self.store).path(name))
+
+    def hyperparameters(self, run: Run) -> list[Hyperparameter]:
+        """Return the hyperparameters of a run as they are now, by name, each with its origin."""
+        families = of_families(self.store)
+        return gathered(run.attributes, families.get(run.name, ()), self.about(run.name).hyperparameters)
+
+    def said(self, name: str) -> list[str]:
+        """Return what an answer depends on that changes without a commit: what is said of the run, and what families say of it."""
+        of_family = of_families(self.store).get(name, ())
+        return [self.about(name).as_json().decode(), *(one.model_dump_json() for one in of_family)]
 
     def _estimated(self, name: str) -> Run | None:
         """Open a running job's estimate; None if there is none, or it is removed while it is opened."""

@@ -106,6 +106,7 @@ def compare_members(
         **figure_makers(draw),
     }
     words = [hashlib.sha256(found.model_dump_json().encode()).hexdigest(), *(r.stored.digest for r in runs.values())]
+    words += [service.runs.about(name).as_json().decode() for name in runs]
     return answer_of(request, service, words, makers)
 
 

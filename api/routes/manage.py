@@ -1,20 +1,21 @@
-"""Routes that keep the store in order: runs removed into its trash, brought back, and renamed."""
+"""Routes that keep the store in order: runs removed into its trash, brought back, renamed, and what is said of them."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api.bodies import StrictRoute
 from api.dependencies import Administrator, Reader, Service, ServiceOf
 from api.formats import PROBLEMS, etag
 from api.headers import tags
 from api.routes.results import RunName
-from storage_schema.models.results import Answer
+from storage_schema.models.results import Answer, Scalar
 from storage_schema.models.service import NAME
 from storage_schema.runs import trash
+from storage_schema.runs.about import LONGEST_NOTES, MOST
 from storage_schema.runs.store import RunStore
 from trajsvc.errors import Refused
 
@@ -39,11 +40,26 @@ class TrashedRun(Answer):
 
 
 class RunChange(BaseModel):
-    """What is to be changed of a run."""
+    """What is to be changed of a run: its name, or what is said of it. What is not named stays as it is."""
 
-    model_config = ConfigDict(extra="forbid")
-    name: Annotated[str, Field(pattern=NAME)]
-    """its new name"""
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    name: Annotated[str, Field(pattern=NAME)] | None = None
+    """its new name; nothing else beside it"""
+    tags: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=MOST)] | None = None
+    """instead of those that it has"""
+    notes: Annotated[str, Field(max_length=LONGEST_NOTES)] | None = None
+    """instead of those that it has; empty for none"""
+    hyperparameters: dict[str, Scalar | None] | None = None
+    """set by hand, beside the others; null takes one away that was set by hand"""
+
+    @model_validator(mode="after")
+    def _something(self) -> RunChange:
+        given = self.model_fields_set
+        if not any(getattr(self, field) is not None for field in given):
+            raise ValueError("name what is to change: name, tags, notes, hyperparameters")
+        if self.name is not None and len(given) > 1:
+            raise ValueError("a new name is given alone: change the rest in another request")
+        return self
 
 
 class Restoration(BaseModel):
@@ -55,7 +71,7 @@ class Restoration(BaseModel):
 
 
 class RunNamed(Answer):
-    """The run as it is called now."""
+    """The run as it is called now; ``GET /v1/runs/{run}`` has what is said of it."""
 
     run: str
 
@@ -79,11 +95,27 @@ def change_run(
     response: Response,
     if_match: Match = None,
 ) -> RunNamed:
-    """Give a run another name. Families name their members: change them too."""
+    """Give a run another name, or change its tags, notes and hyperparameters. Families name their members: change them too."""
     _check(request, service, run, if_match)
-    trash.rename(_store(service), run, body.name)
-    response.headers["location"] = f"/v1/runs/{body.name}"
-    return RunNamed(run=body.name)
+    if body.name is not None:
+        trash.rename(_store(service), run, body.name)
+    else:
+        _describe(request, service, run, body, if_match)
+    response.headers["location"] = f"/v1/runs/{body.name or run}"
+    return RunNamed(run=body.name or run)
+
+
+def _describe(request: Request, service: Service, run: str, body: RunChange, if_match: str | None) -> None:
+    values = body.hyperparameters or {}
+    _store(service).describe(
+        run,
+        add=body.tags or (),
+        remove=() if body.tags is None else service.runs.about(run).tags,
+        notes=body.notes,
+        given={name: value for name, value in values.items() if value is not None},
+        unset=[name for name, value in values.items() if value is None],
+        before=lambda: _check(request, service, run, if_match),
+    )
 
 
 @router.get("/trash", operation_id="listTrash", response_model=list[TrashedRun], responses=PROBLEMS)
@@ -108,7 +140,7 @@ def _check(request: Request, service: Service, run: str, if_match: str | None) -
     opened = service.runs.open(run)
     if if_match is None or if_match.strip() == "*":
         return
-    if etag(request, [opened.stored.digest, *service.runs.tags(run)], "json") not in tags(if_match):
+    if etag(request, [opened.stored.digest, *service.runs.said(run)], "json") not in tags(if_match):
         raise Refused(
             "run-changed",
             f"the run {run} has changed since it was read",

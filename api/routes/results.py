@@ -36,7 +36,7 @@ from storage_schema.models.results import (
     Summary,
 )
 from storage_schema.models.service import NAME, BlockRow, GramAnswer, MeasureRow, RunAnswer, RunsPage
-from storage_schema.runs.tags import check_tag
+from storage_schema.runs.about import check_tag
 from trajsvc.errors import NotFound
 from trajsvc.figures import of_run
 from trajsvc.measures.registry import MEASURES, names_in
@@ -77,7 +77,7 @@ def list_runs(
     names = [
         n
         for n in service.runs.names()
-        if (cursor is None or n > cursor) and (not wanted or wanted <= set(service.runs.tags(n)))
+        if (cursor is None or n > cursor) and (not wanted or wanted <= set(service.runs.about(n).tags))
     ]
     rows = []
     for name in names[:limit]:
@@ -116,11 +116,12 @@ def get_run(request: Request, service: ServiceOf, who: Reader, run: RunName) -> 
             digest=opened.stored.digest,
             generation=opened.stored.generation,
             attributes=service.places.plain(plain(dict(opened.attributes))),
+            hyperparameters=service.runs.hyperparameters(opened),
             links={part.rstrip("/"): f"/v1/runs/{run}/{part}" for part in parts},
         )
         return json_bytes(found)
 
-    return answer(request, service, opened, {"json": make}, also=service.runs.tags(run))
+    return answer(request, service, opened, {"json": make}, also=service.runs.said(run))
 
 
 @router.get(
@@ -130,7 +131,7 @@ def get_summary(request: Request, service: ServiceOf, who: Reader, run: RunName)
     """Summarise a run: measures of the network, phases, layers, Q/K/V, integrity."""
     opened = service.runs.open(run)
     return answer(
-        request, service, opened, {"json": lambda: json_bytes(_summary(service, opened))}, also=service.runs.tags(run)
+        request, service, opened, {"json": lambda: json_bytes(_summary(service, opened))}, also=service.runs.said(run)
     )
 
 
@@ -451,7 +452,10 @@ def _row(service: Service, run: Run) -> RunRow:
     """Return the row of a run without the path of a source on this machine, which a run stored by the command line has."""
     row = answers.run_row(run)
     shown = service.places.shown(row.source)
-    return row.model_copy(update={"source": shown, "tags": service.runs.tags(run.name)})
+    about = service.runs.about(run.name)
+    values = {one.name: one.value for one in service.runs.hyperparameters(run)}
+    said = {"tags": list(about.tags), "notes": about.notes, "hyperparameters": values}
+    return row.model_copy(update={"source": shown, **said})
 
 
 def _checkpoints(service: Service, run: Run) -> list[CheckpointRow]:
@@ -461,4 +465,6 @@ def _checkpoints(service: Service, run: Run) -> list[CheckpointRow]:
 
 def _summary(service: Service, run: Run) -> Summary:
     found = Summary.model_validate(service.places.plain(answers.summary(run).model_dump()))
-    return found.model_copy(update={"tags": service.runs.tags(run.name)})
+    about = service.runs.about(run.name)
+    said = {"tags": list(about.tags), "notes": about.notes, "hyperparameters": service.runs.hyperparameters(run)}
+    return found.model_copy(update=said)

@@ -168,3 +168,8 @@ class Lock:
                 self.path.unlink(missing_ok=True)
             os.close(self._fd)
             self._fd = -1
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files below ``folder``; 0 where there is none."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())

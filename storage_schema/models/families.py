@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from storage_schema.models.results import Answer
-
-Scalar = bool | int | float | str
+from storage_schema.models.results import Answer, Scalar
 
 
 class FamilyDepthRow(Answer):

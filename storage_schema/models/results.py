@@ -28,6 +28,19 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
+Scalar = bool | int | float | str
+"""the value of a hyperparameter"""
+
+
+class Hyperparameter(Answer):
+    """One hyperparameter of a run."""
+
+    name: str
+    value: Scalar
+    origin: str
+    """``by hand``, ``family NAME``, or the trainer's file that it was read from"""
+
+
 class RunRow(Answer):
     """One line of the list of runs."""
 
@@ -47,6 +60,12 @@ class RunRow(Answer):
     """of an estimate, the share of the parameters that it is from"""
     tags: list[str] = []
     """words that the run can be found by, sorted"""
+    notes: str = ""
+    """what people wrote of it"""
+    hyperparameters: dict[str, Scalar] = {}
+    """set by hand, by a family, or read from the trainer's files"""
+    bytes: int = 0
+    """of its files: Grams, a copy of the parameters where one is kept, gradients and spectra"""
 
 
 class CheckpointRow(Answer):
@@ -257,6 +276,12 @@ class Summary(Answer):
     architecture: str
     tags: list[str] = []
     """words that the run can be found by, sorted"""
+    notes: str = ""
+    """what people wrote of it"""
+    hyperparameters: list[Hyperparameter] = []
+    """each with its origin"""
+    bytes: int = 0
+    """of its files in the store"""
     parameters: int
     checkpoints: int
     axis: str = "step"

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from storage_schema.models.results import Answer, RunRow
+from storage_schema.models.results import Answer, Hyperparameter, RunRow
 
 JobState = Literal["accepted", "running", "cancelling", "succeeded", "failed", "cancelled"]
 NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"
@@ -167,6 +167,8 @@ class RunAnswer(Answer):
     digest: str
     generation: int
     attributes: dict[str, Any]
+    hyperparameters: list[Hyperparameter]
+    """each with its origin"""
     links: dict[str, str]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from storage_schema.models.results import Answer, LearningRate, LoggedSeries
+from storage_schema.models.results import Answer, Hyperparameter, LearningRate, LoggedSeries
 
 
 class TrainingLog(Answer):
@@ -12,6 +12,8 @@ class TrainingLog(Answer):
 
     series: list[LoggedSeries] = Field(default_factory=list)
     learning_rate: LearningRate | None = None
+    hyperparameters: list[Hyperparameter] = Field(default_factory=list)
+    """of the trainer's own files, the origin being the file"""
 
 
 class LoggedAt(Answer):

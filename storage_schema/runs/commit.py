@@ -15,9 +15,9 @@ from pathlib import Path
 
 from storage_schema.files.durable import make_dir, replace_file, sync_dir, sync_many
 from storage_schema.format.manifest import MANIFEST, PENDING, FileEntry, Manifest
+from storage_schema.runs.about import ABOUT
 from storage_schema.runs.beside import ALL
 from storage_schema.runs.snapshot import hash_file
-from storage_schema.runs.tags import ABOUT
 
 
 def staged_files(folder: Path) -> Iterator[tuple[str, Path]]:

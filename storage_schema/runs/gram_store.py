@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_schema.models.results import Hyperparameter
 from storage_schema.runs.contents import BlockTable, CheckpointTable, GroupTrees
 from storage_schema.runs.gradient_source import VectorSets
 
@@ -32,6 +33,21 @@ class GramStore(Protocol):
     @property
     def tags(self) -> tuple[str, ...]:
         """The run's tags, sorted."""
+        ...
+
+    @property
+    def notes(self) -> str:
+        """What people wrote of the run."""
+        ...
+
+    @property
+    def hyperparameters(self) -> list[Hyperparameter]:
+        """The run's hyperparameters by name, each with its origin."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files and of what is kept beside it."""
         ...
 
     @property

@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_schema.files.durable import size_of
 from storage_schema.files.roomy import Allocate, release, roomy
 from storage_schema.format import arrays
 from storage_schema.format.manifest import FileEntry
 from storage_schema.format.theta import ThetaLayout, shard_offsets
+from storage_schema.models.results import Hyperparameter
 from storage_schema.runs import small_arrays
-from storage_schema.runs.beside import SPECTRA
+from storage_schema.runs.about import About, read_about
+from storage_schema.runs.beside import ALL, SPECTRA
 from storage_schema.runs.contents import BlockTable, CheckpointTable, GroupTrees, RunContents, TreeTable
 from storage_schema.runs.gradient_store import GradientSets, fingerprints
+from storage_schema.runs.hyperparameters import gathered, of_families
 from storage_schema.runs.snapshot import Snapshot
 from storage_schema.runs.staging import ROOT, run_attributes
-from storage_schema.runs.tags import read_tags
 
 if TYPE_CHECKING:
     import zarr
@@ -88,14 +91,35 @@ class StoredRun:
         return self._snapshot.manifest.files
 
     @property
+    def about(self) -> About:
+        """What is said of the run now: tags, notes, hyperparameters set by hand; they change without a commit."""
+        return read_about(self.path)
+
+    @property
     def tags(self) -> tuple[str, ...]:
-        """The run's tags as they are now, sorted; they change without a commit."""
-        return read_tags(self.path)
+        """The run's tags as they are now, sorted."""
+        return self.about.tags
+
+    @property
+    def notes(self) -> str:
+        """What people wrote of the run, as it is now."""
+        return self.about.notes
+
+    @property
+    def hyperparameters(self) -> list[Hyperparameter]:
+        """The run's hyperparameters as they are now, by name, each with its origin."""
+        families = of_families(self.path.parent.parent)
+        return gathered(self.attributes, families.get(self.name, ()), self.about.hyperparameters)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all its files."""
         return sum(entry.size for entry in self.entries.values())
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files and of what is kept beside it: gradients and spectra."""
+        return self.nbytes + sum(size_of(self.path / beside.folder) for beside in ALL)
 
     @cached_property
     def attributes(self) -> dict[str, Any]:

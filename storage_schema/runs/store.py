@@ -23,16 +23,17 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from storage_schema.errors import NotFound, Refused, RunMissing
 from storage_schema.files.durable import make_dir, sync_dir, writing
 from storage_schema.format.arrays import SUFFIX
 from storage_schema.format.manifest import MANIFEST
 from storage_schema.format.names import check_name, run_name
+from storage_schema.runs.about import About, change_about
 from storage_schema.runs.beside import ALL
 from storage_schema.runs.gradient_writer import lock_of
 from storage_schema.runs.reader import StoredRun
-from storage_schema.runs.tags import change_tags
 from storage_schema.runs.writer import RunWriter
 
 __all__ = ["RunStore", "RunWriter", "StoredRun", "run_name"]
@@ -114,7 +115,14 @@ class RunStore:
 
         Raises RunMissing, UsageError (``bad-tag``), StoreDamaged.
         """
-        return change_tags(self.root, self.open(name).path, add=add, remove=remove)
+        return self.describe(name, add=add, remove=remove).tags
+
+    def describe(self, name: str, **changes: Any) -> About:
+        """Change what is said of a run: its tags, notes and hyperparameters, as ``about.change_about`` has it; return what is said then.
+
+        Raises RunMissing, UsageError (``bad-tag``, ``bad-notes``, ``bad-hyperparameter``), StoreDamaged.
+        """
+        return change_about(self.root, self.open(name).path, **changes)
 
     def writer(self, name: str) -> RunWriter:
         """Return the run's writer, for ``with``; entering it raises StoreBusy while another process or thread holds it."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from storage_schema.errors import NotFound, Refused
-from storage_schema.files.durable import make_dir, sync_dir, writing
+from storage_schema.files.durable import make_dir, size_of, sync_dir, writing
 from storage_schema.format.arrays import SUFFIX
 from storage_schema.format.names import check_name
 from storage_schema.runs.beside import ALL
@@ -99,11 +99,6 @@ def rename(store: RunStore, name: str, new: str) -> None:
         sync_dir(store.runs)
         if store.work(name).is_dir():
             shutil.rmtree(store.work(name))
-
-
-def size_of(folder: Path) -> int:
-    """Return the bytes of all files below ``folder``; 0 where there is none."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 @contextmanager

@@ -89,3 +89,46 @@ def test_what_is_not_there_or_no_name_changes_nothing(app: App, method: str, pat
     assert found.status in (404, 405, 422)
     assert names(app) == ["one", "two"]
     assert not (Path(app.service.settings.store) / "trash").exists()
+
+
+def test_what_is_said_of_a_run_changes_and_its_etag_with_it(app: App) -> None:
+    before = app.ask("/v1/runs/one").headers["etag"].encode()
+    body = {"notes": "diverged", "hyperparameters": {"lr": 0.1, "optimizer": "adamw"}, "tags": ["baseline"]}
+    changed = ask(app, "PATCH", "/v1/runs/one", body, (b"if-match", before))
+    assert (changed.status, changed.headers["location"]) == (200, "/v1/runs/one")
+    read = app.ask("/v1/runs/one")
+    found = json.loads(read.body)
+    assert read.headers["etag"].encode() != before
+    assert found["row"]["notes"] == "diverged"
+    assert found["row"]["tags"] == ["baseline"]
+    assert {"name": "lr", "value": 0.1, "origin": "by hand"} in found["hyperparameters"]
+    assert found["row"]["bytes"] > 0
+    summary = json.loads(app.ask("/v1/runs/one/summary").body)
+    assert (summary["notes"], summary["hyperparameters"]) == ("diverged", found["hyperparameters"])
+    listed = {row["run"]: row for row in json.loads(app.ask("/v1/runs").body)["items"]}
+    assert listed["one"]["hyperparameters"] == {"lr": 0.1, "optimizer": "adamw"}
+    assert listed["two"]["hyperparameters"] == {}
+    assert ask(app, "PATCH", "/v1/runs/one", {"notes": "x"}, (b"if-match", before)).kind == "run-changed"
+    assert ask(app, "PATCH", "/v1/runs/one", {"hyperparameters": {"lr": None}, "notes": ""}).status == 200
+    row = json.loads(app.ask("/v1/runs/one").body)["row"]
+    assert (row["notes"], row["hyperparameters"], row["tags"]) == ("", {"optimizer": "adamw"}, ["baseline"])
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ({"name": "x", "notes": "y"}, "bad-request"),
+        ({"notes": None}, "bad-request"),
+        ({"hyperparameters": {"a b": 1}}, "bad-hyperparameter"),
+        ({"hyperparameters": {"a": [1]}}, "bad-request"),
+        ({"hyperparameters": {"a": "x" * 501}}, "bad-hyperparameter"),
+        ({"notes": "bell \a"}, "bad-notes"),
+        ({"notes": "x" * 10_001}, "bad-request"),
+        ({"tags": ["two words"]}, "bad-tag"),
+    ],
+)
+def test_what_cannot_be_said_changes_nothing(app: App, body: object, kind: str) -> None:
+    before = app.ask("/v1/runs/one").body
+    found = ask(app, "PATCH", "/v1/runs/one", body)
+    assert (found.status, found.kind) == (422, kind)
+    assert app.ask("/v1/runs/one").body == before

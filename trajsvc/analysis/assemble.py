@@ -157,10 +157,16 @@ def _updates(gram: NDArray[np.float64], trees: TreeTable, allocate: Allocate, *,
 
 
 def logged(trajectory: Trajectory) -> dict[str, Any]:
-    """Return what the trainer logged beside the checkpoints, as the run's attributes ``learning_rate`` and ``logged``."""
+    """Return what the trainer left beside the checkpoints, as the run's attributes ``learning_rate``, ``logged`` and
+    ``hyperparameters``.
+    """
     log = trajectory.source.training_log([r.checkpoint for r in trajectory.rows])
     rate, series = log.learning_rate, [s.model_dump() for s in log.series]
-    return {"learning_rate": None if rate is None else rate.model_dump(), "logged": series or None}
+    return {
+        "learning_rate": None if rate is None else rate.model_dump(),
+        "logged": series or None,
+        "hyperparameters": [one.model_dump() for one in log.hyperparameters] or None,
+    }
 
 
 def block_rounding(trajectory: Trajectory, state: GramState) -> NDArray[np.float64]:

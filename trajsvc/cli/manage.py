@@ -119,7 +119,8 @@ def trash_empty(
 
 def du(store: StoreOption = None, form: FormatOption = None, output: OutputOption = None) -> None:
     """Say what every run takes on the disk, and what unfinished jobs and the trash do."""
-    from storage_schema.runs.trash import FOLDER, size_of
+    from storage_schema.files.durable import size_of
+    from storage_schema.runs.trash import FOLDER
 
     kind = choose(form, output, ("json", "csv"))
     opened = _store(store)

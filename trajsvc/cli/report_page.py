@@ -90,7 +90,13 @@ def contents(run: Run, room: int = ROOM) -> dict[str, Any]:
     chosen = _groups(run, room)
     row = answers.run_row(run)
     answer = RunAnswer(
-        run=run.name, row=row, digest=run.stored.digest, generation=run.stored.generation, attributes={}, links={}
+        run=run.name,
+        row=row,
+        digest=run.stored.digest,
+        generation=run.stored.generation,
+        attributes={},
+        hyperparameters=run.hyperparameter_rows,
+        links={},
     )
     return {
         "run": run.name,

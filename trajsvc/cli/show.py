@@ -18,21 +18,10 @@ if TYPE_CHECKING:
 from trajsvc.cli.open_run import open_run
 from trajsvc.cli.terminal import _span, estimate_mark, new_table
 
-TAG_EPILOG = """
-Examples:
-
-  trajsvc tag pythia-70m                      print its tags
-
-  trajsvc tag pythia-70m baseline sweep:lr    add two
-
-  trajsvc tag pythia-70m --remove baseline
-"""
-
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to ``app``."""
     app.command("ls", epilog="Example:  trajsvc ls --format json | jq -r '.[].run'")(ls)
-    app.command("tag", epilog=TAG_EPILOG)(tag)
     app.command("show", epilog="Example:  trajsvc show pythia-70m --explain")(show)
     app.command("checkpoints", epilog="Example:  trajsvc checkpoints pythia-70m --format csv")(checkpoints)
     app.command("groups", epilog="Example:  trajsvc groups pythia-70m --match 'layer/*/attention.q'")(groups)
@@ -53,8 +42,8 @@ def ls(
 ) -> None:
     """List the runs of a store."""
     from storage_schema.models.results import RunRow
+    from storage_schema.runs.about import check_tag
     from storage_schema.runs.store import RunStore
-    from storage_schema.runs.tags import check_tag
     from trajsvc.results import answers
     from trajsvc.results.run import default_store, names
     from trajsvc.results.run import open as open_stored
@@ -89,31 +78,6 @@ def ls(
             *([", ".join(row["tags"])] if tagged else []),
         )
     results_console().print(table)
-    return None
-
-
-def tag(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name in the store.")],
-    tags: Annotated[list[str] | None, typer.Argument(metavar="[TAG]...", help="Tags to add.")] = None,
-    remove: Annotated[
-        list[str] | None, typer.Option("--remove", metavar="TAG", help="A tag to take away; may be given again.")
-    ] = None,
-    store: StoreOption = None,
-    form: FormatOption = None,
-) -> None:
-    """Add tags to a run, take them away, and print those that it has; `ls --tag` finds runs by them."""
-    from storage_schema.runs.store import RunStore
-    from trajsvc.results.run import default_store
-    from trajsvc.results.run import open as open_stored
-
-    kind = choose(form, None, ("json",))
-    root = store or default_store()
-    opened = open_stored(root, run)
-    found = RunStore(root).tag(opened.name, add=tags or (), remove=remove or ())
-    if kind == "json":
-        return emit(json_text({"run": opened.name, "tags": list(found)}), None, False)
-    for word in found:
-        results_console().print(word, markup=False, highlight=False)
     return None
 
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trajsvc.cli.describe import shown
 from trajsvc.cli.output import safe
+from trajsvc.cli.progress import size
 from trajsvc.cli.terminal import bar, cells_noted, new_table, number, sparkline, step_number
 from trajsvc.results.labels import numbers_of
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from trajsvc.results.run import Run
 
 FINDINGS_SHOWN = 8
+MOST_VALUES = 12
+"""hyperparameters in the summary"""
 NETWORK = (
     {"mds": "MDS", "mds_by_length": "by length"},
     {"relative_mds": "relative MDS", "relative_mds_by_length": "by length", "random_walk_mds": "a random walk's"},
@@ -54,10 +58,28 @@ def _head(facts: Summary, console: Console) -> None:
     console.print(f"{facts.checkpoints} checkpoints{left_out}, {span} · {facts.parameters:,} parameters{architecture}")
     if facts.tags:
         console.print(f"tags {', '.join(facts.tags)}", markup=False, highlight=False)
+    _said(facts, console)
     if facts.estimate is not None:
         share = facts.estimate.get("fraction")
         seen = f" from {share:.1%} of the values" if isinstance(share, float) else ""
         console.print(f"[yellow]an estimate{seen}[/yellow]")
+
+
+def _said(facts: Summary, console: Console) -> None:
+    """Print what the run takes in the store, hyperparameters, and notes.
+
+    Those set by hand or by a family come first; a network's shape is left to ``trajsvc set``.
+    """
+    if facts.bytes:
+        console.print(f"stored {size(facts.bytes)}", highlight=False)
+    told = [row for row in facts.hyperparameters if row.origin != "config.json"]
+    rows = sorted(told, key=lambda row: not row.origin.startswith(("by hand", "family")))
+    if rows:
+        more = f" … `trajsvc set {facts.run}` has all" if len(rows) > MOST_VALUES else ""
+        values = " ".join(f"{row.name}={shown(row.value)}" for row in rows[:MOST_VALUES])
+        console.print(f"hyperparameters {values}{more}", markup=False, highlight=False)
+    if facts.notes:
+        console.print(f"notes {facts.notes}", markup=False, highlight=False)
 
 
 def _network(run: Run, facts: Summary, console: Console) -> None:

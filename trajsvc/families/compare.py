@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from storage_schema.models.families import FamilyAnswer, FamilyDepthRow, FamilyRow, FamilySettlingRow
+from storage_schema.models.results import Scalar
+from storage_schema.runs.hyperparameters import BY_HAND
 from trajsvc.families.file import Family, Member
 from trajsvc.families.lines import every_line
 from trajsvc.measures.registry import compute
@@ -47,7 +49,7 @@ def family_row(member: Member, run: Run) -> FamilyRow:
         state="present",
         size=run.parameters if member.size is None else member.size,
         seed=member.seed,
-        hyperparameters=member.hyperparameters,
+        hyperparameters={**member.hyperparameters, **set_by_hand(run)},
         parameters=run.parameters,
         checkpoints=len(run.steps),
         estimate=run.estimate is not None,
@@ -58,6 +60,11 @@ def family_row(member: Member, run: Run) -> FamilyRow:
         heterogeneity_by_depth=by_depth,
         settling_depth=settling,
     )
+
+
+def set_by_hand(run: Run) -> dict[str, Scalar]:
+    """Return the hyperparameters of ``run`` that hold before those of the family's file."""
+    return {one.name: one.value for one in run.hyperparameter_rows if one.origin == BY_HAND}
 
 
 def missing_row(member: Member) -> FamilyRow:

@@ -33,7 +33,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from storage_schema.errors import BadRunName
 from storage_schema.files.durable import make_dir, replace_file, writing
 from storage_schema.format.names import check_name, run_name
-from storage_schema.models.families import Scalar
+from storage_schema.models.results import Scalar
 from storage_schema.runs.store import RunStore
 from trajsvc.analysis.options import RunOptions
 from trajsvc.errors import DamagedStore, NotFound, UsageError, printable

@@ -53,6 +53,9 @@ def run_row(run: Run) -> RunRow:
         estimate=run.estimate is not None,
         fraction=None if run.estimate is None else run.estimate.get("fraction"),
         tags=run.tags,
+        notes=run.notes,
+        hyperparameters=run.hyperparameters,
+        bytes=run.size,
     )
 
 
@@ -182,6 +185,9 @@ def summary(run: Run) -> Summary:
         source=run.source,
         architecture=run.architecture,
         tags=run.tags,
+        notes=run.notes,
+        hyperparameters=run.hyperparameter_rows,
+        bytes=row.bytes,
         parameters=run.parameters,
         checkpoints=row.checkpoints,
         axis=row.axis,

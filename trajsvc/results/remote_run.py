@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_schema.models.results import Hyperparameter
 from storage_schema.runs.contents import BlockTable, CheckpointTable, GroupTrees
 from trajsvc.client import Client
 from trajsvc.errors import NotFound
@@ -33,6 +34,9 @@ class ServerGrams:
         self.digest: str = facts["digest"]
         self.generation: int = facts["generation"]
         self.tags: tuple[str, ...] = tuple(facts["row"]["tags"])
+        self.notes: str = facts["row"]["notes"]
+        self.hyperparameters = [Hyperparameter.model_validate(one) for one in facts["hyperparameters"]]
+        self.size: int = facts["row"]["bytes"]
         self._last: tuple[str, dict[str, NDArray[Any]]] | None = None
 
     @cached_property

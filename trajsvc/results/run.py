@@ -26,7 +26,7 @@ from cachetools import LRUCache, cachedmethod
 from numpy.typing import NDArray
 
 from storage_schema.format.arrays import SUFFIX
-from storage_schema.models.results import Finding, LearningRate, LoggedSeries, Statement
+from storage_schema.models.results import Finding, Hyperparameter, LearningRate, LoggedSeries, Scalar, Statement
 from storage_schema.runs.store import RunStore
 from trajsvc.anatomy.blocks import Group
 from trajsvc.anatomy.groups import find_group, groups_of
@@ -189,6 +189,28 @@ class Run(MeasureMethods):
     def tags(self) -> list[str]:
         """The words that the run can be found by, as they are now, sorted; ``trajsvc tag RUN`` gives and takes them."""
         return list(self.stored.tags)
+
+    @property
+    def notes(self) -> str:
+        """What people wrote of the run, as it is now; ``trajsvc note RUN TEXT`` writes it."""
+        return self.stored.notes
+
+    @property
+    def hyperparameters(self) -> dict[str, Scalar]:
+        """The run's hyperparameters as they are now, by name: set by hand (``trajsvc set RUN lr=0.1``), else by a family of
+        the store, else read from the trainer's files by the analysis. ``hyperparameter_rows`` says where each is from.
+        """
+        return {one.name: one.value for one in self.hyperparameter_rows}
+
+    @property
+    def hyperparameter_rows(self) -> list[Hyperparameter]:
+        """The same, each with its origin: ``by hand``, ``family NAME``, or the name of a file."""
+        return list(self.stored.hyperparameters)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the run's files in the store, gradients and spectra included."""
+        return self.stored.size
 
     @property
     def parameters(self) -> int:

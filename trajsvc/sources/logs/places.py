@@ -41,24 +41,25 @@ def logs_of(files: Readable, root: str | None, checkpoints: Sequence[CheckpointR
     if not checkpoints:
         return []
     last = checkpoints[-1].files[0].path.rpartition("/")[0]
-    found = [path for path in (_below(last, TRAINER_STATE), *_named(root)) if files.exists(path)]
+    found = [path for path in (below(last, TRAINER_STATE), *_named(root)) if files.exists(path)]
     if root is not None:
         folders = [root]
         for name in set(_FOLDERS) & set(files.names(root)):
-            folder = _below(root, name)
-            folders += [folder, *(_below(folder, inner) for inner in files.names(folder)[:MOST_FILES])]
+            folder = below(root, name)
+            folders += [folder, *(below(folder, inner) for inner in files.names(folder)[:MOST_FILES])]
         for folder in folders:
-            found += [_below(folder, name) for name in files.names(folder) if _is_log(name, folder == root)]
+            found += [below(folder, name) for name in files.names(folder) if _is_log(name, folder == root)]
     return list(dict.fromkeys(found))[:MOST_FILES]
 
 
 def _named(root: str | None) -> list[str]:
-    return [] if root is None else [_below(root, name) for name in (*LOGS, *TABLES)]
+    return [] if root is None else [below(root, name) for name in (*LOGS, *TABLES)]
 
 
 def _is_log(name: str, at_root: bool) -> bool:
     return name.startswith(_EVENTS) or (_EXPORT.match(name) is not None if at_root else name in TABLES)
 
 
-def _below(folder: str, name: str) -> str:
+def below(folder: str, name: str) -> str:
+    """Return the path of what is called ``name`` in ``folder``."""
     return f"{folder}/{name}" if folder else name

@@ -10,6 +10,7 @@ from storage_schema.models.results import LoggedSeries
 from storage_schema.models.training_log import TrainingLog
 from trajsvc.sources.base import CheckpointRef
 from trajsvc.sources.logs.entries import Entry, entries
+from trajsvc.sources.logs.hyperparameters import hyperparameters
 from trajsvc.sources.logs.learning_rate import RATES, learning_rate
 from trajsvc.sources.logs.places import Readable, logs_of
 
@@ -46,7 +47,8 @@ def training_log(files: Readable, root: str | None, checkpoints: Sequence[Checkp
     """Read the logs beside the checkpoints of a run, each once. ``root`` is the run's folder.
 
     A quantity of several logs is that of the first. What is kept: at most ``MOST_SERIES`` quantities, losses, gradient norms and
-    scores first, each at the checkpoints' steps and at ``MOST_POINTS`` others, evenly; and the learning rate of the first log that has one.
+    scores first, each at the checkpoints' steps and at ``MOST_POINTS`` others, evenly; the learning rate of the first log that has one;
+    and the hyperparameters of the trainer's files.
     """
     epochs, found = epoch_steps(checkpoints), dict[str, LoggedSeries]()
     kept, rate = {c.step for c in checkpoints}, None
@@ -59,7 +61,8 @@ def training_log(files: Readable, root: str | None, checkpoints: Sequence[Checkp
                 values, file = [points[s] for s in at], path.rpartition("/")[2]
                 found[name] = LoggedSeries(name=name, step=at, value=values, file=file)
     ordered = sorted(found.values(), key=lambda s: (_rank(s.name), s.name))[:MOST_SERIES]
-    return TrainingLog(series=ordered, learning_rate=rate)
+    own = hyperparameters(files, root, checkpoints)
+    return TrainingLog(series=ordered, learning_rate=rate, hyperparameters=own)
 
 
 def epoch_steps(checkpoints: Sequence[CheckpointRef]) -> dict[int, int]:
