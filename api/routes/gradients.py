@@ -140,7 +140,7 @@ def get_gradient_measures(
         return answers.measures(found, group, names_in(names), steps, batch=batch, clusters=clusters, seed=seed)
 
     def table() -> bytes:
-        return csv_bytes(["measure", "step", "axis", "at", "value"], answers.long_rows(measured()))
+        return csv_bytes(answers.LONG, answers.long_rows(measured()))
 
     makers = {
         "json": lambda: json_bytes(measured()),

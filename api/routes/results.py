@@ -260,8 +260,8 @@ def get_measures(
     chosen = names_in(names)
 
     def table() -> bytes:
-        rows = answers.long_rows(tables.measures(opened, group, chosen, steps))
-        return csv_bytes(["measure", "axis", "at", "axis_2", "at_2", "value"], rows)
+        rows = tables.long_rows(tables.measures(opened, group, chosen, steps))
+        return csv_bytes(tables.LONG, rows)
 
     makers = {
         "json": lambda: json_bytes(tables.measures(opened, group, chosen, steps)),

@@ -13,6 +13,7 @@ import decisions_index
 import gradient_measures_reference
 import http_reference
 import measures_reference
+import notebook_page
 import python_reference
 import settings_reference
 import site_pages
@@ -31,7 +32,9 @@ REFERENCES = {
 def main() -> None:
     if len(sys.argv) != 2:
         raise SystemExit("usage: python docs/generate TARGET")
-    site_pages.write(Path(sys.argv[1]), {name: text() for name, text in REFERENCES.items()})
+    site_pages.write(
+        Path(sys.argv[1]), {**{name: text() for name, text in REFERENCES.items()}, **notebook_page.pages()}
+    )
 
 
 if __name__ == "__main__":

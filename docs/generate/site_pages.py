@@ -39,14 +39,17 @@ def pages() -> dict[str, str]:
     return found
 
 
-def write(target: Path, references: dict[str, str]) -> None:
-    """Write the site's sources to the folder ``target``, which is replaced. ``references`` are generated: {path on the site: text}.
+def write(target: Path, references: dict[str, str | bytes]) -> None:
+    """Write the site's sources to the folder ``target``, which is replaced.
+
+    ``references`` are generated: {path on the site: text, or the bytes of a picture}.
 
     Raises SystemExit where a link leads to a file that is not on the site.
     """
     shutil.rmtree(target, ignore_errors=True)
     known = pages()
     places = {**known, **{f"docs/{name}": name for name in references}, "docs/decisions": "decisions/index.md"}
+    places["examples/first-look.ipynb"] = "first-look.md"
     for source, place in known.items():
         goal = target / place
         goal.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +60,7 @@ def write(target: Path, references: dict[str, str]) -> None:
     for place, text in references.items():
         goal = target / place
         goal.parent.mkdir(parents=True, exist_ok=True)
-        goal.write_text(text, "utf-8")
+        goal.write_bytes(text.encode() if isinstance(text, str) else text)
 
 
 def relinked(text: str, source: str, places: dict[str, str]) -> str:

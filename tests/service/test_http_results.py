@@ -141,6 +141,22 @@ def test_a_run_on_a_server_answers_as_the_stored_one(remote: Run, local: Run) ->
         remote.mds("layer/99")
 
 
+def test_a_run_on_a_server_shows_and_draws_itself_as_the_stored_one(remote: Run, local: Run) -> None:
+    from matplotlib.figure import Figure
+
+    assert f"MDS {local.mds():.4g}" in remote._repr_html_()
+    drawn = []
+    for run in (remote, local):
+        places = Figure().subplots(1, 4)
+        run.plot.map("layer/1", places[0], origin=0)
+        run.plot.curves("update_norm", places[1])
+        run.plot.layers("mds", places[2])
+        run.plot.qkv("rms", places[3])
+        lines = [line.get_ydata().tolist() for axes in places for line in axes.get_lines()]
+        drawn.append((places[0].images[0].get_array().tolist(), lines))
+    assert drawn[0] == drawn[1]
+
+
 def test_a_run_that_is_not_on_the_server_is_named(server: Server, stored: str) -> None:
     with pytest.raises(trajsvc.NotFound) as caught:
         trajsvc.open(server.address, "nothing")

@@ -106,7 +106,7 @@ def measures(
     if kind == "json":
         return emit(json_text(answer.model_dump()), output, quiet)
     if kind == "csv":
-        return emit(csv_text(["measure", "step", "axis", "at", "value"], answers.long_rows(answer)), output, quiet)
+        return emit(csv_text(answers.LONG, answers.long_rows(answer)), output, quiet)
     return print_measures(results_console(), answer, each_step=chosen is not None)
 
 

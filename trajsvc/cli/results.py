@@ -148,7 +148,7 @@ def measures(
     """Show the measures of a group: scalars, and curves against the step."""
     from trajsvc.figures import of_run as figures
     from trajsvc.measures.registry import names_in
-    from trajsvc.results import answers, tables
+    from trajsvc.results import tables
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     opened = open_run(store, run)
@@ -159,9 +159,7 @@ def measures(
     if kind == "json":
         return emit(json_text(answer.model_dump()), output, quiet)
     if kind == "csv":
-        return emit(
-            csv_text(["measure", "axis", "at", "axis_2", "at_2", "value"], answers.long_rows(answer)), output, quiet
-        )
+        return emit(csv_text(tables.LONG, tables.long_rows(answer)), output, quiet)
     return _print_measures(answer)
 
 

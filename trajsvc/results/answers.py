@@ -16,14 +16,13 @@ from storage_schema.models.results import (
     Finding,
     GroupRow,
     MapAnswer,
-    MeasuresAnswer,
     PhaseRow,
     RunRow,
     Summary,
 )
 from trajsvc.measures.registry import MEASURES, compute
 from trajsvc.results.explain import explain
-from trajsvc.results.labels import axis, called, plain
+from trajsvc.results.labels import axis, plain
 from trajsvc.results.measure_methods import Steps
 
 if TYPE_CHECKING:
@@ -154,25 +153,6 @@ def phase_row(phase: Any) -> PhaseRow:
     facts = plain(asdict(phase))
     known = {name: facts.pop(name) for name in ("start_step", "end_step", "evidence")}
     return PhaseRow(**known, details=facts)
-
-
-def long_rows(answer: MeasuresAnswer) -> list[tuple[Any, ...]]:
-    """Return measures as rows (measure, axis, at, axis_2, at_2, value): one for every number, scalars without an axis.
-
-    An axis of steps has the name of the run's axis.
-    """
-    steps = np.array(answer.steps, dtype=np.int64)
-    rows: list[tuple[Any, ...]] = []
-    for name, value in answer.measures.items():
-        dims = MEASURES[name].dims
-        array = np.array(value, dtype=np.float64)
-        numbers = [axis(dim, length, steps).tolist() for dim, length in zip(dims, array.shape, strict=True)]
-        for index in np.ndindex(array.shape):
-            places = [
-                x for dim, at, i in zip(dims, numbers, index, strict=True) for x in (called(dim, answer.axis), at[i])
-            ]
-            rows.append((name, *places, *(4 - len(places)) * [None], plain(array[index])))
-    return rows
 
 
 def summary(run: Run) -> Summary:

@@ -17,18 +17,18 @@ from storage_schema.models.gradients import (
     GradientLayerRow,
     GradientLayersAnswer,
     GradientMapAnswer,
-    GradientMeasuresAnswer,
     GradientSetAnswer,
     GradientSetRow,
 )
 from trajsvc.measures.gradients.clustering import CLUSTERS, Clustering, cluster_by_iteration
 from trajsvc.measures.gradients.estimators import average_variance, average_variance_svrg
 from trajsvc.measures.gradients.vector_gram import VectorGram
-from trajsvc.results.gradient_tables import default_measures, measures
+from trajsvc.results.gradient_tables import LONG, default_measures, long_rows, measures
 from trajsvc.results.labels import plain
 from trajsvc.results.measure_methods import Steps
 
 __all__ = [
+    "LONG",
     "clusters",
     "gradient_map",
     "layer_rows",
@@ -185,22 +185,6 @@ def _variance(
 
 def _duplicates(gram: VectorGram) -> int:
     return 0 if gram.same is None else len(gram) - len(np.unique(gram.same))
-
-
-def long_rows(answer: GradientMeasuresAnswer) -> list[tuple[Any, ...]]:
-    """Return measures as rows (measure, step, axis, at, value): one for every number; one number a step has no axis."""
-    from trajsvc.measures.gradients.registry import GRADIENT_MEASURES
-
-    rows: list[tuple[Any, ...]] = []
-    for name, values in answer.measures.items():
-        dims = GRADIENT_MEASURES[name].dims
-        for step, value in zip(answer.steps, values, strict=True):
-            if not isinstance(value, list):
-                rows.append((name, step, None, None, value))
-                continue
-            first = 1 if dims == ("component",) else 0
-            rows += [(name, step, dims[0], at, number) for at, number in enumerate(value, start=first)]
-    return rows
 
 
 def layer_rows(answer: GradientLayersAnswer) -> tuple[list[str], list[list[Any]]]:

@@ -10,6 +10,9 @@ from trajsvc.results.gradient_methods import GradientMethods
 from trajsvc.results.labels import plain
 from trajsvc.results.measure_methods import Steps
 
+LONG = ("measure", "step", "axis", "at", "value")
+"""columns of ``long_rows``"""
+
 
 def default_measures(found: GradientMethods) -> list[str]:
     """Return the measures of a set that are one number a step, except clustering, which takes long."""
@@ -48,3 +51,19 @@ def measures(
 
 def _undefined_at(steps: Sequence[int], values: Iterable[Any]) -> list[int]:
     return [step for step, value in zip(steps, values, strict=True) if value is None]
+
+
+def long_rows(answer: GradientMeasuresAnswer) -> list[tuple[Any, ...]]:
+    """Return measures as rows (measure, step, axis, at, value): one for every number; one number a step has no axis."""
+    from trajsvc.measures.gradients.registry import GRADIENT_MEASURES
+
+    rows: list[tuple[Any, ...]] = []
+    for name, values in answer.measures.items():
+        dims = GRADIENT_MEASURES[name].dims
+        for step, value in zip(answer.steps, values, strict=True):
+            if not isinstance(value, list):
+                rows.append((name, step, None, None, value))
+                continue
+            first = 1 if dims == ("component",) else 0
+            rows += [(name, step, dims[0], at, number) for at, number in enumerate(value, start=first)]
+    return rows

@@ -25,6 +25,7 @@ from trajsvc.errors import UsageError
 from trajsvc.measures.gradients.clustering import CLUSTERS, Clustering, cluster
 from trajsvc.results.gradient_set import GradientSet
 from trajsvc.results.measure_methods import Steps
+from trajsvc.results.records import LongTable
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -66,11 +67,15 @@ class RunGradients(GradientSet):
 
     def measures(
         self, group: str = "network", names: Sequence[str] | None = None, steps: Steps = None, **parameters: Any
-    ) -> dict[str, Any]:
-        """Compute measures of one group as JSON has them: {run, set, group, parameters, n, steps, measures, undefined}."""
+    ) -> LongTable:
+        """Compute measures of one group as JSON has them: {run, set, group, parameters, n, steps, measures, undefined}.
+
+        ``to_dataframe()`` makes a table with a row for every number.
+        """
         from trajsvc.results import gradient_tables
 
-        return gradient_tables.measures(self, group, names, steps, **parameters).model_dump()
+        answer = gradient_tables.measures(self, group, names, steps, **parameters)
+        return LongTable(answer.model_dump(), gradient_tables.LONG, lambda: gradient_tables.long_rows(answer))
 
     def layers(self, name: str, steps: Steps = None, **parameters: Any) -> DataArray:
         """Compute a measure of every layer over training, (layer, step)."""

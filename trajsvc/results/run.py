@@ -37,8 +37,10 @@ from trajsvc.measures.jackknife import standard_error
 from trajsvc.measures.registry import measure_named
 from trajsvc.measures.trees import Tree
 from trajsvc.results import tables
+from trajsvc.results.drawing import RunPlots, drawing
 from trajsvc.results.labels import label, numbers_of
 from trajsvc.results.measure_methods import MeasureMethods, Steps
+from trajsvc.results.records import LongTable, NamedRecords, Records
 from trajsvc.steps import select_steps
 
 if TYPE_CHECKING:
@@ -145,6 +147,16 @@ class Run(MeasureMethods):
         span = f"{numbers_of(self.axis)} {steps[0]} to {steps[-1]}" if len(steps) else "no usable steps"
         return f"<trajsvc.Run {self.name}: {len(steps)} checkpoints, {span}, {self.parameters:,} parameters>"
 
+    def _repr_html_(self) -> str:
+        """Show the run in a notebook: what it is, its findings, and a small map; bounded in size, all text escaped."""
+        return str(drawing().run_html(self))
+
+    @property
+    def plot(self) -> RunPlots:
+        """Draw on matplotlib axes: ``plot.map("layer/3", ax)``, ``plot.curves()``, ``plot.layers()``, ``plot.qkv()``."""
+        plots: RunPlots = drawing().RunPlots(self)
+        return plots
+
     @property
     def attributes(self) -> Mapping[str, Any]:
         """What the analysis noted: source, architecture, findings, excluded, estimate, …"""
@@ -175,7 +187,7 @@ class Run(MeasureMethods):
         return [self.stored.checkpoints.label[i] for i in self._usable]
 
     @property
-    def excluded(self) -> list[dict[str, Any]]:
+    def excluded(self) -> Records[dict[str, Any]]:
         """Checkpoints that measures leave out: {step, label, reason}."""
         table, usable = self.stored.checkpoints, set(self._usable.tolist())
         flagged = [
@@ -183,7 +195,7 @@ class Run(MeasureMethods):
             for i, step in enumerate(table.step)
             if i not in usable
         ]
-        return [*(self.attributes.get("excluded") or []), *flagged]
+        return Records([*(self.attributes.get("excluded") or []), *flagged])
 
     @property
     def tags(self) -> list[str]:
@@ -233,9 +245,9 @@ class Run(MeasureMethods):
         return str(self.attributes.get("source", ""))
 
     @property
-    def findings(self) -> list[Finding]:
-        """The integrity report."""
-        return [Finding(**finding) for finding in self.attributes.get("findings") or []]
+    def findings(self) -> Records[Finding]:
+        """The integrity report, a list."""
+        return Records(Finding(**finding) for finding in self.attributes.get("findings") or [])
 
     @property
     def learning_rate(self) -> LearningRate | None:
@@ -257,9 +269,9 @@ class Run(MeasureMethods):
     def _groups(self) -> dict[str, Group]:
         return groups_of(self.stored.blocks)
 
-    def groups(self) -> dict[str, Group]:
+    def groups(self) -> NamedRecords[Group]:
         """Return every group by its id: network, layers, components, tensors."""
-        return dict(self._groups)
+        return NamedRecords(self._groups)
 
     def layer_ids(self) -> list[str]:
         """Return the ids of the groups that are a layer, in order of depth."""
@@ -375,11 +387,13 @@ class Run(MeasureMethods):
         given = {k: v for k, v in parameters.items() if v is not None}
         return label(measure, measure.compute(gram, **given), gram, given)
 
-    def measures(
-        self, group: str = "network", names: Sequence[str] | None = None, steps: Steps = None
-    ) -> dict[str, Any]:
-        """Compute measures of one group as JSON has them: {run, group, parameters, steps, measures, undefined}."""
-        return tables.measures(self, group, names, steps).model_dump()
+    def measures(self, group: str = "network", names: Sequence[str] | None = None, steps: Steps = None) -> LongTable:
+        """Compute measures of one group as JSON has them: {run, group, parameters, steps, measures, undefined}.
+
+        ``to_dataframe()`` makes a table with a row for every number: measure, axis, at, axis_2, at_2, value.
+        """
+        answer = tables.measures(self, group, names, steps)
+        return LongTable(answer.model_dump(), tables.LONG, lambda: tables.long_rows(answer))
 
     def layers(self, steps: Steps = None) -> Dataset:
         """Compute the table of layers, one row a layer.
@@ -397,11 +411,11 @@ class Run(MeasureMethods):
         """
         return tables.dataset(tables.qkv(self, steps, origin).layers)
 
-    def phases(self, group: str = "network", steps: Steps = None) -> list[Any]:
-        """Return the stretches of the trajectory between change points, each with its evidence."""
+    def phases(self, group: str = "network", steps: Steps = None) -> Records[Any]:
+        """Return the stretches of the trajectory between change points, each with its evidence, as a list."""
         from trajsvc.measures.phases import phases
 
-        return list(phases(self.gram(group, steps)))
+        return Records(phases(self.gram(group, steps)))
 
     def losses(self, names: Sequence[str] | None = None, steps: Steps = None) -> Dataset:
         """Return what the trainer logged, at the checkpoints: a variable a quantity, NaN outside the log.
@@ -413,11 +427,11 @@ class Run(MeasureMethods):
 
         return dataset(losses(self, names, steps=steps))
 
-    def explain(self) -> list[Statement]:
+    def explain(self) -> Records[Statement]:
         """Say in words what the numbers of this run say, each with the number, what chance would give, and where it was seen."""
         from trajsvc.results.explain import explain
 
-        return explain(self)
+        return Records(explain(self))
 
     def gradients(self, name: str) -> RunGradients:
         """Return a set of gradients by its name (``example``, ``batch`` …), its measures labelled by step; ``trajsvc

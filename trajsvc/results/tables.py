@@ -19,13 +19,15 @@ from trajsvc.errors import NotFound
 from trajsvc.measures.base import GroupGram
 from trajsvc.measures.registry import MEASURES, compute
 from trajsvc.results.depth import PARTS, attention_layers, depth_layers, relative_depths
-from trajsvc.results.labels import plain
+from trajsvc.results.labels import axis, called, plain
 from trajsvc.results.measure_methods import MeasureMethods, Steps
 
 if TYPE_CHECKING:
     from xarray import Dataset
 
 
+LONG = ("measure", "axis", "at", "axis_2", "at_2", "value")
+"""columns of ``long_rows``"""
 LAYER_MEASURES = ("mds", "relative_mds", "path_length", "tortuosity", "nonrandom_fraction", "settling_step")
 
 
@@ -43,6 +45,25 @@ def measures(run: MeasureMethods, group: str, names: Sequence[str] | None, steps
         undefined={**undefined(gram), "below_noise_floor": below_noise_floor(gram)},
         errors=standard_errors(run, chosen, group, steps),
     )
+
+
+def long_rows(answer: MeasuresAnswer) -> list[tuple[Any, ...]]:
+    """Return measures as rows (measure, axis, at, axis_2, at_2, value): one for every number, scalars without an axis.
+
+    An axis of steps has the name of the run's axis.
+    """
+    steps = np.array(answer.steps, dtype=np.int64)
+    rows: list[tuple[Any, ...]] = []
+    for name, value in answer.measures.items():
+        dims = MEASURES[name].dims
+        array = np.array(value, dtype=np.float64)
+        numbers = [axis(dim, length, steps).tolist() for dim, length in zip(dims, array.shape, strict=True)]
+        for index in np.ndindex(array.shape):
+            places = [
+                x for dim, at, i in zip(dims, numbers, index, strict=True) for x in (called(dim, answer.axis), at[i])
+            ]
+            rows.append((name, *places, *(4 - len(places)) * [None], plain(array[index])))
+    return rows
 
 
 def standard_errors(run: MeasureMethods, names: Sequence[str], group: str, steps: Steps) -> dict[str, Any] | None:
