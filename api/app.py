@@ -25,6 +25,7 @@ from api.routes import (
     manage,
     page,
     results,
+    run_list,
     spectra,
     zarr,
 )
@@ -98,7 +99,21 @@ def make_app(service: Service, hosts: tuple[str, ...] | None = ()) -> FastAPI:
     app.state.service = service
     app.state.places = service.places
     errors.register(app)
-    for routes in (results, losses, manage, jobs, gradients, spectra, cross, families, experiments, zarr, health, page):
+    for routes in (
+        run_list,
+        results,
+        losses,
+        manage,
+        jobs,
+        gradients,
+        spectra,
+        cross,
+        families,
+        experiments,
+        zarr,
+        health,
+        page,
+    ):
         app.include_router(routes.router)
     app.add_middleware(MetricsMiddleware)
     app.add_middleware(RequestMiddleware, hosts=hosts)
@@ -130,6 +145,19 @@ class MetricsMiddleware:
 def openapi() -> dict[str, Any]:
     """Describe all routes, as committed in ``openapi.json``."""
     app = FastAPI(title="trajsvc", version=__version__, description=DESCRIPTION, openapi_tags=TAGS)
-    for routes in (results, losses, manage, jobs, gradients, spectra, cross, families, experiments, zarr, health):
+    for routes in (
+        run_list,
+        results,
+        losses,
+        manage,
+        jobs,
+        gradients,
+        spectra,
+        cross,
+        families,
+        experiments,
+        zarr,
+        health,
+    ):
         app.include_router(routes.router)
     return app.openapi()

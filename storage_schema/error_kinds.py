@@ -41,11 +41,11 @@ _GROUPS: Final = {
     # The request is wrong.
     Outcome(2, 422): (
         "bad-by bad-cursor bad-database bad-dtype bad-endpoint bad-experiment bad-family bad-format bad-hub-address bad-option "
-        "bad-hyperparameter bad-notes bad-path bad-pattern bad-precision bad-rename bad-request bad-root bad-rules bad-run bad-scope "
-        "bad-server bad-share bad-size bad-source bad-steps bad-suffix bad-tag bad-token cancelled cannot-listen device-unavailable "
-        "different-steps family-and-runs family-name family-option format-conflict heads-conflict hub-option "
-        "needs-figure no-curve no-members no-server no-token open-server preview-copy preview-over-run rename-conflict "
-        "run-name run-needed runs-needed weak-token bad-weights bad-probe extra-missing"
+        "bad-condition bad-field bad-hyperparameter bad-notes bad-path bad-pattern bad-precision bad-rename bad-request "
+        "bad-root bad-rules bad-run bad-scope bad-server bad-share bad-size bad-source bad-steps bad-suffix bad-tag bad-token "
+        "cancelled cannot-listen device-unavailable different-steps family-and-runs family-name family-option format-conflict "
+        "heads-conflict hub-option needs-figure no-curve no-members no-server no-token open-server preview-copy "
+        "preview-over-run rename-conflict run-name run-needed runs-needed weak-token bad-weights bad-probe extra-missing"
     ),
     # Who asks is not known.
     Outcome(4, 401): ("unauthorised"),

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         UnsupportedFormat,
         UsageError,
     )
-    from trajsvc.results.open import open
+    from trajsvc.results.open import open, runs
     from trajsvc.results.run import Run
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "average",
     "cross",
     "open",
+    "runs",
 ]
 
 
@@ -69,6 +70,7 @@ def __getattr__(name: str) -> Any:
     module = {
         "Run": "trajsvc.results.run",
         "open": "trajsvc.results.open",
+        "runs": "trajsvc.results.open",
         "analyze": "trajsvc.analysis.analyze",
         "audit": "trajsvc.analysis.analyze",
         "average": "trajsvc.analysis.average_runs",

@@ -220,6 +220,10 @@ class Client:
         """Give a run another name."""
         return dict(self._json("PATCH", f"/v1/runs/{quote(run, safe='')}", json={"name": name}))
 
+    def describe(self, run: str, **changes: Any) -> dict[str, Any]:
+        """Change what is said of a run: ``tags``, ``notes``, ``hyperparameters`` (None forgets one)."""
+        return dict(self._json("PATCH", f"/v1/runs/{quote(run, safe='')}", json=changes))
+
     def restore(self, removed: str, name: str | None = None) -> dict[str, Any]:
         """Bring a run back from the server's trash, by its id; ``name`` gives it another one."""
         body = {} if name is None else {"name": name}

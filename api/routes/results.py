@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -35,9 +33,7 @@ from storage_schema.models.results import (
     RunRow,
     Summary,
 )
-from storage_schema.models.service import NAME, BlockRow, GramAnswer, MeasureRow, RunAnswer, RunsPage
-from storage_schema.runs.about import check_tag
-from trajsvc.errors import NotFound
+from storage_schema.models.service import NAME, BlockRow, GramAnswer, MeasureRow, RunAnswer
 from trajsvc.figures import of_run
 from trajsvc.measures.registry import MEASURES, names_in
 from trajsvc.results import answers, tables
@@ -48,46 +44,14 @@ from trajsvc.results.run import Run
 router = APIRouter(prefix="/v1", tags=["results"])
 
 MOST_RUNS = 16
-MOST_TAGS = 8
 RunName = Annotated[str, Path(pattern=NAME, description="The run's name", examples=["pythia-70m"])]
 Group = Annotated[str, Query(max_length=1024, description="A group's id", examples=["network", "layer/3/attention.q"])]
 Origin = Annotated[int | None, Query(ge=-(2**62), le=2**62, description="Step that the map is relative to")]
 Steps = Annotated[
     str | None, Query(max_length=10_000, description="Checkpoints: 0,1,2 · 1000..5000 · every:4 · last:5")
 ]
-Tags = Annotated[
-    list[Annotated[str, Query(max_length=64)]] | None,
-    Query(max_length=MOST_TAGS, description="Only runs with this tag; given again: with all of them"),
-]
 Format = Annotated[str | None, Query(alias="f", max_length=8, description="Format, instead of Accept")]
 ByLayer = Annotated[bool, Query(description="A map for every layer, on one scale (png, svg)")]
-
-
-@router.get("/runs", operation_id="listRuns", responses=documented(RunsPage, "json"), response_model=RunsPage)
-def list_runs(
-    service: ServiceOf,
-    who: Reader,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
-    tag: Tags = None,
-    response: Response = None,  # type: ignore[assignment]
-) -> RunsPage:
-    """List the runs of the store, by name; with ``tag`` those that have all of these tags."""
-    wanted = {check_tag(word) for word in tag or ()}
-    names = [
-        n
-        for n in service.runs.names()
-        if (cursor is None or n > cursor) and (not wanted or wanted <= set(service.runs.about(n).tags))
-    ]
-    rows = []
-    for name in names[:limit]:
-        with suppress(NotFound):  # a job's estimate may be gone since
-            rows.append(_row(service, service.runs.open(name)))
-    following = names[limit - 1] if len(names) > limit else None
-    if following is not None:
-        more = urlencode([("limit", limit), ("cursor", following), *(("tag", word) for word in sorted(wanted))])
-        response.headers["link"] = f'</v1/runs?{more}>; rel="next"'
-    return RunsPage(items=rows, next=following)
 
 
 @router.get("/runs/{run}", operation_id="getRun", responses=documented(RunAnswer, "json"), response_class=Response)
@@ -112,7 +76,7 @@ def get_run(request: Request, service: ServiceOf, who: Reader, run: RunName) -> 
         )
         found = RunAnswer(
             run=run,
-            row=_row(service, opened),
+            row=row_of(service, opened),
             digest=opened.stored.digest,
             generation=opened.stored.generation,
             attributes=service.places.plain(plain(dict(opened.attributes))),
@@ -448,7 +412,7 @@ def list_measures(who: Reader) -> list[MeasureRow]:
     ]
 
 
-def _row(service: Service, run: Run) -> RunRow:
+def row_of(service: Service, run: Run) -> RunRow:
     """Return the row of a run without the path of a source on this machine, which a run stored by the command line has."""
     row = answers.run_row(run)
     shown = service.places.shown(row.source)

@@ -66,6 +66,8 @@ class RunRow(Answer):
     """set by hand, by a family, or read from the trainer's files"""
     bytes: int = 0
     """of its files: Grams, a copy of the parameters where one is kept, gradients and spectra"""
+    columns: dict[str, Scalar | list[str] | None] | None = Field(default=None, exclude_if=lambda v: v is None)
+    """fields that were asked for"""
 
 
 class CheckpointRow(Answer):

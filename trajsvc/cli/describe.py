@@ -13,6 +13,7 @@ from trajsvc.cli.options import FormatOption, StoreOption
 from trajsvc.cli.output import choose, emit, json_text, results_console, safe
 from trajsvc.cli.terminal import new_table
 from trajsvc.errors import UsageError
+from trajsvc.results.conditions import text_of
 
 if TYPE_CHECKING:
     from storage_schema.models.results import Scalar
@@ -116,6 +117,8 @@ def set_(
 ) -> None:
     """Set hyperparameters of a run, and print those that it has; those set by hand hold before a family's and the trainer's files'."""
     kind = choose(form, None, ("json",))
+    from storage_schema.runs.hyperparameters import BY_HAND
+
     given = dict(parsed(word) for word in values or ())
     opened = _store(store, run)
     if given or unset:
@@ -128,10 +131,12 @@ def set_(
     rows = opened.open(run).hyperparameters
     if kind == "json":
         return emit(json_text({"run": run, "hyperparameters": [row.model_dump() for row in rows]}), None, False)
+    if given or unset:
+        rows = [row for row in rows if row.origin == BY_HAND]
     if rows:
         table = new_table(["hyperparameter", "value", "from"])
         for row in rows:
-            table.add_row(safe(row.name), safe(shown(row.value)), safe(row.origin))
+            table.add_row(safe(row.name), safe(text_of(row.value)), safe(row.origin))
         results_console().print(table)
     return None
 
@@ -161,11 +166,6 @@ def scalar(text: str) -> Scalar:
         return float(text)
     except ValueError:
         return text
-
-
-def shown(value: Scalar) -> str:
-    """Write a value as it is read: booleans in small letters."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _store(root: Path | None, run: str) -> RunStore:

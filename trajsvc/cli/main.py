@@ -42,7 +42,7 @@ COMMANDS: Final = {
     "audit": "audit",
     "watch": "watch",
     "doctor": "doctor",
-    "ls": "show",
+    "ls": "ls",
     "rm": "manage",
     "mv": "manage",
     "trash": "manage",

@@ -1,4 +1,4 @@
-"""The commands that describe stored runs: ``ls``, ``show``, ``checkpoints`` and ``groups``."""
+"""The commands that describe stored runs: ``show``, ``checkpoints`` and ``groups``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trajsvc.cli.options import FormatOption, OutputOption, QuietOption, RunArgument, StoreOption
-from trajsvc.cli.output import choose, csv_rows, emit, errors_console, json_text, results_console, safe
+from trajsvc.cli.output import choose, csv_rows, emit, json_text, results_console, safe
 from trajsvc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,69 +16,14 @@ if TYPE_CHECKING:
     from storage_schema.models.results import Summary
     from trajsvc.results.run import Run
 from trajsvc.cli.open_run import open_run
-from trajsvc.cli.terminal import _span, estimate_mark, new_table
+from trajsvc.cli.terminal import new_table
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to ``app``."""
-    app.command("ls", epilog="Example:  trajsvc ls --format json | jq -r '.[].run'")(ls)
     app.command("show", epilog="Example:  trajsvc show pythia-70m --explain")(show)
     app.command("checkpoints", epilog="Example:  trajsvc checkpoints pythia-70m --format csv")(checkpoints)
     app.command("groups", epilog="Example:  trajsvc groups pythia-70m --match 'layer/*/attention.q'")(groups)
-
-
-TagsOption = Annotated[
-    list[str] | None,
-    typer.Option("--tag", metavar="TAG", help="Only runs with this tag; given again: with all of them."),
-]
-
-
-def ls(
-    tag: TagsOption = None,
-    store: StoreOption = None,
-    form: FormatOption = None,
-    output: OutputOption = None,
-    quiet: QuietOption = False,
-) -> None:
-    """List the runs of a store."""
-    from storage_schema.models.results import RunRow
-    from storage_schema.runs.about import check_tag
-    from storage_schema.runs.store import RunStore
-    from trajsvc.results import answers
-    from trajsvc.results.run import default_store, names
-    from trajsvc.results.run import open as open_stored
-
-    kind = choose(form, output, ("json", "csv"))
-    root = store or default_store()
-    RunStore(root).check()
-    wanted = {check_tag(word) for word in tag or ()}
-    opened = (open_stored(root, name) for name in names(root))
-    rows = [answers.run_row(run).model_dump() for run in opened if wanted <= set(run.tags)]
-    if kind == "json":
-        return emit(json_text(rows), output, quiet)
-    if kind == "csv":
-        flat = [{**row, "tags": " ".join(row["tags"])} for row in rows]
-        return emit(csv_rows(flat, list(RunRow.model_fields)), output, quiet)
-    if not rows:
-        with_tags = f" with the tag {' and '.join(sorted(wanted))}" if wanted else ""
-        made = "`trajsvc tag RUN TAG` gives one" if wanted else "`trajsvc analyze SOURCE` makes one"
-        errors_console().print(f"no runs{with_tags} in {root}; {made}", markup=False, highlight=False)
-        return None
-    tagged = any(row["tags"] for row in rows)
-    columns = ["run", ">checkpoints", ">steps", ">parameters", "architecture", "updated"]
-    table = new_table([*columns, *(["tags"] if tagged else [])])
-    for row in rows:
-        table.add_row(
-            safe(row["run"]) + (estimate_mark(row["fraction"]) if row["estimate"] else ""),
-            str(row["checkpoints"]),
-            _span(row["first_step"], row["last_step"]),
-            f"{row['parameters']:,}",
-            safe(row["architecture"]),
-            safe(row["updated"]),
-            *([", ".join(row["tags"])] if tagged else []),
-        )
-    results_console().print(table)
-    return None
 
 
 def checkpoints(

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trajsvc.cli.describe import shown
 from trajsvc.cli.output import safe
 from trajsvc.cli.progress import size
 from trajsvc.cli.terminal import bar, cells_noted, new_table, number, sparkline, step_number
+from trajsvc.results.conditions import text_of
 from trajsvc.results.labels import numbers_of
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _said(facts: Summary, console: Console) -> None:
     rows = sorted(told, key=lambda row: not row.origin.startswith(("by hand", "family")))
     if rows:
         more = f" … `trajsvc set {facts.run}` has all" if len(rows) > MOST_VALUES else ""
-        values = " ".join(f"{row.name}={shown(row.value)}" for row in rows[:MOST_VALUES])
+        values = " ".join(f"{row.name}={text_of(row.value)}" for row in rows[:MOST_VALUES])
         console.print(f"hyperparameters {values}{more}", markup=False, highlight=False)
     if facts.notes:
         console.print(f"notes {facts.notes}", markup=False, highlight=False)

@@ -1,11 +1,13 @@
-"""``trajsvc.open``: a run of a store on this machine, or of a server."""
+"""``trajsvc.open`` and ``trajsvc.runs``: runs of a store on this machine, or of a server."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Sequence
 
 from trajsvc.errors import UsageError
-from trajsvc.results.run import Run
+from trajsvc.results.run import Run, default_store, names
 from trajsvc.results.run import open as open_stored
 
 
@@ -23,3 +25,41 @@ def open(path: str | os.PathLike[str], name: str | None = None) -> Run:
     from trajsvc.results.remote_run import open_remote
 
     return open_remote(address, name)
+
+
+def runs(
+    store: str | os.PathLike[str] | None = None,
+    where: Sequence[str] = (),
+    tags: Sequence[str] = (),
+    sort: str | None = None,
+) -> list[Run]:
+    """Open the runs of a store (by default ``TRAJSVC_STORE``, else ``./trajsvc-store``) or of a server that meet all conditions
+    ``where`` and have all ``tags``, by name or sorted by the field ``sort`` (``-field``: the largest first)::
+
+        trajsvc.runs(where=["lr>0.01", "optimizer=adamw"], sort="-mds")
+
+    A field is a fact of a run (``name``, ``steps``, ``parameters``, ``tag`` …), a measure of its network that is one number, or a
+    hyperparameter. Raises UsageError (``bad-condition``, ``bad-field``, ``bad-tag``).
+    """
+    from trajsvc.results import listing
+
+    place = os.fspath(default_store() if store is None else store)
+    if place.startswith(("http://", "https://")):
+        return [open(place, name) for name in _names_at(place, where, tags, sort)]
+    every = listing.listed(open_stored(place, name) for name in names(place))
+    return [one.run for one in listing.select(every, where, sort, tags)]
+
+
+def _names_at(address: str, where: Sequence[str], tags: Sequence[str], sort: str | None) -> list[str]:
+    """Return the names of a server's runs that are asked for, in order, from all pages of its list."""
+    from trajsvc.client import Client
+
+    found: list[str] = []
+    cursor: str | None = None
+    with contextlib.closing(Client(address)) as client:
+        while True:
+            page = client.get("runs", where=list(where), tag=list(tags), sort=sort, limit=200, cursor=cursor)
+            found += [row["run"] for row in page["items"]]
+            cursor = page["next"]
+            if cursor is None:
+                return found
