@@ -3,9 +3,10 @@
 import uPlot from "../vendor/uplot/uPlot.esm.js";
 import { hover, onHover } from "../base/bus.js";
 import { decade, download, downloads, h, number, step as stepText } from "../base/dom.js";
+import { toggled, toggledOn } from "../base/toggles.js";
 import { onTheme, theme } from "../base/theme.js";
 import { axisText, tickPlaces } from "./axis.js";
-import { LONGEST, chartCSV, chartScene, labelOf, marksOf, prepared } from "./chartscene.js";
+import { LONGEST, chartCSV, chartScene, labelOf, marksOf, prepared, unitOf } from "./chartscene.js";
 import { diamond } from "./mapscene.js";
 import { toCanvas, toSVG } from "./scene.js";
 
@@ -15,22 +16,27 @@ const nearestIndex = (values, value) => {
   return best;
 };
 
+const dashOf = (series) => (!series?.dash ? "solid" : series.dash[0] <= 2 ? "dotted" : "dashed");
+
 export class Chart {
-  // level: that of the heading, one below what stands above the chart
+  // level: that of the heading, one below what stands above the chart. A chart with a name in its `data-chart` can be switched between
+  // linear and logarithmic values; the address keeps it.
   constructor({ height = 220, name = () => "chart", onrange = null, level = 3 } = {}) {
     Object.assign(this, { height, name, onrange });
     this.place = h("div", { class: "plot" });
     this.head = h(`h${level}`, {});
     this.note = h("p", { class: "note" });
-    this.element = h("section", { class: "chart" }, h("div", { class: "charthead" }, this.head, this.#buttons()), this.place, this.note);
+    this.logs = h("button", { type: "button", class: "quiet logs", onclick: () => this.#turn() }, "log");
+    this.element = h("section", { class: "chart" }, h("div", { class: "charthead" }, this.head, h("div", { class: "downloads" }, this.logs, this.#buttons())), this.place, this.note);
     this.ends = [
-      onTheme(() => this.spec && this.show(this.spec)),
+      onTheme(() => this.given && this.show(this.given)),
       onHover((what) => this.#follow(what)),
+      toggledOn(() => this.given && this.#log(this.given) !== Boolean(this.spec.log) && this.show(this.given)),
     ];
     this.observer = new ResizeObserver(() => {
       const width = this.place.clientWidth;
       if (this.plot && width && width !== this.width) this.plot.setSize({ width: (this.width = width), height: this.height });
-      else if (!this.plot && this.spec && width) this.show(this.spec);
+      else if (!this.plot && this.given && width) this.show(this.given);
     });
     this.observer.observe(this.place);
   }
@@ -41,11 +47,16 @@ export class Chart {
     this.plot?.destroy();
   }
 
-  show(spec) {
-    this.spec = spec;
+  show(given) {
+    this.given = given;
+    const spec = (this.spec = { ...given, log: this.#log(given) });
+    this.logs.hidden = !this.element.dataset.chart;
+    this.logs.setAttribute("aria-pressed", String(spec.log));
+    this.logs.setAttribute("aria-label", `log scale of ${spec.title}`);
     this.head.textContent = spec.title;
-    this.note.textContent = spec.note ?? "";
-    this.note.hidden = !spec.note;
+    const hidden = spec.log && spec.series.some((s) => s.y.some((v) => v <= 0)) ? "Values of 0 or less are not drawn." : "";
+    this.note.textContent = [spec.note, hidden].filter(Boolean).join(" ");
+    this.note.hidden = !this.note.textContent;
     const { every, data, f } = prepared(spec);
     Object.assign(this, { every, data, f });
     const defined = data.slice(1).some((d) => d.some((v) => v !== null));
@@ -96,10 +107,10 @@ export class Chart {
         scales: { x: { time: false, range: room }, y: { distr: spec.log ? 3 : 1, range: limits } },
         axes: [
           { ...axis, label: axisText(spec.kind, spec.xlabel), labelSize: 18, size: 30, ...(places ? { splits: places, values: (u, s) => s.map(label) } : {}) },
-          { ...axis, ...decades, label: spec.unit, labelSize: 18, size: 56, values: (u, s) => s.map((v) => (v === null ? "" : spec.log ? decade(v) : number(v, 4).replace("-", "−"))) },
+          { ...axis, ...decades, label: unitOf(spec), labelSize: 18, size: 56, values: (u, s) => s.map((v) => (v === null ? "" : spec.log ? decade(v) : number(v, 4).replace("-", "−"))) },
         ],
         series: [
-          { label: spec.xlabel ?? "step", value: (u, v) => (v === null ? "–" : whole(every[nearestIndex(data[0], v)])) },
+          { label: spec.xlabel ?? "step", value: (u, v, s, i) => (i === null || i === undefined ? whole(every.at(-1)) : v === null ? "–" : whole(every[nearestIndex(data[0], v)])) },
           ...spec.series.map((s, i) => ({
             label: s.name,
             stroke: s.faint ? colours.muted : colours.lines[(s.colour ?? i) % colours.lines.length],
@@ -108,11 +119,17 @@ export class Chart {
             spanGaps: Boolean(s.join),
             ...(s.dots ? { paths: () => null } : {}),
             points: { show: (marks && !s.faint) || s.dots, size: s.dots ? 8 : 5 },
-            value: (u, v) => (v === null || v === undefined ? "–" : number(v, 5)),
+            class: s.dots ? "dots" : undefined,
+            // Where nothing is pointed at, the legend has the last values.
+            value: (u, v, k, at) => {
+              const found = at === null || at === undefined ? u.data[k].findLast((x) => x !== null && x !== undefined) : v;
+              return found === null || found === undefined ? "–" : number(found, 5);
+            },
           })),
         ],
         cursor: { drag: { x: Boolean(this.onrange), y: false, setScale: false }, points: { size: 7 } },
-        legend: { live: true },
+        // A piece of the line itself: a dashed one is told apart, and a grey one from another grey one.
+        legend: { live: true, markers: { width: 3, fill: () => "transparent", dash: (u, i) => dashOf(spec.series[i - 1]) } },
         hooks: {
           draw: [(u) => this.#marks(u)],
           setCursor: [(u) => {
@@ -141,6 +158,16 @@ export class Chart {
     );
     this.plot.root.setAttribute("role", "img");
     this.#name();
+  }
+
+  #log(spec) {
+    return toggled("log", this.element.dataset.chart, Boolean(spec.log));
+  }
+
+  #turn() {
+    const { chart } = this.element.dataset;
+    toggled("log", chart, Boolean(this.given.log), !this.spec.log);
+    this.show(this.given);
   }
 
   #name() {

@@ -35,6 +35,9 @@ export function prepared(spec) {
   return { every, f, data, kind };
 }
 
+// The words at the axis of values.
+export const unitOf = (spec) => (spec.log ? `${spec.unit ?? ""} (log)`.trim() : (spec.unit ?? ""));
+
 export const LONGEST = 14;
 export const labelOf = (spec, x) => {
   const text = spec.labels?.[x] ?? stepText(spec.along ? spec.along(x) : x);
@@ -45,7 +48,7 @@ export const labelOf = (spec, x) => {
 export const marksOf = (spec, every) => (spec.marks ?? []).filter((m) => m >= every[0] && m <= every.at(-1));
 
 export function chartCSV(spec) {
-  const { every, data } = prepared(spec);
+  const { every, data } = prepared({ ...spec, log: false });
   const names = spec.along ? [spec.counted ?? "step", spec.xlabel] : [spec.xlabel ?? "step"];
   const rows = every.map((x, i) => [x, ...(spec.along ? [spec.along(x)] : []), ...data.slice(1).map((d) => d[i])]);
   return csv([[...names, ...spec.series.map((s) => s.name)], ...rows]);
@@ -80,7 +83,7 @@ export function chartScene(spec, { width = 640, height = 360 } = {}) {
   }
   shapes.push({ rect: [left, top, w, t], stroke: colours.muted });
   shapes.push({ text: axisText(kind, spec.xlabel), at: [left + w / 2, top + t + 33], size: 12, anchor: "middle", fill: colours.muted });
-  shapes.push({ text: spec.unit ?? "", at: [16, top + t / 2], size: 12, anchor: "middle", fill: colours.muted, turn: -90 });
+  shapes.push({ text: unitOf(spec), at: [16, top + t / 2], size: 12, anchor: "middle", fill: colours.muted, turn: -90 });
   for (const mark of marksOf(spec, every)) {
     const x = X(along(mark));
     shapes.push({ line: [[x, top], [x, top + t]], stroke: colours.drop, width: 1.2, dash: [2, 3] }, { path: diamond(x, top + 5, 4.5), fill: colours.drop });

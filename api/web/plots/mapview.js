@@ -10,8 +10,8 @@ import { paintMap } from "./paint.js";
 import { draw, toCanvas, toSVG } from "./scene.js";
 
 export class MapView {
-  constructor({ most = 640, bar = true, link = (s) => s, back = (s) => s, name = () => "map", ondraw = () => {}, alone = false, what = "trajectory map" } = {}) {
-    Object.assign(this, { most, bar, link, back, name, ondraw, alone });
+  constructor({ most = 640, bar = true, link = (s) => s, back = (s) => s, name = () => "map", ondraw = () => {}, alone = false, tips = false, what = "trajectory map" } = {}) {
+    Object.assign(this, { most, bar, link, back, name, ondraw, alone, tips });
     this.state = null;
     this.cell = null;
     this.base = h("canvas", { class: "base", "aria-hidden": "true" });
@@ -39,7 +39,7 @@ export class MapView {
     for (const end of this.ends) end();
   }
 
-  // With `alone` its rows are no steps: it neither follows other pictures nor is followed.
+  // With `alone` its rows are no steps: it neither follows other pictures nor is followed. With `tips` it says its value where it follows.
   // {map, scale, kind, phases, title, caption, label, unit, marks: places on the axis, edges: places of lines in the place of the phases', counted: what the steps are, in the plural,
   // extra(row, column): more lines of the tip}
   show(state) {
@@ -122,9 +122,11 @@ export class MapView {
 
   #follow(what) {
     if (this.alone || what?.from === this || !this.state) return;
-    this.shown = false;
+    // A chart says a step, a map two; a value of the diagonal would say nothing.
+    this.shown = this.tips && what?.row !== null;
+    const inside = (v) => v === null || this.axis.holds(this.axis.place(v));
     const near = (v) => nearest(this.state.map.steps, this.back(v));
-    this.cell = what && this.state.map.n ? [near(what.row ?? what.column), near(what.column)] : null;
+    this.cell = what && this.state.map.n && inside(what.row) && inside(what.column) ? [near(what.row ?? what.column), near(what.column)] : null;
     this.#cross();
   }
 

@@ -197,7 +197,7 @@ class CompareView {
       this.views = [];
       this.maps.replaceChildren();
       runs.forEach((run, k) => {
-        const mapView = new MapView({ most: 460, bar: true, name: () => fileName("compare", run.name, this.params.group ?? "network", this.params.view ?? "tm") });
+        const mapView = new MapView({ most: 460, bar: true, tips: true, name: () => fileName("compare", run.name, this.params.group ?? "network", this.params.view ?? "tm") });
         const heading = h("h2", {}, h("a", { href: href(["run", run.name]), class: "longname", title: run.name }, run.name));
         this.views.push(mapView);
         mapView.badge = h("span", { class: "badge warning", hidden: true });

@@ -20,6 +20,7 @@ import { tokensLine, tokensOf } from "../widgets/tokens.js";
 import { curvesOf, fillLegend, fillPhases, numbersOf } from "./runcurves.js";
 import { runHead } from "./runhead.js";
 
+const NEAR = ["cosine", "angles"]; // curves that stand beside the map
 const KINDS = [["Network", /^network/], ["Layers", /^layer\/[^/]+$/], ["Components", /^component\//], ["Embedding", /^(un)?embedding$/], ["Parts of layers", /^layer\/[^/]+\//], ["Tensors", /^tensor\//]];
 
 export async function runView(name, params, context) {
@@ -46,6 +47,7 @@ class RunView {
     this.legend = h("ul", { class: "legend", "aria-label": "Signs on the axis" });
     this.charts = new Map();
     this.curves = h("div", { class: "charts" });
+    this.near = h("section", { class: "charts near", "aria-label": "Main curves" });
     this.status = h("div", { class: "inlinestatus", role: "status" });
     this.element = h(
       "div",
@@ -59,9 +61,10 @@ class RunView {
           h("section", { class: "panel mappanel", "aria-label": "Map" },
             h("div", { class: "charthead" }, this.mapTitle, this.map.buttons()), this.mapNote, this.map.element, this.timeline.element, this.legend,
             h("p", { class: "note" }, "Brush the strip, drag its ends or a stretch of any curve to choose a range; click the strip for all checkpoints.")),
+          this.near,
           h("section", { class: "panel", "aria-label": "Numbers" }, h("h2", {}, "Numbers"), this.numbers, (this.phaseList = h("div")))),
         (this.nullPanel = h("section", { class: "panel nullpanel", "aria-label": "Random walk", hidden: true })),
-        h("h2", { class: "section" }, "Curves"),
+        h("h2", { class: "section" }, "More curves"),
         this.curves)),
     );
     api.summary(name).then((s) => this.answer === answer && this.#summary(s), (e) => this.#fail(e));
@@ -304,7 +307,7 @@ class RunView {
         chart = new Chart({ name: () => fileName(this.name, this.group, id), onrange: plain ? null : this.range });
         chart.element.dataset.chart = id;
         this.charts.set(id, chart);
-        this.curves.append(chart.element);
+        (NEAR.includes(id) ? this.near : this.curves).append(chart.element);
       }
       // The rate is known at steps of its own: numbered by them its axis would be another one than that of the checkpoints.
       const shown = plain || (own && kind === "index") ? "linear" : kind;

@@ -44,7 +44,7 @@ export function curvesOf(g, m, rate, row, logged = []) {
       ],
     },
     updates: {
-      title: "Updates and the noise floor", unit: "norm (log)", follows: true, log: true,
+      title: "Updates and the noise floor", unit: "norm", follows: true, log: true,
       note: "An update at or below the floor may be nothing but rounding of the stored type.",
       series: [
         { name: "‖Uₜ‖", x: after, y: m.update_norm },
@@ -60,12 +60,12 @@ export function curvesOf(g, m, rate, row, logged = []) {
       ],
     },
     forgetting: {
-      title: "Forgetting time", unit: `${axisNames(row)} (log)`, follows: true, log: true,
+      title: "Forgetting time", unit: axisNames(row), follows: true, log: true,
       note: `τ of cos(θₜ, θₜ₊Δ) = e^(−Δ/τ), fitted to the next ${WINDOW} checkpoints; in equilibrium 1 / (learning rate × weight decay).`,
       series: [{ name: "τ", x: steps, y: forgettingTime(g) }],
     },
     edge: {
-      title: "Spectral edge", unit: "ratio (log)", follows: true, log: true,
+      title: "Spectral edge", unit: "ratio", follows: true, log: true,
       note: `Largest ratio of neighbouring singular values of the last ${WINDOW} updates, and how many are above it.`,
       series: [
         { name: "σₖ / σₖ₊₁", x: after, y: edge.edge },
@@ -83,7 +83,7 @@ export function curvesOf(g, m, rate, row, logged = []) {
     ...Object.fromEntries(logged.map(({ id, title, series }) => [id, { title, unit: series.length > 1 ? "value" : series[0].name, follows: true, own: true, note: "As logged beside the checkpoints.", series }])),
     ...(rate && {
       rate: {
-        title: "Learning rate", unit: "learning rate (log)", follows: true, log: true, own: true,
+        title: "Learning rate", unit: "learning rate", follows: true, log: true, own: true,
         note: "As the log beside the checkpoints has it; a rate of 0 is not drawn.",
         series: [{ name: "learning rate", x: rate.step, y: rate.rate, join: true }],
       },

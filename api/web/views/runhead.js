@@ -30,8 +30,7 @@ export function runHead(name, answer, summary, tab, params) {
       isReport ? null : link("spectra", "Spectra", ["run", name, "spectra"]),
       isReport ? null : h("a", { href: href(["compare"], { runs: name }) }, "Compare…"),
     ),
-    summary ? integrity(summary) : null,
-    summary?.statements?.length ? inWords(summary.statements) : null,
+    summary ? h("div", { class: "findings" }, integrity(summary), summary.statements?.length ? inWords(summary.statements) : null) : null,
   ];
 }
 

@@ -19,7 +19,7 @@ export function valuesSpec({ tensor, values, steps: all, rows, columns }, steps)
   const floor = Math.max(rows, columns) * 2 ** -52 * largest; // below it is rounding
   const line = (k) => ({ name: `σ${k + 1}`, x: steps, y: at(steps, all, values.map((v) => (v[k] > floor ? v[k] : NaN))), faint: k >= 6, join: true, colour: k });
   return {
-    title: "Singular values", unit: "σ (log)", log: true, series: shownOf(count).map(line),
+    title: "Singular values", unit: "σ", log: true, series: shownOf(count).map(line),
     note: `${tensor}, ${rows} × ${columns}`, empty: "All singular values are zero or undefined here.",
   };
 }

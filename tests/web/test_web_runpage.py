@@ -1,0 +1,78 @@
+"""What of a run is seen at once: curves beside the map, legends that read without pointing, logarithms on demand, values on every map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from drawn_maps import ready, until
+from service_process import Server
+
+pytestmark = pytest.mark.timing
+
+Open = Callable[..., Any]
+
+
+def box(page: Any, place: str) -> dict[str, float]:
+    return page.locator(place).first.bounding_box()  # type: ignore[no-any-return]
+
+
+def test_map_curves_and_numbers_fill_the_first_screen(site: Server, open_page: Open) -> None:
+    page = open_page(f"{site.address}/#/run/pythia-nano", width=1440, height=900)
+    ready(page)
+    panel, image = box(page, ".mappanel"), box(page, ".mappanel canvas.base")
+    assert image["width"] > 0.9 * panel["width"]
+    assert box(page, "canvas.map")["y"] + box(page, "canvas.map")["height"] < 850
+    for chart in ("cosine", "angles"):
+        found = box(page, f"[data-chart={chart}] .u-wrap")
+        assert found["y"] + found["height"] < 900
+        assert found["x"] > panel["x"] + panel["width"]
+    assert box(page, ".numbers")["x"] + box(page, ".numbers")["width"] > 1380
+
+
+def test_a_legend_says_the_last_values_and_how_each_line_is_drawn(site: Server, open_page: Open) -> None:
+    page = open_page(f"{site.address}/#/run/pythia-nano")
+    ready(page)
+    _, _, answer = site.ask("/v1/runs/pythia-nano/measures")
+    legend = page.locator("[data-chart=norms] .u-value").all_text_contents()
+    assert int(legend[0]) == answer["steps"][-1]
+    assert float(legend[1]) == pytest.approx(answer["measures"]["norm"][-1], rel=1e-4)
+    styles = page.locator("[data-chart=cosine] .u-marker").evaluate_all(
+        "all => all.map((e) => getComputedStyle(e).borderTopStyle)"
+    )
+    assert styles[1:] == ["solid", "dashed", "dotted"]
+
+
+def test_any_curve_can_have_logarithms_and_the_address_keeps_it(site: Server, open_page: Open) -> None:
+    page = open_page(f"{site.address}/#/run/pythia-nano")
+    ready(page)
+    page.get_by_role("button", name="log scale of Norms").click()
+    page.get_by_role("button", name="log scale of Updates and the noise floor").click()
+    until(page, "location.hash.includes('log=norms') && location.hash.includes('nolog=updates')")
+    buttons = "document.querySelectorAll('[data-chart=norms] .logs, [data-chart=updates] .logs')"
+    name = f"[...{buttons}].map((b) => b.getAttribute('aria-pressed')).join()"
+    assert page.evaluate(name) == "true,false"
+    assert "Values of 0 or less are not drawn." in page.locator("[data-chart=norms] .note").text_content()
+    page.reload()
+    ready(page)
+    assert page.evaluate(name) == "true,false"
+    page.go_back()
+    until(page, f"({name}) === 'true,true'")
+    page.get_by_role("button", name="log scale of Norms").click()
+    until(page, "!location.hash.includes('log=')")
+
+
+def test_every_compared_map_says_its_value_at_the_step(site: Server, open_page: Open) -> None:
+    page = open_page(f"{site.address}/#/compare?runs=logged,logged-faster,plain&axis=linear")
+    page.wait_for_selector(".compare[data-ready]")
+    page.wait_for_timeout(300)
+    image = page.locator("canvas.map").first.bounding_box()
+    page.mouse.move(image["x"] + 0.75 * image["width"], image["y"] + 0.4 * image["height"])
+    tips = page.locator(".sidebyside .tip").evaluate_all("all => all.map((t) => (t.hidden ? null : t.textContent))")
+    for said, run in zip(tips[:2], ("logged", "logged-faster"), strict=True):
+        _, _, answer = site.ask(f"/v1/runs/{run}/map")
+        row, column = answer["steps"].index(500), answer["steps"].index(1000)
+        assert f"{answer['map'][row][column]:.5f}" in said
+        assert "steps 500 × 1000" in said
+    assert tips[2] is None, "the third run ended before these steps"
