@@ -349,6 +349,8 @@ def get_gram(
             "error": gram.error,
             "same": gram.same,
         }
+        if gram.changes is not None:
+            found["changes"] = gram.changes
         if gram.trees:
             found["tree_start"] = np.stack([tree.starts for tree in gram.trees])
             found["tree_gram"] = np.stack([tree.gram for tree in gram.trees])

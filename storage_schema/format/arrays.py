@@ -5,6 +5,8 @@ A run is one zarr v3 group, ``<store>/runs/<name>.zarr``::
     gram         (block, basis, basis_2)  float64, chunk (1, T, T)   inner products in the update basis
     rounding     (block, step)            float64    expected squared norm of the stored type's rounding
     nonfinite    (block, step)            int64      count of NaN and infinite values
+    changes      (block, step, count)     int64      values whose stored bits differ from the checkpoint before, and those among them
+                                                 that differed there from the one before that too; -1 where it was not counted
     tree/        block, start, scale, gram    (tree) (tree, leg) (tree) (tree, leg, leg_2): blocks whose digits are lost in the
                                                  update basis, in another; only where there are such
     replicates   (replicate, block, basis, basis_2)  float64    the gram with each jackknife replicate left out;
@@ -29,6 +31,7 @@ SUFFIX: Final = ".zarr"
 GRAM: Final = "gram"
 ROUNDING: Final = "rounding"
 NONFINITE: Final = "nonfinite"
+CHANGES: Final = "changes"
 REPLICATES: Final = "replicates"
 TREE: Final = "tree"
 THETA: Final = "theta"
@@ -40,6 +43,7 @@ DIMS: Final[dict[str, tuple[str, ...]]] = {
     GRAM: ("block", "basis", "basis_2"),
     ROUNDING: ("block", "step"),
     NONFINITE: ("block", "step"),
+    CHANGES: ("block", "step", "count"),
     REPLICATES: ("replicate", "block", "basis", "basis_2"),
     THETA: ("step", "parameter"),
     THETA_ARCHIVE: ("step", "parameter"),

@@ -149,6 +149,8 @@ class GramAnswer(Answer):
     """how far an inner product may be off, relative to the product of the norms"""
     same: list[int]
     """equal numbers for checkpoints of equal parameters"""
+    changes: list[list[float | None]] | None = Field(default=None, exclude_if=lambda v: v is None)
+    """values whose stored bits differ from the checkpoint before, and those among them that had changed there too"""
     tree_start: list[list[int]] | None = Field(default=None, exclude_if=lambda v: v is None)
     """where digits are lost in the update basis: at which station the legs of other bases begin, 0 the zero vector, s + 1 the point s"""
     tree_gram: list[list[list[float | None]]] | None = Field(default=None, exclude_if=lambda v: v is None)

@@ -92,6 +92,9 @@ class RunContents:
     """(block, step): Σ ulp²/12 over the block's values, the expected squared norm of their rounding"""
     nonfinite: NDArray[np.int64]
     """(block, step)"""
+    changes: NDArray[np.int64] | None = None
+    """(block, step, 2): values whose stored bits changed since the checkpoint before, and those among them that had changed there too; −1
+    at checkpoints where they were not counted"""
     replicates: NDArray[np.float64] | None = None
     """(replicate, block, basis, basis): for an estimate, the gram with each jackknife replicate of the sample left out"""
     trees: TreeTable | None = None

@@ -74,6 +74,12 @@ class GramStore(Protocol):
         """
         ...
 
+    def group_changes(self, group: str, blocks: Sequence[int]) -> NDArray[np.float64] | None:
+        """Return (T, 2) counts of the group's values whose stored bits changed since the checkpoint before, and of those among them
+        that had changed there too; NaN at checkpoints where they were not counted. None where they never were.
+        """
+        ...
+
     def group_trees(self, group: str, blocks: Sequence[int]) -> GroupTrees | None:
         """Return the group in other bases if some of its blocks lose digits in the update basis, else None."""
         ...

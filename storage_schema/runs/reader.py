@@ -208,6 +208,18 @@ class StoredRun:
         """Return the counts of NaN and infinite values; (block, T) int64."""
         return self._nonfinite.copy()
 
+    def changes(self) -> NDArray[np.int64] | None:
+        """Return how many values changed, (block, T, 2); None where it was not counted. See ``RunContents.changes``."""
+        return None if arrays.CHANGES not in self._metadata else self._array(arrays.CHANGES)
+
+    def group_changes(self, group: str, blocks: Sequence[int]) -> NDArray[np.float64] | None:
+        """Return how many values of a set of blocks changed, (T, 2) float64, NaN where it was not counted; None if nowhere."""
+        counted = self.changes()
+        if counted is None:
+            return None
+        chosen = counted[self._indices(blocks)]
+        return np.where((chosen < 0).any(axis=0), np.nan, chosen.sum(axis=0))
+
     @cached_property
     def _rounding(self) -> NDArray[np.float64]:
         return self._array(arrays.ROUNDING)
@@ -266,6 +278,7 @@ class StoredRun:
             gram=self.block_grams(allocate=allocate),
             rounding=self._rounding.copy(),
             nonfinite=self.nonfinite(),
+            changes=self.changes(),
             replicates=self._array(arrays.REPLICATES) if arrays.REPLICATES in self._metadata else None,
             trees=self.trees,
             attributes=dict(self.attributes),

@@ -45,6 +45,8 @@ def stage(folder: Path, contents: RunContents, theta: ThetaLayout | None, archiv
     _gram(folder / arrays.GRAM, contents.gram, arrays.DIMS[arrays.GRAM])
     _array(folder, arrays.ROUNDING, np.asarray(contents.rounding, np.float64))
     _array(folder, arrays.NONFINITE, np.asarray(contents.nonfinite, np.int64))
+    if contents.changes is not None:
+        _array(folder, arrays.CHANGES, np.asarray(contents.changes, np.int64))
     if contents.replicates is not None:
         _array(folder, arrays.REPLICATES, np.asarray(contents.replicates, np.float64))
     if contents.trees is not None:

@@ -336,6 +336,8 @@ def _check(contents: RunContents, name: str) -> None:
         "rounding": (contents.rounding, (blocks, steps)),
         "nonfinite": (contents.nonfinite, (blocks, steps)),
     }
+    if contents.changes is not None:
+        shapes["changes"] = (contents.changes, (blocks, steps, 2))
     for what, (array, shape) in shapes.items():
         if array.shape != shape:
             raise ValueError(f"{what} is {array.shape}, not {shape}")

@@ -53,5 +53,14 @@ class GramStoreContract(ABC):
             assert np.array_equal(gram, stored.gram(blocks))
             assert np.array_equal(rounding, stored.rounding(blocks))
 
+    def test_changed_values_are_counted_by_group(self, grams: GramStore, stored: StoredRun) -> None:
+        counted = stored.changes()
+        assert counted is not None
+        every = list(range(len(stored.blocks.size)))
+        for group, blocks in (("network", every), ("layer/1", [b for b in every if stored.blocks.layer[b] == "1"])):
+            found = grams.group_changes(group, blocks)
+            assert found is not None
+            assert found.tolist() == counted[blocks].sum(axis=0).tolist()
+
     def test_an_exact_run_has_no_replicates(self, grams: GramStore, stored: StoredRun) -> None:
         assert grams.group_left_out("network", list(range(len(stored.blocks.size)))) is None

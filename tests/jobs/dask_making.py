@@ -72,7 +72,7 @@ def bits(store: Path, name: str = "run") -> dict[str, bytes]:
     """Everything of a stored run that a computation made, bit by bit."""
     run = RunStore(store).open(name)
     contents = run.contents()
-    out = {n: np.asarray(getattr(contents, n)).tobytes() for n in ("gram", "rounding", "nonfinite")}
+    out = {n: np.asarray(getattr(contents, n)).tobytes() for n in ("gram", "rounding", "nonfinite", "changes")}
     out["fingerprint"] = "\n".join(contents.checkpoints.fingerprint).encode()
     if contents.trees is not None:
         out |= {

@@ -35,6 +35,7 @@ def make_contents(
         gram=rng.standard_normal((blocks, steps, steps)) + mark,
         rounding=rng.random((blocks, steps)) + mark,
         nonfinite=np.full((blocks, steps), mark, np.int64),
+        changes=np.full((blocks, steps, 2), mark, np.int64),
         attributes={"mark": mark, "estimate": None, "findings": [{"kind": "identical", "steps": [1, 2]}]},
     )
 
@@ -46,6 +47,8 @@ def same(a: RunContents, b: RunContents) -> bool:
         and np.array_equal(a.gram, b.gram, equal_nan=True)
         and np.array_equal(a.rounding, b.rounding, equal_nan=True)
         and np.array_equal(a.nonfinite, b.nonfinite)
+        and (a.changes is None) == (b.changes is None)
+        and (a.changes is None or b.changes is None or np.array_equal(a.changes, b.changes))
         and a.attributes == b.attributes
         and _tables(a) == _tables(b)
     )

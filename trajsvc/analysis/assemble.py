@@ -69,10 +69,22 @@ def run_contents(
         gram=gram,
         rounding=rounding,
         nonfinite=state.nonfinite,
+        changes=_changes(state, old),
         replicates=left_out_grams(state) if replicates and not state.exact and state.plan.replicates >= 2 else None,
         trees=trees,
         attributes=attributes,
     )
+
+
+def _changes(state: GramState, old: RunContents | None) -> NDArray[np.int64] | None:
+    """Return the counts of values that changed; an estimate has none. Those of checkpoints before an append are the old run's."""
+    if not state.exact:
+        return None
+    found = state.changes.copy()
+    if old is not None:
+        kept = state.plan.rows - state.plan.new
+        found[:, :kept] = -1 if old.changes is None else old.changes[:, :kept]
+    return found
 
 
 def _fingerprints(state: GramState) -> list[str]:

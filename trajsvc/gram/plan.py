@@ -149,6 +149,7 @@ class Plan:
             "slabs": [[s.sample, [(g.column, g.lo, g.hi, g.replicate) for g in s.segments]] for s in self.slabs],
             "rows": [self.rows, self.new],
             "kernel": [KERNEL, self.replicates, self.precision, self.dtype],
+            "counted": ["changes"],
         }
         return hashlib.sha256(json.dumps(facts, separators=(",", ":")).encode()).hexdigest()
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from storage_schema.format.arrays import ITEMSIZE
 from trajsvc.errors import Cancelled
 from trajsvc.gram.kernels.base import Kernel, RowGroup, raw_rows, raw_size
+from trajsvc.gram.kernels.changes import count_changes
 from trajsvc.gram.pairs import add_exactly
 from trajsvc.gram.plan import Plan, Segment, Slab, granule
 from trajsvc.gram.rounding import observe
@@ -164,6 +165,8 @@ class SlabWorker:
             i, lo, hi = place[block], segment.lo, segment.hi
             sampled = segment.replicate >= 0
             sums = np.zeros_like(result.sums[i]) if sampled else result.sums[i]
+            wide = self.plan.precision == "float64"
+            count_changes(rows, extent, lo, hi, self.plan.new, result.changes[i], self.kernel, wide)
             seen = self.kernel.multiply(rows, extent, lo, hi, sums, result.nonfinite[i])
             result.seen[i] += seen
             if sampled:

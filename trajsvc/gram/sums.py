@@ -41,6 +41,8 @@ class SlabResult:
     """(segments, T) CRC-32 of each segment's bytes, 0 where the archive keeps none"""
     zeros: NDArray[np.int64]
     """(segments, T) values that are zero"""
+    changes: NDArray[np.int64]
+    """(nb, T, 2) values whose stored bits changed, and those that changed twice in succession: ``kernels.changes``"""
     replicates: NDArray[np.float64]
     """(nb, R, pairs)"""
     counts: NDArray[np.int64]
@@ -80,6 +82,8 @@ class GramState:
     crc: list[NDArray[np.uint32]] = field(default_factory=list)
     zeros: NDArray[np.int64] = field(init=False)
     """(column, T)"""
+    changes: NDArray[np.int64] = field(init=False)
+    """(block, T, 2)"""
     replicates: dict[int, NDArray[np.float64]] = field(default_factory=dict)
     counts: NDArray[np.int64] = field(init=False)
 
@@ -93,6 +97,7 @@ class GramState:
         self.statistics = ValueStatistics(t)
         self.fingerprint = np.zeros(t, np.uint64)
         self.zeros = np.zeros((len(self.plan.columns), t), np.int64)
+        self.changes = np.zeros((b, t, 2), np.int64)
         self.counts = np.zeros((b, self.plan.replicates), np.int64)
 
     def add(self, result: SlabResult) -> None:
@@ -105,6 +110,7 @@ class GramState:
             release(self.sums)
             self.seen[block] += result.seen[i]
             self.nonfinite[block] += result.nonfinite[i]
+            self.changes[block] += result.changes[i]
             if sample:
                 self.rounding[block] += result.rounding[i]
                 self.sampled[block] += result.seen[i]
@@ -163,7 +169,7 @@ class GramState:
         return {
             "sums": self.sums, "seen": self.seen, "sampled": self.sampled, "nonfinite": self.nonfinite,
             "rounding": self.rounding, "fingerprint": self.fingerprint,
-            "counts": self.counts, "zeros": self.zeros,
+            "counts": self.counts, "zeros": self.zeros, "changes": self.changes,
             "crc": self.crc_rows(),
             "replicate_blocks": ids, "replicates": held,
             "bits": stats.bits, "largest": stats.largest, "beyond": stats.beyond_float32,
@@ -203,7 +209,7 @@ def empty_result(plan: Plan, slab: Slab) -> SlabResult:
         nonfinite=np.zeros((nb, t), np.int64), rounding=np.zeros((nb if slab.sample else 0, t, 2)),
         statistics=ValueStatistics(t), fingerprint=np.zeros(t, np.uint64),
         crc=np.zeros((len(slab.segments), t), np.uint32),
-        zeros=np.zeros((len(slab.segments), t), np.int64),
+        zeros=np.zeros((len(slab.segments), t), np.int64), changes=np.zeros((nb, t, 2), np.int64),
         replicates=np.zeros((nb, r, pairs)), counts=np.zeros((nb, r), np.int64),
     )  # fmt: skip
 

@@ -59,7 +59,8 @@ class GroupGram:
     ``gram`` is (T, T) float64 in the update basis [θ_0, U_1, …, U_{T-1}], U_t = θ_t − θ_{t−1}, so θ_t is the sum of the
     first t + 1 basis vectors. ``rounding`` is (T,), the expected squared norm of the rounding of the stored values
     (Σ ulp²/12), NaN where unknown. ``error`` is that of every inner product, relative to the product of the norms.
-    ``same`` is (T,), equal numbers for checkpoints of equal parameters, None where that is not known.
+    ``same`` is (T,), equal numbers for checkpoints of equal parameters, None where that is not known. ``changes`` is (T, 2), how many
+    values differ from the checkpoint before and how many of these had changed there too, NaN where that is not known.
 
     Where the update basis loses digits, ``trees`` are the group in other bases, of all stored checkpoints, of which this one has those
     numbered ``at``. Lengths are those of the Grams times 2^``scale``; ``rounding`` is in the Grams' unit.
@@ -75,6 +76,7 @@ class GroupGram:
     trees: tuple[Tree, ...] = ()
     at: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     scale: int = 0
+    changes: Array | None = None
 
     @property
     def unit(self) -> float:
@@ -128,7 +130,17 @@ class GroupGram:
         lengths = certain(np.diag(gram), terms, self.error, returned)
         for value, which in ((0.0, lengths == 0.0), (np.nan, np.isnan(lengths))):
             gram[which] = gram[:, which] = value
-        return replace(self, steps=self.steps[index], gram=gram, rounding=self.rounding[index], same=same)
+        changes = None if self.changes is None else _between_neighbours(self.changes, index)
+        return replace(
+            self, steps=self.steps[index], gram=gram, rounding=self.rounding[index], same=same, changes=changes
+        )
+
+
+def _between_neighbours(changes: Array, index: NDArray[np.int64]) -> Array:
+    """Return the counts at the checkpoints ``index``, NaN where one before was left out."""
+    follows = np.append(False, np.diff(index) == 1)
+    known = np.stack([follows, follows & np.append(False, follows[:-1])], axis=1)
+    return np.where(known, changes[index], np.nan)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,18 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from trajsvc.errors import NotFound
-from trajsvc.measures import angles, averages, correlations, forgetting, maps, norms, nulls, spectral_edge, variance
+from trajsvc.measures import (
+    angles,
+    averages,
+    correlations,
+    forgetting,
+    maps,
+    norms,
+    nulls,
+    sparsity,
+    spectral_edge,
+    variance,
+)
 from trajsvc.measures.base import Array, GroupGram, Measure
 
 HALLMARKS: Final = "Hallmarks (arXiv 2403.07379)"
@@ -128,6 +139,27 @@ _ROWS: Final = (
         SERVICE,
     ),
     _row(averages.average_norm, ("step",), "parameter", "‖mean(θ_t … θ_{T−1})‖", COMMON),
+    _row(
+        sparsity.update_sparsity,
+        ("update",),
+        "1",
+        "share of the stored values that an update leaves as they were",
+        SERVICE,
+    ),
+    _row(
+        sparsity.update_overlap,
+        ("step",),
+        "1",
+        "|A_t ∩ A_{t+1}| / |A_t ∪ A_{t+1}|, A_t the values that update t changes",
+        SERVICE,
+    ),
+    _row(
+        sparsity.update_overlap_chance,
+        ("step",),
+        "1",
+        "pq / (p + q − pq), the overlap of random sets with the shares p and q of the values",
+        SERVICE,
+    ),
     _row(nulls.random_walk, _MAP, "1", "relative map expected of a random walk with the same update norms", HALLMARKS),
     _row(nulls.random_walk_mds, (), "1", "mean of all entries of the random walk's map", HALLMARKS),
     _row(nulls.noise_floor, ("update",), "1", "sqrt(r_t + r_{t+1}) / ‖θ_{t+1} − θ_t‖, r_t from rounding", SERVICE),

@@ -329,6 +329,23 @@ class MeasureMethods(ABC):
         """‖mean(θ_t … θ_{T−1})‖. Axes (step); unit: parameter. Source: common usage."""
         return self._array("average_norm", group, steps)
 
+    def update_sparsity(self, group: str = "network", steps: Steps = None) -> DataArray:
+        """Share of the stored values that an update leaves as they were. Axes (update); no unit. Source: trajsvc.
+
+        Bits are compared; NaN where a checkpoint between two was left out.
+        """
+        return self._array("update_sparsity", group, steps)
+
+    def update_overlap(self, group: str = "network", steps: Steps = None) -> DataArray:
+        """|A_t ∩ A_{t+1}| / |A_t ∪ A_{t+1}|, A_t the values that update t changes. Axes (step); no unit. Source: trajsvc."""
+        return self._array("update_overlap", group, steps)
+
+    def update_overlap_chance(self, group: str = "network", steps: Steps = None) -> DataArray:
+        """pq / (p + q − pq), the overlap of random sets with the shares p and q of the values. Axes (step); no unit.
+        Source: trajsvc.
+        """
+        return self._array("update_overlap_chance", group, steps)
+
     def random_walk(self, group: str = "network", steps: Steps = None) -> DataArray:
         """Relative map expected of a random walk with the same update norms. Axes (step, step_2); no unit. Source:
         Hallmarks (arXiv 2403.07379).

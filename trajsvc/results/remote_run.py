@@ -82,6 +82,9 @@ class ServerGrams:
         found = self._arrays(group)
         return found["gram"], found["rounding"]
 
+    def group_changes(self, group: str, blocks: Sequence[int]) -> NDArray[np.float64] | None:
+        return self._arrays(group).get("changes")
+
     def group_trees(self, group: str, blocks: Sequence[int]) -> GroupTrees | None:
         found = self._arrays(group)
         if "tree_gram" not in found:

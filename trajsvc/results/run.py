@@ -334,7 +334,9 @@ class Run(MeasureMethods):
             gram = np.full_like(gram, np.nan)
         error = error_of(str(self.attributes.get("precision", "")))
         _, same = np.unique(np.array(self.stored.checkpoints.fingerprint), return_inverse=True)
-        whole = GroupGram(found.id, self.stored.checkpoints.step, gram, found.parameters, rounding, error, same)
+        changes = None if undefined else self.stored.group_changes(found.id, found.blocks)
+        steps = self.stored.checkpoints.step
+        whole = GroupGram(found.id, steps, gram, found.parameters, rounding, error, same, changes=changes)
         return whole if undefined else self._in_trees(whole, found)
 
     def _in_trees(self, whole: GroupGram, group: Group) -> GroupGram:

@@ -100,7 +100,7 @@ class FusedKernel:
         [group] = rows
         kind, size = FLOAT_TYPES.index(group.dtype), ITEMSIZE[group.dtype]
         while begin < end:
-            self._addresses[:] = _row_addresses(group, (begin - lo) * size)
+            self._addresses[:] = row_addresses(group, (begin - lo) * size)
             begin += self._products(kind, size, end - begin, WINDOW - begin % WINDOW, sums)
             if begin < end:  # a window that is not finite
                 window = min(end, (begin // WINDOW + 1) * WINDOW)
@@ -126,7 +126,7 @@ class FusedKernel:
         for begin, end in runs:
             for group in rows:
                 here = slice(group.first, group.first + len(group.raw))
-                self._addresses[here] = _row_addresses(group, (begin - lo) * ITEMSIZE[group.dtype])
+                self._addresses[here] = row_addresses(group, (begin - lo) * ITEMSIZE[group.dtype])
                 self._functions[here] = self._native.widen[FLOAT_TYPES.index(group.dtype)]
             self._native.widen_rows(
                 self._addresses.ctypes.data, self._functions.ctypes.data, self._total, end - begin,
@@ -194,7 +194,8 @@ def pieces(runs: Runs, width: int) -> Iterator[Runs]:
         yield held
 
 
-def _row_addresses(group: RowGroup, offset: int) -> NDArray[np.int64]:
+def row_addresses(group: RowGroup, offset: int) -> NDArray[np.int64]:
+    """Return the addresses at which the group's rows have the byte ``offset``."""
     raw = group.raw
     return np.asarray(raw.ctypes.data + offset + np.arange(len(raw)) * raw.strides[0], dtype=np.int64)
 

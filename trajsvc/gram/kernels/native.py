@@ -44,6 +44,8 @@ class Library:
         )
         """addresses of the functions for each stored type"""
         self.widen_rows = self._function("widen_rows", EXPORTED["widen_rows"])
+        self.changed = {size: self._function(f"changed_{size}", EXPORTED[f"changed_{size}"]) for size in (2, 4, 8)}
+        """by the size of a stored value"""
         self._products = self._function("products", EXPORTED["products"])
         self._order = PARAMETERS
 

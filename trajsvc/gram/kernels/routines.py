@@ -22,6 +22,11 @@ from llvmlite import ir
 from trajsvc.gram.kernels.emitter import DOUBLE, INTEGER, SINGLE, Emitter, Value, vector
 from trajsvc.gram.kernels.names import EXPORTED, FLOAT16, FLOAT32, FLOAT64, KINDS, PARAMETERS, RUN, SIZES, lanes_of
 
+LANES = 32
+"""Values that are compared at once."""
+PIECE = 2**12
+"""Values of a row that are compared before those of the next."""
+
 
 class Routines:
     """Writes the functions for panels of float64 (``wide``) or float32. A tile has sums for ``tall`` panels × ``across`` rows."""
@@ -44,6 +49,8 @@ class Routines:
         self._added = self.e.function("fold", 7, self._fold, inner=True)
         self._export("products", self._products)
         self._export("widen_rows", self._widen_rows)
+        for size in (2, 4, 8):
+            self._export(f"changed_{size}", partial(self._changed, size))
 
     @property
     def module(self) -> ir.Module:
@@ -95,6 +102,45 @@ class Routines:
             e.call_at(e.integer(functions, t), [e.integer(places, t), count, e.at(out, e.mul(t, apart), 8)])
 
         e.loop(0, total, 1, one)
+
+    # Bits that change.
+
+    def _changed(self, size: int, places: Value, total: Value, first: Value, count: Value, out: Value) -> None:
+        """Count, for each of ``total`` rows from ``first`` (at least 1) on, the values of ``size`` bytes whose bits differ from those
+        of the row before, and those among them that also differ there from the row before that: two integers a row, added to.
+
+        The ``count`` values of a row are taken a piece at a time, so that a row is still in the cache when the next is compared with it.
+        """
+        e, bits = self.e, 8 * size
+
+        def counted(begin: Value, end: Value, lanes: int, rows: list[Value], held: list[Value]) -> list[Value]:
+            def turn(k: Value, held: list[Value]) -> list[Value]:
+                values = [e.load(e.at(row, k, size), vector(ir.IntType(bits), lanes), size) for row in rows]
+                changed = [e.ir.icmp_unsigned("!=", before, here) for before, here in pairwise(values)]
+                masks = [changed[1], e.ir.and_(changed[0], changed[1])]
+                word = ir.IntType(lanes)
+                found = [e.intrinsic(f"llvm.ctpop.i{lanes}", word, [e.ir.bitcast(mask, word)]) for mask in masks]
+                return [e.add(total, e.ir.zext(n, INTEGER)) for total, n in zip(held, found, strict=True)]
+
+            return e.loop(begin, end, lanes, turn, held)
+
+        def piece(begin: Value, _: list[Value]) -> None:
+            end = e.least(count, e.add(begin, PIECE))
+            whole = e.add(begin, e.masked(e.sub(end, begin), -LANES))
+
+            def one(t: Value, _: list[Value]) -> None:
+                before = e.sub(t, 1)
+                earlier = e.ir.select(e.ir.icmp_signed("==", t, e.number(1)), before, e.sub(t, 2))
+                rows = [e.integer(places, r) for r in (earlier, before, t)]
+                found = counted(begin, whole, LANES, rows, [e.number(0), e.number(0)])
+                found = counted(whole, end, 1, rows, found)
+                for n, value in enumerate(found):
+                    place = e.at(out, e.add(e.mul(t, 2), n), 8)
+                    e.store(e.add(e.integer(place), value), place)
+
+            e.loop(first, total, 1, one)
+
+        e.loop(0, count, PIECE, piece)
 
     def _differences(self, kind: int, rows: list[Value], column: Value) -> list[Value]:
         """Subtract from every row the row before it: one vector of columns, in the type of the panels."""
