@@ -92,6 +92,39 @@ def test_the_numbers_are_exact_with_the_outlier_and_without(tmp_path: Path, name
     np.testing.assert_allclose(run.norm("layer/layers.0"), lengths(layer.astype(np.longdouble)), rtol=1e-9)
 
 
+def swinging(steps: int, share: float) -> Array:
+    """Points whose updates nearly undo each other: ``share`` of every update is taken back by the next."""
+    rng = np.random.default_rng(3)
+    update, points = np.zeros(6000), [rng.standard_normal(6000)]
+    for _ in range(steps - 1):
+        update = -share * update + (1 - share**2) ** 0.5 * 1e-2 * rng.standard_normal(6000)
+        points.append(points[-1] + update)
+    return np.asarray(points)
+
+
+SINGLE = {name: points for name, (points, kinds) in CASES.items() if "float32" in kinds} | {
+    "halved at every step": walk(12, 1e-2) * 0.5 ** np.arange(12)[:, None],
+    "swinging": swinging(40, 0.9),
+    "swinging on the spot": swinging(40, 0.999),
+}
+
+
+@pytest.mark.parametrize("name", list(SINGLE))
+def test_products_in_float32_are_held_to_1e_6(tmp_path: Path, name: str) -> None:
+    points = written(tmp_path / "run", SINGLE[name], torch.float32).astype(np.longdouble)
+    run = analysed(tmp_path / "run", tmp_path / "store", precision="float32")
+    np.testing.assert_allclose(run.norm(), lengths(points), rtol=1e-6)
+    np.testing.assert_allclose(run.distance_from_init()[1:], lengths(points[1:] - points[0]), rtol=1e-6)
+    np.testing.assert_allclose(run.trajectory_map(), cosines(points), atol=1e-6)
+    np.testing.assert_allclose(run.trajectory_map(origin=0), cosines(points[1:] - points[0]), atol=1e-6)
+    assert not [f for f in run.findings if f.kind == "lost-digits"]
+
+
+def test_products_in_float32_of_an_ordinary_run_are_computed_once(tmp_path: Path) -> None:
+    written(tmp_path / "run", walk(30, 1e-3), torch.float32)
+    assert analysed(tmp_path / "run", tmp_path / "store", precision="float32").stored.trees is None  # type: ignore[attr-defined]
+
+
 def test_a_run_that_loses_nothing_has_no_other_basis(tmp_path: Path) -> None:
     written(tmp_path / "run", walk(8, 1e-4), torch.float32)
     assert analysed(tmp_path / "run", tmp_path / "store").stored.trees is None  # type: ignore[attr-defined]

@@ -30,14 +30,16 @@ from trajsvc.gram.kernels.tree import TreeFactory
 from trajsvc.gram.plan import ColumnSpec, Plan, make_plan
 from trajsvc.gram.slab_worker import Theta
 from trajsvc.gram.sums import GramState, appended
-from trajsvc.measures.base import DOUBLE_ERROR, LARGEST_ERROR, certain
+from trajsvc.measures.base import DOUBLE_ERROR, certain, error_of, limit_of
 from trajsvc.measures.geometry import squared_distances
 from trajsvc.measures.trees import Tree
 
 Array = NDArray[np.float64]
 
-MARGIN: Final = 0.5
-"""Blocks are held to this share of the error that is allowed, so that sums of them keep to it."""
+MARGIN: Final = 2.0**-5
+"""Blocks are held to this share of the error that is allowed in float64, so that sums of them keep to it and cosines to 1e-12."""
+SINGLE_MARGIN: Final = 0.5
+"""The same in float32, where a second pass should be rare."""
 SMALL: Final = 1e-200
 """Squared norms below this have squared updates that float64 does not hold."""
 SHARE: Final = 16
@@ -156,10 +158,10 @@ def rebased(
     """Compute the blocks of a run that the update basis does not serve along trees; None if it serves all.
 
     Blocks that do not fit the memory budget are left as they are, and the second value says so, and what would be
-    enough. What the sums hold of the budget is not the passes'. Runs in float32 are not rebased: their precision is not
-    certified. ``basis``, where given, is the tree that the sums are read along instead of the path of updates.
+    enough. What the sums hold of the budget is not the passes'. They are computed again in float64, whatever the precision of the run
+    is, and held to what it promises. ``basis``, where given, is the tree that the sums are read along instead of the path of updates.
     """
-    if not state.exact or work.plan.precision != "float64":
+    if not state.exact:
         return None, ""
     lost = lost_blocks(work.theta, state, old, basis)
     if not lost:
@@ -192,29 +194,31 @@ def lost_blocks(theta: Theta, state: GramState, old: RunContents | None, basis: 
         tiny = "float64" in theta.dtypes(column) and (state.zeros[column] < size).any()
         rows = state.block_gram(block)
         gram = rows if old is None else appended(old.gram[block : block + 1], rows[None])[0]
-        if _is_lost(gram, same, small=bool(tiny), basis=basis):
+        if _is_lost(gram, same, error_of(state.plan.precision), small=bool(tiny), basis=basis):
             found.append(block)
     return found
 
 
-def _is_lost(gram: Array, same: NDArray[np.int64], *, small: bool = False, basis: Basis | None = None) -> bool:
+def _is_lost(
+    gram: Array, same: NDArray[np.int64], error: float, *, small: bool = False, basis: Basis | None = None
+) -> bool:
     """Return whether a block loses digits in the update basis; ``small``: its values are not all zero, and may be tiny."""
     squares = np.diagonal(gram)
     if not np.isfinite(gram).all():
         return True
     if squares.max() == 0.0:
         return small
-    limit = MARGIN * LARGEST_ERROR
-    lengths = squared_distances(gram, DOUBLE_ERROR, same, limit) if basis is None else _along(basis, gram, same)
+    limit = (MARGIN if error <= DOUBLE_ERROR else SINGLE_MARGIN) * limit_of(error)
+    lengths = squared_distances(gram, error, same, limit) if basis is None else _along(basis, gram, same, error, limit)
     return bool(np.isnan(lengths).any() or (small and lengths[0].max() < SMALL))
 
 
-def _along(basis: Basis, gram: Array, same: NDArray[np.int64]) -> Array:
+def _along(basis: Basis, gram: Array, same: NDArray[np.int64], error: float, limit: float) -> Array:
     """Return the squared distances between the stations of a tree that are used, NaN where they are lost."""
     sums, terms = Tree(basis.starts, gram).distances
     returned = np.zeros_like(sums, dtype=bool)
     returned[1:, 1:] = same[:, None] == same[None, :]
-    lengths = certain(sums, terms, DOUBLE_ERROR, returned, MARGIN * LARGEST_ERROR)
+    lengths = certain(sums, terms, error, returned, limit)
     used = np.delete(np.arange(len(lengths)), [point + 1 for point in basis.unused])
     return lengths[np.ix_(used, used)]
 

@@ -20,7 +20,10 @@ DOUBLE_ERROR: Final = 2.0**-50
 SINGLE_ERROR: Final = 2.0**-22
 """The same of one made in float32."""
 LARGEST_ERROR: Final = 1e-9
-"""A squared length that may be off by more than this share of itself is undefined."""
+"""A squared length of a Gram made in float64 that may be off by more than this share of itself is undefined."""
+LARGEST_SINGLE_ERROR: Final = 2.0**-13
+"""The same of one made in float32. The bound is of errors that all point one way; those of single products are a hundred times smaller
+and point anywhere, so that what is within it was not seen off by more than 1e-6."""
 
 
 def error_of(precision: str) -> float:
@@ -28,26 +31,29 @@ def error_of(precision: str) -> float:
     return DOUBLE_ERROR if precision == "float64" else SINGLE_ERROR
 
 
+def limit_of(error: float) -> float:
+    """Return the share of itself by which a squared length may be off, for inner products with a relative ``error``."""
+    return LARGEST_ERROR if error <= DOUBLE_ERROR else LARGEST_SINGLE_ERROR
+
+
 def certain(
     sums: Array,
     terms: Array,
     error: float,
     returned: NDArray[np.bool_] | None = None,
-    limit: float = LARGEST_ERROR,
+    limit: float | None = None,
 ) -> Array:
     """Replace squared lengths that are lost in rounding by NaN or 0.
 
     Each of ``sums`` is a sum of inner products whose magnitudes add up to ``terms``, so it is off by ``error`` · terms
     at most.
 
-    A sum that is off by more than ``limit`` of itself becomes NaN: the path leads so far away from its ends (through a
-    checkpoint that is a thousand times too large, say) that their distance is lost in it. A sum within its error of
-    zero becomes exactly 0 where ``returned`` says that its ends are the same, and wherever that is not known. Sums of
-    float32 products are not tested against ``limit``.
+    A sum that is off by more than ``limit`` (by default ``limit_of``) of itself becomes NaN: the path leads so far away
+    from its ends (through a checkpoint that is a thousand times too large, say) that their distance is lost in it. A sum
+    within its error of zero becomes exactly 0 where ``returned`` says that its ends are the same, and wherever that is not known.
     """
+    limit = limit_of(error) if limit is None else limit
     nothing = sums <= error * terms
-    if error > DOUBLE_ERROR:
-        return np.where(nothing, 0.0, sums)
     same = nothing if returned is None else nothing & (returned | (terms == 0.0))
     return np.where(same, 0.0, np.where(error * terms > limit * sums, np.nan, sums))
 

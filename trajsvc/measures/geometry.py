@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from trajsvc.measures.base import DOUBLE_ERROR, LARGEST_ERROR, Array, GroupGram, certain
+from trajsvc.measures.base import DOUBLE_ERROR, Array, GroupGram, certain
 from trajsvc.measures.trees import total_distances, total_products
 
 
@@ -29,7 +29,7 @@ def station_coefficients(count: int) -> Array:
 
 
 def squared_distances(
-    gram: Array, error: float = DOUBLE_ERROR, same: NDArray[np.int64] | None = None, limit: float = LARGEST_ERROR
+    gram: Array, error: float = DOUBLE_ERROR, same: NDArray[np.int64] | None = None, limit: float | None = None
 ) -> Array:
     """‖station_i − station_j‖² for all pairs, (T + 1, T + 1), from the (T, T) Gram in the update basis.
 

@@ -12,11 +12,12 @@ import { treeDistances, treeProducts, treeUpdates } from "./trees.js";
 // How far an inner product may be off, relative to the product of the norms: of a Gram made in float64.
 export const DOUBLE_ERROR = 2 ** -50;
 const LARGEST_ERROR = 1e-9;
+const LARGEST_SINGLE_ERROR = 2 ** -13; // of one made in float32
 
 // A squared length and the magnitude of its terms: 0 for a return, NaN where it is lost in the way (see trajsvc/measures/base.py).
 function certain(sum, terms, error, returned) {
-  if (sum <= error * terms && (returned || terms === 0 || error > DOUBLE_ERROR)) return 0;
-  return error <= DOUBLE_ERROR && error * terms > LARGEST_ERROR * sum ? NaN : sum;
+  if (sum <= error * terms && (returned || terms === 0)) return 0;
+  return error * terms > (error <= DOUBLE_ERROR ? LARGEST_ERROR : LARGEST_SINGLE_ERROR) * sum ? NaN : sum;
 }
 export const SETTLED = 0.9;
 
