@@ -17,6 +17,7 @@ from api.open_runs import RunCache
 from api.routes import (
     cross,
     experiments,
+    export,
     families,
     gradients,
     health,
@@ -103,6 +104,7 @@ def make_app(service: Service, hosts: tuple[str, ...] | None = ()) -> FastAPI:
         run_list,
         results,
         losses,
+        export,
         manage,
         jobs,
         gradients,
@@ -149,6 +151,7 @@ def openapi() -> dict[str, Any]:
         run_list,
         results,
         losses,
+        export,
         manage,
         jobs,
         gradients,

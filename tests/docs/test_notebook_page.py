@@ -20,6 +20,7 @@ def test_every_cell_of_the_notebook_stands_on_the_page_with_its_output(site: Pat
     assert "MDS 0.7257" in page
     assert "data:image/png;base64," in page
     assert "<th>layer/3</th>" in page
+    assert "<th>train_loss</th>" in page
 
 
 def test_the_notebook_is_committed_without_output() -> None:

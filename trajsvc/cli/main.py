@@ -63,6 +63,7 @@ COMMANDS: Final = {
     "compare": "compare",
     "cross": "cross",
     "report": "report",
+    "export": "export",
     "average": "average",
     "batch": "batch",
     "families": "families",

@@ -1,6 +1,6 @@
-"""What a run asks of the figures when it is shown in a notebook.
+"""What a run asks of the rooms above it: to be drawn in a notebook, and to be exported.
 
-Figures are made from runs and know them; a run finds its figures by name when they are asked for, so that opening one imports none.
+Those are made from runs and know them; a run finds them by name when they are asked for, so that opening one imports neither.
 """
 
 from __future__ import annotations
@@ -43,3 +43,8 @@ class RunPlots(Protocol):
 def drawing() -> Any:
     """Return the module that draws runs in notebooks."""
     return import_module("trajsvc.figures.notebook")
+
+
+def exporting() -> Any:
+    """Return the room that writes runs as tables."""
+    return import_module("trajsvc.export")

@@ -37,7 +37,7 @@ from trajsvc.measures.jackknife import standard_error
 from trajsvc.measures.registry import measure_named
 from trajsvc.measures.trees import Tree
 from trajsvc.results import tables
-from trajsvc.results.drawing import RunPlots, drawing
+from trajsvc.results.drawing import RunPlots, drawing, exporting
 from trajsvc.results.labels import label, numbers_of
 from trajsvc.results.measure_methods import MeasureMethods, Steps
 from trajsvc.results.records import LongTable, NamedRecords, Records
@@ -156,6 +156,20 @@ class Run(MeasureMethods):
         """Draw on matplotlib axes: ``plot.map("layer/3", ax)``, ``plot.curves()``, ``plot.layers()``, ``plot.qkv()``."""
         plots: RunPlots = drawing().RunPlots(self)
         return plots
+
+    def export(
+        self,
+        folder: str | os.PathLike[str],
+        format: str = "csv",
+        groups: Sequence[str] | None = None,
+        steps: Steps = None,
+    ) -> dict[str, Any]:
+        """Write everything of this run as tables to a new ``folder``, in ``csv``, ``parquet`` or ``npz``, and return the manifest.
+
+        ``groups`` are ids or globs of the groups of measures and maps, by default all but single tensors. Raises UsageError
+        (``bad-format``, ``extra-missing``), NotFound (``group-not-found``, ``step-not-found``), Refused (``output-exists``).
+        """
+        return dict(exporting().export_run(self, folder, format, groups, steps))
 
     @property
     def attributes(self) -> Mapping[str, Any]:
