@@ -64,6 +64,7 @@ COMMANDS: Final = {
     "cross": "cross",
     "report": "report",
     "export": "export",
+    "push": "push",
     "average": "average",
     "batch": "batch",
     "families": "families",
