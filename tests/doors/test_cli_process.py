@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -173,7 +174,15 @@ def test_a_closed_pipe_is_quiet(store: Path) -> None:
     finally:
         os.close(writer)
     assert done.stderr == ""
-    assert done.returncode == 1
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("words", [["show", "nano"], ["measures", "nano", "--format", "csv"], ["ls", "--help"]])
+def test_a_reader_that_wants_the_first_line_alone(store: Path, words: list[str]) -> None:
+    shell = f"set -o pipefail; {shlex.join([*COMMAND, *words])} | head -n 1"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, env=_environment(store), timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 1
 
 
 def test_an_interrupt_exits_130_without_a_traceback(store: Path) -> None:

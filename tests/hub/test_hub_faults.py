@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -165,6 +167,36 @@ def test_offline_nothing_is_asked(hubs: Hubs, tmp_path: Path) -> None:
     assert done.returncode == 4
     assert "HF_HUB_OFFLINE" in done.stderr
     assert hub.seen == []
+
+
+CLOSED = "http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize("endpoint", [CLOSED, "https://no-such-host.invalid"])
+def test_without_a_network_one_is_told_soon_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    begun = time.monotonic()
+    with pytest.raises(TryAgain) as caught:
+        trajsvc.analyze("hf://local/run", store=tmp_path)
+    assert time.monotonic() - begun < 30  # 1 s on a quiet machine; it was 54
+    assert caught.value.kind == "hub-unreachable"
+    assert all(word in str(caught.value) for word in ("HTTPS_PROXY", "HF_ENDPOINT", "HF_HUB_OFFLINE"))
+
+
+def test_a_name_that_is_looked_up_for_ever_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "https://slow.invalid")
+    over = threading.Event()
+    monkeypatch.setattr("trajsvc.sources.hub.api_client.getproxies", dict)
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_: over.wait(120))
+    begun = time.monotonic()
+    try:
+        with pytest.raises(TryAgain, match=r"no connection to slow\.invalid"):
+            trajsvc.analyze("hf://local/run", store=tmp_path)
+    finally:
+        over.set()
+    assert time.monotonic() - begun < 60
 
 
 def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ def guarded(program: Callable[[], object]) -> None:
     try:
         program()
     except BaseException as raised:
-        ending = raised
+        ending = SystemExit(0) if _reader_left(raised) else raised
     whole = release_results() and _flushed()
     if interrupted():
         ending = SystemExit(INTERRUPTED)
@@ -62,6 +62,13 @@ def guarded(program: Callable[[], object]) -> None:
     elif (code := _said_of_system(ending)) is not None:
         ending = SystemExit(code)
     raise ending
+
+
+def _reader_left(ending: BaseException) -> bool:
+    """Return whether the program ended because nobody reads its output any more (``| head``): click makes exit code 1 of that."""
+    if isinstance(ending, SystemExit):
+        return ending.code == _FAILED and isinstance(ending.__context__, BrokenPipeError)
+    return isinstance(ending, BrokenPipeError)
 
 
 def _said_of_system(ending: BaseException) -> int | None:
@@ -202,7 +209,9 @@ def results() -> TextIO:
 
 
 def release_results() -> bool:
-    """Write what was held back, which is whole; ^C waits meanwhile, a second one does not. Returns whether the reader took it.
+    """Write what was held back, which is whole; ^C waits meanwhile, a second one does not.
+
+    Returns whether it could be written; a reader that wants no more of it (``| head``) is no failure.
 
     Call it before a message on stderr that is to come after the results.
     """
@@ -220,8 +229,7 @@ def release_results() -> bool:
                 rest = rest[stream.buffer.write(rest) :]
             stream.flush()
     except BrokenPipeError:
-        _give_up_output()  # the reader has gone: no message
-        return False
+        _give_up_output()
     except OSError as error:
         _give_up_output()
         _say(
@@ -237,7 +245,6 @@ def _flushed() -> bool:
         sys.stdout.flush()
     except BrokenPipeError:
         _give_up_output()
-        return False
     except OSError as error:
         _give_up_output()
         _say(f"error: cannot write to standard output: {(error.strerror or str(error)).lower()}\n")

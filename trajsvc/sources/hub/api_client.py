@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.request import getproxies
 
 from trajsvc.errors import TrajsvcError
 from trajsvc.sources.hub import answers, errors
@@ -33,6 +35,8 @@ T = TypeVar("T")
 
 TIMEOUT: Final = 30.0
 """Seconds without a byte after which a request has failed."""
+FIRST_CONTACT: Final = 2.0
+"""Seconds for the name and for the connection of an endpoint that has never answered: without a network one is told soon."""
 MOST_REDIRECTS: Final = 5
 _SLOWEST: Final = 30.0
 _PATIENT: Final = 100
@@ -72,6 +76,7 @@ class ApiClient:
             "User-Agent": f"trajsvc/{__version__}", "Accept": "application/json", "Accept-Encoding": "gzip, identity",
         }  # fmt: skip
         self._token = token
+        self._reached = False
 
     def pages(self, path: str, query: Mapping[str, str], where: str, stop: Stop) -> Iterator[list[Any]]:
         """Yield the rows of a listing, page by page.
@@ -104,6 +109,8 @@ class ApiClient:
 
         if constants.is_offline_mode():
             raise errors.offline(where)
+        if not self._reached and not _name_known(self._endpoint, stop):
+            raise errors.no_connection(where, self._endpoint)
         failures = refusals = 0
         while True:
             try:
@@ -116,6 +123,8 @@ class ApiClient:
                 error = errors.of_response(answer.status, answer.headers, where, signed_in=self._signed_in)
             except Exception as broken:
                 error = errors.unreachable(where, _why(broken))
+                if not self._reached and (failures or _slow(broken)) and _unconnected(broken):
+                    raise errors.no_connection(where, self._endpoint) from None
             refusals += error.kind == "hub-rate-limited"
             failures += error.kind != "hub-rate-limited"
             if error.kind not in _PASSING or failures >= self._attempts or refusals > _PATIENT:
@@ -160,6 +169,7 @@ class ApiClient:
 
     def _ask(self, address: str, trusted: bool, asked: _Asked, stop: Stop) -> tuple[bytes, str | None] | str:
         """Return the body of an answer and its link to the next page, or the address to which it redirects."""
+        from httpx2 import Timeout
         from huggingface_hub import get_session
 
         headers = dict(self._headers)
@@ -167,9 +177,11 @@ class ApiClient:
             headers["Authorization"] = f"Bearer {self._token}"
         until = time.monotonic() + asked.left
         timeout = min(TIMEOUT, max(asked.left, 0.01))
+        waits = timeout if self._reached else Timeout(timeout, connect=min(FIRST_CONTACT, timeout))
         with self._header_bound(asked.where), get_session().stream(
-            "GET", address, headers=headers, timeout=timeout, follow_redirects=False
+            "GET", address, headers=headers, timeout=waits, follow_redirects=False
         ) as answer:  # fmt: skip
+            self._reached = True
             told = {k.lower(): v for k, v in answer.headers.items()}
             size = sum(len(k) + len(v) + 4 for k, v in answer.headers.raw)
             if size > self._limits.header:
@@ -216,6 +228,40 @@ class ApiClient:
         if unpack is not None and (not unpack.eof or unpack.unused_data):
             raise EOFError
         return bytes(body)
+
+
+def _name_known(endpoint: str, stop: Stop) -> bool:
+    """Return False if the name of ``endpoint`` is not found out in ``FIRST_CONTACT`` seconds: without a network a resolver may wait much
+    longer. A proxy looks names up itself; a name that does not exist is left to the request to say.
+    """
+    parts = urlsplit(endpoint)
+    if getproxies() or parts.hostname is None:
+        return True
+
+    def look_up(over: Stop) -> None:
+        with suppress(OSError, UnicodeError):
+            socket.getaddrinfo(parts.hostname, parts.port or 443)
+
+    until = time.monotonic() + FIRST_CONTACT
+    try:
+        _left_behind(look_up, lambda: stop() or time.monotonic() > until)
+    except Interrupted:
+        check(stop)
+        return False
+    return True
+
+
+def _unconnected(error: Exception) -> bool:
+    """Return whether no connection was made: the name is not known, the port closed, the network away."""
+    import httpx2
+
+    return isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError)
+
+
+def _slow(error: Exception) -> bool:
+    import httpx2
+
+    return isinstance(error, httpx2.ConnectTimeout)
 
 
 def _left_behind(work: Callable[[Stop], T], stop: Stop) -> T:

@@ -7,6 +7,7 @@ The Hub tells causes apart by ``X-Error-Code`` (``RepoNotFound``, ``GatedRepo``,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from trajsvc.errors import NotFound, Refused, TrajsvcError, TryAgain
 from trajsvc.sources.transport.retry import RETRIED
@@ -69,6 +70,16 @@ def unreachable(where: str, why: str) -> TryAgain:
     return TryAgain(
         "hub-unreachable", f"{where} cannot be read from the Hub: {why}",
         hint="Check the network, HTTPS_PROXY and HF_ENDPOINT; the same command goes on where it was.",
+    )  # fmt: skip
+
+
+def no_connection(where: str, endpoint: str) -> TryAgain:
+    """Return the error for an endpoint that no connection was ever made to (``hub-unreachable``)."""
+    host = urlsplit(endpoint).hostname or "the Hub"
+    return TryAgain(
+        "hub-unreachable", f"{where} cannot be read from the Hub: there is no connection to {host}",
+        hint="Check the network. Behind a proxy set HTTPS_PROXY; HF_ENDPOINT names a mirror. Without a network analyse a folder "
+        "that holds the checkpoints, such as one of the Hub's cache; HF_HUB_OFFLINE=1 makes no request at all.",
     )  # fmt: skip
 
 
