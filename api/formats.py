@@ -14,6 +14,7 @@ import numpy as np
 from fastapi import Request, Response
 from pydantic import BaseModel
 
+from api import encodings
 from api.headers import accepted, tags
 from storage_schema.models.service import Problem
 from trajsvc.errors import UsageError
@@ -51,14 +52,21 @@ def answer(request: Request, service: Service, run: Run, makers: Makers, also: S
 def answer_of(request: Request, service: Service, digests: Sequence[str], makers: Makers) -> Response:
     """Return a result that depends on the request and on what has these digests."""
     kind = choose(request, makers)
+    encoding = encodings.chosen(request.headers.get("accept-encoding"), kind)
     tag = etag(request, digests, kind)
-    headers = {"etag": tag, "cache-control": "no-cache", "vary": "accept, authorization"}
-    if tag in tags(request.headers.get("if-none-match")):
-        return Response(status_code=304, headers=headers)
-    body = service.answers.get(tag)
+    headers = {"etag": tag, "cache-control": "no-cache", "vary": "accept, accept-encoding, authorization"}
+    known = tags(request.headers.get("if-none-match"))
+    if tag in encodings.plain_tags(known):
+        return Response(
+            status_code=304, headers={**headers, "etag": next(t for t in known if tag in encodings.plain_tags({t}))}
+        )
+    key = encodings.tag_of(tag, encoding)
+    body = service.answers.get(key)
     if body is None:
-        body = makers[kind]()
-        service.answers.put(tag, body)
+        body = encodings.encode(makers[kind](), encoding)
+        service.answers.put(key, body)
+    if encoding and encodings.is_encoded(body):
+        headers |= {"etag": key, "content-encoding": encoding}
     return Response(body, media_type=MEDIA[kind], headers=headers)
 
 

@@ -45,7 +45,7 @@ _GROUPS: Final = {
         "bad-root bad-rules bad-run bad-scope bad-server bad-share bad-size bad-source bad-steps bad-suffix bad-tag bad-token "
         "cancelled cannot-listen device-unavailable different-steps family-and-runs family-name family-option format-conflict "
         "heads-conflict hub-option needs-figure no-curve no-members no-server no-token open-server preview-copy "
-        "preview-over-run rename-conflict run-name run-needed runs-needed weak-token bad-weights bad-probe extra-missing"
+        "preview-over-run rename-conflict run-name run-needed runs-needed too-many-maps weak-token bad-weights bad-probe extra-missing"
     ),
     # Who asks is not known.
     Outcome(4, 401): ("unauthorised"),

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api.bodies import StrictRoute
 from api.dependencies import Administrator, Reader, Service, ServiceOf
+from api.encodings import plain_tags
 from api.formats import PROBLEMS, etag
 from api.headers import tags
 from api.routes.results import RunName
@@ -140,7 +141,7 @@ def _check(request: Request, service: Service, run: str, if_match: str | None) -
     opened = service.runs.open(run)
     if if_match is None or if_match.strip() == "*":
         return
-    if etag(request, [opened.stored.digest, *service.runs.said(run)], "json") not in tags(if_match):
+    if etag(request, [opened.stored.digest, *service.runs.said(run)], "json") not in plain_tags(tags(if_match)):
         raise Refused(
             "run-changed",
             f"the run {run} has changed since it was read",

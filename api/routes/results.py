@@ -26,6 +26,7 @@ from storage_schema.models.results import (
     LayerRow,
     MapAnswer,
     MapRange,
+    MapsAnswer,
     MeasuresAnswer,
     PhaseRow,
     QkvAnswer,
@@ -38,6 +39,7 @@ from trajsvc.figures import of_run
 from trajsvc.measures.registry import MEASURES, names_in
 from trajsvc.results import answers, tables
 from trajsvc.results.labels import plain
+from trajsvc.results.many_maps import many_maps
 from trajsvc.results.map_range import MapKind, MapsOf, map_range
 from trajsvc.results.run import Run
 
@@ -201,6 +203,39 @@ def get_map_range(
     """
     opened = service.runs.open(run)
     return answer(request, service, opened, {"json": lambda: json_bytes(map_range(opened, of, kind, origin, steps))})
+
+
+@router.get(
+    "/runs/{run}/maps",
+    operation_id="getMaps",
+    responses=documented(MapsAnswer, "json", "npz"),
+    response_class=Response,
+)
+def get_maps(
+    request: Request,
+    service: ServiceOf,
+    who: Reader,
+    run: RunName,
+    of: Annotated[MapsOf, Query(description="Whose maps: layers, parts of layers, or Q, K and V")] = "layers",
+    kind: Annotated[MapKind, Query(description="Trajectory map, relative one, cosines of updates, random walk")] = "tm",
+    origin: Origin = None,
+    steps: Steps = None,
+    form: Format = None,
+) -> Response:
+    """Return the maps of all layers or their parts at once, as upper triangles in float32."""
+    opened = service.runs.open(run)
+
+    def as_json() -> bytes:
+        found = many_maps(opened, of, kind, origin, steps)
+        return json_bytes(
+            MapsAnswer(run=run, groups=found.groups, steps=found.steps.tolist(), maps=plain(found.triangles))
+        )
+
+    def as_npz() -> bytes:
+        found = many_maps(opened, of, kind, origin, steps)
+        return npz_bytes(groups=np.array(found.groups, dtype=np.str_), steps=found.steps, maps=found.triangles)
+
+    return answer(request, service, opened, {"json": as_json, "npz": as_npz})
 
 
 @router.get(

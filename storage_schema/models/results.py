@@ -125,6 +125,16 @@ class MapRange(Answer):
     greatest: float | None
 
 
+class MapsAnswer(Answer):
+    """The maps of many groups, each as its upper triangle with the diagonal, row by row; undefined entries are null."""
+
+    run: str
+    groups: list[str]
+    steps: list[int]
+    maps: list[list[float | None]]
+    """a triangle a group, rounded to float32"""
+
+
 Values = float | None | list[float | None] | list[list[float | None]]
 
 

@@ -39,16 +39,34 @@ class TestLayers:
             assert 101 <= page.evaluate("window.pictures") < 2 * 101
         assert page.evaluate("document.querySelectorAll('.grid *').length") == elements < 10 * 101
 
-    def test_only_what_is_visible_is_fetched(self, site: Server, open_page: Open) -> None:
-        page = open_page(f"{site.address}/#/run/deep/layers?size=240", width=1000, height=700)
-        until(page, "document.querySelector('.grid')?.dataset.painted >= 4")
-        assert int(page.get_attribute(".grid", "data-painted")) < 40
+    def test_a_grid_is_one_answer_and_what_is_visible_is_drawn(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/")
+        asked: list[str] = []
+        page.on("request", lambda r: asked.append(r.url))
+        page.goto(f"{site.address}/#/run/deep/layers?size=240")
+        page.set_viewport_size({"width": 1000, "height": 700})
+        until(page, "document.querySelector('.grid')?.dataset.painted >= 101")
+        assert [("/maps?" in url) for url in asked if "/maps" in url or "/gram" in url or "/map/" in url] == [True]
+        until(page, "document.querySelector('.grid').tiles.lastPaint.maps > 0")
+        assert page.evaluate("document.querySelector('.grid').tiles.lastPaint.maps") < 40
+        # The one that is pointed at says its values with all digits.
+        tile = page.locator(".tile[data-group='layer/blocks.1']")
+        tile.scroll_into_view_if_needed()
+        frame = tile.locator(".frame").bounding_box()
+        page.mouse.move(frame["x"] + 0.9 * frame["width"], frame["y"] + 0.1 * frame["height"])
+        want = trajsvc.open(site.store, "deep").trajectory_map("layer/blocks.1").values
+        until(page, "document.querySelector(\".tile[data-group='layer/blocks.1']\").tile.gram")
+        row, column = int(0.1 * len(want)), int(0.9 * len(want))
+        own = "document.querySelector(\".tile[data-group='layer/blocks.1']\").tile.map"
+        found = page.evaluate(f"{own}.values[{row} * {own}.n + {column}]")
+        assert found == pytest.approx(want[row, column], rel=1e-12)
+        eventually(page, lambda: compared(f"{want[row, column]:.5f}" in page.locator(".readout").text_content(), True))
+        page.set_viewport_size({"width": 1400, "height": 1000})
 
     @pytest.mark.parametrize("view", slow_but(["tm", "updates"], ["updates"]))
     def test_one_scale_spans_all_maps_whatever_is_in_view(self, site: Server, open_page: Open, view: str) -> None:
         page = open_page(f"{site.address}/#/run/deep/layers?size=240&view={view}", width=1000, height=700)
         until(page, "document.querySelector('.grid')?.dataset.painted >= 4")
-        assert int(page.get_attribute(".grid", "data-painted")) < 40
         run = trajsvc.open(site.store, "deep")
         measure = {"tm": "trajectory_map", "updates": "update_map"}[view]
         least = min(float(run.measure(measure, group).min()) for group in run.layer_ids())

@@ -37,7 +37,7 @@ def map_range(
     Raises NotFound (``step-not-found``).
     """
     groups = groups_of(run, of)
-    ends = [_ends(_MAPS[kind](run.gram(group, steps), origin)) for group in groups]
+    ends = [_ends(map_of(run.gram(group, steps), kind, origin)) for group in groups]
     known = [pair for pair in ends if pair is not None]
     return MapRange(
         run=run.name,
@@ -45,6 +45,11 @@ def map_range(
         least=min((low for low, _ in known), default=None),
         greatest=max((high for _, high in known), default=None),
     )
+
+
+def map_of(gram: GroupGram, kind: MapKind, origin: int | None) -> Array:
+    """Return one map of a group; a relative one is without its ``origin``, by default the first step."""
+    return _MAPS[kind](gram, origin)
 
 
 def groups_of(run: MeasureMethods, of: MapsOf) -> list[str]:

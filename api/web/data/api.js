@@ -175,6 +175,25 @@ export async function mapRange(name, of, { kind, origin, range }) {
   return json(`${at(name)}/map/range${query({ of, kind, origin, steps: spec(range) })}`);
 }
 
+// Map of group → map, of all layers, their parts, or their Q, K and V; null where they have to be made of Grams, or are too many.
+const MOST_ENTRIES = 4 * 2 ** 20;
+export async function maps(name, of, { kind, origin, range, count, checkpoints }) {
+  if (isReport || (count * checkpoints * (checkpoints + 1)) / 2 > MOST_ENTRIES) return null;
+  const response = await inTurn(() => ask(`${at(name)}/maps${query({ of, kind, origin, steps: spec(range), f: "npz" })}`));
+  const arrays = readNpz(await response.arrayBuffer());
+  const steps = Array.from(arrays.steps.data, Number);
+  const n = steps.length;
+  const size = (n * (n + 1)) / 2;
+  return new Map(arrays.groups.data.map((group, k) => [group, { n, steps, values: squareOf(arrays.maps.data.subarray(k * size, (k + 1) * size), n) }]));
+}
+
+function squareOf(triangle, n) {
+  const values = new Float32Array(n * n);
+  let at = 0;
+  for (let i = 0; i < n; i++) for (let j = i; j < n; j++) values[i * n + j] = values[j * n + i] = triangle[at++];
+  return values;
+}
+
 const spec = (range) => (range ? `${range[0]}..${range[1]}` : null);
 
 async function allPages(path) {

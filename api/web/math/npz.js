@@ -31,6 +31,13 @@ export function readNpy(buffer) {
   const header = new TextDecoder("latin1").decode(new Uint8Array(buffer, two ? 12 : 10, length));
   const type = /'descr': '([^']+)'/.exec(header)?.[1];
   const shape = /'shape': \(([^)]*)\)/.exec(header)[1].split(",").map((s) => s.trim()).filter(Boolean).map(Number);
+  if (/^<U\d+$/.test(type ?? "")) return { shape, data: textsOf(buffer.slice(start), Number(type.slice(2))) };
   if (!TYPES[type] || /'fortran_order': True/.test(header)) throw new Error(`an array of type ${type}`);
   return { shape, data: new TYPES[type](buffer.slice(start)) };
+}
+
+// Texts of `length` code points each, with zeros behind those that are shorter.
+function textsOf(buffer, length) {
+  const points = new Uint32Array(buffer);
+  return Array.from({ length: length ? points.length / length : 0 }, (_, k) => String.fromCodePoint(...points.subarray(k * length, (k + 1) * length).filter((c) => c > 0)));
 }

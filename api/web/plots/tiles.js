@@ -14,9 +14,10 @@ import { paintCells } from "./paint.js";
 export class Tiles {
   // onscale(scale): when the common scale has changed; own: a scale that was chosen by hand, or null
   // words(row, column): what else is said of two steps; counted: what the numbers of checkpoints are
+  // bulk(params): Map of group → map, of all tiles in one answer and rounded, or null; a tile that is pointed at fetches its own exactly
   // range(params): {least} of all maps, if somebody knows it; else all of them are fetched to find it
-  constructor({ root, onscale = () => {}, onread = () => {}, words = () => "", range = async () => null, counted = "steps" }) {
-    Object.assign(this, { root, onscale, onread, words, range, counted });
+  constructor({ root, onscale = () => {}, onread = () => {}, words = () => "", bulk = async () => null, range = async () => null, counted = "steps" }) {
+    Object.assign(this, { root, onscale, onread, words, bulk, range, counted });
     this.tiles = new Map();
     root.tiles = this;
     this.observer = new IntersectionObserver(
@@ -58,11 +59,9 @@ export class Tiles {
 
   // Another digest of the same run: what is drawn stays until its successor is there.
   renew(digest) {
-    for (const tile of this.tiles.values()) {
-      Object.assign(tile, { digest, asked: false });
-      if (tile.visible) this.#want(tile);
-    }
+    for (const tile of this.tiles.values()) Object.assign(tile, { digest, asked: false, gram: null, map: null });
     this.#measure();
+    for (const tile of this.tiles.values()) if (tile.visible) this.#want(tile);
   }
 
   // The maps of all tiles, of those too that were never in view.
@@ -77,6 +76,17 @@ export class Tiles {
     const { params } = this;
     const mine = (this.measuring = {});
     let least = Infinity;
+    this.answered = this.bulk(params).catch(() => null);
+    const maps = await this.answered;
+    if (this.measuring !== mine) return;
+    if (maps) {
+      for (const map of maps.values()) for (const v of map.values) if (v < least) least = v;
+      for (const tile of this.tiles.values()) if (!tile.gram && maps.has(tile.group)) this.#take(tile, maps.get(tile.group));
+      this.common = scaleFrom(least);
+      this.#rescale();
+      this.#paintAll();
+      return;
+    }
     try {
       const found = (await this.range(params)) ?? (await this.#least(params));
       least = found.least ?? Infinity;
@@ -107,11 +117,6 @@ export class Tiles {
   show(params, own) {
     this.params = params;
     this.own = own;
-    for (const tile of this.tiles.values()) {
-      tile.map = null;
-      if (tile.gram) this.#compute(tile);
-      else if (tile.visible) this.#want(tile);
-    }
     const key = JSON.stringify(["view", "origin", "from", "to"].map((name) => params[name]));
     if (key === this.measured) {
       this.#rescale();
@@ -122,6 +127,17 @@ export class Tiles {
     // What is drawn stays until the scale of its successors is known.
     this.common = null;
     this.#measure();
+    for (const tile of this.tiles.values()) {
+      tile.map = null;
+      if (tile.gram) this.#compute(tile);
+      else if (tile.visible) this.#want(tile);
+    }
+  }
+
+  #take(tile, map) {
+    tile.map = map;
+    tile.mean = G.meanDefined(map.values);
+    tile.element.dataset.digest = tile.digest ?? "";
   }
 
   #compute(tile) {
@@ -130,8 +146,23 @@ export class Tiles {
   }
 
   async #want(tile) {
-    if (tile.asked || !this.params) return this.#paint(tile);
+    if (tile.asked || tile.map || !this.params) return this.#paint(tile);
     tile.asked = true;
+    const { answered } = this;
+    const maps = await answered;
+    if (answered !== this.answered) {
+      tile.asked = false;
+      return this.#want(tile);
+    }
+    // It was drawn with all others when the answer came.
+    if (maps?.has(tile.group)) {
+      tile.asked = false;
+      return;
+    }
+    return this.#fetch(tile);
+  }
+
+  async #fetch(tile) {
     const { digest } = tile;
     try {
       const gram = await api.gram(tile.run, tile.group, digest);
@@ -185,6 +216,9 @@ export class Tiles {
     const column = cell(event.clientX, box.left, box.width);
     const row = cell(event.clientY, box.top, box.height);
     hover({ row: tile.map.steps[row], column: tile.map.steps[column], from: this, tile });
+    if (tile.gram || tile.exact === tile.digest) return;
+    tile.exact = tile.digest;
+    this.#fetch(tile).then(() => this.crossing?.tile === tile && this.#follow(this.crossing));
   }
 
   #follow(what) {

@@ -18,6 +18,7 @@ import { tokensLine, tokensOf } from "../widgets/tokens.js";
 import { COMPONENTS, SCALARS, depthSpec, layersCSV, layersTable, qkvSpecs } from "./layerfacts.js";
 import { runHead } from "./runhead.js";
 
+const OF = { grid: "layers", components: "parts", qkv: "attention" };
 const SHOWS = [["grid", "Grid"], ["components", "Components"], ["qkv", "Q, K, V"], ["depth", "Against depth"], ["table", "Table"]];
 export async function layersView(name, params, context) {
   const [answer, groups] = await Promise.all([api.run(name), api.groups(name)]);
@@ -170,6 +171,7 @@ class LayersView {
       counted: axisNames(this.answer.row),
       words: (row, column) => (this.tokens ? `, ${tokensLine(this.tokens, row, column)}` : ""),
       onscale: (scale) => this.#controls(scale),
+      bulk: (params) => this.#bulk(show, params),
       range: (params) => this.#range(show, params),
       onread: (text) => (this.readout.textContent = text ?? (this.pictures ? "Move over a map: the same checkpoints are marked in all of them. Click opens one." : "")),
     });
@@ -187,10 +189,18 @@ class LayersView {
     }
   }
 
+  async #bulk(show, params) {
+    const steps = await this.#steps(params);
+    return api.maps(this.name, OF[show], {
+      kind: params.view ?? "tm", origin: await this.#originStep(params), range: rangeSteps(params) && [steps[0], steps.at(-1)],
+      count: this.tiles.tiles.size, checkpoints: steps.length,
+    });
+  }
+
   // Of all maps of a view: what the server says that they span.
   async #range(show, params) {
     const steps = await this.#steps(params);
-    return api.mapRange(this.name, { grid: "layers", components: "parts", qkv: "attention" }[show], {
+    return api.mapRange(this.name, OF[show], {
       kind: params.view ?? "tm", origin: await this.#originStep(params), range: rangeSteps(params) && [steps[0], steps.at(-1)],
     });
   }
