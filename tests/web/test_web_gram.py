@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from trajsvc.gram import spanning
-from trajsvc.measures import correlations, forgetting, maps, nulls, spectral_edge
+from trajsvc.measures import correlations, forgetting, maps, nulls, sparsity, spectral_edge
 from trajsvc.measures.base import GroupGram
 from trajsvc.measures.heterogeneity import qkv_heterogeneity
 from trajsvc.measures.registry import MEASURES, compute
@@ -94,11 +94,19 @@ def far_away(kind: str, steps: int, size: int, seed: int) -> NDArray[np.float64]
     return points
 
 
+def counted(steps: int, size: int, seed: int) -> NDArray[np.float64]:
+    """Counts of changed values, and of those that changed twice in succession."""
+    changed = np.random.default_rng(seed).random((steps, size)) < 0.7
+    changed[0] = changed[4] = False
+    twice = np.append(np.zeros((1, size), dtype=bool), changed[1:] & changed[:-1], axis=0)
+    return np.stack([changed.sum(axis=1), twice.sum(axis=1)], axis=1).astype(np.float64)
+
+
 def gram_of(kind: str, steps: int = 14, size: int = 40, seed: int = 1) -> GroupGram:
     legs = trajectory(kind, steps, size, seed)
     at = np.cumsum(np.arange(steps) ** 2)
     rounding = np.full(steps, 1e-6 if kind != "tiny" else 1e-14)
-    gram = GroupGram("g", at.astype(np.int64), legs @ legs.T, size, rounding)
+    gram = GroupGram("g", at.astype(np.int64), legs @ legs.T, size, rounding, changes=counted(steps, size, seed))
     if kind in FAR:
         with np.errstate(over="ignore", invalid="ignore"):
             return in_trees(gram, far_away(kind, steps, size, seed), 768 if kind == "shrinking" else 0)
@@ -123,6 +131,7 @@ def answered(grams: list[tuple[GroupGram, list[int]]]) -> list[dict[str, Any]]:
             "steps": whole.steps.tolist(),
             "parameters": whole.parameters,
             "rounding": whole.rounding.tolist(),
+            "changes": plain(whole.changes),
             "chosen": indices,
             "trees": [{"starts": t.starts.tolist(), "gram": plain(t.gram)} for t in whole.trees] or None,
             "scale": whole.scale,
@@ -207,6 +216,16 @@ class TestTheSameNumbers:
             close(answer["edge"], spectral_edge.spectral_edge(gram, window), tolerance=1e-6)
             close(answer["rank"], spectral_edge.spectral_edge_rank(gram, window))
             close(answer["share"], spectral_edge.leading_share(gram, window))
+
+    def test_unchanged_values(self, both: Any, case: int) -> None:
+        gram, found = both[case]
+        kept = sparsity.update_sparsity(gram)
+        if np.isnan(kept).all():
+            assert found["sparsity"] == {}
+            return
+        close(found["sparsity"]["kept"], kept)
+        close(found["sparsity"]["overlap"], sparsity.update_overlap(gram))
+        close(found["sparsity"]["chance"], sparsity.update_overlap_chance(gram))
 
     def test_distances_between_maps(self, both: Any, case: int) -> None:
         gram, found = both[case]

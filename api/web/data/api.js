@@ -118,6 +118,7 @@ async function fetchGram(run, group) {
     rounding: arrays.rounding.data,
     error: Number(arrays.error.data[0]),
     same: Array.from(arrays.same.data, Number),
+    changes: arrays.changes?.data ?? null,
     parameters: Number(arrays.parameters.data[0]),
   };
   if (arrays.tree_gram) {

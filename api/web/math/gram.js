@@ -7,6 +7,7 @@
 // are lost in the update basis, `trees` are the group in others, of all stored points, of which these are the numbers `at`; lengths are
 // those of the Gram times 2^scale.
 
+import { betweenNeighbours } from "./sparsity.js";
 import { treeDistances, treeProducts, treeUpdates } from "./trees.js";
 
 // How far an inner product may be off, relative to the product of the norms: of a Gram made in float64.
@@ -71,6 +72,7 @@ function chosen(g, indices, gram, replaced) {
     gram,
     rounding: Float64Array.from(indices, (i) => g.rounding[i]),
     same: g.same && indices.map((i) => g.same[i]),
+    changes: g.changes && betweenNeighbours(g.changes, indices),
   };
 }
 

@@ -4,6 +4,7 @@ import { axisName, axisNames } from "../base/axisname.js";
 import { count, fill, h, number, step as stepText } from "../base/dom.js";
 import { href } from "../base/url.js";
 import * as G from "../math/gram.js";
+import { updateSparsity } from "../math/sparsity.js";
 import { WINDOW, forgettingTime, spectralEdge } from "../math/windows.js";
 
 // `measures` are those of the Gram `g`; the rate is {step, rate}, or null; `row` is what the run counts;
@@ -16,6 +17,7 @@ export function curvesOf(g, m, rate, row, logged = []) {
   const after = steps.slice(1);
   const lags = m.mu_lag.map((_, k) => k);
   const edge = spectralEdge(g);
+  const sparse = updateSparsity(g);
   const constant = (value, x = inner) => x.map(() => value);
   return {
     cosine: {
@@ -72,6 +74,17 @@ export function curvesOf(g, m, rate, row, logged = []) {
         { name: "k", x: after, y: edge.rank, dash: [2, 4] },
       ],
     },
+    ...(sparse && {
+      sparsity: {
+        title: "Unchanged values", unit: "share", follows: true,
+        note: "Stored values that an update leaves as they were, bit by bit; and how alike the sets are that successive updates change.",
+        series: [
+          { name: "unchanged", x: after, y: sparse.kept },
+          { name: "overlap", x: inner, y: sparse.overlap },
+          { name: "by chance", x: inner, y: sparse.chance, dash: [6, 4], faint: true },
+        ],
+      },
+    }),
     lags: {
       title: "Correlation by lag", unit: "cosine", xlabel: "lag (checkpoints)", lags: true, plain: true,
       series: [
