@@ -45,9 +45,9 @@ def test_ls_show_and_run(tmp_path: Path) -> None:
 
 
 def test_the_papers_settings_are_said_and_nothing_is_run(tmp_path: Path) -> None:
-    said = trajsvc("experiment", "run", "h1", "--scale", "paper", "-o", "out", place=tmp_path)
+    said = trajsvc("experiment", "run", "h7", "--scale", "paper", "-o", "out", place=tmp_path)
     assert said.returncode == 4
-    assert "ResNet50" in said.stdout
+    assert "one-layer transformer" in said.stdout
     assert "scale-unavailable" in said.stderr or "no recipe at the scale" in said.stderr
     assert not (tmp_path / "out").exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated
@@ -42,7 +43,9 @@ Examples:
 
   trajsvc experiment run c4 -o experiments --seeds 1 --format json
 
-  trajsvc experiment run h1 --scale paper         the paper's own settings; refused (exit 4) where they cannot be run here
+  trajsvc experiment run h1 --scale paper         the paper's own settings, and what running them needs
+
+  trajsvc experiment run h6 --scale paper --data cifar-10-batches-bin -o experiments
 
 A claim that does not come out is reported as `not reproduced`, and the command exits with 0. Stopped with ^C, trainings that are done are
 kept.
@@ -108,15 +111,22 @@ def run(
         typer.Option(
             "--scale",
             metavar="SCALE",
-            help="small: as described; brief: of seconds; paper: the paper's settings, run only where there is a recipe for them.",
+            help="small: as described; brief: of seconds; paper: the paper's settings, run with --data where there is a recipe.",
         ),
     ] = "small",
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="The paper's data, for --scale paper. Nothing is downloaded."),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=2, help="With --scale paper: fewer epochs than the paper's.")
+    ] = None,
     store: StoreOption = None,
     form: FormatOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Run an experiment and say whether its claim came out."""
-    from trajsvc.errors import Refused, UsageError
+    from trajsvc.errors import UsageError
     from trajsvc.experiments.base import Setting
     from trajsvc.experiments.registry import experiment
     from trajsvc.experiments.result import keep
@@ -126,12 +136,11 @@ def run(
     found = experiment(name)
     if scale not in ("small", "brief", "paper"):
         raise UsageError("bad-option", f"no scale {scale!r}", hint="Use small, brief or paper.")
-    if scale == "paper" and found.at_scale is None:
-        results_console().print(f"{found.paper}, {found.figure}: {found.scale}", markup=False, highlight=False)
-        hint = "Leave out --scale for the small version, or register an experiment of your own with `at_scale` (docs/experiments.md)."
-        raise Refused(
-            "scale-unavailable", f"{found.name} has no recipe at the scale of its paper, so nothing was run", hint=hint
-        )
+    if scale != "paper" and (data is not None or epochs is not None):
+        raise UsageError("bad-option", "--data and --epochs are options of --scale paper", hint="Leave them out.")
+    if scale == "paper":
+        _say_paper_scale(found, quiet=quiet or kind == "json")
+        _check_scale(found, data)
     root, place = store or default_store(), folder / found.name
     place.mkdir(parents=True, exist_ok=True)
     with stop_on_interrupt() as stop, errors_console().status("", spinner="dots") as status:
@@ -141,10 +150,11 @@ def run(
                 status.update(f"{found.name}: {text}")
 
         chosen = tuple(range(seeds))
-        setting = Setting(place, root, chosen, scale == "brief", say, stop.is_set)
+        setting = Setting(place, root, chosen, scale == "brief", say, stop.is_set, data, epochs)
         began = monotonic()
         recipe = found.at_scale if scale == "paper" and found.at_scale else found.recipe
         verdict = recipe(setting)
+    verdict = verdict if epochs is None else replace(verdict, notes=(*verdict.notes, f"{epochs} epochs only"))
     result = keep(found, verdict, place, root, chosen, scale, monotonic() - began)
     if kind == "json":
         answer = {key: getattr(result, key) for key in ("name", "claim", "measured", "verdict", "seeds")}
@@ -155,6 +165,34 @@ def run(
         _say("reproduced when", found.criterion)
         _tell(result)
         _say("in", str(place))
+
+
+def _say_paper_scale(found: Experiment, *, quiet: bool) -> None:
+    """Print the paper's own settings, what has to be installed and where the data goes."""
+    from trajsvc.experiments.paper_scale import PAPER_SCALES
+
+    if quiet:
+        return
+    _say("paper", f"{found.paper}, {found.figure}: {found.scale}")
+    for key, value in PAPER_SCALES[found.name].lines() if found.name in PAPER_SCALES else ():
+        _say(key, value)
+
+
+def _check_scale(found: Experiment, data: Path | None) -> None:
+    """Raise Refused (``scale-unavailable``) where an experiment cannot be run at its paper's scale, or not without its data."""
+    from trajsvc.errors import Refused
+    from trajsvc.experiments.paper_scale import PAPER_SCALES
+
+    if found.at_scale is None:
+        hint = "Leave out --scale for the small version, or register an experiment of your own with `at_scale` (docs/experiments.md)."
+        raise Refused(
+            "scale-unavailable", f"{found.name} has no recipe at the scale of its paper, so nothing was run", hint=hint
+        )
+    if data is None and found.name in PAPER_SCALES:
+        hint = f"{PAPER_SCALES[found.name].data_at}. Nothing is downloaded."
+        raise Refused(
+            "scale-unavailable", f"{found.name} needs its data at the scale of its paper, so nothing was run", hint=hint
+        )
 
 
 def _tell(result: ExperimentResult) -> None:

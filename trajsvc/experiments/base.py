@@ -26,6 +26,10 @@ class Setting:
     """a version of seconds, for tests"""
     say: Callable[[str], None] = lambda text: None
     stop: Callable[[], bool] = never
+    data: Path | None = None
+    """the folder of the paper's data, for a recipe at its scale"""
+    epochs: int | None = None
+    """epochs of each training instead of its own"""
 
     def note(self, text: str) -> None:
         """Tell what is done now. Raises Cancelled where the experiment is to stop."""

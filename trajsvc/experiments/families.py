@@ -12,7 +12,8 @@ from storage_schema.runs.store import RunStore
 from trajsvc.analysis.analyze import analyze
 from trajsvc.experiments.base import Setting
 from trajsvc.experiments.result import family_of, tag_of
-from trajsvc.experiments.training import Training, briefer, member_facts, train
+from trajsvc.experiments.scaled_training import trained_at_scale
+from trajsvc.experiments.training import Training, briefer, member_facts, train, trained_on_digits
 from trajsvc.families.file import load_family, save_family
 from trajsvc.results.run import Run
 
@@ -41,7 +42,8 @@ def trained_family(
     }
     results = {}
     for (name, seed), training in chosen.items():
-        results[name, seed] = train(training, run_folder(setting, experiment, name, seed), setting)
+        trainer = trained_on_digits if training.data == "digits" else trained_at_scale
+        results[name, seed] = train(training, run_folder(setting, experiment, name, seed), setting, trainer)
     facts = {key: member_facts(training) for key, training in chosen.items()}
     runs = analysed_family(setting, experiment, title, facts)
     found: dict[str, list[Trained]] = {name: [] for name in members}

@@ -12,6 +12,7 @@ from storage_schema.models.experiments import ExperimentResult
 from storage_schema.runs.store import RunStore
 from trajsvc.experiments.base import Experiment, Verdict
 from trajsvc.experiments.kept import save_result
+from trajsvc.experiments.paper_scale import PAPER_SCALES
 from trajsvc.families.file import family_names
 from trajsvc.version import __version__
 
@@ -41,7 +42,7 @@ def keep(
         "name": found.name, "title": found.title, "paper": found.paper, "figure": found.figure, "claim": found.claim,
         "criterion": found.criterion, "measured": dict(verdict.measured),
         "verdict": "reproduced" if verdict.reproduced else "not reproduced", "notes": list(verdict.notes), "seeds": list(seeds),
-        "scale": scale, "settings": found.scale if scale == "paper" else found.small, "paper_settings": found.scale,
+        "scale": scale, "settings": _scaled(found) if scale == "paper" else found.small, "paper_settings": found.scale,
         "versions": {
             "trajsvc": __version__, "python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__,
         },
@@ -53,6 +54,12 @@ def keep(
     (folder / "result.json").write_text(result.model_dump_json(indent=1) + "\n", "utf-8")
     (folder / "result.md").write_text(page(result), "utf-8")
     return result
+
+
+def _scaled(found: Experiment) -> str:
+    """Return what was trained at the scale of the paper."""
+    told = PAPER_SCALES.get(found.name)
+    return found.scale if told is None else told.run_here
 
 
 def page(result: ExperimentResult) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ DONE = "training.json"
 
 @dataclass(frozen=True)
 class Training:
-    """One training. Rates drop tenfold at half and at three quarters of the epochs."""
+    """One training. Rates drop tenfold at two parts of the epochs, by default at half and at three quarters."""
 
     epochs: int = 40
     batch: int = 64
@@ -39,6 +39,16 @@ class Training:
     """``norm`` or ``last``: what alone is trained from ``only_from`` on"""
     only_from: int = 0
     seed: int = 0
+    first_drop: float = 0.5
+    second_drop: float = 0.75
+    data: str = "digits"
+    """``digits``, ``cifar10`` or ``imagenet``"""
+    network: str = "lenet"
+    """``lenet``, ``resnet18`` or ``resnet50``"""
+
+
+Trainer = Callable[[Training, Path, Setting], dict[str, Any]]
+"""writes the checkpoints of a training into a folder and returns {accuracy, loss}"""
 
 
 @contextmanager
@@ -54,17 +64,22 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def train(training: Training, folder: Path, setting: Setting) -> dict[str, Any]:
+def train(training: Training, folder: Path, setting: Setting, trainer: Trainer) -> dict[str, Any]:
     """Train, a checkpoint an epoch in ``folder``, and return {accuracy, loss}; a training that is there is not repeated."""
     done = folder / DONE
     facts = asdict(training)
     if done.is_file() and (found := json.loads(done.read_text()))["training"] == facts:
         return dict(found["result"])
     folder.mkdir(parents=True, exist_ok=True)
-    with one_thread():
-        result = _trained(training, folder, setting)
+    result = trainer(training, folder, setting)
     done.write_text(json.dumps({"training": facts, "result": result}))
     return result
+
+
+def trained_on_digits(training: Training, folder: Path, setting: Setting) -> dict[str, Any]:
+    """Train LeNet-s on one thread."""
+    with one_thread():
+        return _trained(training, folder, setting)
 
 
 def _trained(training: Training, folder: Path, setting: Setting) -> dict[str, Any]:
@@ -75,22 +90,23 @@ def _trained(training: Training, folder: Path, setting: Setting) -> dict[str, An
     if training.label_noise:
         train_split = noisy(train_split, training.label_noise, training.seed + 1000)
     network = lenet(training.width, norm=True)
-    optimizer = _optimizer(training, network)
+    optimizer = optimizer_of(training, network)
     rng = np.random.default_rng(training.seed)
     save(network, folder, 0)
     for epoch in range(training.epochs):
         setting.note(f"{folder.name}: epoch {epoch + 1} of {training.epochs}")
         if training.only is not None and epoch == training.only_from:
-            _freeze(network, training.only)
-        _at_rate(optimizer, training, epoch)
+            freeze(network, training.only)
+        set_rate(optimizer, training, epoch)
         network.train()
         for batch in batches(len(train_split), training.batch, rng):
-            _step(network, optimizer, train_split.x[batch], train_split.y[batch], training.sharpness)
+            step(network, optimizer, train_split.x[batch], train_split.y[batch], training.sharpness)
         save(network, folder, epoch + 1)
     return evaluate(network, test_split)
 
 
-def _optimizer(training: Training, network: torch.nn.Module) -> torch.optim.Optimizer:
+def optimizer_of(training: Training, network: torch.nn.Module) -> torch.optim.Optimizer:
+    """Make the optimizer of a training."""
     import torch
 
     if training.optimizer == "adamw":
@@ -100,7 +116,8 @@ def _optimizer(training: Training, network: torch.nn.Module) -> torch.optim.Opti
     )
 
 
-def _freeze(network: torch.nn.Module, only: str) -> None:
+def freeze(network: torch.nn.Module, only: str) -> None:
+    """Train nothing from now on but scales and shifts of normalisation (``norm``) or the ``last`` module."""
     from torch import nn
 
     modules = list(network.modules())
@@ -112,8 +129,9 @@ def _freeze(network: torch.nn.Module, only: str) -> None:
             parameter.grad = None  # neither momentum nor weight decay moves what has no gradient
 
 
-def _at_rate(optimizer: torch.optim.Optimizer, training: Training, epoch: int) -> None:
-    drops = (epoch >= training.epochs / 2) + (epoch >= training.epochs * 3 / 4)
+def set_rate(optimizer: torch.optim.Optimizer, training: Training, epoch: int) -> None:
+    """Set the learning rate of an epoch."""
+    drops = (epoch >= training.epochs * training.first_drop) + (epoch >= training.epochs * training.second_drop)
     for group in optimizer.param_groups:
         group["lr"] = training.learning_rate * 0.1**drops
 
@@ -133,9 +151,10 @@ def endless(count: int, size: int, rng: np.random.Generator) -> Iterator[torch.T
         yield from batches(count, size, rng)
 
 
-def _step(
+def step(
     network: torch.nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor, sharpness: float
 ) -> None:
+    """Make one step on a batch, of sharpness-aware minimisation where ``sharpness`` is not 0."""
     import torch
 
     def loss() -> None:
@@ -176,7 +195,9 @@ def evaluate(network: torch.nn.Module, split: Split) -> dict[str, float]:
 
 
 def briefer(training: Training, setting: Setting) -> Training:
-    """Return the training, of a quarter of its epochs where the setting is brief."""
+    """Return the training, of the setting's epochs, else of a quarter of its own where the setting is brief."""
+    if setting.epochs is not None:
+        return replace(training, epochs=setting.epochs)
     return replace(training, epochs=max(4, training.epochs // 4)) if setting.brief else training
 
 
