@@ -197,11 +197,12 @@ function squareOf(triangle, n) {
 
 const spec = (range) => (range ? `${range[0]}..${range[1]}` : null);
 
-async function allPages(path) {
+async function allPages(path, more = []) {
   const items = [];
   let cursor = null;
   do {
-    const page = await json(`${path}${query({ limit: 200, cursor })}`);
+    const search = new URLSearchParams([["limit", 200], ...(cursor ? [["cursor", cursor]] : []), ...more]);
+    const page = await json(`${path}?${search}`);
     items.push(...page.items);
     cursor = page.next;
   } while (cursor && items.length < 5000);
@@ -209,7 +210,16 @@ async function allPages(path) {
 }
 
 export const runs = () => (isReport ? Promise.resolve([report.answer.row]) : allPages("/v1/runs"));
-export const run = (name) => (isReport ? Promise.resolve(report.answer) : json(at(name)));
+// The names of the runs for which all conditions hold.
+export const runsWhere = async (conditions) => new Set((await allPages("/v1/runs", conditions.map((c) => ["where", c]))).map((row) => row.run));
+export async function run(name) {
+  if (isReport) return report.answer;
+  const response = await ask(at(name));
+  return { ...(await response.json()), etag: response.headers.get("etag") };
+}
+// Change what is said of a run, if it is still the one with this ETag.
+export const describe = (name, body, etag) =>
+  json(at(name), { method: "PATCH", headers: { "content-type": "application/json", ...(etag ? { "if-match": etag } : {}) }, body: JSON.stringify(body) });
 export const summary = (name) => (isReport ? Promise.resolve(report.summary) : json(`${at(name)}/summary`));
 export const checkpoints = (name) => (isReport ? Promise.resolve(report.checkpoints) : json(`${at(name)}/checkpoints`));
 export const groups = (name) => (isReport ? Promise.resolve(report.groups) : json(`${at(name)}/groups`));

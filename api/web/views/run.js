@@ -16,6 +16,7 @@ import { captionOf, groupText } from "../widgets/captions.js";
 import { VIEW_NOTES, VIEW_TITLES, adjusted, alongChoice, axisChoice, besideChoice, scaleControls, valuesChoice, viewChoice } from "../widgets/controls.js";
 import { errorMap, errorScale, medianError } from "../widgets/estimate.js";
 import { Live } from "../widgets/live.js";
+import { Said } from "../widgets/said.js";
 import { tokensLine, tokensOf } from "../widgets/tokens.js";
 import { curvesOf, fillLegend, fillPhases, numbersOf } from "./runcurves.js";
 import { runHead } from "./runhead.js";
@@ -53,6 +54,7 @@ class RunView {
       "div",
       { class: "run" },
       (this.head = h("div")),
+      new Said(name, answer).element,
       this.controls,
       this.status,
       this.live.element,

@@ -2,7 +2,7 @@
 
 import { axisName, axisNames } from "../base/axisname.js";
 import { scaleOf } from "../base/colors.js";
-import { choice, count, dropdown, fileName, fill, h, keepingFocus, number, sortable, step as stepText, unique } from "../base/dom.js";
+import { bytes, choice, count, dropdown, fileName, fill, h, keepingFocus, number, sortable, step as stepText, unique } from "../base/dom.js";
 import { isFinal } from "../base/jobstates.js";
 import { onTheme, theme } from "../base/theme.js";
 import { href } from "../base/url.js";
@@ -11,7 +11,9 @@ import * as G from "../math/gram.js";
 import { paintCells, scaleText } from "../plots/paint.js";
 import { sheetDownloads } from "../plots/tilesheet.js";
 import { badge } from "../widgets/estimate.js";
+import { problemText } from "../widgets/fields.js";
 import { JobLine, watch } from "../widgets/jobline.js";
+import { columnChoice, columnsOf, hyperparameterColumn, named } from "../widgets/runcolumns.js";
 
 export async function runsView(params, context) {
   const [runs, families, jobs] = await Promise.all([api.runs(), api.families(), api.jobs(100)]);
@@ -36,6 +38,10 @@ class RunsView {
     this.thumbs = new Map();
     const id = unique("search");
     this.search = h("input", { id, type: "search", placeholder: "name, source, architecture", value: params.q ?? "", oninput: (e) => change({ q: e.target.value }) });
+    const where = unique("where");
+    this.where = h("input", { id: where, type: "search", placeholder: "lr>0.01; optimizer=adamw", title: "Conditions with ; between them: a fact, measure or hyperparameter, one of = != < <= > >= ~, a value", value: params.where ?? "", spellcheck: "false", onchange: (e) => change({ where: e.target.value.trim() || null }, { push: true }) });
+    this.columns = h("details", { class: "columns" }, h("summary", {}, "Columns"));
+    this.problem = h("div");
     this.grouping = h("span");
     this.tagging = h("span");
     this.selected = h("span");
@@ -46,8 +52,10 @@ class RunsView {
       { class: "runs" },
       h("div", { class: "title" }, h("h1", {}, "Runs")),
       this.jobs,
-      h("div", { class: "toolbar" }, h("label", { for: id, class: "label" }, "Search"), this.search, this.grouping, this.tagging,
+      h("div", { class: "toolbar" }, h("label", { for: id, class: "label" }, "Search"), this.search, h("label", { for: where, class: "label" }, "Where"), this.where, this.grouping, this.tagging,
         h("span", { class: "end" }, (this.saves = h("span", { class: "saves" }, h("span", { class: "label" }, "Maps "), sheetDownloads("maps", () => this.#sheet()))), this.selected, h("a", { class: "button primary", href: href(["submit"]) }, "Submit a run"))),
+      this.columns,
+      this.problem,
       this.table,
     );
     this.lines = [];
@@ -87,6 +95,8 @@ class RunsView {
   async #reload() {
     const runs = await api.runs().catch(() => null);
     if (!runs) return;
+    this.filtered = null;
+    this.#filter();
     // The map of what has changed stays until the new one is there.
     this.rows = runs.map((row) => {
       const old = this.rows.find((r) => r.run === row.run);
@@ -99,12 +109,33 @@ class RunsView {
   update(params) {
     this.params = params;
     if (document.activeElement !== this.search) this.search.value = params.q ?? "";
+    if (document.activeElement !== this.where) this.where.value = params.where ?? "";
+    this.#filter();
     const group = params.group === "family" ? "family" : "none";
     fill(this.grouping, choice("Group by", [["none", "nothing"], ["family", "family"]], group, (v) => this.change({ group: v === "none" ? null : v }, { push: true })));
     const tags = [...new Set(this.rows.flatMap((r) => r.tags))].sort();
     if (params.tag && !tags.includes(params.tag)) tags.push(params.tag);
     this.tagging.hidden = !tags.length;
     fill(this.tagging, dropdown("Tag", [["", "any"], ...tags.map((t) => [t, t])], params.tag ?? "", (v) => this.change({ tag: v || null }, { push: true })));
+    this.#draw();
+  }
+
+  // The server says for which runs the conditions hold, so that they mean the same as on the command line.
+  async #filter() {
+    const where = this.params.where ?? "";
+    if (where === this.filtered) return;
+    this.filtered = where;
+    const conditions = where.split(";").map((c) => c.trim()).filter(Boolean);
+    try {
+      const matching = conditions.length ? await api.runsWhere(conditions) : null;
+      if (this.filtered !== where) return;
+      this.matching = matching;
+      fill(this.problem);
+    } catch (error) {
+      if (this.filtered !== where) return;
+      this.matching = null;
+      fill(this.problem, problemText(error));
+    }
     this.#draw();
   }
 
@@ -137,7 +168,7 @@ class RunsView {
   #found() {
     const words = (this.params.q ?? "").toLowerCase().split(/\s+/).filter(Boolean);
     const { tag } = this.params;
-    return this.rows.filter((r) => (!tag || r.tags.includes(tag)) && words.every((w) => `${r.run} ${r.source} ${r.architecture} ${r.families.join(" ")} ${r.tags.join(" ")}`.toLowerCase().includes(w)));
+    return this.rows.filter((r) => (!this.matching || this.matching.has(r.run)) && (!tag || r.tags.includes(tag)) && words.every((w) => `${r.run} ${r.source} ${r.architecture} ${r.families.join(" ")} ${r.tags.join(" ")} ${r.notes}`.toLowerCase().includes(w)));
   }
 
   async #sheet() {
@@ -154,12 +185,13 @@ class RunsView {
     if (!this.rows.length) {
       return fill(this.table, h("div", { class: "empty" }, h("p", {}, "No runs yet."), h("p", {}, "Submit a folder of checkpoints or a repository, or analyse one with ", h("code", {}, "trajsvc analyze"), ".")));
     }
-    if (!rows.length) return fill(this.table, h("p", { class: "empty" }, `No run matches ${[params.q && `“${params.q}”`, params.tag && `the tag “${params.tag}”`].filter(Boolean).join(" and ")}.`));
+    if (!rows.length) return fill(this.table, h("p", { class: "empty" }, `No run matches ${[params.q && `“${params.q}”`, params.where && `“${params.where}”`, params.tag && `the tag “${params.tag}”`].filter(Boolean).join(" and ")}.`));
     const [key, down] = (params.sort ?? "run").split(":");
-    const columns = [
+    const every = [
       { key: "run", title: "Run", value: (r) => r.run, cell: (r) => [
         h("a", { href: href(["run", r.run]), class: "longname", title: r.run }, r.run),
         h("div", { class: "hint longname", title: r.source }, r.source),
+        r.notes ? h("div", { class: "hint longname", title: r.notes }, r.notes.split("\n")[0]) : null,
         r.tags.length ? h("div", { class: "tags" }, r.tags.map((t) => h("a", { class: "badge", href: href([], { ...this.params, tag: t }) }, t))) : null] },
       { key: "map", title: "Map", cell: (r) => this.#canvas(r) },
       { key: "state", title: "State", value: (r) => (r.estimate ? "estimate" : "exact"), cell: (r) => [
@@ -170,6 +202,7 @@ class RunsView {
       { key: "parameters", title: "Parameters", numeric: true, value: (r) => r.parameters, cell: (r) => count(r.parameters) },
       { key: "checkpoints", title: "Checkpoints", numeric: true, value: (r) => r.checkpoints, cell: (r) => String(r.checkpoints) },
       { key: "last_step", title: "Range", numeric: true, value: (r) => r.last_step, cell: (r) => (r.last_step === null ? "–" : `${stepText(r.first_step)}–${stepText(r.last_step)}${axisName(r) === "step" ? "" : ` ${axisNames(r)}`}`) },
+      { key: "bytes", title: "Size", numeric: true, value: (r) => r.bytes, cell: (r) => bytes(r.bytes) },
       { key: "mds", title: "MDS", numeric: true, value: (r) => r.mds, note: "mean directional similarity: mean of the trajectory map", cell: (r) => h("span", { class: "mds" }, mdsText(r)) },
       { key: "updated", title: "Updated", value: (r) => r.updated, cell: (r) => (r.updated ? new Date(r.updated).toLocaleDateString(undefined, { day: "numeric", month: "short", year: "numeric" }) : "–") },
       { key: "compare", title: "Compare", cell: (r) => h("input", { type: "checkbox", "aria-label": `Compare ${r.run}`, checked: this.chosen.has(r.run), onchange: (e) => {
@@ -178,6 +211,9 @@ class RunsView {
         this.#selection();
       } }) },
     ];
+    const shown = columnsOf(params);
+    const columns = [every[0], ...every.filter((c) => shown.includes(c.key)), ...shown.map(named).filter(Boolean).map(hyperparameterColumn)];
+    this.#choice(every.slice(1));
     const onsort = ([k, d]) => change({ sort: `${k}${d ? ":down" : ""}` }, { push: true });
     const table = (some, caption) => sortable({ caption, columns, rows: some, sort: [key, down === "down"], onsort });
     if (params.group === "family") {
@@ -188,6 +224,10 @@ class RunsView {
         return [h("h2", { class: "section" }, f ? h("a", { href: href(["family", f]) }, f) : "No family", h("span", { class: "hint" }, ` ${some.length} ${some.length === 1 ? "run" : "runs"}`)), table(some, f ? `Runs of ${f}` : "Runs without a family")];
       }));
     } else fill(this.table, table(rows, "Runs"));
+  }
+
+  #choice(known) {
+    keepingFocus(this.columns, () => fill(this.columns, h("summary", {}, "Columns"), columnChoice(known, this.rows, this.params, (keys) => this.change({ cols: keys?.join(",") ?? null }, { push: true }))));
   }
 
   #selection() {
