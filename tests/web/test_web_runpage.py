@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_findings import findings
 from drawn_maps import ready, until
 from service_process import Server
+
+import trajsvc
 
 pytestmark = pytest.mark.timing
 
@@ -76,3 +82,53 @@ def test_every_compared_map_says_its_value_at_the_step(site: Server, open_page: 
         assert f"{answer['map'][row][column]:.5f}" in said
         assert "steps 500 × 1000" in said
     assert tips[2] is None, "the third run ended before these steps"
+
+
+def test_averages_of_the_last_checkpoints_are_a_curve(site: Server, open_page: Open) -> None:
+    page = open_page(f"{site.address}/#/run/pythia-nano?group=layer%2F2&from=64&to=5000")
+    page.wait_for_selector("[data-chart=averages] .uplot")
+    with page.expect_download() as waiting:
+        page.click("[data-chart=averages] button:has-text('CSV')")
+    header, *rows = csv.reader(Path(waiting.value.path()).read_text().splitlines())
+    assert header == ["checkpoints averaged", "distance", "variance removed", "norm"]
+    _, _, answer = site.ask("/v1/runs/pythia-nano/averages?group=layer/2&steps=64..5000")
+    wanted = {a["checkpoints"]: a for a in answer["averages"] if a["weights"].startswith("last ")}
+    assert {int(r[0]) for r in rows} == set(wanted)
+    for count, distance, removed, norm in rows:
+        one = wanted[int(count)]
+        assert float(distance) == pytest.approx(one["relative_distance"])
+        assert float(removed) == pytest.approx(one["variance_removed"])
+        assert float(norm) == pytest.approx(one["norm"] / wanted[1]["norm"])
+
+
+def test_eight_runs_are_pictures_and_any_number_is_a_table(site: Server, open_page: Open, tmp_path: Path) -> None:
+    from storage_schema.runs.store import RunStore
+
+    names = [f"copy-{k}" for k in range(17)]
+    for name in names:
+        trajsvc.analyze(site.store.parent / "data" / "plain", store=site.store, name=name, threads=1)
+    try:
+        page = open_page(f"{site.address}/#/compare?runs={','.join(names)}")
+        page.wait_for_selector(".compare[data-ready]")
+        page.wait_for_selector(f".compare .scroll tr:has-text('{names[-1]}')")
+        assert page.locator(".sidebyside canvas.map").count() == 8
+        assert page.locator("[data-chart=norm] .u-series").count() == 1 + 8
+        assert page.locator(".compare .scroll tbody tr").count() == 17
+        assert (
+            "The first 8 runs have maps and curves; 9 more are in the table."
+            in page.locator(".problem").first.text_content()
+        )
+        assert (
+            len(
+                set(
+                    page.locator("[data-chart=norm] .u-marker").evaluate_all(
+                        "a => a.slice(1).map((e) => e.style.borderColor || e.style.border)"
+                    )
+                )
+            )
+            == 8
+        )
+        assert findings(page) == []
+    finally:
+        for name in names:
+            shutil.rmtree(Path(RunStore(site.store).path(name)))

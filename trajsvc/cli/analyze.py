@@ -4,9 +4,10 @@ figures.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from trajsvc.sources.base import CheckpointSource
 from trajsvc.cli.running import make_options, opened, run_analysis
 
+SHARE: Final = 0.1
+"""of the time of an analysis, for figures that nobody asked for"""
 EPILOG = """Examples:
 
   trajsvc analyze checkpoints/my-run
@@ -49,7 +52,12 @@ def analyze(
     *,
     chosen: dict[str, Any],
     figures: Annotated[
-        Path | None, typer.Option("--figures", metavar="DIR", help="Folder for the figures. \\[STORE/figures/RUN]")
+        Path | None,
+        typer.Option(
+            "--figures",
+            metavar="DIR",
+            help="Draw all figures, into this folder. \\[those that take a tenth of the time, into STORE/figures/RUN]",
+        ),
     ] = None,
     no_figures: Annotated[bool, typer.Option("--no-figures", help="Draw no figures.")] = False,
     report: Annotated[
@@ -69,11 +77,13 @@ def analyze(
     def opener(stop: Callable[[], bool]) -> CheckpointSource:
         return source_of(source, options, store, stop)
 
+    begun = time.monotonic()
     outcome = run_analysis(opener, store, name, options, quiet=quiet or kind == "json")
     run = opened(outcome)
-    drawn = None
+    drawn, left = None, []
     if not no_figures and (figures is not None or kind == "human"):
-        drawn = draw(run, figures or outcome.store / "figures" / outcome.name)
+        drawn = figures or outcome.store / "figures" / outcome.name
+        left = draw(run, drawn, None if figures else SHARE * (time.monotonic() - begun))
     if report is not None:
         from trajsvc.cli.report_page import write_report
 
@@ -90,7 +100,8 @@ def analyze(
         render(run, summary_of(run), console)
         console.print(f"store    {outcome.store / 'runs' / (outcome.name + '.zarr')}", markup=False, highlight=False)
         if drawn is not None:
-            console.print(f"figures  {drawn}", markup=False, highlight=False)
+            more = f" (not yet: {', '.join(left)}; --figures DIR draws all)" if left else ""
+            console.print(f"figures  {drawn}{more}", markup=False, highlight=False)
     if outcome.left_out:
         raise typer.Exit(EXIT_PARTLY)
 
@@ -111,15 +122,25 @@ def machine_summary(run: Run, outcome: Outcome, figures: Path | None) -> dict[st
     }
 
 
-def draw(run: Run, folder: Path) -> Path:
-    """Draw the figures of a run, those for which it has enough checkpoints and layers."""
+def draw(run: Run, folder: Path, seconds: float | None = None) -> list[str]:
+    """Draw the figures of a run, those for which it has enough checkpoints and layers; return the names of those left out.
+
+    With ``seconds`` the first is drawn whatever it takes, and of the others those that are expected to fit into what is left of this time,
+    by what a panel of those before took.
+    """
     from trajsvc.cli.output import cannot_write, save_figure
-    from trajsvc.figures.of_run import run_figures
+    from trajsvc.figures.of_run import figure_makers
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(folder, error) from error
-    for stem, figure in run_figures(run):
-        save_figure(figure, folder / f"{stem}.png", quiet=True)
-    return folder
+    begun, panel, left = time.monotonic(), 0.0, []
+    for maker in figure_makers(run):
+        now = time.monotonic()
+        if seconds is not None and panel and now - begun + panel * maker.panels > seconds:
+            left.append(maker.stem)
+            continue
+        save_figure(maker.make(), folder / f"{maker.stem}.png", quiet=True)
+        panel = (time.monotonic() - now) / maker.panels
+    return left

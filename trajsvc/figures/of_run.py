@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,21 +26,34 @@ LEAST_CHECKPOINTS = 3
 """with fewer checkpoints there is no angle between updates, and a map shows nothing"""
 
 
-def run_figures(run: Run) -> Iterator[tuple[str, Figure]]:
-    """Yield all figures of a run as (stem of a file name, figure), those for which it has enough checkpoints and
-    layers.
-    """
+@dataclass(frozen=True)
+class FigureMaker:
+    """A figure that a run has: the stem of its file's name, how many panels it has, which tell its time, and what draws it."""
+
+    stem: str
+    panels: int
+    make: Callable[[], Figure]
+
+
+def figure_makers(run: Run) -> Iterator[FigureMaker]:
+    """Yield what draws the figures for which a run has enough checkpoints and layers."""
     from trajsvc.results import tables
-    from trajsvc.results.depth import attention_layers
+    from trajsvc.results.depth import attention_layers, network_in_order
 
     if len(run.steps) < LEAST_CHECKPOINTS:
         return
-    yield "map", map_of(run, "network")
-    yield "measures", curves_of(run, "network")
+    yield FigureMaker("map", 2, lambda: map_of(run, "network"))
+    yield FigureMaker("measures", 3, lambda: curves_of(run, "network"))
     if run.layer_ids():
-        yield "layers", layers_of(run)
-    if attention_layers(run):
-        yield "qkv", qkv_of(run, tables.qkv(run))
+        yield FigureMaker("layers", len(network_in_order(run)), lambda: layers_of(run))
+    if layers := attention_layers(run):
+        yield FigureMaker("qkv", 4 + 3 * len(layers), lambda: qkv_of(run, tables.qkv(run)))
+
+
+def run_figures(run: Run) -> Iterator[tuple[str, Figure]]:
+    """Yield all figures of a run as (stem of a file name, figure)."""
+    for maker in figure_makers(run):
+        yield maker.stem, maker.make()
 
 
 def map_of(run: Run, group: str, origin: int | None = None, steps: str | None = None, *, null: bool = False) -> Figure:

@@ -91,5 +91,5 @@ export function scaleFrom(least) {
   return { low: Math.max(0, Math.floor(least * 10 - 1e-9) / 10), high: 1, palette: "viridis" };
 }
 
-export const LINES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"];
-export const LINES_DARK = ["#56B4E9", "#FF8B45", "#2CC79D", "#E6A1C8", "#A5D8F3", "#F2C14E"];
+export const LINES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#5B3A8C", "#6B6B6B"];
+export const LINES_DARK = ["#56B4E9", "#FF8B45", "#2CC79D", "#E6A1C8", "#A5D8F3", "#F2C14E", "#B79CF0", "#C4C4C4"];

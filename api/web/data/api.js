@@ -266,8 +266,18 @@ export const spectrumMeasures = (name, of, tensor) => json(spectraOf(name, `/mea
 export const singularValues = (name, of, tensor) => json(spectraOf(name, `/values${query({ of, tensor })}`));
 export const spectrumLayers = (name, of) => json(spectraOf(name, `/layers${query({ of, names: "sigma_1,stable_rank,effective_rank" })}`));
 
-export const compare = (names, group) =>
-  json(`/v1/compare?${new URLSearchParams([...names.map((n) => ["run", n]), ["group", group]])}`);
+// What averages of checkpoints would be. A report holds none.
+export const averages = (name, group, range) => (isReport ? Promise.resolve(null) : json(`${at(name)}/averages${query({ group, steps: spec(range) })}`));
+
+// Any number of runs: as many at once as one answer takes. The findings are about those of one answer, each with the first.
+const COMPARED_AT_ONCE = 16;
+export async function compare(names, group) {
+  const ask = (some) => json(`/v1/compare?${new URLSearchParams([...some.map((n) => ["run", n]), ["group", group]])}`);
+  const first = await ask(names.slice(0, COMPARED_AT_ONCE));
+  const found = { ...first, rows: [...first.rows] };
+  for (let at = COMPARED_AT_ONCE; at < names.length; at += COMPARED_AT_ONCE) found.rows.push(...(await ask(names.slice(at, at + COMPARED_AT_ONCE))).rows);
+  return found;
+}
 export const families = () => (isReport ? Promise.resolve([]) : json("/v1/families"));
 export const family = (name) => json(`/v1/families/${encodeURIComponent(name)}`);
 export const familyCompare = (name) => json(`/v1/families/${encodeURIComponent(name)}/compare`);

@@ -1,4 +1,4 @@
-// Two to four runs side by side, aligned by step, tokens or the fraction of training.
+// Runs side by side: up to eight as maps and curves, aligned by step, tokens or the fraction of training; any number as a table.
 
 import { axisName, axisNames, sharedAxis } from "../base/axisname.js";
 import { scaleOf } from "../base/colors.js";
@@ -15,7 +15,7 @@ import { VIEW_TITLES, VIEWS, adjusted, scaleControls } from "../widgets/controls
 import { badge } from "../widgets/estimate.js";
 import { tokensLine, tokensOf } from "../widgets/tokens.js";
 
-const MOST = 4;
+const MOST = 8; // as pictures
 const PAUSE = 3000; // milliseconds between looks at runs that are estimates
 const all = (g) => g.steps;
 const after = (g) => g.steps.slice(1);
@@ -98,10 +98,12 @@ class CompareView {
     clearTimeout(this.timer);
     const known = new Set(this.all.map((r) => r.run));
     const asked = [...new Set((params.runs ?? "").split(",").filter(Boolean))];
-    const names = asked.filter((n) => known.has(n)).slice(0, MOST);
+    this.every = asked.filter((n) => known.has(n));
+    const names = this.every.slice(0, MOST);
     const left = asked.filter((n) => !known.has(n)).map((n) => `There is no run “${n}”.`);
-    if (asked.length > MOST) left.push(`Only ${MOST} runs at once: ${asked.slice(MOST).join(", ")} left out.`);
-    this.#picker(names);
+    const more = this.every.length - names.length;
+    if (more > 0) left.push(`The first ${MOST} runs have maps and curves; ${more} more ${more === 1 ? "is" : "are"} in the table.`);
+    this.#picker(this.every);
     if (names.length < 2) {
       this.key = this.drawn = null;
       this.controls.replaceChildren();
@@ -109,7 +111,7 @@ class CompareView {
       this.maps.replaceChildren();
       this.table.replaceChildren();
       this.#showCurves(false);
-      return fill(this.status, left.map((text) => h("p", { class: "problem" }, text)), h("p", { class: "empty" }, this.all.length < 2 ? "There are not two runs to compare yet." : "Choose two to four runs."));
+      return fill(this.status, left.map((text) => h("p", { class: "problem" }, text)), h("p", { class: "empty" }, this.all.length < 2 ? "There are not two runs to compare yet." : "Choose two runs or more."));
     }
     this.#showCurves(true);
     try {
@@ -151,7 +153,7 @@ class CompareView {
     const options = (own) => [["", "choose a run"], ...this.all.filter((r) => r.run === own || !names.includes(r.run)).map((r) => [r.run, r.run])];
     fill(
       this.picker,
-      Array.from({ length: Math.min(MOST, Math.max(2, names.length + (names.length >= 2 ? 1 : 0))) }, (_, i) =>
+      Array.from({ length: Math.max(2, names.length + (names.length >= 2 ? 1 : 0)) }, (_, i) =>
         dropdown(`Run ${i + 1}`, options(names[i]), names[i] ?? "", (v) => {
           const next = [...names];
           if (v) next[i] = v;
@@ -239,7 +241,7 @@ class CompareView {
   }
 
   async #table(runs, group) {
-    const names = runs.map((r) => r.name);
+    const names = this.every;
     const key = `${names} ${runs.map((r) => r.answer.digest)} ${group}`;
     if (key === this.tableKey && this.table.childElementCount) return;
     this.tableKey = key;
@@ -252,8 +254,15 @@ class CompareView {
       h("div", { class: "charthead" }, h("h2", {}, `Numbers of ${group === "network" ? "the network" : group}`), downloads("table", [["CSV", () => download("compare.csv", csv([["run", ...fields.map(([f]) => f)], ...rows.map((r) => [r.run, ...fields.map(([f]) => r[f])])]), "text/csv")]])),
       h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Numbers side by side" },
         h("table", {},
-          h("thead", {}, h("tr", {}, h("td", {}), rows.map((r) => h("th", { scope: "col", class: "numeric" }, h("span", { class: "longname" }, r.run))))),
-          h("tbody", {}, fields.map(([f, title, write]) => h("tr", {}, h("th", { scope: "row" }, title), rows.map((r) => h("td", { class: "numeric" }, (write ?? ((v) => number(v, 5)))(r[f])))))))),
+          rows.length > MOST
+            ? [
+                h("thead", {}, h("tr", {}, h("td", {}), fields.map(([, title]) => h("th", { scope: "col", class: "numeric" }, title)))),
+                h("tbody", {}, rows.map((r) => h("tr", {}, h("th", { scope: "row" }, h("a", { href: href(["run", r.run]), class: "longname", title: r.run }, r.run)), fields.map(([f, , write]) => h("td", { class: "numeric" }, (write ?? ((v) => number(v, 5)))(r[f])))))),
+              ]
+            : [
+                h("thead", {}, h("tr", {}, h("td", {}), rows.map((r) => h("th", { scope: "col", class: "numeric" }, h("span", { class: "longname" }, r.run))))),
+                h("tbody", {}, fields.map(([f, title, write]) => h("tr", {}, h("th", { scope: "row" }, title), rows.map((r) => h("td", { class: "numeric" }, (write ?? ((v) => number(v, 5)))(r[f])))))),
+              ])),
     );
   }
 }

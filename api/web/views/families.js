@@ -53,7 +53,7 @@ class FamilyView {
       this.charts.push(chart);
       grid.append(chart.element);
     }
-    const names = present.map((r) => r.run).slice(0, 4);
+    const names = present.map((r) => r.run).slice(0, 8);
     this.element = h(
       "div",
       { class: "family" },

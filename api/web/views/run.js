@@ -18,7 +18,7 @@ import { errorMap, errorScale, medianError } from "../widgets/estimate.js";
 import { Live } from "../widgets/live.js";
 import { Said } from "../widgets/said.js";
 import { tokensLine, tokensOf } from "../widgets/tokens.js";
-import { curvesOf, fillLegend, fillPhases, numbersOf } from "./runcurves.js";
+import { averagesOf, curvesOf, fillLegend, fillPhases, numbersOf } from "./runcurves.js";
 import { runHead } from "./runhead.js";
 
 const NEAR = ["cosine", "angles"]; // curves that stand beside the map
@@ -159,6 +159,7 @@ class RunView {
     const indices = rangeOf(this.params, this.gram.steps);
     const range = all ? null : [this.gram.steps[indices[0]], this.gram.steps[indices.at(-1)]];
     this.phaseTimer = setTimeout(() => {
+      this.#averages(key, range);
       api.phases(this.name, this.group, range).then(
         ({ phases, whole }) => {
           if (this.gone || this.phaseKey !== key) return;
@@ -172,6 +173,14 @@ class RunView {
         },
       );
     }, all ? 0 : 250);
+  }
+
+  // The server knows which averages are worth a look; without its answer there is no such curve.
+  async #averages(key, range) {
+    const found = await api.averages(this.name, this.group, range).catch(() => null);
+    if (this.gone || this.phaseKey !== key) return;
+    this.averages = found;
+    this.#draw();
   }
 
   #draw() {
@@ -297,7 +306,7 @@ class RunView {
     fill(this.numbers, numbersOf(g, m, { row: this.answer.row, error, mean: this.params.view === "rtm" && this.params.origin !== undefined ? mean : null }));
     fillPhases(this.phaseList, this.name, this.phases, this.phaseNote, this.params, this.answer.row);
     const range = [steps[0], steps.at(-1)];
-    const specs = curvesOf(g, m, ratesWithin(this.summary, range), this.answer.row, loggedWithin(this.summary, range));
+    const specs = { ...curvesOf(g, m, ratesWithin(this.summary, range), this.answer.row, loggedWithin(this.summary, range)), ...averagesOf(this.averages) };
     for (const [id, chart] of this.charts) if (!specs[id]) {
       chart.destroy();
       chart.element.remove();

@@ -104,6 +104,25 @@ export function curvesOf(g, m, rate, row, logged = []) {
   };
 }
 
+// The chart of averages of the last k checkpoints, from the server's answer; none without one.
+export function averagesOf(answer) {
+  const rows = (answer?.averages ?? []).filter((r) => r.weights.startsWith("last "));
+  if (rows.length < 2) return {};
+  const x = rows.map((r) => r.checkpoints);
+  const line = (name, y, more) => ({ name, x, y: y.map((v) => v ?? NaN), join: true, ...more });
+  return {
+    averages: {
+      title: "Averages of the last checkpoints", unit: "share", xlabel: "checkpoints averaged", lags: true, plain: true,
+      note: "From the Gram alone: how far the average is from the last checkpoint, as a share of the whole displacement; the variance that averaging takes away; its norm as a share of the last one's.",
+      series: [
+        line("distance", rows.map((r) => r.relative_distance)),
+        line("variance removed", rows.map((r) => r.variance_removed), { dash: [6, 4] }),
+        line("norm", rows.map((r) => r.norm / rows[0].norm), { dash: [2, 4] }),
+      ],
+    },
+  };
+}
+
 // error(name): " ± …" of an estimate, else nothing; `mean` is that of the map in view where it has an origin of its own.
 export function numbersOf(g, m, { row: of, error, mean }) {
   const { steps } = g;

@@ -232,7 +232,7 @@ class RunsView {
 
   #selection() {
     const names = [...this.chosen];
-    fill(this.selected, names.length >= 2 ? h("a", { class: "button", href: href(["compare"], { runs: names.slice(0, 4).join(",") }) }, `Compare ${Math.min(4, names.length)} runs`) : null);
+    fill(this.selected, names.length >= 2 ? h("a", { class: "button", href: href(["compare"], { runs: names.join(",") }) }, `Compare ${names.length} runs`) : null);
   }
 
   #canvas(row) {
