@@ -39,6 +39,7 @@ def list_families(service: ServiceOf, who: Reader) -> list[StoredFamilyRow]:
                 members=len(family.runs),
                 present=len(family.runs) - len(missing),
                 missing=missing,
+                tags=family.tags,
             )
         )
     return rows

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from storage_schema.models.results import Answer, Scalar
 
 
@@ -82,3 +84,5 @@ class StoredFamilyRow(Answer):
     present: int
     """members whose run is in the store"""
     missing: list[str]
+    tags: list[str] = Field(default_factory=list)
+    """of the family, such as ``experiment:h1``"""

@@ -120,6 +120,7 @@ def test_the_rise_of_an_accuracy() -> None:
 def test_a_family_of_trainings_is_kept_as_runs(tmp_path: Path) -> None:
     verdict = brief("h9", tmp_path, (0,))
     family = open_family(tmp_path / "store", "experiment-h9")
+    assert family.tags == ["experiment:h9"]
     assert [m.hyperparameters["member"] for m in family.runs] == ["width-0.5", "width-1", "width-2", "width-4"]
     run = open_run(tmp_path / "store", "h9-width-2-seed0")
     assert float(run.mds()) == verdict.measured["mds"]["width-2"][0]

@@ -26,8 +26,9 @@ from family_runs import (
 )
 
 from storage_schema.models.families import FamilyAnswer, FamilyRow, StoredFamilyRow
+from trajsvc.errors import UsageError
 from trajsvc.families.compare import compare_family, slope
-from trajsvc.families.file import Family, open_family
+from trajsvc.families.file import Family, load_family, open_family, save_family
 from trajsvc.measures.norms import SETTLED
 from trajsvc.results.run import Run
 from trajsvc.results.run import open as open_run
@@ -281,10 +282,31 @@ def test_the_families_of_a_store_are_listed(store: Path, tmp_path: Path) -> None
         StoredFamilyRow(family="f", title="", members=8, present=6, missing=["absent", "lost"])
     ]
     assert "f" in trajsvc("families", "ls", "--store", store).stdout
-    assert trajsvc("families", "ls", "--store", store, "--format", "csv").stdout.splitlines()[1] == "f,,8,6,absent lost"
+    assert (
+        trajsvc("families", "ls", "--store", store, "--format", "csv").stdout.splitlines()[1] == "f,,8,6,absent lost,"
+    )
     empty = trajsvc("families", "ls", "--store", tmp_path / "none")
     assert (empty.exit_code, empty.stdout) == (0, "")
     assert "trajsvc batch" in empty.stderr
+
+
+def test_a_familys_tags_are_those_of_its_file_and_are_listed(tmp_path: Path) -> None:
+    file, store = tmp_path / "family.toml", tmp_path / "store"
+    text = 'name = "f"\ntags = ["sweep:lr", "baseline", "baseline"]\n[[runs]]\nsource = "gone"\n'
+    file.write_text(text)
+    save_family(store, load_family(file))
+    assert open_family(store, "f").tags == ["baseline", "sweep:lr"]
+    (row,) = json.loads(trajsvc("families", "ls", "--store", store, "--format", "json").stdout)
+    assert row["tags"] == ["baseline", "sweep:lr"]
+    assert (
+        trajsvc("families", "ls", "--store", store, "--format", "csv")
+        .stdout.splitlines()[1]
+        .endswith(",baseline sweep:lr")
+    )
+    assert "sweep:lr" in trajsvc("families", "ls", "--store", store).stdout
+    file.write_text(text.replace("sweep:lr", "two words"))
+    with pytest.raises(UsageError, match="'two words' is no tag"):
+        load_family(file)
 
 
 def test_an_empty_family_cannot_be() -> None:

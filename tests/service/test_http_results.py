@@ -200,12 +200,14 @@ def test_files_of_the_zarr_come_in_ranges_and_nothing_else_comes(server: Server,
 def test_families_are_kept_and_compared(server: Server, stored: str) -> None:
     family = {
         "name": "small",
+        "tags": ["experiment:h1"],
         "runs": [{"name": stored, "source": "runs:pythia-nano", "seed": 1}, {"name": "gone", "source": "x"}],
     }
     assert server.ask("/v1/families/small", method="PUT", body=family)[0] == 200
     assert server.ask("/v1/families/other", method="PUT", body=family)[0] == 422
     _, _, known = server.ask("/v1/families")
     assert [(f["family"], f["present"], f["missing"]) for f in known] == [("small", 1, ["gone"])]
+    assert known[0]["tags"] == server.ask("/v1/families/small")[2]["tags"] == ["experiment:h1"]
     _, _, found = server.ask("/v1/families/small/compare")
     rows = {r["member"]: r for r in found["rows"]}
     assert rows["gone"]["state"] == "missing"

@@ -309,6 +309,13 @@ class TestRuns:
             families = rows.locator("a[href^='#/family/']").all_text_contents()
             assert [f for f in families if f in ("wide", "one-of-two")] == ["one-of-two", "wide"]
 
+    def test_families_are_listed_with_their_tags(self, site: Server, open_page: Open) -> None:
+        body = {"name": "tagged", "tags": ["experiment:h1"], "runs": [{"source": "runs:plain", "name": "plain"}]}
+        assert site.ask("/v1/families/tagged", method="PUT", body=body)[0] == 200
+        page = open_page(f"{site.address}/#/families")
+        row = page.get_by_role("row").filter(has=page.get_by_role("link", name="tagged", exact=True))
+        assert row.get_by_role("link", name="experiment:h1").get_attribute("href") == "#/?tag=experiment%3Ah1"
+
     def test_compare(self, site: Server, open_page: Open) -> None:
         page = open_page(f"{site.address}/#/compare?runs=pythia-nano,plain&align=fraction")
         page.wait_for_selector(".compare[data-ready]")

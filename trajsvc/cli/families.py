@@ -44,21 +44,26 @@ def ls(
         count = len(family.runs)
         rows.append(
             StoredFamilyRow(
-                family=name, title=family.title, members=count, present=count - len(missing), missing=missing
+                family=name,
+                title=family.title,
+                members=count,
+                present=count - len(missing),
+                missing=missing,
+                tags=family.tags,
             )
         )
     if kind == "json":
         return emit(json_text([row.model_dump() for row in rows]), output, quiet)
     if kind == "csv":
-        flat = [{**row.model_dump(), "missing": " ".join(row.missing)} for row in rows]
+        flat = [{**row.model_dump(), "missing": " ".join(row.missing), "tags": " ".join(row.tags)} for row in rows]
         return emit(csv_rows(flat, list(StoredFamilyRow.model_fields)), output, quiet)
     if not rows:
         said = f"no families in {root}; `trajsvc batch FAMILY.toml` makes one"
         errors_console().print(said, markup=False, highlight=False)
         return None
-    table = new_table(["family", ">members", ">analysed", "~title"])
+    table = new_table(["family", ">members", ">analysed", "tags", "~title"])
     for row in rows:
-        table.add_row(safe(row.family), str(row.members), str(row.present), safe(row.title))
+        table.add_row(safe(row.family), str(row.members), str(row.present), safe(" ".join(row.tags)), safe(row.title))
     results_console().print(table)
     return None
 

@@ -60,7 +60,7 @@ def run_folder(setting: Setting, experiment: str, member: str, seed: int) -> Pat
 def analysed_family(
     setting: Setting, experiment: str, title: str, facts: Mapping[tuple[str, int], Mapping[str, Any]]
 ) -> dict[tuple[str, int], Run]:
-    """Write the family of trained members, analyse each and tag its run ``experiment:NAME``: (member, seed) → its run.
+    """Write the family of trained members, analyse each, and tag family and runs ``experiment:NAME``: (member, seed) → its run.
 
     ``facts`` are hyperparameters.
     """
@@ -82,7 +82,11 @@ def _run_name(experiment: str, member: str, seed: int) -> str:
 
 
 def _family_text(experiment: str, title: str, facts: Mapping[tuple[str, int], Mapping[str, Any]]) -> str:
-    lines = [f"name = {json.dumps(family_of(experiment))}", f"title = {json.dumps(title)}"]
+    lines = [
+        f"name = {json.dumps(family_of(experiment))}",
+        f"title = {json.dumps(title)}",
+        f"tags = {json.dumps([tag_of(experiment)])}",
+    ]
     for (name, seed), values in facts.items():
         run = _run_name(experiment, name, seed)
         lines += [

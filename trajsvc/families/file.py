@@ -3,6 +3,7 @@
 ::
 
     name = "pythia"
+    tags = ["sweep:size"]                        # to find it by
     [defaults]                                   # options of every member
     steps = "every:8"
     [[runs]]
@@ -31,9 +32,11 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from storage_schema.errors import BadRunName
+from storage_schema.errors import UsageError as WrongTag
 from storage_schema.files.durable import make_dir, replace_file, writing
 from storage_schema.format.names import check_name, run_name
 from storage_schema.models.results import Scalar
+from storage_schema.runs.about import MOST, check_tag
 from storage_schema.runs.store import RunStore
 from trajsvc.analysis.options import RunOptions
 from trajsvc.errors import DamagedStore, NotFound, UsageError, printable
@@ -140,6 +143,8 @@ class Family(BaseModel):
 
     name: Name
     title: str = ""
+    tags: list[str] = Field(default=[], max_length=MOST)
+    """to find it by, as those of a run; those of an experiment have ``experiment:NAME``"""
     defaults: MemberOptions = MemberOptions()
     runs: list[Member] = Field(min_length=1)
 
@@ -147,6 +152,14 @@ class Family(BaseModel):
     @classmethod
     def _name(cls, value: str) -> str:
         return _checked(value)
+
+    @field_validator("tags")
+    @classmethod
+    def _tags(cls, value: list[str]) -> list[str]:
+        try:
+            return sorted({check_tag(tag) for tag in value})
+        except WrongTag as problem:
+            raise ValueError(f"{problem.message}; {problem.hint}") from None
 
     @field_validator("runs")
     @classmethod
@@ -335,7 +348,7 @@ def _hint(error: Any) -> str:
 def _known(place: Sequence[int | str]) -> list[str]:
     if place[0] == "runs" and len(place) > 2:
         return ["name", "source", "size", "seed", "hyperparameters", *OPTIONS]
-    return list(OPTIONS) if place[0] == "defaults" and len(place) > 1 else ["name", "title", "defaults", "runs"]
+    return list(OPTIONS) if place[0] == "defaults" and len(place) > 1 else ["name", "title", "tags", "defaults", "runs"]
 
 
 def family_path(store: str | os.PathLike[str], name: str) -> Path:
