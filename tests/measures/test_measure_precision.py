@@ -112,3 +112,25 @@ def test_a_loop_that_does_not_close_is_kept() -> None:
     trajectory = made(g.normal(size=200), np.vstack([walk, almost]))
     expected = np.linalg.norm(trajectory.basis[1:].sum(axis=0))
     assert_allclose(norms.distance_from_init(trajectory.gram)[-1], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("short_of", [1e-6, 1e-4, 1e-2])
+@pytest.mark.parametrize("shrink", [1.0, 0.3])
+@pytest.mark.parametrize("seed", range(5))
+def test_updates_that_turn_back_keep_their_angle(short_of: float, shrink: float, seed: int) -> None:
+    g = np.random.default_rng(seed)
+    forth, aside = (v / np.linalg.norm(v) for v in g.normal(size=(2, 300)))
+    aside -= (aside @ forth) * forth
+    back = -shrink * (forth + short_of * aside / np.linalg.norm(aside))
+    start = g.normal(size=300)
+    gram = GroupGram.of_points(np.stack([start, start + forth, start + forth + back]).astype(np.longdouble))
+    expected = 180.0 - np.degrees(np.arctan(short_of))
+    assert_allclose(angles.update_angle(gram), [expected], rtol=1e-9)
+
+
+def test_an_update_that_is_taken_back_turns_by_180_degrees() -> None:
+    g = np.random.default_rng(0)
+    for _ in range(50):
+        start, update = g.normal(size=(2, 100))
+        exact = np.stack([start, update, -update])
+        assert angles.update_angle(GroupGram("g", np.arange(3), exact @ exact.T, 100, np.zeros(3)))[0] == 180.0

@@ -99,11 +99,17 @@ def _block_sums(gram: Array) -> Array:
 
 
 def one_minus_cosine(aa: Array, bb: Array, ab: Array, dd: Array, excess: Array) -> Array:
-    """x = 1 − cos(a, b) from aa = ‖a‖², bb = ‖b‖², ab = a·b, dd = ‖a − b‖², excess = ‖a‖² − ‖b‖²; NaN for a zero vector."""
+    """x = 1 − cos(a, b) from aa = ‖a‖², bb = ‖b‖², ab = a·b, dd = ‖a − b‖², excess = ‖a‖² − ‖b‖²; NaN for a zero vector.
+
+    Near 0 from ‖a − b‖² and near 2 from ‖a + b‖², less (‖a‖ − ‖b‖)², so that vectors along one line have exactly 0 or 2.
+    """
     a, b = np.sqrt(np.maximum(aa, 0.0)), np.sqrt(np.maximum(bb, 0.0))
     with np.errstate(divide="ignore", invalid="ignore"):
-        near = (dd - (excess / (a + b)) ** 2) / (2.0 * a * b)
-        far = 1.0 - ab / (a * b)
+        longer = (excess / (a + b)) ** 2
+        near = (dd - longer) / (2.0 * a * b)
+        together = aa + bb + 2.0 * ab
+        opposite = 2.0 - np.maximum(together - longer, 0.0) / (2.0 * a * b)
+        far = np.where(together < a * b, opposite, 1.0 - ab / (a * b))
         x = np.clip(np.where(dd < a * b, near, far), 0.0, 2.0)
     return np.where((a > 0.0) & (b > 0.0) & ~np.isnan(dd), x, np.nan)
 

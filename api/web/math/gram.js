@@ -160,7 +160,11 @@ function oneMinusCosine(aa, bb, ab, dd, excess) {
   const a = Math.sqrt(Math.max(aa, 0));
   const b = Math.sqrt(Math.max(bb, 0));
   if (!(a > 0 && b > 0) || Number.isNaN(dd)) return NaN;
-  const x = dd < a * b ? (dd - (excess / (a + b)) ** 2) / (2 * a * b) : 1 - ab / (a * b);
+  const longer = (excess / (a + b)) ** 2;
+  let x = 1 - ab / (a * b);
+  const together = aa + bb + 2 * ab;
+  if (dd < a * b) x = (dd - longer) / (2 * a * b);
+  else if (together < a * b) x = 2 - Math.max(together - longer, 0) / (2 * a * b);
   return Math.min(Math.max(x, 0), 2);
 }
 
