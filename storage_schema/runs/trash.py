@@ -48,7 +48,7 @@ def discard(store: RunStore, name: str, now: datetime | None = None) -> Trashed:
     """
     store.open(name)
     stamp = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
-    with _alone(store, name), writing(store.root):
+    with alone(store, name), writing(store.root):
         make_dir(store.root / FOLDER)
         target = _free(store, f"{name}@{stamp}")
         store.path(name).rename(target)
@@ -72,7 +72,7 @@ def restore(store: RunStore, wanted: str, name: str | None = None) -> str:
     """
     one = _find(store, wanted)
     back = check_name(name or one.run)
-    with _alone(store, back), writing(store.root):
+    with alone(store, back), writing(store.root):
         _check_free(store, back, f"trajsvc trash restore {one.id} --name OTHER")
         make_dir(store.runs)
         _path(store, one).rename(store.path(back))
@@ -93,7 +93,7 @@ def rename(store: RunStore, name: str, new: str) -> None:
     """Give a run another name. Raises RunMissing, BadRunName, Refused (``run-exists``), and StoreBusy while a job writes it."""
     store.open(name)
     _check_free(store, check_name(new), f"trajsvc mv {name} OTHER")
-    with _alone(store, name), _alone(store, new), writing(store.root):
+    with alone(store, name), alone(store, new), writing(store.root):
         _check_free(store, new, f"trajsvc mv {name} OTHER")
         store.path(name).rename(store.path(new))
         sync_dir(store.runs)
@@ -102,7 +102,7 @@ def rename(store: RunStore, name: str, new: str) -> None:
 
 
 @contextmanager
-def _alone(store: RunStore, name: str) -> Iterator[None]:
+def alone(store: RunStore, name: str) -> Iterator[None]:
     """Hold the locks of a run's writers, of its Grams and of what is kept beside it. Raises StoreBusy."""
     with ExitStack() as held:
         writer = store.writer(name)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajsvc.cli.completion import complete_families, complete_runs
 from trajsvc.cli.jobs import connect
 from trajsvc.cli.open_run import open_run
 from trajsvc.cli.options import (
@@ -76,10 +77,18 @@ def register(app: typer.Typer) -> None:
 
 
 def compare(
-    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN RUN…", help="Names of two or more runs.")] = None,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RUN RUN…", help="Two or more runs.", autocompletion=complete_runs),
+    ] = None,
     family: Annotated[
         str | None,
-        typer.Option("--family", metavar="NAME", help="Compare the members of a family (see `trajsvc families ls`)."),
+        typer.Option(
+            "--family",
+            metavar="NAME",
+            help="Compare a family's members (`trajsvc families ls`).",
+            autocompletion=complete_families,
+        ),
     ] = None,
     group: GroupOption = "network",
     by: Annotated[

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trajsvc.cli.completion import complete_runs
 from trajsvc.cli.options import FormatOption, StoreOption
 from trajsvc.cli.output import choose, emit, json_text, results_console, safe
 from trajsvc.cli.terminal import new_table
@@ -48,7 +49,7 @@ Examples:
 
   trajsvc set pythia-70m --unset lr
 """
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's name in the store.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's name in the store.", autocompletion=complete_runs)]
 
 
 def register(app: typer.Typer) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
+from trajsvc.cli.completion import completed_command
 from trajsvc.cli.interrupts import guarded
 from trajsvc.cli.output import Commands
 from trajsvc.version import __version__
@@ -42,11 +43,13 @@ COMMANDS: Final = {
     "audit": "audit",
     "watch": "watch",
     "doctor": "doctor",
+    "completion": "completion",
     "ls": "ls",
     "rm": "manage",
     "mv": "manage",
     "trash": "manage",
     "du": "manage",
+    "gc": "manage",
     "tag": "describe",
     "note": "describe",
     "set": "describe",
@@ -122,4 +125,4 @@ def _options(
 
 def run() -> None:
     """Run the command line that ``sys.argv`` names; ends the process."""
-    guarded(make_app(named(sys.argv)))
+    guarded(make_app(named(sys.argv) or completed_command()))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajsvc.cli.completion import complete_runs
 from trajsvc.cli.options import FormatOption, OutputOption, QuietOption, StoreOption
 from trajsvc.cli.output import Commands, choose, csv_rows, emit, errors_console, json_text, results_console, safe
 from trajsvc.cli.progress import size
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
     from storage_schema.runs.store import RunStore
 
-NameArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name in the store.")]
+NameArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's name in the store.", autocompletion=complete_runs)
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -24,6 +27,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example:  trajsvc rm pythia-70m && trajsvc trash restore pythia-70m")(rm)
     app.command(epilog="Example:  trajsvc mv checkpoints pythia-70m-seed2")(mv)
     app.command(epilog="Example:  trajsvc du --format json | jq '.runs[].bytes'")(du)
+    app.command(epilog="Example:  trajsvc gc --yes --older-than 1")(gc)
     trash = typer.Typer(
         cls=Commands, no_args_is_help=True, help="Removed runs: list them, bring them back, or delete them for good."
     )
@@ -34,7 +38,9 @@ def register(app: typer.Typer) -> None:
 
 
 def rm(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names of runs in the store.")],
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Names of runs in the store.", autocompletion=complete_runs)
+    ],
     store: StoreOption = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -140,6 +146,44 @@ def du(store: StoreOption = None, form: FormatOption = None, output: OutputOptio
         if count:
             table.add_row(f"[dim]{what}[/dim]", size(count), "")
     results_console().print(table)
+    return None
+
+
+def gc(
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it; without this it is listed only.")] = False,
+    older_than: Annotated[
+        float,
+        typer.Option(
+            "--older-than", metavar="DAYS", min=0, help="Only leftovers of jobs that have not changed for so long."
+        ),
+    ] = 7.0,
+    store: StoreOption = None,
+    form: FormatOption = None,
+    output: OutputOption = None,
+) -> None:
+    """List what nothing in the store refers to any more, and remove it: leftovers of jobs, and pairs of runs of which one is gone."""
+    from dataclasses import asdict
+
+    from storage_schema.runs.garbage import Garbage, collect, garbage
+
+    kind = choose(form, output, ("json", "csv"))
+    opened = _store(store)
+    found = garbage(opened, older_than)
+    if yes:
+        found = collect(opened, found)
+    rows = [{**asdict(one), "removed": yes} for one in found]
+    if kind == "json":
+        return emit(json_text(rows), output)
+    if kind == "csv":
+        return emit(csv_rows(rows, [*Garbage.__dataclass_fields__, "removed"]), output)
+    if rows:
+        table = new_table(["kind", "name", ">size", ">days", "~why"])
+        for one in found:
+            table.add_row(one.kind, safe(one.name), size(one.bytes), f"{one.days:.1f}", safe(one.why))
+        results_console().print(table)
+    total = size(sum(one.bytes for one in found))
+    said = f"removed {total}" if yes else f"{total} in all; --yes removes it" if rows else "there is nothing to remove"
+    errors_console().print(said, markup=False, highlight=False)
     return None
 
 

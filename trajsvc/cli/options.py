@@ -11,15 +11,28 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from trajsvc.cli.completion import complete_groups, complete_runs
+
 StoreOption = Annotated[
     Path | None,
     typer.Option("--store", metavar="DIR", help="Folder of the stored runs: TRAJSVC_STORE, else ./trajsvc-store."),
 ]
 RunArgument = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run's name in the store (see `trajsvc ls`), or http://server:8000/NAME.")
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="A run's name in the store (see `trajsvc ls`), or http://server:8000/NAME.",
+        autocompletion=complete_runs,
+    ),
 ]
 GroupOption = Annotated[
-    str, typer.Option("--group", metavar="ID", help="What to measure: network, layer/3, layer/3/attention.q, …")
+    str,
+    typer.Option(
+        "--group",
+        metavar="ID",
+        help="What to measure: network, layer/3, layer/3/attention.q, …",
+        autocompletion=complete_groups,
+    ),
 ]
 StepsOption = Annotated[
     str | None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajsvc.cli.completion import complete_measures
 from trajsvc.cli.open_run import open_run
 from trajsvc.cli.options import (
     FormatOption,
@@ -47,7 +48,10 @@ Null = Annotated[
     ),
 ]
 NamesOption = Annotated[
-    str | None, typer.Option("--names", metavar="A,B", help="Only these measures, separated by commas.")
+    str | None,
+    typer.Option(
+        "--names", metavar="A,B", help="Only these measures, separated by commas.", autocompletion=complete_measures
+    ),
 ]
 
 
