@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from axe_findings import findings
+from drawn_maps import until
 from service_process import Server
 
 pytestmark = pytest.mark.timing
@@ -65,3 +66,24 @@ def test_a_run_without_spectra_says_how_to_compute_them(site: Server, open_page:
     page = open_page(f"{site.address}/#/run/plain/spectra")
     page.wait_for_selector("text=No matrix of this run")
     assert "trajsvc spectra compute plain" in page.locator("pre").text_content()
+
+
+def test_the_form_has_spectra_computed_and_draws_them(site: Server, open_page: Open) -> None:
+    page = open_page(f"{site.address}/#/run/patchy/spectra")
+    page.wait_for_selector("text=No matrix of this run")
+    page.get_by_label("Steps", exact=True).fill("nonsense")
+    page.get_by_role("button", name="Compute", exact=True).click()
+    until(page, "document.querySelector('[name=steps]').hasAttribute('aria-invalid')")
+    page.get_by_label("Steps", exact=True).fill("0,500,1100")
+    page.get_by_label("Groups", exact=True).fill("layer/0, layer/3")
+    page.get_by_text("More options").click()
+    page.get_by_label("Of", exact=True).fill("weights")
+    page.get_by_role("button", name="Compute", exact=True).click()
+    page.wait_for_selector(".spectra[data-ready=true] [data-chart=singular-values] .uplot", timeout=120_000)
+    (row,) = site.ask("/v1/runs/patchy/spectra")[2]
+    assert row["of"] == "weights"
+    tensor = page.input_value(".controls select")
+    values = site.ask(f"/v1/runs/patchy/spectra/values?tensor={tensor}")[2]["values"]
+    assert numbers(page, "singular-values", 1) == pytest.approx([v[0] for v in values], rel=1e-9)
+    assert findings(page) == []
+    open_page.expected.append("422")  # type: ignore[attr-defined]

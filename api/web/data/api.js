@@ -261,6 +261,7 @@ export const gradientClusters = (name, set, { step, group, clusters }) => json(`
 // Spectra of matrices. A report holds none.
 const spectraOf = (name, what = "") => `${at(name)}/spectra${what}`;
 export const spectra = (name) => (isReport ? Promise.resolve([]) : json(spectraOf(name)));
+export const submitSpectra = (name, body) => post(spectraOf(name), body);
 export const spectrumMatrices = (name, of) => json(spectraOf(name, `/${of}`));
 export const spectrumMeasures = (name, of, tensor) => json(spectraOf(name, `/measures${query({ of, tensor, names: "stable_rank,effective_rank,participation_ratio" })}`));
 export const singularValues = (name, of, tensor) => json(spectraOf(name, `/values${query({ of, tensor })}`));
@@ -278,6 +279,9 @@ export async function compare(names, group) {
   for (let at = COMPARED_AT_ONCE; at < names.length; at += COMPARED_AT_ONCE) found.rows.push(...(await ask(names.slice(at, at + COMPARED_AT_ONCE))).rows);
   return found;
 }
+// Two runs against each other, and a job that finds it.
+export const cross = (a, b, { group, origin }) => json(`/v1/cross${query({ a, b, group, origin })}`);
+export const submitCross = (body) => post("/v1/cross", body);
 export const families = () => (isReport ? Promise.resolve([]) : json("/v1/families"));
 export const family = (name) => json(`/v1/families/${encodeURIComponent(name)}`);
 export const familyCompare = (name) => json(`/v1/families/${encodeURIComponent(name)}/compare`);

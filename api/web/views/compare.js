@@ -55,10 +55,11 @@ class CompareView {
     this.picker = h("div", { class: "controls" });
     this.maps = h("div", { class: "sidebyside" });
     this.table = h("div");
+    this.crossed = h("p", { class: "note" });
     this.which = h("details", { class: "which" });
     this.curves = h("div", { class: "charts" });
     this.status = h("div", { role: "status" });
-    this.element = h("div", { class: "compare" }, h("h1", {}, "Compare runs"), this.picker, this.controls, this.status, this.maps, this.table, h("h2", { class: "section" }, "Curves"), this.which, this.curves);
+    this.element = h("div", { class: "compare" }, h("h1", {}, "Compare runs"), this.picker, this.controls, this.status, this.maps, this.crossed, this.table, h("h2", { class: "section" }, "Curves"), this.which, this.curves);
     this.views = [];
     this.charts = [];
     this.runs = new Map();
@@ -110,6 +111,7 @@ class CompareView {
       this.curves.replaceChildren();
       this.maps.replaceChildren();
       this.table.replaceChildren();
+      this.crossed.replaceChildren();
       this.#showCurves(false);
       return fill(this.status, left.map((text) => h("p", { class: "problem" }, text)), h("p", { class: "empty" }, this.all.length < 2 ? "There are not two runs to compare yet." : "Choose two runs or more."));
     }
@@ -231,6 +233,7 @@ class CompareView {
       mapView.badge.textContent = badge(runs[k].answer.row);
       mapView.note.textContent = `${VIEW_TITLES[view]}${origins[k] === null ? "" : ` from ${axisName(runs[k].answer.row)} ${origins[k]}`}, mean ${number(G.meanDefined(map.values), 5)}`;
     });
+    fill(this.crossed, runs.length === 2 ? h("a", { href: href(["cross"], { a: runs[0].name, b: runs[1].name, group: group === "network" ? null : group }) }, "Against each other: all pairs of checkpoints") : null);
     this.#table(runs, group);
     curves.forEach(([, title, yUnit, at, curve], i) => {
       const series = grams.map((g, k) => ({ name: runs[k].name, x: at(g).map(to(k)), y: curve(g), join: true, colour: k }));

@@ -7,6 +7,7 @@ import { suited } from "../plots/axis.js";
 import { Chart } from "../plots/chart.js";
 import { axisChoice } from "../widgets/controls.js";
 import { runHead } from "./runhead.js";
+import { SpectrumForm } from "./spectrumform.js";
 import { COMMAND, depthSpecs, qkvSpecs, rankSpec, valuesSpec } from "./spectrumfacts.js";
 
 const inRange = (steps, { from, to }) => steps.filter((s) => (from === undefined || s >= Number(from)) && (to === undefined || s <= Number(to)));
@@ -39,7 +40,8 @@ class SpectraView {
       h("h2", { class: "section" }, "One matrix over training"), h("div", { class: "charts" }, this.values.element, this.ranks.element),
       h("h2", { class: "section" }, "By depth"), h("div", { class: "charts" }, this.depth.map((c) => c.element)),
       this.partsHead, (this.partsPlace = h("div", { class: "charts" }, this.parts.map((c) => c.element))));
-    this.element = h("div", { class: "spectra" }, this.head, this.controls, this.status, this.pictures);
+    this.form = new SpectrumForm(name, { open: !rows.length, ondone: () => this.#again() });
+    this.element = h("div", { class: "spectra" }, this.head, this.controls, this.status, this.form.element, this.pictures);
     api.summary(name).then((summary) => {
       if (this.gone) return;
       this.summary = summary;
@@ -49,7 +51,13 @@ class SpectraView {
 
   destroy() {
     this.gone = true;
+    this.form.destroy();
     for (const chart of [this.values, this.ranks, ...this.depth, ...this.parts]) chart.destroy();
+  }
+
+  async #again() {
+    this.rows = await api.spectra(this.name);
+    if (!this.gone) this.update(this.params);
   }
 
   #head() {
@@ -60,7 +68,7 @@ class SpectraView {
     this.params = params;
     this.#head();
     if (!this.rows.length) {
-      fill(this.status, h("div", { class: "empty" }, h("p", {}, "No matrix of this run has been decomposed yet. Compute spectra with"), h("pre", {}, COMMAND(this.name))));
+      fill(this.status, h("div", { class: "empty" }, h("p", {}, "No matrix of this run has been decomposed yet. Fill in the form, or compute spectra with"), h("pre", {}, COMMAND(this.name))));
       this.element.dataset.ready = "true";
       return;
     }
