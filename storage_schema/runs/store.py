@@ -81,7 +81,11 @@ class RunStore:
             raise Refused("store-not-folder", f"the store {self.root} is {kind}", hint=hint, file=self.root)
         if missing:
             return
-        hint = f"`trajsvc analyze SOURCE --store {self.root}` makes one; --store or TRAJSVC_STORE names another."
+        there = "" if self.root == Path("trajsvc-store") else f" --store {self.root}"
+        hint = (
+            f"`trajsvc analyze FOLDER{there}` makes one from your checkpoints, `trajsvc demo{there}` one to try; "
+            "--store or TRAJSVC_STORE names another."
+        )
         raise NotFound("store-not-found", f"there is no store {self.root}", hint=hint, file=self.root)
 
     def make(self) -> None:

@@ -37,7 +37,21 @@ TRAJSVC_DEBUG=1 shows tracebacks; NO_COLOR=1 switches colours off.
 """
 
 
+FIRST: Final = f"""trajsvc {__version__}: what checkpoints say about how a network learned
+
+  trajsvc demo                     train something small and analyse it
+  trajsvc analyze FOLDER           read a training's checkpoints once
+  trajsvc analyze hf://ORG/NAME    the same from the Hugging Face Hub
+  trajsvc ls                       the runs that were analysed
+  trajsvc show RUN                 one of them; --explain says it in words
+  trajsvc map RUN -o map.png       its trajectory map as a figure
+  trajsvc serve                    all of it in a browser
+
+trajsvc -h lists all commands, trajsvc COMMAND -h the options of one."""
+"""what ``trajsvc`` alone prints"""
+
 COMMANDS: Final = {
+    "demo": "demo",
     "analyze": "analyze",
     "plan": "plan",
     "audit": "audit",
@@ -94,7 +108,7 @@ def make_app(command: str | None = None) -> typer.Typer:
         cls=Commands,
         help="What checkpoints say about how a network learned: trajectory maps and measures, layer by layer.",
         epilog=EPILOG,
-        no_args_is_help=True,
+        invoke_without_command=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -116,11 +130,14 @@ def _version(wanted: bool) -> None:
 
 
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
-    """Handle the options of ``trajsvc`` itself."""
+    """Handle the options of ``trajsvc`` itself; without a command, say how to begin."""
+    if context.invoked_subcommand is None:
+        typer.echo(FIRST)
 
 
 def run() -> None:

@@ -75,11 +75,15 @@ def _not_found(text: str, naming: Naming) -> NotFound:
     path = Path(text).expanduser()
     parent = path.parent
     names = sorted(os.listdir(parent))[:10_000] if parent.is_dir() else []  # noqa: PTH208
-    near = difflib.get_close_matches(path.name, names, 3, 0.5) or names[:3]
-    hint = (
-        f"In {parent} there are, among others: {', '.join(near)}." if near else f"{parent} does not exist or is empty."
-    )
-    return NotFound("source-not-found", f"there is no {text}", hint=hint, file=text)
+    near = difflib.get_close_matches(path.name, names, 3, 0.5)
+    place = "this folder" if parent == Path() else os.fspath(parent)
+    if near:
+        hint = f"Did you mean {' or '.join(os.fspath(parent / name) for name in near)}?"
+    elif names:
+        hint = f"{place[:1].upper()}{place[1:]} has: {', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
+    else:
+        hint = f"{place} does not exist or is empty."
+    return NotFound("source-not-found", f"there is no folder or file {text}", hint=hint, file=text)
 
 
 def open_named(

@@ -183,7 +183,7 @@ class RunsView {
     this.saves.hidden = !rows.length;
     this.#selection();
     if (!this.rows.length) {
-      return fill(this.table, h("div", { class: "empty" }, h("p", {}, "No runs yet."), h("p", {}, "Submit a folder of checkpoints or a repository, or analyse one with ", h("code", {}, "trajsvc analyze"), ".")));
+      return fill(this.table, h("div", { class: "empty" }, h("p", {}, "No runs yet."), h("p", {}, "Submit a folder of checkpoints or a repository, or analyse one with ", h("code", {}, "trajsvc analyze"), "; ", h("code", {}, "trajsvc demo"), " makes a run to try.")));
     }
     if (!rows.length) return fill(this.table, h("p", { class: "empty" }, `No run matches ${[params.q && `“${params.q}”`, params.where && `“${params.where}”`, params.tag && `the tag “${params.tag}”`].filter(Boolean).join(" and ")}.`));
     const [key, down] = (params.sort ?? "run").split(":");

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from storage_schema.models.results import Finding
@@ -90,6 +91,9 @@ class Listing:
 
 def nothing(where: str, seen: str = "") -> NotFound:
     """Return the error for a place without checkpoints, with what was seen there."""
+    if Path(where).is_dir() and not any(Path(where).iterdir()):
+        hint = "Name the folder that the checkpoints of a training lie in; `trajsvc demo` makes some to try."
+        return NotFound("no-checkpoints", f"the folder {where} is empty", hint=hint, file=where)
     return NotFound(
         "no-checkpoints", f"there are no checkpoints in {where}", hint=f"{LOOKED_FOR} {seen}".rstrip(), file=where
     )
