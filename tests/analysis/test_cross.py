@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 import trajsvc
+from storage_schema.models.cross import CrossFamilyAnswer
 from storage_schema.runs.store import RunStore
 from trajsvc.analysis.cross import CrossJob, compute_cross
 from trajsvc.analysis.options import Options
 from trajsvc.cli.main import make_app
 from trajsvc.errors import Cancelled, NotFound, Refused
+from trajsvc.families.file import load_family, save_family
+from trajsvc.figures.cross import family_matrix_figure
 from trajsvc.gram.thread_pool import ThreadPool
 
 Array = NDArray[np.float64]
@@ -306,3 +309,45 @@ def test_several_runs_as_a_matrix(pair: tuple[Path, list[Any], list[Any]], tmp_p
     assert command("a", "b", "c", "-o", str(tmp_path / "m.png"), "--store", str(store)).exit_code == 0
     listed = json.loads(command("--bases", "--format", "json", "--store", str(store)).stdout)
     assert [row["runs"] for row in listed] == [["a", "b"]]
+
+
+def test_a_family_of_seeds_is_a_matrix_with_a_warning_that_they_are_not_aligned(tmp_path: Path) -> None:
+    """Three seeds of two rates: members of a seed begin together, seeds apart; pairs of other seeds are compared and warned of."""
+    store, members, text = tmp_path / "store", {}, 'name = "seeds"\n'
+    for seed in range(3):
+        start = walk(1, 100 + seed)[0]
+        for rate, size in (("low", 1e-3), ("high", 3e-3)):
+            name = f"{rate}-seed{seed}"
+            members[name] = walk(5, 10 * seed + len(rate), start=start, update=size)
+            trajsvc.analyze(write(tmp_path / name, members[name]), store=store)
+            text += f'[[runs]]\nsource = "{name}"\nseed = {seed}\n[runs.hyperparameters]\nrate = {size}\n'
+    (tmp_path / "seeds.toml").write_text(text)
+    save_family(store, load_family(tmp_path / "seeds.toml"))
+
+    ran = command("--family", "seeds", "--format", "json", "--store", str(store))
+    assert ran.exit_code == 0
+    said = json.loads(ran.stdout)
+    assert said["runs"] == list(members)
+    for origin in ("first", "none"):
+        found = json.loads(
+            command("--family", "seeds", "--origin", origin, "--format", "json", "--store", str(store)).stdout
+        )
+        points = [dense(s)[4] - (dense(s)[0] if origin == "first" else 0.0) for s in members.values()]
+        unit = np.array([p / np.linalg.norm(p) for p in points])
+        np.testing.assert_allclose(found["map"], unit @ unit.T, rtol=0, atol=1e-12)
+        apart = [[np.linalg.norm(p - q) for q in points] for p in points]
+        np.testing.assert_allclose(found["distances"], apart, rtol=1e-9, atol=1e-12)
+    seeds = [name[-1] for name in members]
+    assert said["same_start"] == [[a == b for b in seeds] for a in seeds]
+    assert said["bases"] == [[f"low-seed{k}", f"high-seed{k}"] for k in range(3)]
+    assert any("aligned" in warning for warning in said["warnings"])
+    drawn = command("--family", "seeds", "-o", str(tmp_path / "seeds.png"), "--store", str(store))
+    assert drawn.exit_code == 0
+    assert (tmp_path / "seeds.png").stat().st_size > 5000
+    assert "aligned" in drawn.stderr
+    cells = [text.get_text() for text in family_matrix_figure(CrossFamilyAnswer(**said)).axes[0].texts]
+    assert [float(cell) for cell in cells] == [round(c, 2) for row in said["map"] for c in row]
+    assert all(len(cell) <= 5 and cell != "-0.00" for cell in cells)
+
+    alone = json.loads(command("low-seed0", "high-seed0", "--format", "json", "--store", str(store)).stdout)
+    assert not any("aligned" in warning for warning in alone["warnings"])

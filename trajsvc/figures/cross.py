@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,7 +80,7 @@ def family_matrix_figure(answer: CrossFamilyAnswer) -> Figure:
         axes.set_yticks(range(count), names if axes is places[0] else numbers)
         axes.tick_params(length=2, width=0.5, pad=1.5)
         if count <= WORDED:
-            _write(axes, values, image)
+            _write(axes, values, image, signed if axes is places[0] else "{:.2g}".format)
         figure.colorbar(image, ax=axes, shrink=0.8, aspect=25, pad=0.02)
     steps = set(answer.steps)
     where = f"{answer.axis} {step_label(answer.steps[0])}" if len(steps) == 1 else "their last steps"
@@ -88,14 +88,22 @@ def family_matrix_figure(answer: CrossFamilyAnswer) -> Figure:
     return figure
 
 
-def _write(axes: Axes, values: NDArray[np.float64], image: object) -> None:
+def signed(cosine: float) -> str:
+    """Return a cosine in two decimals, so that a row of them fits its cells; none is −0.00.
+
+    >>> signed(0.00048), signed(-0.0031), signed(-0.614)
+    ('0.00', '0.00', '-0.61')
+    """
+    return f"{round(cosine, 2) + 0.0:.2f}"
+
+
+def _write(axes: Axes, values: NDArray[np.float64], image: object, form: Callable[[float], str]) -> None:
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             colour = image.cmap(image.norm(value))  # type: ignore[attr-defined]
             dark = float(np.dot(colour[:3], (0.299, 0.587, 0.114))) < 0.5
-            axes.text(
-                column, row, f"{value:.2g}", ha="center", va="center", fontsize=6, color="white" if dark else "black"
-            )
+            said, shade = form(float(value)), "white" if dark else "black"
+            axes.text(column, row, said, ha="center", va="center", fontsize=6, color=shade)
 
 
 def _number(axes: Axes, down: Sequence[int], across: Sequence[int]) -> None:
