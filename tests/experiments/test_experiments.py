@@ -13,6 +13,7 @@ from trajsvc.errors import NotFound
 from trajsvc.experiments.base import Setting, Verdict
 from trajsvc.experiments.data import digits
 from trajsvc.experiments.networks import lenet
+from trajsvc.experiments.recipes.gap import opened, reached
 from trajsvc.experiments.recipes.grokking import rise
 from trajsvc.experiments.recipes.theory import bounds, two_steps, walk
 from trajsvc.experiments.registry import PAPERS, experiment, experiments
@@ -45,7 +46,7 @@ def test_the_claim_comes_out(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["h7", "c3", "d3", "d4"])
+@pytest.mark.parametrize("name", ["h7", "c3", "d3", "d4", "e1"])
 def test_what_does_not_come_out_in_seconds_is_reported_as_measured(name: str, tmp_path: Path) -> None:
     """Subspaces of 60 dimensions help, and networks of 10⁴ parameters have masks of ten: the figures are there, and the verdict is what
     was measured."""
@@ -65,6 +66,11 @@ def test_what_does_not_come_out_in_seconds_is_reported_as_measured(name: str, tm
         assert error[-1] < error[0]
         checks = (found["falls_with_the_share"], found["within_10_percent_at_5_percent"])
         assert verdict.reproduced == all(all(check.values()) for check in checks)
+    if name == "e1":
+        rows = found["large-decay"]
+        assert all(row["greatest_test_accuracy"] > 0.9 for row in rows)
+        silent = found["controls"] > 0 and found["controls_with_a_gap"] == 0
+        assert verdict.reproduced == (silent and all(row["lead"] is not None and row["lead"] > 0 for row in rows))
     if name == "d4":
         assert np.isfinite(np.array(list(found["seconds"].values()), dtype=float)).all()
         assert found["order_at_the_largest"][0] in found["seconds"]
@@ -114,6 +120,17 @@ def test_the_rise_of_an_accuracy() -> None:
     assert rise(steps, np.array([0.0, 0.05, 0.08, 0.3, 0.8, 0.95, 1.0])) == (20, 50)
     assert rise(steps, np.array([0.0, 0.05, 0.08, 0.3, 0.4, 0.5, 0.6])) is None
     assert rise(steps, np.array([0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])) == (0, 10)
+
+
+def test_a_gap_opens_where_an_edge_is_unusual_for_what_came_before() -> None:
+    steps = np.arange(10, 80, 10)
+    none = np.nan
+    assert opened(steps, np.array([none, 1.0, 1.2, 1.1, 2.1, 2.4, 9.0])) == 60
+    assert opened(steps, np.array([9.0, 1.0, 1.0, 1.0, 1.9, 1.9, 1.9])) is None
+    assert opened(steps, np.array([none, none, none, none, none, 1.0, 9.0])) is None
+    accuracy = np.array([0.0, 0.05, 0.2, 0.45, 0.6, 0.95, 1.0])
+    assert (reached(steps, accuracy, 0.1), reached(steps, accuracy, 0.5)) == (30, 50)
+    assert reached(steps, 0.8 * accuracy, 0.5) is None
 
 
 @pytest.mark.slow

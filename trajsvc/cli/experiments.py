@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("name", "title", "paper", "figure", "claim")
 NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="An experiment: h1 … v4; `experiment ls` lists them.")
+    str, typer.Argument(metavar="NAME", help="An experiment: h1 … e1; `experiment ls` lists them.")
 ]
 
 

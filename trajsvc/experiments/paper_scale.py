@@ -114,4 +114,5 @@ PAPER_SCALES: Final = {
     "d3": PaperScale(_THESIS, "26-layer residual network of 7.5 M parameters", "SGD, batches of 64", UNKNOWN,
                      "five runs, three masks of a size"),
     "d4": PaperScale(_THESIS, "networks of 10⁴ to 10⁷ parameters", "none: times of every metric", "none", "none"),
+    "e1": PaperScale("modular arithmetic; text", "small transformers", "AdamW", UNKNOWN, "rolling windows of updates"),
 }  # fmt: skip

@@ -15,6 +15,7 @@ from trajsvc.experiments.recipes import (
     conditioning,
     correlations,
     costs,
+    gap,
     grokking,
     hallmarks,
     layer_updates,
@@ -42,8 +43,9 @@ PAPERS: Final = tuple(
             *conditioning.EXPERIMENTS,
             *masks.EXPERIMENTS,
             *costs.EXPERIMENTS,
+            *gap.EXPERIMENTS,
         ),
-        key=lambda e: ("hclvd".index(e.name[0]), int(e.name[1:])),
+        key=lambda e: ("hclvde".index(e.name[0]), int(e.name[1:])),
     )
 )
 """in the order of the papers, and of their experiments"""

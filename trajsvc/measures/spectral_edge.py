@@ -6,6 +6,9 @@ singular value is off by up to 1e-15 σ_1² / σ, so that one below 1e-4 σ_1 is
 
 A value belongs to the update at which its window ends: (T − 1), NaN until the first window is full. A run of fewer updates than
 the window has one window, of all of them. NaN where a window holds an undefined update.
+
+A gap (a large ratio σ_k/σ_{k+1}) is no warning of grokking by itself: in the experiment ``e1`` it opens in every control that never
+groks, and in no run that groks before test accuracy has made half of its rise.
 """
 
 from __future__ import annotations
