@@ -13,6 +13,8 @@ from api.formats import PROBLEMS, answer_of, csv_models, documented, figure_make
 from api.routes.results import Format
 from storage_schema.models.families import FamilyAnswer, FamilyRow, StoredFamilyRow
 from storage_schema.models.service import NAME
+from storage_schema.runs.store import RunStore
+from storage_schema.runs.trash import removed_runs
 from trajsvc.errors import NotFound, UsageError
 from trajsvc.families.compare import compare_family
 from trajsvc.families.file import Family, family_names, open_family, save_family
@@ -92,9 +94,10 @@ def compare_members(
     """Compare the members of a family: MDS, relative MDS, heterogeneity of Q, K and V, settling over depth."""
     found = _family(service, family)
     runs = _runs(service, found)
+    removed = removed_runs(RunStore(service.settings.store))
 
     def rows() -> Any:
-        return compare_family(found, runs)
+        return compare_family(found, runs, removed)
 
     def draw() -> Any:
         if show == "maps":
@@ -107,6 +110,7 @@ def compare_members(
         **figure_makers(draw),
     }
     words = [hashlib.sha256(found.model_dump_json().encode()).hexdigest(), *(r.stored.digest for r in runs.values())]
+    words += [one for name, one in sorted(removed.items()) if name not in runs]
     words += [service.runs.about(name).as_json().decode() for name in runs]
     return answer_of(request, service, words, makers)
 

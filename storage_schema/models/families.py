@@ -37,6 +37,8 @@ class FamilyRow(Answer):
     member: str
     run: str | None
     state: Literal["present", "missing"]
+    removed: str | None = None
+    """of a missing one that was removed, its id in the store's trash"""
     size: int | float | None
     """as the family's file says; else the run's number of parameters"""
     seed: int | None

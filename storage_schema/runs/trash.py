@@ -65,6 +65,13 @@ def trashed(store: RunStore) -> list[Trashed]:
     return [_trashed(path) for path in found if _ID.fullmatch(path.name.removesuffix(SUFFIX))]
 
 
+def removed_runs(store: RunStore) -> dict[str, str]:
+    """Return the runs whose name is in the trash and not in the store, each with the id of its last removal."""
+    ids = sorted(path.name.removesuffix(SUFFIX) for path in (store.root / FOLDER).glob(f"*@*{SUFFIX}"))
+    last = {found["run"]: one for one in ids if (found := _ID.fullmatch(one))}
+    return {run: one for run, one in last.items() if not store.path(run).exists()}
+
+
 def restore(store: RunStore, wanted: str, name: str | None = None) -> str:
     """Bring a run back from the trash, by its id or, where that says which, by its name; return the name it has then.
 

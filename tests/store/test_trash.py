@@ -15,7 +15,7 @@ import trajsvc
 from storage_schema.errors import NotFound, Refused, RunMissing, StoreBusy
 from storage_schema.runs.gradient_writer import lock_of
 from storage_schema.runs.store import RunStore
-from storage_schema.runs.trash import discard, empty, rename, restore, trashed
+from storage_schema.runs.trash import discard, empty, removed_runs, rename, restore, trashed
 from trajsvc.cli.main import make_app
 
 
@@ -121,3 +121,12 @@ def test_a_name_that_is_not_there_removes_nothing(store: RunStore) -> None:
     done = CliRunner().invoke(make_app(), ["rm", "first", "missing", "--store", str(store.root)])
     assert isinstance(done.exception, RunMissing) or done.exit_code == 4
     assert store.names() == ("first", "second")
+
+
+def test_the_removed_are_known_by_their_last_id(store: RunStore) -> None:
+    assert removed_runs(store) == {}
+    name = store.names()[0]
+    gone = discard(store, name)
+    assert removed_runs(store) == {name: gone.id}
+    restore(store, gone.id)
+    assert removed_runs(store) == {}

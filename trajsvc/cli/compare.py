@@ -191,6 +191,8 @@ def _family(
     qkv: bool,
 ) -> None:
     """Show the members of a family side by side."""
+    from storage_schema.runs.store import RunStore
+    from storage_schema.runs.trash import removed_runs
     from trajsvc.families.compare import compare_family, value_of
     from trajsvc.families.file import open_family
     from trajsvc.figures import of_family
@@ -204,15 +206,21 @@ def _family(
     root = store or default_store()
     if isinstance(root, str):
         found, runs = _of_server(root, name)
+        removed: dict[str, str] = {}
     else:
         found = open_family(root, name)
         stored = set(names(root))
         runs = {m.name: open_run(root, m.name) for m in found.runs if m.name in stored}
+        removed = removed_runs(RunStore(root))
     by = _by_known(by, found.name, found.hyperparameter_names())
-    answer = compare_family(found, runs)
+    answer = compare_family(found, runs, removed)
     rows = sorted(answer.rows, key=lambda row: _place(value_of(row, by)))
     answer = answer.model_copy(update={"rows": rows})
-    missing = [row.member for row in rows if row.state == "missing"]
+    missing = [
+        row.member + (f" (removed: trajsvc trash restore {row.removed})" if row.removed else "")
+        for row in rows
+        if row.state == "missing"
+    ]
     if missing and not quiet and kind not in ("json", "csv"):
         errors_console().print(f"not analysed: {', '.join(missing)}", style="yellow", markup=False, highlight=False)
     if kind in FIGURES and output is not None:

@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 MEMBER_MEASURES = ("mds", "relative_mds")
 
 
-def compare_family(family: Family, runs: Mapping[str, Run]) -> FamilyAnswer:
+def compare_family(family: Family, runs: Mapping[str, Run], removed: Mapping[str, str] | None = None) -> FamilyAnswer:
     """Compare the members of ``family`` in order of size, seed and name; ``runs`` holds those in the store, by the
     member's name.
     """
-    found = [family_row(m, runs[m.name]) if m.name in runs else missing_row(m) for m in family.runs]
+    found = [
+        family_row(m, runs[m.name]) if m.name in runs else missing_row(m, (removed or {}).get(m.name))
+        for m in family.runs
+    ]
     rows = sorted(found, key=_order)
     return FamilyAnswer(family=family.name, title=family.title, rows=rows, lines=every_line(rows))
 
@@ -67,12 +70,13 @@ def set_by_hand(run: Run) -> dict[str, Scalar]:
     return {one.name: one.value for one in run.hyperparameter_rows if one.origin == BY_HAND}
 
 
-def missing_row(member: Member) -> FamilyRow:
-    """Return the row of a member that has not been analysed."""
+def missing_row(member: Member, removed: str | None = None) -> FamilyRow:
+    """Return the row of a member that has not been analysed, or was ``removed``: its id in the trash."""
     nothing = ("run", "parameters", "checkpoints", "estimate", "mds", "relative_mds", "heterogeneity")
     return FamilyRow(
         member=member.name,
         state="missing",
+        removed=removed,
         size=member.size,
         seed=member.seed,
         hyperparameters=member.hyperparameters,

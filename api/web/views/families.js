@@ -84,7 +84,7 @@ class FamilyView {
     const hyper = hyperparametersOf(rows);
     const columns = [
       { key: "member", title: "Member", value: (r) => r.member, cell: (r) => (r.run ? h("a", { href: href(["run", r.run]), class: "longname" }, r.member) : h("span", { class: "longname" }, r.member)) },
-      { key: "state", title: "State", value: (r) => r.state, cell: (r) => h("span", { class: `badge ${r.state === "present" ? "stored" : "warning"}` }, r.state === "present" ? (r.estimate ? badge(r) : "exact") : "not in the store") },
+      { key: "state", title: "State", value: (r) => r.state, cell: (r) => h("span", { class: `badge ${r.state === "present" ? "stored" : "warning"}` }, r.state === "present" ? (r.estimate ? badge(r) : "exact") : r.removed ? "removed, in the trash" : "not in the store") },
       { key: "size", title: "Size", numeric: true, value: size, cell: (r) => count(size(r)) },
       { key: "seed", title: "Seed", numeric: true, value: (r) => r.seed, cell: (r) => r.seed ?? "–" },
       ...hyper.map((k) => ({ key: `h.${k}`, title: k, numeric: true, value: (r) => r.hyperparameters[k], cell: (r) => String(r.hyperparameters[k] ?? "–") })),
