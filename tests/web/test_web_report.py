@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from drawn_maps import compared, eventually, phases_shown, ready, until
-from page_runs import NASTY, make_logged_run
+from page_runs import NASTY, make_deep_run, make_logged_run
 from safetensors.numpy import save_file
 from service_process import EXAMPLES, environment
 
@@ -129,9 +129,26 @@ class TestFile:
         assert "cannot write" in done.stderr
 
     def test_what_a_report_holds_is_bounded(self, made: tuple[Path, Run]) -> None:
-        kept = report_page.contents(made[1], room=12 * 1200)["grams"]
+        kept = report_page.contents(made[1], room=5 * 1200)["grams"]
         assert "network" in kept
         assert len(kept) < 15
+
+    @pytest.mark.slow
+    def test_where_not_all_fit_all_but_the_network_are_rounded(self, tmp_path: Path, open_page: Open) -> None:
+        run = trajsvc.analyze(make_deep_run(tmp_path / "deep", layers=40), store=tmp_path / "store", threads=1)
+        report_page.write_report(run, tmp_path / "deep.html", quiet=True)
+        whole = (tmp_path / "deep.html").stat().st_size
+        assert whole < 5e6
+        held = report_page.contents(run)
+        assert {g["id"] for g in held["groups"]} == {g for g in run.groups() if not g.startswith("tensor/")}
+        assert "cosines" not in held["grams"]["network"]
+        page = open_page(f"{(tmp_path / 'deep.html').as_uri()}#/run/deep?group=layer%2Fblocks.3&view=rtm")
+        page.wait_for_selector(".run[data-ready]")
+        page.wait_for_selector("text=This file holds it with five digits.")
+        found = np.array(page.evaluate("Array.from(document.querySelector('canvas.map').view.state.map.values)"))
+        np.testing.assert_allclose(
+            found, run.trajectory_map("layer/blocks.3", origin=0).values.ravel(), rtol=0, atol=1e-4
+        )
 
 
 class TestFromDisk:

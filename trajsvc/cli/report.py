@@ -40,9 +40,11 @@ def report(
     size: Annotated[
         str,
         typer.Option(
-            "--size", metavar="BYTES", help="Of the Grams in a page, at most: layers come first, then their parts."
+            "--size",
+            metavar="BYTES",
+            help="Of the Grams in a page, at most: layers come first, then their parts, with five digits if not all fit.",
         ),
-    ] = "64MB",
+    ] = "4MB",
     group: GroupOption = "network",
     origin: OriginOption = None,
     steps: StepsOption = None,

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from trajsvc.results.run import Run
 
 WEB: Final = Path(api.__file__).resolve().parent / "web"
-ROOM: Final = 64 * 2**20
+ROOM: Final = 4 * 10**6
 """bytes of Grams that a report holds at most: the network and its layers come first, then components, then parts of layers"""
+ROUNDED: Final = 2.0**-16
+"""what rounding the cosines of a Gram to 16 bits makes of its relative error"""
 _IMPORT: Final = re.compile(r"""(\bfrom\s*|\bimport\s*\(\s*|^import\s+)(["'])(\.{1,2}/[^"']+)\2""", re.MULTILINE)
 
 _PAGE: Final = """<!doctype html>
@@ -87,7 +89,7 @@ def modules() -> dict[str, str]:
 
 def contents(run: Run, room: int = ROOM) -> dict[str, Any]:
     """Return what the page requests from a server about this run."""
-    chosen = _groups(run, room)
+    chosen, rounded = _groups(run, room)
     row = answers.run_row(run)
     answer = RunAnswer(
         run=run.name,
@@ -106,23 +108,47 @@ def contents(run: Run, room: int = ROOM) -> dict[str, Any]:
         "groups": [g.model_dump() for g in answers.groups(run) if g.id in chosen],
         "phases": {g: [p.model_dump() for p in answers.phases(run, g)] for g in chosen},
         "steps": run.gram().steps.tolist(),
-        "grams": {g: _packed(run.gram(g)) for g in chosen},
+        "grams": {g: (_rounded if g in rounded else _packed)(run.gram(g)) for g in chosen},
     }
 
 
-def _groups(run: Run, room: int) -> list[str]:
-    """Return the groups that a report holds, those that the page shows first; tensors are left out."""
+def _groups(run: Run, room: int) -> tuple[list[str], set[str]]:
+    """Return the groups that a report holds, those that the page shows first, and which of them are rounded: all but the network where not
+    all fit exactly. Tensors are left out.
+    """
     known = [g for g in run.groups() if not g.startswith("tensor/")]
     count = len(run.steps)
-    most = max(1, room // (count * (count + 1) // 2 * 8 * 4 // 3 + 1))
+    exact = count * (count + 1) // 2 * 8 * 4 // 3 + 1
 
     def rank(group: str) -> int:
         if group.startswith("network"):
             return 0
         return 2 if group.startswith("component/") else 3 if group.count("/") > 1 else 1
 
-    kept = set(sorted(known, key=rank)[:most])
-    return [g for g in known if g in kept]
+    rounded = {g for g in known if rank(g) and _can_round(run.gram(g))} if exact * len(known) > room else set()
+    kept: set[str] = set()
+    for group in sorted(known, key=rank):
+        room -= exact // 4 + count * 11 if group in rounded else exact
+        if room < 0 and kept:
+            break
+        kept.add(group)
+    return [g for g in known if g in kept], rounded & kept
+
+
+def _can_round(gram: GroupGram) -> bool:
+    return not gram.trees and bool(np.isfinite(gram.gram).all())
+
+
+def _rounded(gram: GroupGram) -> dict[str, Any]:
+    """Return a Gram as the norms of its vectors and the cosines between them, these in 16 bits: a quarter of the bytes, five digits."""
+    norms = np.sqrt(np.diag(gram.gram))
+    sizes = np.outer(norms, norms)
+    cosines = np.divide(gram.gram, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+    whole = np.rint(np.clip(cosines, -1.0, 1.0) * 32767)[np.triu_indices(len(norms))].astype("<i2")
+    return {
+        **_packed(gram), "gram": "", "norms": _base64(norms), "cosines": base64.b64encode(whole.tobytes()).decode(),
+        "error": max(gram.error, ROUNDED),
+    }  # fmt: skip
 
 
 def _packed(gram: GroupGram) -> dict[str, Any]:

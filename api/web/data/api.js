@@ -149,6 +149,17 @@ function floats(text) {
   return new Float64Array(out.buffer);
 }
 
+// A large report has Grams as norms and cosines, these in 16 bits.
+function fromCosines({ norms, cosines }, T) {
+  const raw = atob(cosines);
+  const whole = new Int16Array(Uint8Array.from(raw, (c) => c.charCodeAt(0)).buffer);
+  const n = floats(norms);
+  const triangle = new Float64Array(whole.length);
+  let at = 0;
+  for (let i = 0; i < T; i++) for (let j = i; j < T; j++) triangle[at] = (n[i] * n[j] * whole[at++]) / 32767;
+  return triangle;
+}
+
 function unpackTrees({ trees, at, scale }) {
   return trees ? { trees: trees.map(({ starts, gram }) => ({ starts, gram: floats(gram) })), at, scale } : {};
 }
@@ -157,11 +168,11 @@ function unpack(group) {
   const stored = report.grams[group];
   if (!stored) throw new Problem(404, { detail: `the report does not hold ${group}`, hint: "It holds the network, its layers and their components." });
   const T = report.steps.length;
-  const triangle = floats(stored.gram);
+  const triangle = stored.cosines ? fromCosines(stored, T) : floats(stored.gram);
   const gram = new Float64Array(T * T);
   let at = 0;
   for (let i = 0; i < T; i++) for (let j = i; j < T; j++) gram[i * T + j] = gram[j * T + i] = triangle[at++];
-  return { run: report.run, group, steps: report.steps, gram, rounding: floats(stored.rounding), parameters: stored.parameters, error: stored.error, same: stored.same, ...unpackTrees(stored) };
+  return { run: report.run, group, steps: report.steps, gram, rounding: floats(stored.rounding), parameters: stored.parameters, error: stored.error, same: stored.same, rounded: Boolean(stored.cosines), ...unpackTrees(stored) };
 }
 
 const chosen = (g, range) => {

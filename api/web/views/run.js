@@ -204,7 +204,7 @@ class RunView {
     const what = `${unsure ? "Standard errors: " : ""}${VIEW_TITLES[view]}`;
     const { row } = this.answer;
     this.mapTitle.textContent = `${what}${origin === null ? "" : ` from ${axisName(row)} ${origin}`}`;
-    this.mapNote.textContent = `${where}: ${VIEW_NOTES[view]}`;
+    this.mapNote.textContent = `${where}: ${VIEW_NOTES[view]}${this.gram.rounded ? " This file holds it with five digits." : ""}`;
     const counted = axisName(row);
     const unit = along ? "tokens" : counted;
     const label = axisText(kind, view === "updates" ? `${unit} at which the update ends` : unit);
