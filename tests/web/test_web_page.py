@@ -433,6 +433,7 @@ PLACES = {
     "compare": "#/compare?runs=pythia-nano,plain",
     "compare tokens": "#/compare?runs=logged,logged-faster&align=tokens",
     "family": "#/family/pair",
+    "cross": "#/cross",
     "families": "#/families",
     "experiments": "#/experiments",
     "experiment": "#/experiment/h11",

@@ -35,6 +35,7 @@ VIEWS = {
     "training": ("#/run/logged?along=tokens", "canvas.map"),
     "compare": ("#/compare?runs={run},pythia-nano,plain", ".compare table"),
     "compare tokens": ("#/compare?runs=logged,logged-faster&align=tokens", ".compare table"),
+    "cross": ("#/cross?a=logged&b=plain", ".cross[data-ready]"),
     "families": ("#/families", "h1"),
     "family": ("#/family/pair", ".family table"),
     "jobs": ("#/jobs", "h1"),

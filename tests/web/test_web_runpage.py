@@ -132,3 +132,19 @@ def test_eight_runs_are_pictures_and_any_number_is_a_table(site: Server, open_pa
     finally:
         for name in names:
             shutil.rmtree(Path(RunStore(site.store).path(name)))
+
+
+def test_layers_of_runs_lie_over_each_other_by_depth(site: Server, open_page: Open) -> None:
+    page = open_page(f"{site.address}/#/compare?runs=pythia-nano,patchy")
+    page.wait_for_selector("[data-chart=layers] .uplot")
+    page.get_by_label("Against depth").select_option("tortuosity")
+    page.wait_for_selector("h3:has-text('Tortuosity by depth')")
+    with page.expect_download() as waiting:
+        page.click("[data-chart=layers] button:has-text('CSV')")
+    header, *rows = csv.reader(Path(waiting.value.path()).read_text().splitlines())
+    assert header[1:] == ["pythia-nano", "patchy"]
+    for column, run in enumerate(header[1:], start=1):
+        found = {float(r[0]): float(r[column]) for r in rows if r[column]}
+        layers = [row for row in site.ask(f"/v1/runs/{run}/layers")[2] if row["depth"] is not None]
+        assert found == {round(r["depth"], 4): pytest.approx(r["tortuosity"]) for r in layers}
+    assert findings(page) == []

@@ -14,6 +14,7 @@ import { captionOf, groupText } from "../widgets/captions.js";
 import { VIEW_TITLES, VIEWS, adjusted, scaleControls } from "../widgets/controls.js";
 import { badge } from "../widgets/estimate.js";
 import { tokensLine, tokensOf } from "../widgets/tokens.js";
+import { SCALARS } from "./layerfacts.js";
 
 const MOST = 8; // as pictures
 const PAUSE = 3000; // milliseconds between looks at runs that are estimates
@@ -59,7 +60,11 @@ class CompareView {
     this.which = h("details", { class: "which" });
     this.curves = h("div", { class: "charts" });
     this.status = h("div", { role: "status" });
-    this.element = h("div", { class: "compare" }, h("h1", {}, "Compare runs"), this.picker, this.controls, this.status, this.maps, this.crossed, this.table, h("h2", { class: "section" }, "Curves"), this.which, this.curves);
+    this.layers = new Chart({ name: () => fileName("compare", "layers", this.params.y), height: 280 });
+    this.layers.element.dataset.chart = "layers";
+    this.layerPicker = h("div", { class: "controls" });
+    this.between = h("div", { hidden: true }, h("h2", { class: "section" }, "Layers"), this.layerPicker, this.layers.element);
+    this.element = h("div", { class: "compare" }, h("h1", {}, "Compare runs"), this.picker, this.controls, this.status, this.maps, this.crossed, this.table, h("h2", { class: "section" }, "Curves"), this.which, this.curves, this.between);
     this.views = [];
     this.charts = [];
     this.runs = new Map();
@@ -68,7 +73,7 @@ class CompareView {
   destroy() {
     this.gone = true;
     clearTimeout(this.timer);
-    for (const view of [...this.views, ...this.charts]) view.destroy();
+    for (const view of [...this.views, ...this.charts, this.layers]) view.destroy();
   }
 
   async #load(name) {
@@ -132,7 +137,7 @@ class CompareView {
   }
 
   #showCurves(shown) {
-    this.which.previousSibling.hidden = this.which.hidden = !shown;
+    this.which.previousSibling.hidden = this.which.hidden = this.between.hidden = !shown;
   }
 
   // Which measures are drawn, as boxes to tick.
@@ -235,12 +240,27 @@ class CompareView {
     });
     fill(this.crossed, runs.length === 2 ? h("a", { href: href(["cross"], { a: runs[0].name, b: runs[1].name, group: group === "network" ? null : group }) }, "Against each other: all pairs of checkpoints") : null);
     this.#table(runs, group);
+    this.#depths(runs);
     curves.forEach(([, title, yUnit, at, curve], i) => {
       const series = grams.map((g, k) => ({ name: runs[k].name, x: at(g).map(to(k)), y: curve(g), join: true, colour: k }));
       this.charts[i].show({ title, unit: yUnit, xlabel: unit, caption: `${groupText(group)} of ${runs.map((r) => r.name).join(", ")}`, kind, series, follows: true, points: true });
     });
     this.element.dataset.ready = `${key} ${align}`;
     this.element.dataset.digests = runs.map((r) => r.answer.digest).join();
+  }
+
+  // A number of each layer against its depth, a line a run: layers of networks of any depth, each at its fraction.
+  async #depths(runs) {
+    const { params } = this;
+    const [field, label, unit] = SCALARS.find(([id]) => id === params.y) ?? SCALARS[0];
+    keepingFocus(this.layerPicker, () => fill(this.layerPicker, dropdown("Against depth", SCALARS.map(([id, text]) => [id, text]), field, (y) => this.change({ y: y === "mds" ? null : y }, { push: true }))));
+    const rows = await Promise.all(runs.map((r) => api.layers(r.name)));
+    if (this.gone || this.params !== params) return;
+    const series = runs.map((r, k) => {
+      const placed = rows[k].filter((row) => row.depth !== null);
+      return { name: r.name, x: placed.map((row) => Number(row.depth.toFixed(4))), y: placed.map((row) => row[field] ?? NaN), join: true, colour: k };
+    });
+    this.layers.show({ title: `${label[0].toUpperCase()}${label.slice(1)} by depth`, unit: unit === "1" ? label : unit, xlabel: "depth, as a fraction of the network", lags: true, points: true, series, caption: runs.map((r) => r.name).join(", "), empty: "None of these runs has layers." });
   }
 
   async #table(runs, group) {
