@@ -192,7 +192,7 @@ def test_a_name_that_is_looked_up_for_ever_is_not_waited_for(tmp_path: Path, mon
     monkeypatch.setattr("socket.getaddrinfo", lambda *_: over.wait(120))
     begun = time.monotonic()
     try:
-        with pytest.raises(TryAgain, match=r"no connection to slow\.invalid"):
+        with pytest.raises(TryAgain, match="no connection to it"):
             trajsvc.analyze("hf://local/run", store=tmp_path)
     finally:
         over.set()

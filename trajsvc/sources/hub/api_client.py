@@ -110,7 +110,7 @@ class ApiClient:
         if constants.is_offline_mode():
             raise errors.offline(where)
         if not self._reached and not _name_known(self._endpoint, stop):
-            raise errors.no_connection(where, self._endpoint)
+            raise errors.no_connection(where)
         failures = refusals = 0
         while True:
             try:
@@ -124,7 +124,7 @@ class ApiClient:
             except Exception as broken:
                 error = errors.unreachable(where, _why(broken))
                 if not self._reached and (failures or _slow(broken)) and _unconnected(broken):
-                    raise errors.no_connection(where, self._endpoint) from None
+                    raise errors.no_connection(where) from None
             refusals += error.kind == "hub-rate-limited"
             failures += error.kind != "hub-rate-limited"
             if error.kind not in _PASSING or failures >= self._attempts or refusals > _PATIENT:

@@ -7,7 +7,6 @@ The Hub tells causes apart by ``X-Error-Code`` (``RepoNotFound``, ``GatedRepo``,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from trajsvc.errors import NotFound, Refused, TrajsvcError, TryAgain
 from trajsvc.sources.transport.retry import RETRIED
@@ -73,11 +72,10 @@ def unreachable(where: str, why: str) -> TryAgain:
     )  # fmt: skip
 
 
-def no_connection(where: str, endpoint: str) -> TryAgain:
-    """Return the error for an endpoint that no connection was ever made to (``hub-unreachable``)."""
-    host = urlsplit(endpoint).hostname or "the Hub"
+def no_connection(where: str) -> TryAgain:
+    """Return the error for an endpoint that no connection was ever made to (``hub-unreachable``); its address is not told."""
     return TryAgain(
-        "hub-unreachable", f"{where} cannot be read from the Hub: there is no connection to {host}",
+        "hub-unreachable", f"{where} cannot be read from the Hub: there is no connection to it",
         hint="Check the network. Behind a proxy set HTTPS_PROXY; HF_ENDPOINT names a mirror. Without a network analyse a folder "
         "that holds the checkpoints, such as one of the Hub's cache; HF_HUB_OFFLINE=1 makes no request at all.",
     )  # fmt: skip
