@@ -69,6 +69,8 @@ class TestLayers:
         until(page, "document.querySelector('.grid')?.dataset.painted >= 4")
         run = trajsvc.open(site.store, "deep")
         measure = {"tm": "trajectory_map", "updates": "update_map"}[view]
+        smoothing = "getComputedStyle(document.querySelector('.tile canvas')).imageRendering"
+        assert page.evaluate(smoothing) == "pixelated"  # a cell is a pair of checkpoints, with nothing between two
         least = min(float(run.measure(measure, group).min()) for group in run.layer_ids())
         assert least < float(run.measure(measure, "layer/blocks.0").min())
         expected = (-1.0, 1.0) if least < 0 else (math.floor(10 * least) / 10, 1.0)
