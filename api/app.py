@@ -63,6 +63,12 @@ TAGS: Final = [
 ]
 
 
+DESCRIBED: Final = (
+    run_list, results, losses, export, manage, jobs, gradients, spectra, cross, families, experiments, zarr, health,
+)  # fmt: skip
+"""The files of routes that ``openapi.json`` describes, in the order in which a request is compared with them."""
+
+
 def make_service(settings: ServiceSettings, *, auth: bool) -> Service:
     """Make the parts of a server. Raises UsageError, NotFound, Refused, TryAgain if the settings are invalid."""
     RunStore(settings.store).make()
@@ -100,22 +106,7 @@ def make_app(service: Service, hosts: tuple[str, ...] | None = ()) -> FastAPI:
     app.state.service = service
     app.state.places = service.places
     errors.register(app)
-    for routes in (
-        run_list,
-        results,
-        losses,
-        export,
-        manage,
-        jobs,
-        gradients,
-        spectra,
-        cross,
-        families,
-        experiments,
-        zarr,
-        health,
-        page,
-    ):
+    for routes in (*DESCRIBED, page):
         app.include_router(routes.router)
     app.add_middleware(MetricsMiddleware)
     app.add_middleware(RequestMiddleware, hosts=hosts)
@@ -147,20 +138,6 @@ class MetricsMiddleware:
 def openapi() -> dict[str, Any]:
     """Describe all routes, as committed in ``openapi.json``."""
     app = FastAPI(title="trajsvc", version=__version__, description=DESCRIPTION, openapi_tags=TAGS)
-    for routes in (
-        run_list,
-        results,
-        losses,
-        export,
-        manage,
-        jobs,
-        gradients,
-        spectra,
-        cross,
-        families,
-        experiments,
-        zarr,
-        health,
-    ):
+    for routes in DESCRIBED:
         app.include_router(routes.router)
     return app.openapi()

@@ -52,6 +52,8 @@ Origin = Annotated[int | None, Query(ge=-(2**62), le=2**62, description="Step th
 Steps = Annotated[
     str | None, Query(max_length=10_000, description="Checkpoints: 0,1,2 · 1000..5000 · every:4 · last:5")
 ]
+Of = Annotated[MapsOf, Query(description="Whose maps: layers, parts of layers, or Q, K and V")]
+Kind = Annotated[MapKind, Query(description="Trajectory map, relative one, cosines of updates, random walk")]
 Format = Annotated[str | None, Query(alias="f", max_length=8, description="Format, instead of Accept")]
 ByLayer = Annotated[bool, Query(description="A map for every layer, on one scale (png, svg)")]
 
@@ -193,8 +195,8 @@ def get_map_range(
     service: ServiceOf,
     who: Reader,
     run: RunName,
-    of: Annotated[MapsOf, Query(description="Whose maps: layers, parts of layers, or Q, K and V")] = "layers",
-    kind: Annotated[MapKind, Query(description="Trajectory map, relative one, cosines of updates, random walk")] = "tm",
+    of: Of = "layers",
+    kind: Kind = "tm",
     origin: Origin = None,
     steps: Steps = None,
 ) -> Response:
@@ -216,8 +218,8 @@ def get_maps(
     service: ServiceOf,
     who: Reader,
     run: RunName,
-    of: Annotated[MapsOf, Query(description="Whose maps: layers, parts of layers, or Q, K and V")] = "layers",
-    kind: Annotated[MapKind, Query(description="Trajectory map, relative one, cosines of updates, random walk")] = "tm",
+    of: Of = "layers",
+    kind: Kind = "tm",
     origin: Origin = None,
     steps: Steps = None,
     form: Format = None,
