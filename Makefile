@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test test-all test-timing fuzz check docs format benchmark clean
+.PHONY: help setup demo test test-all test-timing test-timing-dear fuzz check docs format benchmark clean
 
 help:
 	@echo "make demo        set up and analyse the run under examples/"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-all    set up and run all tests"
 	@echo "make fuzz SECONDS=60     random changes of what the parsers read, for as long on each"
 	@echo "make test-timing N=100   repeat every test that waits, sleeps, signals or orders by time; TESTS=tests/jobs for some"
+	@echo "make test-timing-dear N=10   those of them that take more than a second: processes, servers, the page"
 	@echo "make check       format, lint, spelling, types, import contract"
 	@echo "make docs        build the documentation site into build/site; warnings are errors"
 	@echo "make benchmark   measure against reading, BLAS and what people write instead"
@@ -30,21 +31,25 @@ demo: $(STAMP)
 # A third worker on two cores: tests of servers, queues and pages wait for much of their time. Tests start hundreds of Pythons, which
 # would all compile what they import where no byte code is kept.
 WORKERS ?= 3
-test test-all test-timing: export PYTHONDONTWRITEBYTECODE :=
+test test-all test-timing test-timing-dear: export PYTHONDONTWRITEBYTECODE :=
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-N ?= 100
 SECONDS ?= 60
 fuzz: $(STAMP)
 	$(BIN)/python tests/fuzz/fuzz.py --seconds $(SECONDS)
 	TRAJSVC_FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest -s tests/hub/test_hub_fuzz.py
 
+test-timing: N ?= 100
 test-timing: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist load -m "timing and not slow" --repeat $(N) $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist load -m "timing and not dear and not slow" --repeat $(N) $(TESTS)
+
+test-timing-dear: N ?= 10
+test-timing-dear: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "timing and (dear or slow)" --repeat $(N) $(TESTS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -40,8 +40,6 @@ from trajsvc.sources.local.source import LocalSource
 from trajsvc.sources.resolve import open_source
 from trajsvc.trajectory.opening import open_trajectory
 
-pytestmark = pytest.mark.timing
-
 NAMES = list(shapes())
 
 
@@ -197,6 +195,8 @@ def test_checkpoints_that_are_gone_are_not_lost(tmp_path: Path) -> None:
     assert trajsvc.analyze(folder, store=store, replace=True).steps.tolist() == [100, 200, 300, 400, 500]
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 @pytest.mark.parametrize("kill", slow_but([signal.SIGKILL, signal.SIGINT], [signal.SIGKILL]))
 def test_a_stopped_analysis_resumes_to_the_same_bits(tmp_path: Path, kill: signal.Signals) -> None:
     folder = write_run(tmp_path / "run", trajectory(24, vocab=20_000))
@@ -345,6 +345,8 @@ def test_a_flipped_byte_in_a_torch_file_is_caught_and_nothing_is_left(tmp_path: 
     assert not list((tmp_path / "store").rglob("*journal*"))
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_file_that_changes_while_it_is_read_fails_the_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int

@@ -144,6 +144,7 @@ class CheckpointSourceContract(ABC):
         source.read_many([ReadRequest(file, 0, (memoryview(bytearray(8)),)) for _ in range(100)], stop)
         assert asked
 
+    @pytest.mark.timing
     def test_threads_read_at_the_same_time(self, source: CheckpointSource) -> None:
         entries = {c.step: source.tensors(c).tensors["a.weight"] for c in source.checkpoints()}
         wrong: list[int] = []

@@ -76,6 +76,7 @@ class ThetaContract(ABC):
             opened.theta.load(slab, parts, lambda: False)
             self.check(opened, parts)
 
+    @pytest.mark.timing
     def test_threads_load_slabs_at_the_same_time(self, opened: Opened) -> None:
         opened.theta.prepare(opened.plan.slabs)
 

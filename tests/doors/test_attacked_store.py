@@ -59,6 +59,8 @@ def same(place: Path, store: Path) -> None:
     assert np.array_equal(one.gram("network").gram, other.gram("network").gram)
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_two_analyses_of_one_run_at_once_leave_one_whole_run(place: Path) -> None:
     both = [begin(place, *ANALYZE, "--store", "both") for _ in range(2)]
     codes = [ended(p)[0] for p in both]
@@ -68,6 +70,8 @@ def test_two_analyses_of_one_run_at_once_leave_one_whole_run(place: Path) -> Non
     same(place, place / "both")
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 @pytest.mark.parametrize("copy", [[], ["--copy"]], ids=["grams", "copy"])
 @pytest.mark.parametrize("largest", [0, 64, 1_000, 3_000, 20_000])
 def test_a_limit_on_files_is_a_full_disk_and_the_rest_goes_on_after_it(
@@ -96,6 +100,8 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=False)
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_a_read_only_store_is_read_and_not_written(place: Path, mounted: Path) -> None:
     shutil.copytree(place / "reference", mounted / "store")
     subprocess.run(["mount", "-o", "remount,ro", str(mounted)], check=True)
@@ -113,6 +119,8 @@ def test_a_read_only_store_is_read_and_not_written(place: Path, mounted: Path) -
     same(place, mounted / "store")
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 @pytest.mark.parametrize("left", [0, 8, 40, 100])
 def test_a_full_disk_is_said_and_what_was_stored_is_there(place: Path, mounted: Path, left: int) -> None:
     (mounted / "ballast").write_bytes(bytes((256 - left) * 1024))

@@ -44,6 +44,7 @@ def stored_steps(store: Path) -> list[int]:
         return []
 
 
+@pytest.mark.dear
 @pytest.mark.timing
 @pytest.mark.slow
 def test_a_feed_reads_while_training_goes_on_and_the_last_checkpoint_after(tmp_path: Path) -> None:

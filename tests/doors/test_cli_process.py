@@ -13,8 +13,6 @@ from pathlib import Path
 import pytest
 from made_runs import Cli
 
-pytestmark = pytest.mark.timing
-
 COMMAND = [sys.executable, "-c", "from trajsvc.cli.main import run; run()"]
 HEAVY = (
     "dask",
@@ -163,6 +161,8 @@ def test_colour_only_where_it_is_wanted(store: Path) -> None:
     assert "\x1b[38" not in trajsvc(store, "map", "nano", FORCE_COLOR="1", NO_COLOR="1").stdout
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_a_closed_pipe_is_quiet(store: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -177,6 +177,8 @@ def test_a_closed_pipe_is_quiet(store: Path) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 @pytest.mark.parametrize("words", [["show", "nano"], ["measures", "nano", "--format", "csv"], ["ls", "--help"]])
 def test_a_reader_that_wants_the_first_line_alone(store: Path, words: list[str]) -> None:
     shell = f"set -o pipefail; {shlex.join([*COMMAND, *words])} | head -n 1"
@@ -185,6 +187,8 @@ def test_a_reader_that_wants_the_first_line_alone(store: Path, words: list[str])
     assert len(done.stdout.splitlines()) == 1
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_an_interrupt_exits_130_without_a_traceback(store: Path) -> None:
     # Reading is too quick to interrupt: a part of it is made to wait.
     code = (

@@ -28,8 +28,6 @@ from trajsvc.figures import (
 from trajsvc.figures.maps import scale_of
 from trajsvc.figures.style import step_label, tick_places, write
 
-pytestmark = pytest.mark.timing
-
 STEPS = [0, 1, 2, 4, 8, 16, 32, 64, 1000, 2000, 143000]
 
 
@@ -243,6 +241,7 @@ def test_an_unknown_suffix_is_refused_and_names_the_known_ones(tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.timing
 def test_figures_can_be_made_in_threads_and_leave_the_settings_alone() -> None:
     import matplotlib
 

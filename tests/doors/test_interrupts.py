@@ -17,7 +17,7 @@ import pytest
 from interrupted_child import NOT_YET
 from slow_params import slow_but
 
-pytestmark = pytest.mark.timing
+pytestmark = [pytest.mark.timing, pytest.mark.dear]
 
 CHILD = Path(__file__).with_name("interrupted_child.py")
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "pythia-nano"

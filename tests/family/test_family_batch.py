@@ -23,8 +23,6 @@ from trajsvc.families.file import Family, Member, family_names, load_family, ope
 from trajsvc.results.run import names
 from trajsvc.results.run import open as open_run
 
-pytestmark = pytest.mark.timing
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -208,6 +206,7 @@ def interrupt_at(turn: int, real: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("turn", [1, 2])
 def test_an_interrupted_batch_says_how_to_go_on_and_resumes(
     place: Path, monkeypatch: pytest.MonkeyPatch, turn: int
@@ -242,6 +241,7 @@ def members(*named: str) -> Sequence[Member]:
     return Family(name="f", runs=[Member(name=n, source="/x") for n in named]).runs
 
 
+@pytest.mark.timing
 def test_members_whose_error_may_pass_are_tried_once_more_after_the_others() -> None:
     def script() -> Scripted:
         passing = MemberOutcome("a", "failed", kind="hub-unreachable", again=True)

@@ -133,6 +133,8 @@ def test_a_set_of_other_options_is_refused_until_it_is_to_replace(
     assert trajsvc.open(store, "small").gradients("example").options["precision"] == "float32"
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 @pytest.mark.slow
 def test_a_killed_computation_goes_on_at_the_next_checkpoint(folder: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"

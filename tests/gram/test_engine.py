@@ -24,8 +24,6 @@ from trajsvc.gram.sums import GramState, appended
 from trajsvc.gram.thread_pool import ThreadPool
 from trajsvc.measures.jackknife import standard_error
 
-pytestmark = pytest.mark.timing
-
 MIB = 2**20
 TOLERANCE = 1e-13
 """of an inner product, relative to the product of the norms, in float64"""
@@ -99,6 +97,7 @@ def test_the_fast_way_keeps_six_digits(types: tuple[str, ...], size: float) -> N
         assert relative(state.gram[block], theta.oracle(block)) < SINGLE
 
 
+@pytest.mark.timing
 @settings(deadline=None, max_examples=15)
 @given(
     st.sampled_from([64, 100, 200, 400]),
@@ -132,6 +131,7 @@ def test_every_byte_is_read_once(theta: MemoryTheta) -> None:
     assert all((c == 1).all() for c in count)
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("compact", [False, True])
 def test_an_interrupted_run_resumes_to_the_same_bits(theta: MemoryTheta, compact: bool) -> None:
     plan = make_plan(theta.columns, 9, slab=MIB // 4)

@@ -11,7 +11,7 @@ import pytest
 
 from trajsvc.gram.kernels import native
 
-pytestmark = pytest.mark.timing
+pytestmark = [pytest.mark.timing, pytest.mark.dear]
 
 CODE = """
 import sys

@@ -25,8 +25,6 @@ from storage_schema.runs.store import RunStore
 from trajsvc.errors import TrajsvcError
 from trajsvc.sources.resolve import open_named
 
-pytestmark = pytest.mark.timing
-
 HERE = Path(__file__).parent
 Hubs = Callable[..., HubServer]
 KILLS = 2
@@ -188,6 +186,7 @@ def test_a_commit_that_changes_no_weights_changes_nothing(hubs: Hubs, tmp_path: 
     assert (tmp_path / "runs" / "docs.zarr").stat().st_mtime_ns == before
 
 
+@pytest.mark.timing
 def test_a_branch_that_moves_during_the_job_is_read_as_it_was(hubs: Hubs, tmp_path: Path) -> None:
     repo = steps_repo("local/moves", [0, 10, 20])
     hubs(repo)
@@ -242,6 +241,8 @@ def test_ranges_that_nothing_proves_are_said(hubs: Hubs, tmp_path: Path) -> None
     assert "unproved" not in [f.kind for f in copied.findings]
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 @pytest.mark.parametrize("copy", slow_but([True, False], [False]))
 def test_killed_and_run_again_it_asks_only_for_the_rest(copy: bool, hubs: Hubs, tmp_path: Path) -> None:
     steps = list(range(0, 240, 10))
@@ -284,6 +285,8 @@ def test_no_token_goes_to_the_storage_or_into_the_store(
         ), path
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 @pytest.mark.slow
 def test_the_disk_stays_under_its_cap(hubs: Hubs, tmp_path: Path) -> None:
     steps = list(range(40))
@@ -310,6 +313,7 @@ def test_the_disk_stays_under_its_cap(hubs: Hubs, tmp_path: Path) -> None:
     assert 0 < most[0] <= cap
 
 
+@pytest.mark.timing
 def test_a_repository_that_is_trained_into_is_watched(hubs: Hubs, tmp_path: Path) -> None:
     repo = steps_repo("local/watched", [0, 10, 20])
     hubs(repo)
@@ -320,6 +324,8 @@ def test_a_repository_that_is_trained_into_is_watched(hubs: Hubs, tmp_path: Path
     assert trajsvc.open(tmp_path, "watched").steps.tolist() == [0, 10, 20, 30]
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 @pytest.mark.parametrize("command", slow_but(["analyze", "plan"], ["analyze"]))
 def test_interrupted_while_the_hub_is_waited_for(command: str, hubs: Hubs, tmp_path: Path) -> None:
     hub = hubs(steps_repo("local/slow", [0, 10, 20]))

@@ -26,8 +26,6 @@ from trajsvc.sources.hub.selection import RefInfo, select_commits
 from trajsvc.sources.transport.cancel import Interrupted
 from trajsvc.sources.transport.rate_limit import RateLimiter
 
-pytestmark = pytest.mark.timing
-
 CANARY = "hf_canaryTOKENcanary"
 COMMIT = "0" * 40
 ID = "org/run"
@@ -157,6 +155,7 @@ def test_revisions_whose_names_need_quoting(hub: Hubs) -> None:
     assert [c.title for c in asked(hub([repo])).commits(ID, "run/a b")] == ["step 7"]
 
 
+@pytest.mark.timing
 def test_files_of_many_commits_several_at_once(hub: Hubs) -> None:
     repo = Repo(ID, {f"step{i}": Revision(files(i)) for i in range(40)})
     server = hub([repo])
@@ -203,6 +202,7 @@ def test_a_private_repository_is_for_those_who_may_read_it(hub: Hubs) -> None:
     failure(lambda: asked(server, "hf_expired" + CANARY).refs(ID), "hub-unauthorized", Refused)
 
 
+@pytest.mark.timing
 def test_gated_disabled_and_forbidden(hub: Hubs, scripted: Any) -> None:
     failure(lambda: asked(hub([run(disabled=True)])).refs(ID), "hub-disabled", Refused)
     gate = scripted(lambda path: (403, {"X-Error-Code": "GatedRepo"}, b"{}"))
@@ -264,6 +264,7 @@ def test_offline_asks_nothing(hub: Hubs, monkeypatch: pytest.MonkeyPatch, sessio
 
 
 # ---------------------------------------------------------------- when the Hub does not answer well
+@pytest.mark.timing
 @pytest.mark.parametrize("fault", ["fail_rate", "cut_json", "rate_limited"])
 @pytest.mark.parametrize("what", ["refs", "tree", "commits", "repositories"])
 def test_what_passes_is_tried_again(hub: Hubs, fault: str, what: str) -> None:
@@ -282,6 +283,7 @@ def test_what_passes_is_tried_again(hub: Hubs, fault: str, what: str) -> None:
     assert server.stats()["requests"] == plain + 3
 
 
+@pytest.mark.timing
 def test_a_listing_that_fails_half_way_is_made_again_as_a_whole(hub: Hubs) -> None:
     repo = run()
     server = hub([repo], page_size=1)
@@ -329,6 +331,7 @@ def test_what_does_not_pass_is_an_error_after_all_attempts(
         assert server.stats()["requests"] == attempts
 
 
+@pytest.mark.timing
 def test_nobody_is_there() -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as gone:
         endpoint = f"http://127.0.0.1:{gone.server_address[1]}"
@@ -339,6 +342,7 @@ def test_nobody_is_there() -> None:
         assert "no connection" in failure(attempt, "hub-unreachable", TryAgain).message
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("what", ["refs", "tree", "commits", "repositories"])
 def test_a_hub_that_hangs_is_not_waited_for(scripted: Any, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     monkeypatch.setattr(api_client, "TIMEOUT", 0.2)
@@ -355,6 +359,7 @@ def test_a_hub_that_hangs_is_not_waited_for(scripted: Any, monkeypatch: pytest.M
 NO_JSON = [b"", b"<html>sign in to the network</html>", b"[1", b"{]", b"\xff\xfe", b"[NaN]", b"[" + b"9" * 5000 + b"]"]
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("body", NO_JSON)
 def test_an_answer_that_is_no_json_is_asked_for_again(scripted: Any, body: bytes) -> None:
     api = asked(scripted(lambda path: (200, {}, body)), CANARY, attempts=2)
@@ -363,6 +368,7 @@ def test_an_answer_that_is_no_json_is_asked_for_again(scripted: Any, body: bytes
     assert len(scripted.servers[0].seen) == 4
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("body", [b"null", b"7", b"{}", b"[1]", b'[{"type": "file"}]', b'{"branches": 1, "tags": []}'])
 def test_an_answer_that_makes_no_sense_is_asked_for_once(scripted: Any, body: bytes) -> None:
     api = asked(scripted(lambda path: (200, {}, body)), CANARY, attempts=2)
@@ -371,6 +377,7 @@ def test_an_answer_that_makes_no_sense_is_asked_for_once(scripted: Any, body: by
     assert len(scripted.servers[0].seen) == 2
 
 
+@pytest.mark.timing
 def test_the_token_stays_with_the_endpoint(scripted: Any) -> None:
     stranger = scripted(lambda path: said([]))
     stranger = stranger.replace("127.0.0.1", "localhost")
@@ -387,6 +394,7 @@ def test_the_token_stays_with_the_endpoint(scripted: Any) -> None:
     assert [a for _, a in elsewhere] == [None], "a renamed repository is followed without it"
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("style", ["seconds", "date", "ratelimit", "both"])
 def test_a_refusal_for_asking_too_often_is_obeyed(hub: Hubs, style: str) -> None:
     server = hub([run()])
@@ -405,6 +413,7 @@ def test_a_refusal_for_asking_too_often_is_obeyed(hub: Hubs, style: str) -> None
     assert server.stats()["by_status"] == {"429": 1, "200": 1}
 
 
+@pytest.mark.timing
 def test_the_last_requests_of_a_window_are_spread(scripted: Any) -> None:
     left = iter([90, 80, 70, 5, 4, 3])
     endpoint = scripted(
@@ -429,6 +438,7 @@ def test_the_last_requests_of_a_window_are_spread(scripted: Any) -> None:
     assert 5 < sum(slept) < 60, "learnt from answers that were a success"
 
 
+@pytest.mark.timing
 def test_refusals_for_ever_are_an_error_in_the_end(scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_client, "_PATIENT", 3)
     endpoint = scripted(lambda path: (429, {"Retry-After": "0"}, b""))
@@ -436,6 +446,7 @@ def test_refusals_for_ever_are_an_error_in_the_end(scripted: Any, monkeypatch: p
     assert len(scripted.servers[0].seen) == 4
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("style", ["failing", "refusing"])
 def test_stop_is_heard_while_waiting(hub: Hubs, style: str) -> None:
     server = hub([run()])
@@ -454,6 +465,7 @@ def test_stop_is_heard_while_waiting(hub: Hubs, style: str) -> None:
     assert server.stats()["requests"] == 0
 
 
+@pytest.mark.timing
 def test_the_first_tree_that_fails_ends_the_others(scripted: Any) -> None:
     bad = f"{100:040x}"
     endpoint = scripted(
@@ -467,6 +479,7 @@ def test_the_first_tree_that_fails_ends_the_others(scripted: Any) -> None:
     assert len(scripted.servers[0].seen) < 20, "those that had not begun were left"
 
 
+@pytest.mark.timing
 def test_a_session_that_another_user_closed_is_opened_again(hub: Hubs) -> None:
     api = asked(hub([run()]), backoff=0.1, attempts=20)
     huggingface_hub.get_session().close()

@@ -17,8 +17,6 @@ from trajsvc.sources.transport.cancel import Interrupted
 from trajsvc.sources.transport.pool import ConnectionFailed, ConnectionPool
 from trajsvc.sources.transport.url import Url
 
-pytestmark = pytest.mark.timing
-
 BODY = bytes(range(256)) * 4096
 
 Serve = Callable[..., ScriptedServer]
@@ -114,6 +112,7 @@ def test_a_server_that_says_close_is_left(serve: Serve, pool: ConnectionPool) ->
     assert server.accepted == 2
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("early", [True, False])
 def test_a_kept_connection_that_was_closed_is_replaced(serve: Serve, pool: ConnectionPool, early: bool) -> None:
     """Closed while idle, or at the very moment of the next request."""
@@ -138,6 +137,7 @@ def test_a_fresh_connection_that_is_closed_is_broken(serve: Serve, pool: Connect
     assert server.accepted == 1
 
 
+@pytest.mark.timing
 def test_bytes_that_nobody_asked_for_do_not_begin_the_next_answer(serve: Serve, pool: ConnectionPool) -> None:
     def more(heard: Heard, sock: socket.socket) -> bool:
         sock.sendall(answer(200, b"good"))
@@ -164,6 +164,7 @@ def test_an_answer_that_is_no_http(serve: Serve, pool: ConnectionPool, words: by
         whole(pool, serve(other).endpoint)
 
 
+@pytest.mark.timing
 def test_nothing_is_waited_for_longer_than_the_time_given(serve: Serve) -> None:
     pool = ConnectionPool(2, read_timeout=0.4)
     done = threading.Event()
@@ -186,6 +187,7 @@ def test_nothing_is_waited_for_longer_than_the_time_given(serve: Serve) -> None:
     pool.close()
 
 
+@pytest.mark.timing
 def test_time_that_the_receiver_takes_is_not_held_against_the_server(serve: Serve) -> None:
     pool = ConnectionPool(1, read_timeout=0.3)
     server = serve(ok)
@@ -198,6 +200,7 @@ def test_time_that_the_receiver_takes_is_not_held_against_the_server(serve: Serv
     pool.close()
 
 
+@pytest.mark.timing
 def test_at_most_so_many_at_once_and_those_who_wait_hear_stop(serve: Serve) -> None:
     pool = ConnectionPool(2, read_timeout=120.0)
     server = serve(ok)
@@ -231,6 +234,7 @@ def test_room_is_given_back_whatever_happens(serve: Serve) -> None:
     pool.close()
 
 
+@pytest.mark.timing
 def test_stop_is_heard_while_a_connection_is_made() -> None:
     with socket.socket() as listener:  # its backlog is full: further connections are neither taken nor refused
         listener.bind(("127.0.0.1", 0))
@@ -254,6 +258,7 @@ def test_stop_is_heard_while_a_connection_is_made() -> None:
         pool.close()
 
 
+@pytest.mark.timing
 def test_stop_is_heard_while_a_name_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A resolver that does not answer is left behind."""
     over, asked = threading.Event(), threading.Event()
@@ -278,6 +283,7 @@ def drip(sock: socket.socket, piece: bytes, over: threading.Event) -> None:
         sock.sendall(piece)
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     ("begin", "piece"),
     [
@@ -320,6 +326,7 @@ def test_a_head_of_too_many_lines_is_refused(serve: Serve, pool: ConnectionPool)
         whole(pool, server.endpoint + "/110")
 
 
+@pytest.mark.timing
 def test_a_connection_that_was_idle_for_long_is_not_used_again(
     serve: Serve, pool: ConnectionPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,6 +353,7 @@ def test_what_the_library_logs_does_not_show_signed_addresses(
     assert "of another user" in caplog.text
 
 
+@pytest.mark.timing
 def test_an_error_of_stop_itself_is_the_callers(serve: Serve, pool: ConnectionPool) -> None:
     asked = []
 

@@ -25,8 +25,6 @@ from trajsvc.errors import NotFound, Refused, TrajsvcError, TryAgain
 from trajsvc.sources.hub.address import parse_address
 from trajsvc.sources.hub.source import HubOptions, HubSource
 
-pytestmark = pytest.mark.timing
-
 Hubs = Callable[..., HubServer]
 STEPS = [0, 10, 20, 30, 40, 50]
 CANARY = "hf_canaryCanaryCanary0123"
@@ -172,6 +170,7 @@ def test_offline_nothing_is_asked(hubs: Hubs, tmp_path: Path) -> None:
 CLOSED = "http://127.0.0.1:9"
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("endpoint", [CLOSED, "https://no-such-host.invalid"])
 def test_without_a_network_one_is_told_soon_what_to_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str
@@ -185,6 +184,7 @@ def test_without_a_network_one_is_told_soon_what_to_set(
     assert all(word in str(caught.value) for word in ("HTTPS_PROXY", "HF_ENDPOINT", "HF_HUB_OFFLINE"))
 
 
+@pytest.mark.timing
 def test_a_name_that_is_looked_up_for_ever_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "https://slow.invalid")
     over = threading.Event()
@@ -199,6 +199,7 @@ def test_a_name_that_is_looked_up_for_ever_is_not_waited_for(tmp_path: Path, mon
     assert time.monotonic() - begun < 60
 
 
+@pytest.mark.timing
 def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     opened = HubSource(parse_address("hf://local/run"), HubOptions(attempts=2))

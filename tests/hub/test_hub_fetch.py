@@ -25,6 +25,7 @@ def made(hub: Callable[..., HubServer]) -> Iterator[Make]:
         yield make
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("cdn", ["other", "same", "off"])
 def test_ranges_come_in_parallel_and_each_byte_once(made: Make, cdn: str) -> None:
     server, fetcher, file = made(cdn=cdn)
@@ -41,6 +42,7 @@ def test_ranges_come_in_parallel_and_each_byte_once(made: Make, cdn: str) -> Non
         assert stats["kinds"]["cdn"] == 12
 
 
+@pytest.mark.timing
 def test_a_file_that_the_hub_serves_itself_is_read_side_by_side(made: Make) -> None:
     server, fetcher, file = made(cdn="off", connections=4)
     server.faults.latency_ms = 100
@@ -49,6 +51,7 @@ def test_a_file_that_the_hub_serves_itself_is_read_side_by_side(made: Make) -> N
     assert server.stats()["most_in_flight"] >= 3
 
 
+@pytest.mark.timing
 def test_connections_are_limited_and_kept(made: Make) -> None:
     server, fetcher, file = made(connections=3)
     server.faults.latency_ms = 5

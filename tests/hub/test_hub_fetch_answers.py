@@ -20,8 +20,6 @@ from trajsvc.sources.transport.rate_limit import RateLimiter
 from trajsvc.sources.transport.retry import FailedAttempt, RetryPolicy
 from trajsvc.sources.transport.scatter import Scatter
 
-pytestmark = pytest.mark.timing
-
 DATA = bytes(range(251)) * 1000
 COMMIT = "c" * 40
 FILE = HubFile("org/run", COMMIT, "model.safetensors", len(DATA), hashlib.sha256(DATA).hexdigest())
@@ -417,6 +415,7 @@ def test_scatter_wants_lengths_that_are_its_buffers() -> None:
     assert not sink.room().nbytes
 
 
+@pytest.mark.timing
 def test_who_is_turned_away_while_others_are_served_does_not_fail() -> None:
     policy = RetryPolicy(2, 10)
     limited, failed = (FailedAttempt(kind, RuntimeError) for kind in ("limited", "failed"))  # type: ignore[arg-type]

@@ -14,8 +14,6 @@ from trajsvc.errors import Refused, TrajsvcError, TryAgain
 from trajsvc.sources.hub.remote_file import HubFetcher
 from trajsvc.sources.transport.rate_limit import RateLimiter
 
-pytestmark = pytest.mark.timing
-
 
 @pytest.fixture
 def made(hub: Callable[..., HubServer]) -> Iterator[Make]:
@@ -35,6 +33,7 @@ def test_cut_bodies_are_taken_up_where_they_ended(made: Make, fraction: float) -
     assert sent == SIZE  # nothing was asked for twice
 
 
+@pytest.mark.timing
 def test_many_cuts_in_parallel(made: Make) -> None:
     server, fetcher, file = made()
     server.faults.cut_at = Fault(0.5, rate=0.5)
@@ -63,6 +62,7 @@ def test_errors_of_the_server_pass_or_are_named(made: Make) -> None:
     assert server.faults.active["fail_rate"].times == 5
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("style", ["seconds", "date", "ratelimit", "both", "none"])
 def test_too_many_requests_makes_everybody_wait(made: Make, style: str) -> None:
     server, fetcher, file = made()
@@ -74,6 +74,7 @@ def test_too_many_requests_makes_everybody_wait(made: Make, style: str) -> None:
     assert style == "none" or time.monotonic() - begun > 0.9
 
 
+@pytest.mark.timing
 def test_windows_of_the_rate_limit_are_kept_to(made: Make) -> None:
     server, fetcher, file = made(cdn="off", limiter=RateLimiter())
     server.faults.rate_limit = 4
@@ -81,6 +82,7 @@ def test_windows_of_the_rate_limit_are_kept_to(made: Make) -> None:
     assert server.stats()["by_status"].get("429", 0) <= 20
 
 
+@pytest.mark.timing
 def test_too_many_requests_for_ever_is_an_error(made: Make) -> None:
     server, fetcher, file = made(attempts=3, limiter=RateLimiter(base=0.001))
     server.faults.retry_after = "none"
@@ -90,6 +92,7 @@ def test_too_many_requests_for_ever_is_an_error(made: Make) -> None:
     assert caught.value.kind == "hub-rate-limited"
 
 
+@pytest.mark.timing
 def test_a_body_that_stands_still_is_dropped_and_taken_up(made: Make) -> None:
     server, fetcher, file = made(stall_seconds=0.4)
     server.faults.stall_s = Fault(120.0, limit=2)
@@ -100,6 +103,7 @@ def test_a_body_that_stands_still_is_dropped_and_taken_up(made: Make) -> None:
     assert fetcher.counters.bytes == SIZE
 
 
+@pytest.mark.timing
 def test_a_server_that_does_not_answer_is_dropped(made: Make) -> None:
     server, fetcher, file = made(stall_seconds=0.4)
     server.faults.latency_ms = Fault(120_000.0, limit=2)
@@ -108,6 +112,7 @@ def test_a_server_that_does_not_answer_is_dropped(made: Make) -> None:
     assert time.monotonic() - begun < 100
 
 
+@pytest.mark.timing
 def test_a_hub_that_is_silent_is_not_waited_for_by_each_in_turn(made: Make) -> None:
     server, fetcher, file = made(stall_seconds=0.4, attempts=3, connections=8)
     server.faults.latency_ms = 120_000.0
@@ -117,6 +122,7 @@ def test_a_hub_that_is_silent_is_not_waited_for_by_each_in_turn(made: Make) -> N
     assert server.stats()["in_flight"] <= 6, "each in turn would be 24 requests, none of which is answered"
 
 
+@pytest.mark.timing
 def test_a_trickle_is_dropped_and_taken_up(made: Make) -> None:
     server, fetcher, file = made(stall_seconds=0.5)
     server.faults.trickle = Fault(400.0, limit=2)
@@ -206,6 +212,7 @@ def test_nobody_listens(made: Make) -> None:
     assert "refused" in str(caught.value)
 
 
+@pytest.mark.timing
 def test_a_kept_connection_that_was_closed_is_no_failure(made: Make) -> None:
     server, fetcher, file = made()
     for i in range(4):

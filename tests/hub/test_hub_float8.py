@@ -20,8 +20,6 @@ from trajsvc.analysis.selected import plan_of, trajectory_of
 from trajsvc.sources.resolve import open_named
 from trajsvc.trajectory.windows import reading_cost
 
-pytestmark = pytest.mark.timing
-
 WAYS = {"copied": {"copy": True}, "streamed": {"copy": False}, "streamed without a disk": {"copy": False, "cache": 0}}
 STEPS = (0, 10, 20, 30)
 

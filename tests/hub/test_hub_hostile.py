@@ -315,9 +315,8 @@ def cases() -> Iterator[Any]:
             if mode == "long-names" or (where == "refs" and mode in PAGED):
                 continue  # branches come in one answer
             slow = mode in SLOW and where != "commits"
-            yield pytest.param(
-                mode, where, id=f"{where}-{mode}", marks=[pytest.mark.timing, *[pytest.mark.slow] * slow]
-            )
+            marks = [*[pytest.mark.timing] * (mode in SLOW), *[pytest.mark.slow] * slow]
+            yield pytest.param(mode, where, id=f"{where}-{mode}", marks=marks)
 
 
 @pytest.mark.parametrize(("mode", "where"), list(cases()))

@@ -10,8 +10,6 @@ import pytest
 from trajsvc.sources.transport.cancel import Interrupted
 from trajsvc.sources.transport.rate_limit import RateLimiter, shared_limiter
 
-pytestmark = pytest.mark.timing
-
 
 class Clock:
     """Time that passes when somebody sleeps."""
@@ -177,6 +175,7 @@ def test_resources_are_apart_unless_the_answer_names_another() -> None:
     assert limiter.paused_for("storage") == pytest.approx(30)
 
 
+@pytest.mark.timing
 def test_stop_is_asked_at_least_ten_times_a_second() -> None:
     limiter, clock = made()
     limiter.note("api", 429, {"Retry-After": "100"})
@@ -188,6 +187,7 @@ def test_stop_is_asked_at_least_ten_times_a_second() -> None:
         limiter.wait("other", lambda: True)
 
 
+@pytest.mark.timing
 def test_all_threads_are_held() -> None:
     limiter = RateLimiter()
     limiter.note("api", 429, {"Retry-After": "1"})

@@ -24,8 +24,6 @@ from trajsvc.sources.transport.pool import ConnectionFailed, ConnectionPool
 from trajsvc.sources.transport.scatter import Scatter
 from trajsvc.sources.transport.url import Url
 
-pytestmark = pytest.mark.timing
-
 BODY = bytes(range(256)) * 2000
 SECRET = "p@ss"
 
@@ -114,6 +112,7 @@ def get(url: str, pool: ConnectionPool | None = None, headers: dict[str, str] | 
     return bytes(out)
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
 def test_plain_requests_are_made_by_the_proxy(serve: Serve, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     server, proxy = serve(ok), serve(relay)
@@ -128,6 +127,7 @@ def test_plain_requests_are_made_by_the_proxy(serve: Serve, monkeypatch: pytest.
     assert "proxy-authorization" not in server.heard[0].headers
 
 
+@pytest.mark.timing
 def test_no_proxy_goes_around_it(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     server, proxy = serve(ok), serve(relay)
     through(monkeypatch, proxy)
@@ -137,6 +137,7 @@ def test_no_proxy_goes_around_it(serve: Serve, monkeypatch: pytest.MonkeyPatch) 
     assert server.heard[0].target == "/"
 
 
+@pytest.mark.timing
 def test_encrypted_requests_pass_through_it(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, certificate: Path, tls: ssl.SSLContext
 ) -> None:
@@ -154,6 +155,7 @@ def test_encrypted_requests_pass_through_it(
     assert "proxy-authorization" not in server.heard[0].headers
 
 
+@pytest.mark.timing
 def test_what_a_proxy_refuses_is_said_without_its_password(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, tls: ssl.SSLContext
 ) -> None:
@@ -181,6 +183,7 @@ def test_a_proxy_that_cannot_connect(serve: Serve, monkeypatch: pytest.MonkeyPat
     assert not server.heard
 
 
+@pytest.mark.timing
 def test_stop_is_heard_while_a_proxy_is_asked(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, tls: ssl.SSLContext
 ) -> None:
@@ -202,6 +205,7 @@ def test_a_proxy_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch, val
     assert caught.value.final
 
 
+@pytest.mark.timing
 def test_a_proxy_need_not_name_its_scheme(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     server, proxy = serve(ok), serve(relay)
     monkeypatch.setenv("HTTP_PROXY", f"me:p%40ss@127.0.0.1:{proxy.port}")
@@ -247,6 +251,7 @@ def test_another_name_than_the_certificates_is_refused(
         get(f"https://localhost:{server.port}/")
 
 
+@pytest.mark.timing
 def test_ranges_over_tls_and_stop_during_a_handshake(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, certificate: Path, tls: ssl.SSLContext
 ) -> None:

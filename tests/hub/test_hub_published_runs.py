@@ -21,8 +21,6 @@ import trajsvc
 from trajsvc.errors import NotFound, Refused
 from trajsvc.results.answers import checkpoints
 
-pytestmark = pytest.mark.timing
-
 HERE = Path(__file__).parent
 Hubs = Callable[..., HubServer]
 
@@ -201,6 +199,8 @@ print(json.dumps({"peak": peak[0] - before}))
 """
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 @pytest.mark.slow
 def test_all_154_revisions_within_a_small_disk_and_memory(hubs: Hubs, tmp_path: Path) -> None:
     published = pythia_like(tmp_path / "run", steps=PYTHIA_STEPS, hidden=128, layers=2, vocab=512)

@@ -15,8 +15,6 @@ import trajsvc
 from storage_schema.runs.contents import TreeTable
 from storage_schema.runs.store import RunStore
 
-pytestmark = pytest.mark.timing
-
 WAYS = {"copied": {"copy": True}, "streamed": {"copy": False}, "streamed without a disk": {"copy": False, "cache": 0}}
 STEPS = range(0, 80, 10)
 

@@ -13,8 +13,6 @@ from hub_server import HubServer
 
 import trajsvc
 
-pytestmark = pytest.mark.timing
-
 WAYS = {"copied": {"copy": True}, "streamed": {"copy": False}, "streamed without a disk": {"copy": False, "cache": 0}}
 
 

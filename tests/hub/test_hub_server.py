@@ -24,8 +24,6 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile
 from published import commits_like, multiberts_like, pythia_like
 
-pytestmark = pytest.mark.timing
-
 StartHub = Callable[..., HubServer]
 
 
@@ -210,6 +208,8 @@ def process(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
         child.kill()
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_as_a_process_it_is_steered_over_http_and_can_be_killed(process: tuple[subprocess.Popen[str], str]) -> None:
     child, endpoint = process
     assert [b.name for b in HfApi(endpoint=endpoint).list_repo_refs("local/tiny").branches] == [

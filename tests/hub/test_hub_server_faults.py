@@ -18,8 +18,6 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
 )
 
-pytestmark = pytest.mark.timing
-
 StartHub = Callable[..., HubServer]
 
 
@@ -58,6 +56,7 @@ def test_the_record_has_every_request_and_is_forgotten_on_demand(run: HubServer)
     assert run.stats()["requests"] == run.stats()["bytes"] == 0
 
 
+@pytest.mark.timing
 def test_connections_are_kept_until_they_are_dropped(run: HubServer) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", run.port, timeout=60)
     for _ in range(3):
@@ -112,6 +111,7 @@ def test_requests_fail(run: HubServer) -> None:
         HfApi(endpoint=run.endpoint).whoami(token="hf_x")
 
 
+@pytest.mark.timing
 def test_answers_are_late(run: HubServer) -> None:
     run.faults.latency_ms = 200
     begun = time.monotonic()
@@ -119,6 +119,7 @@ def test_answers_are_late(run: HubServer) -> None:
     assert time.monotonic() - begun >= 0.2
 
 
+@pytest.mark.timing
 def test_more_requests_than_a_window_allows_are_refused(run: HubServer) -> None:
     run.faults.rate_limit, run.faults.rate_window = 3, 3600
     answers = [ask(run.endpoint + CONFIG) for _ in range(5)]
@@ -150,6 +151,7 @@ def test_how_a_429_says_when(run: HubServer, style: str, headers: set[str]) -> N
     assert ask(run.endpoint + CONFIG).status == 200
 
 
+@pytest.mark.timing
 def test_a_body_stalls_half_way_and_goes_on(run: HubServer) -> None:
     run.faults.stall_s = Fault(0.6, limit=1)
     connection = http.client.HTTPConnection("127.0.0.1", run.port, timeout=60)
@@ -162,6 +164,7 @@ def test_a_body_stalls_half_way_and_goes_on(run: HubServer) -> None:
     connection.close()
 
 
+@pytest.mark.timing
 def test_a_body_trickles(run: HubServer) -> None:
     run.faults.trickle = 1000
     begun = time.monotonic()

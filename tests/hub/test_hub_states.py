@@ -18,8 +18,6 @@ from storage_schema.models.results import Finding
 from trajsvc.errors import TrajsvcError
 from trajsvc.results.run import Run
 
-pytestmark = pytest.mark.timing
-
 Hubs = Callable[..., HubServer]
 Values = Mapping[str, np.ndarray]
 STEPS = (0, 10, 20, 30)

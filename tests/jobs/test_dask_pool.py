@@ -40,7 +40,7 @@ from workers import unit_session
 from workers.cluster import Cluster
 from workers.dask_pool import DaskPool
 
-pytestmark = pytest.mark.timing
+pytestmark = [pytest.mark.timing, pytest.mark.dear]
 
 GUARD = 300.0
 """seconds after which a job that would go on for ever is stopped, and its test fails"""

@@ -32,8 +32,6 @@ from workers.cluster import Cluster
 from workers.job_observer import Limits, RunnerSettings
 from workers.runner import Runner
 
-pytestmark = pytest.mark.timing
-
 STEPS = [0, 10, 20, 30, 40, 50]
 
 
@@ -164,6 +162,7 @@ def test_steps_that_are_stored_are_not_computed_again(place: Place, cluster: Clu
     assert (result["new_steps"], result["there"]) == ([20, 30, 40, 50], [0, 10])
 
 
+@pytest.mark.timing
 def test_a_runner_that_dies_is_followed_by_another_which_goes_on_at_the_next_checkpoint(
     place: Place, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, wanted: dict[str, dict[int, bytes]]
 ) -> None:
@@ -187,6 +186,7 @@ def test_a_runner_that_dies_is_followed_by_another_which_goes_on_at_the_next_che
     assert place.left() == []
 
 
+@pytest.mark.timing
 def test_a_runner_whose_job_was_taken_over_stores_nothing_more(
     place: Place, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +207,8 @@ def test_a_runner_whose_job_was_taken_over_stores_nothing_more(
     assert (found.state, found.owner) == (State.RUNNING, "the other")
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_a_job_whose_workers_are_killed_goes_on(
     place: Place, cluster: Cluster, wanted: dict[str, dict[int, bytes]]
 ) -> None:
@@ -221,6 +223,7 @@ def test_a_job_whose_workers_are_killed_goes_on(
     assert place.left() == []
 
 
+@pytest.mark.timing
 def test_a_cancelled_job_stops_between_examples_and_keeps_what_is_stored(
     place: Place, cluster: Cluster, tmp_path: Path
 ) -> None:

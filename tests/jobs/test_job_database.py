@@ -21,8 +21,6 @@ from trajsvc.errors import Refused, TryAgain, UsageError
 from trajsvc.jobs import database
 from trajsvc.jobs.database import BUSY_MS, connect, file_system, now, reading
 
-pytestmark = pytest.mark.timing
-
 
 @contextmanager
 def connected(url: str) -> Iterator[Engine]:
@@ -52,6 +50,7 @@ def test_an_empty_database_is_brought_to_the_tables_of_the_schema(new_database: 
             assert kept == {(tuple(k.column_keys), k.referred_table.name) for k in table.foreign_key_constraints}
 
 
+@pytest.mark.timing
 def test_processes_that_migrate_at_once_all_find_the_tables(new_database: Callable[[], str]) -> None:
     url = new_database()
     assert len(together(only_connect, url, 3)) == 3
@@ -59,6 +58,7 @@ def test_processes_that_migrate_at_once_all_find_the_tables(new_database: Callab
         assert differences(engine) == []
 
 
+@pytest.mark.timing
 def test_a_new_file_that_another_writes_to_is_waited_for(tmp_path: Path) -> None:
     # Before it is in WAL, SQLite refuses the switch at once where another connection is about to write.
     with closing(sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)) as other:
@@ -97,6 +97,7 @@ def test_a_transaction_that_fails_leaves_nothing(engine: Engine) -> None:
     assert identities(engine) == []
 
 
+@pytest.mark.timing
 def test_the_clock_is_the_databases_and_goes_on_within_a_transaction(engine: Engine) -> None:
     with engine.begin() as connection:
         first = connection.execute(select(now(connection))).scalar_one()

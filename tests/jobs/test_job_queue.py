@@ -19,8 +19,6 @@ from trajsvc.jobs.queue import ATTEMPTS, BACKOFF, JobQueue
 from trajsvc.jobs.records import Lease, LeaseLost, Quota, QuotaExceeded
 from trajsvc.jobs.states import FINAL, State
 
-pytestmark = pytest.mark.timing
-
 CAUSE = cause_of(UsageError("bad-thing", "it is bad", hint="Do better."))
 
 
@@ -101,6 +99,7 @@ def test_a_key_for_work_that_another_has_submitted_leads_to_that_job(queue: JobQ
 # -- who is next --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 def test_the_highest_priority_comes_first_then_the_first_submitted(queue: JobQueue) -> None:
     for name, priority in (("low", -1), ("old", 0), ("young", 0), ("urgent", 5)):
         put(queue, name, priority=priority)
@@ -129,6 +128,7 @@ def test_two_jobs_on_one_run_are_not_run_at_once(queue: JobQueue, engine: Engine
     assert claim(queue).job.run == "one"
 
 
+@pytest.mark.timing
 def test_a_lost_job_does_not_hold_its_run(queue: JobQueue, engine: Engine) -> None:
     put(queue, "one", choices={"precision": "float32"})
     first = claim(queue)
@@ -161,12 +161,14 @@ def beside_a_slow_claim(engine: Engine, quota: Quota | None = None) -> tuple[Lea
         return JobQueue(engine).claim("quick", quota=quota), first.result()
 
 
+@pytest.mark.timing
 def test_two_claims_at_once_do_not_get_two_jobs_of_one_run(queue: JobQueue, engine: Engine) -> None:
     for precision in ("float32", "float64"):
         put(queue, "one", choices={"precision": precision})
     assert sum(lease is not None for lease in beside_a_slow_claim(engine)) == 1
 
 
+@pytest.mark.timing
 def test_two_claims_at_once_do_not_exceed_the_running_quota(queue: JobQueue, engine: Engine) -> None:
     token = add_token(engine)
     for run in "ab":
@@ -192,6 +194,7 @@ def test_a_claim_raises_the_fence_and_says_who_has_the_job(queue: JobQueue, engi
     assert len(begun) == 1, "started with the first attempt, and only then"
 
 
+@pytest.mark.timing
 def test_a_heartbeat_renews_the_lease_and_tells_the_progress(queue: JobQueue, engine: Engine) -> None:
     put(queue)
     lease = claim(queue)
@@ -239,6 +242,7 @@ WRITES: dict[str, Callable[[JobQueue, Lease], object]] = {
 }
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("how", WRITES)
 def test_nothing_of_a_runner_whose_lease_was_taken_over_is_written(queue: JobQueue, engine: Engine, how: str) -> None:
     job = put(queue)
@@ -273,6 +277,7 @@ def test_a_final_state_never_changes(queue: JobQueue, engine: Engine, final: Sta
     assert (queue.get(job.id), queue.events(job.id)) == (before, events)
 
 
+@pytest.mark.timing
 def test_a_runner_that_held_on_past_its_lease_may_go_on_while_nobody_has_taken_over(
     queue: JobQueue, engine: Engine
 ) -> None:
@@ -313,6 +318,7 @@ class Interrupted(JobQueue):
         return found
 
 
+@pytest.mark.timing
 def test_a_cancel_beside_a_success_leaves_the_job_succeeded_for_good(queue: JobQueue, engine: Engine) -> None:
     put(queue)
     lease = claim(queue)
@@ -325,6 +331,7 @@ def test_a_cancel_beside_a_success_leaves_the_job_succeeded_for_good(queue: JobQ
     assert told[-1] == "succeeded", told
 
 
+@pytest.mark.timing
 def test_a_cancel_beside_a_claim_ends_cancelled_or_cancelling(queue: JobQueue, engine: Engine) -> None:
     job = put(queue)
     late = Interrupted(engine, lambda: queue.claim("b"))
@@ -393,6 +400,7 @@ def test_slabs_that_an_earlier_attempt_had_done_are_no_progress(queue: JobQueue,
     assert queue.get(job.id).state == State.FAILED
 
 
+@pytest.mark.timing
 def test_a_failed_attempt_is_made_again_later_and_later_and_then_no_more(queue: JobQueue, engine: Engine) -> None:
     job = put(queue)
     for attempt in range(1, ATTEMPTS):
@@ -423,6 +431,7 @@ def test_a_job_given_back_has_lost_no_attempt_and_is_free_at_once(queue: JobQueu
     assert (found.state, found.attempts, found.owner, found.lease_until) == (State.ACCEPTED, 0, None, None)
 
 
+@pytest.mark.timing
 def test_a_job_given_back_may_be_left_alone_for_a_while_with_a_reason(queue: JobQueue, engine: Engine) -> None:
     job = put(queue)
     queue.give_back(claim(queue), waiting="the store is busy", pause=60.0, counts=True)
@@ -490,6 +499,7 @@ def test_a_token_may_have_so_many_jobs_in_the_queue(queue: JobQueue, engine: Eng
     assert submit(queue, "d", mine, quota)
 
 
+@pytest.mark.timing
 def test_a_token_may_submit_so_many_jobs_in_a_minute(queue: JobQueue, engine: Engine) -> None:
     mine, quota = add_token(engine), Quota(per_minute=3)
     for run in "abc":
@@ -519,6 +529,7 @@ def test_a_token_may_have_so_many_jobs_running(queue: JobQueue, engine: Engine) 
     assert claim(queue, quota=quota).job.token == mine, "a lost job counts no more"
 
 
+@pytest.mark.timing
 def test_submissions_at_once_do_not_exceed_the_quota(queue: JobQueue, engine: Engine) -> None:
     mine, quota = add_token(engine), Quota(queued=3)
     barrier = threading.Barrier(8)
@@ -557,6 +568,7 @@ def test_events_are_numbered_without_gaps_and_can_be_read_again_from_any_number(
     assert queue.events(job.id, after=3, limit=4) == events[3:7]
 
 
+@pytest.mark.timing
 def test_pages_of_jobs_lose_none_and_repeat_none_though_new_ones_come(queue: JobQueue, engine: Engine) -> None:
     made = [put(queue, f"run{k}").id for k in range(120)]
     seen: list[str] = []
@@ -569,6 +581,7 @@ def test_pages_of_jobs_lose_none_and_repeat_none_though_new_ones_come(queue: Job
     assert len(queue.jobs(limit=200)) == 125
 
 
+@pytest.mark.timing
 def test_jobs_are_found_by_state_run_and_family(queue: JobQueue) -> None:
     put(queue, "a", choices={"family": "pythia"})
     b = put(queue, "b", choices={"family": "olmo"})
@@ -586,6 +599,7 @@ def test_jobs_are_found_by_state_run_and_family(queue: JobQueue) -> None:
 # -- many at once -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 def test_threads_claim_every_job_exactly_once(queue: JobQueue, engine: Engine) -> None:
     made = {put(queue, f"run{k}").id for k in range(200)}
     begun = time.monotonic()
@@ -596,6 +610,7 @@ def test_threads_claim_every_job_exactly_once(queue: JobQueue, engine: Engine) -
     assert time.monotonic() - begun < 300
 
 
+@pytest.mark.timing
 def test_two_doors_make_one_job_of_each_work_however_often_it_is_submitted(
     queue: JobQueue, engine: Engine, database: str
 ) -> None:
@@ -608,6 +623,7 @@ def test_two_doors_make_one_job_of_each_work_however_often_it_is_submitted(
     assert len(queue.jobs(limit=1000)) == 60
 
 
+@pytest.mark.timing
 def test_four_processes_claim_every_job_exactly_once(queue: JobQueue, engine: Engine, database: str) -> None:
     made = {put(queue, f"run{k}").id for k in range(100)}
     begun = time.monotonic()

@@ -22,8 +22,6 @@ from workers import job_observer
 from workers.cluster import Cluster
 from workers.job_observer import JobObserver
 
-pytestmark = pytest.mark.timing
-
 
 @pytest.fixture(scope="module")
 def cluster() -> Any:
@@ -58,6 +56,7 @@ def watching(monkeypatch: pytest.MonkeyPatch, look: Any) -> None:
     monkeypatch.setattr(JobObserver, "_show", show)
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 def test_a_running_job_is_read_as_an_estimate_that_sharpens(
     place: Place, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
@@ -181,6 +180,7 @@ def test_a_preview_may_be_sharpened_and_gives_way_to_the_run(place: Place, clust
     assert book.open("small").estimate is None
 
 
+@pytest.mark.timing
 def test_readers_never_see_half_an_estimate(place: Place, cluster: Cluster) -> None:
     """An estimate is replaced, taken away and committed while others read: there is none, or a whole one."""
     place.submit(preview=0.01)

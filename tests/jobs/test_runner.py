@@ -29,8 +29,6 @@ from workers.cluster import Cluster
 from workers.job_observer import JobObserver
 from workers.runner import Runner
 
-pytestmark = pytest.mark.timing
-
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
@@ -80,6 +78,7 @@ def computing(place: Place, job: str) -> bool:
     return found.state == State.RUNNING and bool(found.progress) and (found.progress or {}).get("slabs", 0) > 0
 
 
+@pytest.mark.timing
 def test_a_job_runs_to_success_and_tells_its_progress(place: Place, cluster: Cluster, wanted: dict[str, bytes]) -> None:
     job = place.submit()
     with slowly(cluster, 0.15):
@@ -165,6 +164,7 @@ def test_a_source_that_is_not_there_fails_the_job_at_once(place: Place, cluster:
     assert cause["kind"] == "source-not-found"
 
 
+@pytest.mark.timing
 def test_a_run_that_another_process_writes_is_waited_for(
     place: Place, cluster: Cluster, wanted: dict[str, bytes]
 ) -> None:
@@ -184,6 +184,7 @@ def test_a_run_that_another_process_writes_is_waited_for(
     assert bits(place.store, "small") == wanted
 
 
+@pytest.mark.timing
 def test_a_job_that_is_cancelled_while_it_runs_ends_and_leaves_no_run(place: Place, cluster: Cluster) -> None:
     job = place.submit()
     with slowly(cluster, 0.3), Beside(place.runner(cluster)):
@@ -193,6 +194,7 @@ def test_a_job_that_is_cancelled_while_it_runs_ends_and_leaves_no_run(place: Pla
     assert not stored(place)
 
 
+@pytest.mark.timing
 def test_a_runner_that_stops_gives_its_job_back_and_another_goes_on_with_the_same_bits(
     place: Place, cluster: Cluster, wanted: dict[str, bytes]
 ) -> None:
@@ -215,6 +217,7 @@ def test_a_runner_that_stops_gives_its_job_back_and_another_goes_on_with_the_sam
     assert bits(place.store, "small") == wanted
 
 
+@pytest.mark.timing
 def test_a_runner_that_dies_is_followed_by_another_which_goes_on(
     place: Place, cluster: Cluster, wanted: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,12 +240,14 @@ def test_a_runner_that_dies_is_followed_by_another_which_goes_on(
     assert bits(place.store, "small") == wanted
 
 
+@pytest.mark.timing
 def test_a_runner_whose_job_was_taken_over_commits_nothing(
     place: Place, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take_over(place, cluster, monkeypatch).check()
 
 
+@pytest.mark.timing
 def test_a_runner_that_learns_of_the_loss_by_its_heartbeat_stops(place: Place, cluster: Cluster) -> None:
     job = place.submit()
     with slowly(cluster, 0.3), Beside(place.runner(cluster)):
@@ -292,6 +297,7 @@ def test_disk_that_another_job_has_reserved_is_not_free(
     assert place.queue.get(again).state == State.SUCCEEDED
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     ("error", "state", "kind"),
     [

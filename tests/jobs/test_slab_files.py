@@ -15,8 +15,6 @@ from slow_params import slow_but
 from storage_schema.files.journal import Arrays
 from storage_schema.files.slab_results import SlabFiles
 
-pytestmark = pytest.mark.timing
-
 KEY = "k" * 64
 
 
@@ -85,6 +83,7 @@ def test_a_slab_of_another_job_or_of_another_number_is_none(tmp_path: Path) -> N
     assert files.get(2) is None
 
 
+@pytest.mark.timing
 def test_two_writers_of_one_slab_leave_it_whole_at_every_instant(tmp_path: Path) -> None:
     files = SlabFiles(tmp_path, KEY)
     processes = [SPAWN.Process(target=put_for_ever, args=(str(tmp_path), KEY, 7), daemon=True) for _ in range(2)]
@@ -109,6 +108,7 @@ def test_two_writers_of_one_slab_leave_it_whole_at_every_instant(tmp_path: Path)
     assert seen >= 300
 
 
+@pytest.mark.timing
 def test_threads_of_one_process_may_write_the_same_slab(tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -118,6 +118,7 @@ def test_threads_of_one_process_may_write_the_same_slab(tmp_path: Path) -> None:
     assert same(files.get(7), arrays())
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("after", slow_but([0.05, 0.15, 0.4], [0.15]))
 def test_a_writer_killed_at_any_moment_leaves_a_slab_whole_or_none(tmp_path: Path, after: float) -> None:
     files = SlabFiles(tmp_path, KEY)

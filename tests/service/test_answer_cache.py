@@ -8,8 +8,6 @@ import pytest
 
 from api.answer_cache import AnswerCache
 
-pytestmark = pytest.mark.timing
-
 
 def test_the_ones_used_last_stay() -> None:
     answers = AnswerCache(room=100)
@@ -35,6 +33,7 @@ def test_room_is_counted_in_bytes_and_an_answer_again_takes_none() -> None:
     assert answers.get("b") is None
 
 
+@pytest.mark.timing
 def test_threads_share_it() -> None:
     answers, wrong = AnswerCache(room=400), []
 

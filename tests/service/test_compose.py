@@ -23,8 +23,6 @@ from service_process import EXAMPLES, REPOSITORY, Process, Server, environment, 
 import trajsvc
 from storage_schema.runs.store import RunStore
 
-pytestmark = pytest.mark.timing
-
 POSTGRES = os.environ.get("TRAJSVC_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres")
 COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
 OURS = ("api", "runner", "scheduler", "worker")
@@ -83,6 +81,8 @@ class Composed:
         return process
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 @pytest.mark.slow
 def test_a_job_runs_through_the_composed_services(tmp_path: Path, database: str) -> None:
     place = Composed(tmp_path, database)

@@ -70,6 +70,8 @@ def test_what_cannot_be_asked(
     assert (found, problem["type"]) == (status, f"urn:trajsvc:problem:{kind}")
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_networks_that_differ_fail_the_job(server: Server, compared: dict[str, Any], stored: str) -> None:
     job = server.ask("/v1/cross", method="POST", body={"a": "one", "b": stored})[2]
     ended = server.wait(job["id"])

@@ -98,6 +98,8 @@ def test_runs_are_found_by_their_tags_and_tell_them(server: Server, stored: str)
         store.tag(stored, remove=["experiment:none", "baseline"])
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_pages_of_tagged_runs_go_on_among_them(server: Server, stored: str) -> None:
     store = RunStore(server.store)
     other = server.submit("runs:plain", name="tagged-too")

@@ -16,8 +16,6 @@ import trajsvc
 from trajsvc.client import Client
 from trajsvc.results import gradient_answers
 
-pytestmark = pytest.mark.timing
-
 BODY: dict[str, Any] = {"probe": "nano", "data": "text", "examples": 6, "batch": 2, "length": 16, "steps": "0,64,5000"}
 PATH = "/v1/runs/pythia-nano/gradients"
 
@@ -141,6 +139,8 @@ def test_unknown_sets_measures_groups_and_steps_are_named(server: Server, job: d
     assert (status, problem["type"]) == (422, "urn:trajsvc:problem:bad-option")
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_answers_carry_an_etag_that_changes_with_the_sets(server: Server, job: dict[str, Any]) -> None:
     path = f"{PATH}/batch/measures"
     status, headers, _ = server.ask(path)
@@ -164,12 +164,16 @@ def test_a_run_of_the_server_answers_as_one_of_the_store(server: Server, local: 
     assert np.array_equal(there.clusters(2).assignment, here.clusters(2).assignment)
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_the_client_submits_gradients(server: Server, job: dict[str, Any]) -> None:
     with Client(server.address) as client:
         again = client.submit_gradients("pythia-nano", **BODY)
     assert again["id"] == job["id"]
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_the_command_line_submits_and_follows(server: Server, job: dict[str, Any]) -> None:
     words = [
         "--probe",
@@ -211,6 +215,8 @@ def test_the_command_line_submits_and_follows(server: Server, job: dict[str, Any
     assert "It has nano" in refused.stderr
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 @pytest.mark.parametrize("copy", [True, False], ids=["copied", "streamed"])
 def test_gradients_of_a_run_of_the_hub_are_those_of_the_folder(server: Server, stored: str, copy: bool) -> None:
     name = f"hub-{copy}"

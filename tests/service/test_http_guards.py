@@ -14,8 +14,6 @@ import in_process
 import pytest
 from service_process import Server, environment, free_port, make_run, start_server
 
-pytestmark = pytest.mark.timing
-
 SECRET = "tsv_canary_0123456789abcdef"
 HF = "hf_canary0123456789ABCDEFGHIJ"
 
@@ -60,6 +58,8 @@ def test_without_a_token_nothing_is_told_but_that_it_lives(guarded: Server) -> N
     assert nobody.ask("/live")[0] == 200
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_scopes_are_kept(guarded: Server) -> None:
     reads = {"Authorization": f"Bearer {token(guarded, 'read')}"}
     submits = {"Authorization": f"Bearer {token(guarded, 'submit')}"}
@@ -185,6 +185,8 @@ def test_a_port_in_use_is_said(guarded: Server, tmp_path: Path) -> None:
     assert "Try --port" in done.stderr
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 @pytest.mark.slow
 def test_a_job_keeps_to_the_servers_limits(tmp_path: Path) -> None:
     make_run(tmp_path / "data" / "run", steps=6)

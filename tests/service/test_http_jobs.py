@@ -17,8 +17,6 @@ from service_process import EXAMPLES, Server, make_run
 import trajsvc
 from storage_schema.runs.store import RunStore
 
-pytestmark = pytest.mark.timing
-
 
 def events(server: Server, job: str, after: int = 0) -> list[dict[str, Any]]:
     """All events of the stream after a number, until it ends."""
@@ -58,6 +56,8 @@ def test_a_folder_is_analysed_and_equals_the_local_analysis(server: Server, tmp_
     assert last["mds"] == local.mds()
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_a_repository_of_the_hub_is_copied_and_equals_the_folder(server: Server, stored: str) -> None:
     job = server.submit("hf://local/pythia-nano", name="from-hub")
     done = server.wait(job["id"])
@@ -74,6 +74,8 @@ def test_a_repository_of_the_hub_is_copied_and_equals_the_folder(server: Server,
     assert np.array_equal(other.block_grams(), run.block_grams())
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_the_same_work_is_one_job_until_the_source_changes(server: Server, data: Path) -> None:
     make_run(data / "twice", steps=4)
     first = server.submit("runs:twice")
@@ -102,6 +104,8 @@ def test_an_idempotency_key_gives_the_same_job_and_refuses_another_request(serve
     assert (status, problem["type"]) == (409, "urn:trajsvc:problem:idempotency-conflict")
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_a_damaged_checkpoint_fails_with_its_cause_and_harms_nothing(server: Server, stored: str) -> None:
     before = RunStore(server.store).open(stored).digest
     job = server.wait(server.submit("runs:damaged")["id"])
@@ -122,6 +126,8 @@ def test_events_are_replayed_after_the_one_that_was_seen_and_polled_alike(server
     assert [(e["id"], e["event"]) for e in polled] == [(e["id"], e["event"]) for e in every[1:]]
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_a_running_job_stops_when_it_is_cancelled(server: Server, data: Path) -> None:
     make_run(data / "large", steps=24, tensors=4, size=2**18)
     job = server.submit("runs:large", memory=2**26)
@@ -141,6 +147,8 @@ def test_a_running_job_stops_when_it_is_cancelled(server: Server, data: Path) ->
         assert server.wait(renewed["id"])["state"] == "succeeded"
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_a_job_that_failed_is_tried_again_as_it_was(server: Server, data: Path) -> None:
     folder = make_run(data / "mended", steps=3, tensors=2, size=2**12)
     broken = folder / "step10" / "model.safetensors"
@@ -162,6 +170,8 @@ def test_a_job_that_failed_is_tried_again_as_it_was(server: Server, data: Path) 
     assert server.ask(f"/v1/jobs/{'0' * 32}/retry", method="POST")[0] == 404
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_recomputing_keeps_the_source_and_changes_the_choice(server: Server, stored: str) -> None:
     status, _, job = server.ask(
         f"/v1/runs/{stored}/recompute",
@@ -179,6 +189,8 @@ def test_recomputing_keeps_the_source_and_changes_the_choice(server: Server, sto
     assert [c["step"] for c in steps[1]] == [c["step"] for c in steps[0]][::2]
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_an_ingest_keeps_the_parameters(server: Server, data: Path) -> None:
     make_run(data / "kept", steps=3)
     job = server.wait(server.submit("runs:kept", kind="ingest")["id"])
@@ -186,6 +198,8 @@ def test_an_ingest_keeps_the_parameters(server: Server, data: Path) -> None:
     assert RunStore(server.store).open("kept").has_theta
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_a_preview_is_an_estimate_that_a_later_job_makes_exact(server: Server, data: Path) -> None:
     make_run(data / "previewed", steps=6, tensors=2, size=2**19)
     assert server.wait(server.submit("runs:previewed", preview=0.05)["id"])["state"] == "succeeded"
@@ -240,6 +254,8 @@ def test_a_cursor_that_is_none_is_refused(server: Server, cursor: str) -> None:
     assert (status, problem["type"]) == (422, "urn:trajsvc:problem:bad-cursor")
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_many_submit_the_same_at_once_and_there_is_one_job(server: Server, data: Path) -> None:
     make_run(data / "crowd", steps=3)
     found: list[str] = []
@@ -261,6 +277,8 @@ def test_a_plan_costs_nothing_and_says_what_would_be_read(server: Server) -> Non
     assert len(server.ask("/v1/jobs?limit=200")[2]["items"]) == before
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_a_job_that_asks_for_a_gpu_runs_on_cpus_where_there_is_none(server: Server, data: Path) -> None:
     make_run(data / "gpu", steps=3)
     job = server.wait(server.submit("runs:gpu", device="cuda")["id"])
@@ -272,6 +290,8 @@ def test_a_job_that_asks_for_a_gpu_runs_on_cpus_where_there_is_none(server: Serv
     assert np.allclose(one, other, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_a_run_is_recomputed_as_another_type(server: Server, data: Path) -> None:
     make_run(data / "typed", steps=4)
     assert server.wait(server.submit("runs:typed")["id"])["state"] == "succeeded"
@@ -291,6 +311,8 @@ def two_runs(data: Path, place: str) -> None:
         make_run(data / place / name / "checkpoints", steps=3, tensors=2, size=2**10, seed=seed)
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_folders_of_the_same_name_are_two_runs(server: Server, data: Path) -> None:
     two_runs(data, "named")
     jobs = [server.submit(f"runs:named/{name}/checkpoints") for name in ("ra", "rb")]
@@ -298,6 +320,8 @@ def test_folders_of_the_same_name_are_two_runs(server: Server, data: Path) -> No
     assert all(server.wait(job["id"])["state"] == "succeeded" for job in jobs)
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_a_name_that_another_run_has_is_a_conflict(server: Server, data: Path) -> None:
     two_runs(data, "taken")
     assert server.wait(server.submit("runs:taken/ra/checkpoints", name="taken")["id"])["state"] == "succeeded"
@@ -318,6 +342,8 @@ def test_a_name_that_another_run_has_is_a_conflict(server: Server, data: Path) -
     assert server.ask("/v1/runs/taken/measures?names=mds,path_length")[2]["measures"] != before["measures"]
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_training_anew_in_a_stored_runs_folder_is_a_conflict(server: Server, data: Path) -> None:
     two_runs(data, "renewed")
     source = "runs:renewed/ra/checkpoints"
@@ -330,6 +356,8 @@ def test_training_anew_in_a_stored_runs_folder_is_a_conflict(server: Server, dat
     assert "step 10" in problem["detail"]
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_a_run_cannot_be_recomputed_under_the_name_of_another(server: Server, data: Path, stored: str) -> None:
     two_runs(data, "beside")
     assert server.wait(server.submit("runs:beside/ra/checkpoints", name="beside")["id"])["state"] == "succeeded"

@@ -15,8 +15,6 @@ from service_process import Server, environment
 import trajsvc
 from trajsvc.client import Client
 
-pytestmark = pytest.mark.timing
-
 PATH = "/v1/runs/pythia-nano/spectra"
 TENSOR = "gpt_neox.layers.0.attention.query_key_value.weight[q]"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pythia-nano"
@@ -135,6 +133,8 @@ def test_what_cannot_be_answered_is_an_error_of_its_kind(
     assert (found, problem["type"]) == (status, f"urn:trajsvc:problem:{kind}"), problem
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_a_job_is_cancelled_and_its_work_goes_on_when_it_is_asked_again(server: Server, job: dict[str, Any]) -> None:
     body = {**BODY, "groups": ["network"], "steps": "all"}
     first = server.ask(PATH, method="POST", body=body)[2]

@@ -17,7 +17,7 @@ from typing import Any, Final
 import pytest
 from service_process import REPOSITORY, Server, free_port, make_run, start_server
 
-pytestmark = pytest.mark.timing
+pytestmark = [pytest.mark.timing, pytest.mark.dear]
 
 LIVE: Final = 0.3
 """Seconds, ten times those within which half of the answers come on a busy machine of two cores (the figures are printed)."""

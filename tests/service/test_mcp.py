@@ -17,7 +17,6 @@ from mcp import StdioServerParameters  # noqa: E402
 from mcp.client import Client  # noqa: E402
 from mcp.client.stdio import stdio_client  # noqa: E402
 
-pytestmark = pytest.mark.timing
 Talk = Callable[[Any], Awaitable[None]]
 
 

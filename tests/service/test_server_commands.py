@@ -14,8 +14,6 @@ from typer.testing import CliRunner, Result
 
 from trajsvc.cli.main import make_app
 
-pytestmark = pytest.mark.timing
-
 
 def trajsvc(server: Server | None, *words: str, **settings: str) -> Result:
     """One command, in this process; the server is named in the environment where it can be."""
@@ -24,6 +22,8 @@ def trajsvc(server: Server | None, *words: str, **settings: str) -> Result:
     return CliRunner(env={**nothing_else, **given}).invoke(make_app(), words, prog_name="trajsvc")
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_a_submission_is_followed_to_its_end(server: Server) -> None:
     words = ["submit", "runs:pythia-nano", "--name", "by-command", "--wait", "--format", "json"]
     done = subprocess.run(
@@ -40,6 +40,8 @@ def test_a_submission_is_followed_to_its_end(server: Server) -> None:
     assert "succeeded" in trajsvc(server, "jobs").stdout
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_a_failure_is_said_with_its_cause_and_exit_code(server: Server) -> None:
     done = trajsvc(server, "submit", "runs:damaged", "--wait")
     assert done.exit_code == 1
@@ -64,6 +66,8 @@ def test_a_run_of_the_server_is_shown_as_one_of_a_store(server: Server, stored: 
     assert json.loads(numbers.stdout)["measures"]["mds"] > 0
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_a_job_is_cancelled_by_its_id(server: Server, data: Path) -> None:
     make_run(data / "slow", steps=20, tensors=12, size=2**18)
     job = server.submit("runs:slow", memory=2**26)
@@ -72,6 +76,8 @@ def test_a_job_is_cancelled_by_its_id(server: Server, data: Path) -> None:
     assert server.wait(job["id"])["state"] in ("cancelled", "succeeded")
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_a_family_is_submitted_as_a_whole_and_compared(server: Server, tmp_path: Path) -> None:
     family = tmp_path / "family.toml"
     family.write_text(

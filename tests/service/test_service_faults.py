@@ -20,7 +20,7 @@ from service_process import Process, Server, descendants, environment, free_port
 import trajsvc
 from storage_schema.runs.store import RunStore
 
-pytestmark = pytest.mark.timing
+pytestmark = [pytest.mark.timing, pytest.mark.dear]
 
 MEMORY = 2**26
 ROUNDS = int(os.environ.get("TRAJSVC_FAULT_ROUNDS", "4"))

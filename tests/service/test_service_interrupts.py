@@ -13,7 +13,7 @@ import pytest
 from service_process import Process, Server, descendants, environment, make_run, start_server
 from slow_params import slow_but
 
-pytestmark = pytest.mark.timing
+pytestmark = [pytest.mark.timing, pytest.mark.dear]
 PATIENCE = 120.0
 
 

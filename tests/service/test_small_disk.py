@@ -13,8 +13,6 @@ from service_process import make_run, start_server
 import trajsvc
 from storage_schema.runs.store import RunStore
 
-pytestmark = pytest.mark.timing
-
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
@@ -49,6 +47,8 @@ def test_a_copy_that_does_not_fit_fails_and_goes_on_with_space(small_disk: Path,
     assert run.stored.verify() == ()
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 @pytest.mark.slow
 def test_a_server_refuses_before_it_starts_what_its_disk_does_not_hold(small_disk: Path, tmp_path: Path) -> None:
     make_run(tmp_path / "data" / "run", steps=20, tensors=8, size=2**18)

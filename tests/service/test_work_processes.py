@@ -15,7 +15,7 @@ import pytest
 from service_process import Server, descendants, make_run, start_server
 from test_long_work import asking, hostile
 
-pytestmark = pytest.mark.timing
+pytestmark = [pytest.mark.timing, pytest.mark.dear]
 
 
 @contextmanager

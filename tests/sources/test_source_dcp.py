@@ -26,8 +26,6 @@ from trajsvc.sources.formats.torch_dcp import MAX_PIECES, _runs
 from trajsvc.sources.local.source import LocalSource
 from trajsvc.trajectory.elements import read_elements
 
-pytestmark = pytest.mark.timing
-
 
 def save(state: dict[str, Any], folder: Path) -> Path:
     with warnings.catch_warnings():

@@ -24,8 +24,6 @@ from trajsvc.sources.local.source import LocalSource, settled
 from trajsvc.sources.resolve import open_source
 from trajsvc.trajectory.elements import read_elements
 
-pytestmark = pytest.mark.timing
-
 State = dict[str, torch.Tensor]
 
 
@@ -535,6 +533,7 @@ def test_a_snapshot_in_the_hubs_cache_may_link_to_its_blobs(tmp_path: Path) -> N
 # Files that change
 
 
+@pytest.mark.timing
 def test_a_file_that_is_written_again_is_noticed(tmp_path: Path) -> None:
     path = write(tmp_path / "step1.safetensors")
     source = LocalSource(tmp_path)
@@ -553,6 +552,7 @@ def test_a_file_that_is_written_again_is_noticed(tmp_path: Path) -> None:
     refused(lambda: source.tensors(checkpoint), "file-changed", file=str(path))
 
 
+@pytest.mark.timing
 def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "step1.safetensors")
     source = LocalSource(tmp_path)
@@ -563,6 +563,7 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
     assert error.file == str(path)
 
 
+@pytest.mark.timing
 def test_a_growing_checkpoint_is_not_settled(tmp_path: Path) -> None:
     path = write(tmp_path / "checkpoint-1" / "model.safetensors")
     source = LocalSource(tmp_path)
@@ -602,6 +603,7 @@ def test_a_trainers_mark_says_that_a_checkpoint_is_complete(tmp_path: Path) -> N
 # Reading
 
 
+@pytest.mark.timing
 def test_few_descriptors_serve_many_files_and_threads(tmp_path: Path) -> None:
     for step in range(24):
         write(tmp_path / f"step{step}.safetensors", state(step))
@@ -650,6 +652,7 @@ def test_a_file_outside_the_root_is_not_read(tmp_path: Path) -> None:
         refused(lambda path=path: source.read(str(path), 0, memoryview(bytearray(6))), "link-outside")  # type: ignore[misc]
 
 
+@pytest.mark.timing
 def test_many_checkpoints_are_listed_at_once(tmp_path: Path) -> None:
     write(tmp_path / "step0" / "model.safetensors")
     for step in range(1, 400):

@@ -91,6 +91,7 @@ def test_every_option_is_a_field() -> None:
     assert set(SPECTRA) == set(SpectrumOptions.model_fields)
 
 
+@pytest.mark.dear
 @pytest.mark.timing
 def test_a_killed_computation_goes_on_where_it_was(memory_folders: Callable[[], Path]) -> None:
     walks = [walk((40, 40), torch.float32, seed) for seed in range(4)]

@@ -22,8 +22,6 @@ from storage_schema.format.names import check_name, run_name
 from storage_schema.runs.contents import BlockTable, CheckpointTable, RunContents
 from storage_schema.runs.store import RunStore
 
-pytestmark = pytest.mark.timing
-
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 
 
@@ -143,6 +141,7 @@ def test_zeros_are_stored_and_not_left_to_a_fill_value(store: RunStore) -> None:
     assert (group["nonfinite"][:] == -1).all()
 
 
+@pytest.mark.timing
 def test_a_second_writer_is_told_who_holds_the_run(store: RunStore) -> None:
     import os
 
@@ -157,6 +156,7 @@ def test_a_second_writer_is_told_who_holds_the_run(store: RunStore) -> None:
         first.commit(make_contents())
 
 
+@pytest.mark.timing
 def test_another_process_is_told_too(store: RunStore) -> None:
     script = (
         "import sys\nfrom storage_schema.runs.store import RunStore\nfrom storage_schema.errors import StoreBusy\n"
@@ -171,6 +171,7 @@ def test_another_process_is_told_too(store: RunStore) -> None:
     assert done.stdout == f"the run is being written by process {os.getpid()}\n"
 
 
+@pytest.mark.timing
 def test_writers_in_threads_take_turns(store: RunStore) -> None:
     """However many try, each commit is one generation: none is lost, none doubled."""
     done: list[int] = []

@@ -15,7 +15,7 @@ from storage_schema.errors import StoreChanged
 from storage_schema.format import arrays
 from storage_schema.runs.store import RunStore
 
-pytestmark = pytest.mark.timing
+pytestmark = [pytest.mark.timing, pytest.mark.dear]
 
 SECONDS = 4.0
 

@@ -22,8 +22,6 @@ from storage_schema.format.theta import ThetaLayout, shard_index, shard_offsets
 from storage_schema.runs.store import RunStore, RunWriter, StoredRun
 from storage_schema.runs.theta_staging import Spans
 
-pytestmark = pytest.mark.timing
-
 NUMPY = {"float16": np.float16, "bfloat16": np.uint16, "float32": np.float32, "float64": np.float64}
 
 
@@ -102,6 +100,7 @@ def test_pieces_in_any_order_make_the_matrix(
     assert read(StoredRun(run.path), row, lo, hi) == theta[row, lo:hi].tobytes()
 
 
+@pytest.mark.timing
 @pytest.mark.usefixtures("small_chunks")
 def test_threads_may_write_the_same_files(store: RunStore) -> None:
     theta = random_theta(3, 400, "float32")

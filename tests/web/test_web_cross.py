@@ -11,7 +11,7 @@ import pytest
 from axe_findings import findings
 from service_process import Server
 
-pytestmark = pytest.mark.timing
+pytestmark = [pytest.mark.timing, pytest.mark.dear]
 
 Open = Callable[..., Any]
 

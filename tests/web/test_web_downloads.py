@@ -11,7 +11,7 @@ import pytest
 from drawn_maps import until
 from service_process import Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timing]
+pytestmark = [pytest.mark.slow, pytest.mark.timing, pytest.mark.dear]
 
 Open = Callable[..., Any]
 PICTURES = ".uplot, canvas.map, .tile canvas, canvas.thumb"

@@ -18,7 +18,7 @@ from drawn_maps import colour, until
 from service_process import Server
 from slow_params import slow_but
 
-pytestmark = pytest.mark.timing
+pytestmark = [pytest.mark.timing, pytest.mark.dear]
 
 Open = Callable[..., Any]
 SVG = "{http://www.w3.org/2000/svg}"

@@ -13,7 +13,7 @@ from service_process import Server
 
 import trajsvc
 
-pytestmark = pytest.mark.timing
+pytestmark = [pytest.mark.timing, pytest.mark.dear]
 
 Open = Callable[..., Any]
 TAB = "#/run/pythia-nano/gradients"

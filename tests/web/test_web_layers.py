@@ -15,7 +15,7 @@ from slow_params import slow_but
 
 import trajsvc
 
-pytestmark = pytest.mark.timing
+pytestmark = [pytest.mark.timing, pytest.mark.dear]
 
 Open = Callable[..., Any]
 PARTS = ("attention.q", "attention.k", "attention.v", "attention.out", "mlp.gate", "mlp.in", "mlp.out", "norm")

@@ -14,7 +14,7 @@ from drawn_maps import assert_drawn, colour, compared, eventually, ready, scale_
 from page_runs import make_moving_run
 from slow_jobs import SlowServer, slow_server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timing]
+pytestmark = [pytest.mark.slow, pytest.mark.timing, pytest.mark.dear]
 
 Open = Callable[..., Any]
 

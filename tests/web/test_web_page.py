@@ -17,7 +17,7 @@ from page_runs import NASTY
 from service_process import Server, start_server
 from slow_params import slow_but
 
-pytestmark = pytest.mark.timing
+pytestmark = [pytest.mark.timing, pytest.mark.dear]
 
 Open = Callable[..., Any]
 

@@ -57,6 +57,8 @@ def names(site: Server) -> Iterator[dict[str, str]]:
     shutil.rmtree(Path(RunStore(site.store).path(LONG)))
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 @pytest.mark.slow
 def test_no_view_scrolls_sideways_under_a_low_header(site: Server, open_page: Open, names: dict[str, str]) -> None:
     page = open_page(f"{site.address}/", width=390, height=844)

@@ -24,8 +24,6 @@ from trajsvc.cli import report_page
 from trajsvc.results import answers, tables
 from trajsvc.results.run import Run
 
-pytestmark = pytest.mark.timing
-
 Open = Callable[..., Any]
 BREAK = "</script><script>alert(2)</script>"
 
@@ -133,6 +131,8 @@ class TestFile:
         assert "network" in kept
         assert len(kept) < 15
 
+    @pytest.mark.dear
+    @pytest.mark.timing
     @pytest.mark.slow
     def test_where_not_all_fit_all_but_the_network_are_rounded(self, tmp_path: Path, open_page: Open) -> None:
         run = trajsvc.analyze(make_deep_run(tmp_path / "deep", layers=40), store=tmp_path / "store", threads=1)
@@ -152,6 +152,8 @@ class TestFile:
 
 
 class TestFromDisk:
+    @pytest.mark.dear
+    @pytest.mark.timing
     def test_everything_works_without_a_server(self, made: tuple[Path, Run], open_page: Open) -> None:
         path, run = made
         page = open_page(path.as_uri())
@@ -168,6 +170,8 @@ class TestFromDisk:
         shown = page.locator("tbody tr").nth(1).locator("td").nth(1).text_content()
         assert float(shown) == pytest.approx(tables.layers(run)[1].mds, rel=1e-4)
 
+    @pytest.mark.dear
+    @pytest.mark.timing
     def test_qkv_is_computed_as_the_api_does(self, made: tuple[Path, Run], open_page: Open) -> None:
         path, run = made
         page = open_page(f"{path.as_uri()}#/run/pythia-nano/layers?show=qkv")
@@ -184,6 +188,8 @@ class TestFromDisk:
                 wanted = [getattr(expected[layer], field) for field in fields]
                 assert [float(v) for v in values[: len(fields)]] == pytest.approx(wanted, rel=1e-9)
 
+    @pytest.mark.dear
+    @pytest.mark.timing
     def test_phases_are_those_of_the_whole_run(self, made: tuple[Path, Run], open_page: Open) -> None:
         path, run = made
         for group in ("network", "layer/2", "layer/1/attention.q", "component/mlp.in"):
@@ -192,6 +198,8 @@ class TestFromDisk:
             assert phases_shown(page) == [(p.start_step, p.end_step) for p in answers.phases(run, group)]
             assert page.get_by_text("Of the whole run").count() == 0
 
+    @pytest.mark.dear
+    @pytest.mark.timing
     def test_beside_a_range_they_are_still_those_of_the_whole_run_and_it_says_so(
         self, made: tuple[Path, Run], open_page: Open
     ) -> None:
@@ -200,6 +208,8 @@ class TestFromDisk:
         page.wait_for_selector("text=Of the whole run: this file holds no phases of a range.")
         assert phases_shown(page) == [(p.start_step, p.end_step) for p in answers.phases(run, "network")]
 
+    @pytest.mark.dear
+    @pytest.mark.timing
     @pytest.mark.slow
     def test_tokens_and_the_learning_rate_are_there(self, tmp_path: Path, open_page: Open) -> None:
         done = analyse(make_logged_run(tmp_path / "logged"), tmp_path / "store", tmp_path / "run.html")
@@ -210,6 +220,8 @@ class TestFromDisk:
         assert "after steps 690, 990" in page.locator(".legend li.drop").text_content()
         until(page, "document.querySelector('canvas.map').view.axis.steps[3] === 7e9")
 
+    @pytest.mark.dear
+    @pytest.mark.timing
     def test_a_hostile_name_does_nothing(self, hostile: Path, open_page: Open) -> None:
         page = open_page(f"{hostile.as_uri()}#/run/hostile/layers?show=table")
         page.wait_for_selector("tbody th")

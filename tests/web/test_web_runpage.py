@@ -15,7 +15,7 @@ from service_process import Server
 
 import trajsvc
 
-pytestmark = pytest.mark.timing
+pytestmark = [pytest.mark.timing, pytest.mark.dear]
 
 Open = Callable[..., Any]
 

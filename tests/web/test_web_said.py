@@ -17,6 +17,8 @@ def names(page: Any) -> list[str]:
     return [text.strip() for text in page.locator(".runs tbody th a.longname").all_text_contents()]
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_runs_are_found_by_conditions_and_columns_are_chosen(site: Server, open_page: Open) -> None:
     site.ask("/v1/runs/plain", method="PATCH", body={"hyperparameters": {"lr": 0.1, "opt": "sgd"}})
     site.ask("/v1/runs/deep", method="PATCH", body={"hyperparameters": {"lr": 0.01}})
@@ -43,6 +45,8 @@ def test_runs_are_found_by_conditions_and_columns_are_chosen(site: Server, open_
     assert "Did you mean lr" in again.locator(".problem").text_content()
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_notes_and_hyperparameters_are_changed_on_the_page(site: Server, open_page: Open) -> None:
     page = open_page(f"{site.address}/#/run/logged")
     page.locator(".said > summary").click()

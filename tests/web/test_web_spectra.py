@@ -11,7 +11,7 @@ from axe_findings import findings
 from drawn_maps import until
 from service_process import Server
 
-pytestmark = pytest.mark.timing
+pytestmark = [pytest.mark.timing, pytest.mark.dear]
 
 Open = Callable[..., Any]
 TAB = "#/run/pythia-nano/spectra"

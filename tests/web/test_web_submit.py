@@ -11,7 +11,7 @@ from service_process import Server
 
 from api.requests import Submission
 
-pytestmark = [pytest.mark.slow, pytest.mark.timing]
+pytestmark = [pytest.mark.slow, pytest.mark.timing, pytest.mark.dear]
 
 Open = Callable[..., Any]
 FILLED = {

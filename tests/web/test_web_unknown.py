@@ -10,7 +10,7 @@ from drawn_maps import until
 from service_process import Server
 from slow_params import slow_but
 
-pytestmark = pytest.mark.timing
+pytestmark = [pytest.mark.timing, pytest.mark.dear]
 
 Open = Callable[..., Any]
 
