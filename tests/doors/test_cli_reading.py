@@ -178,6 +178,15 @@ def test_an_estimate_is_called_one(tmp_path: Path) -> None:
     assert "early (estimate, 1.0%)" in Cli(tmp_path)("ls").stdout
 
 
+def test_a_narrow_list_of_runs_names_the_column_that_it_leaves_out(store: Path) -> None:
+    from in_process import trajsvc
+
+    wide, narrow = (trajsvc("ls", "--store", str(store), environment={"COLUMNS": c}).stdout for c in ("120", "80"))
+    assert "architecture" in wide.splitlines()[0]
+    assert "--columns" not in wide
+    assert "--columns name,architecture" in narrow
+
+
 def test_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
     cli = Cli(tmp_path)
     result = cli("ls")

@@ -121,3 +121,23 @@ def test_an_id_is_never_folded() -> None:
     out = io.StringIO()
     Console(file=out, width=60, highlight=False).print(table)
     assert "0" * 32 in out.getvalue().split()
+
+
+@pytest.mark.parametrize("width", [80, 60, 40])
+def test_a_long_id_or_path_costs_no_digit_beside_it(width: int) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    tensor = "gpt_neox.layers.23.attention.query_key_value.weight[q.15]"
+    path = "/data/" + "checkpoints-of-a-run/" * 6
+    table = new_table(["=matrix", ">sigma_1", "source", ">steps"])
+    table.add_row(escape(tensor), "-1.234e-05", path, "1006172835")
+    out = io.StringIO()
+    Console(file=out, width=width, highlight=False).print(table)
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert {"-1.234e-05", "1006172835"} <= set(" ".join(lines).split())
+    letters = sorted(c for c in out.getvalue() if not c.isspace() and c != "─")
+    once = sorted("matrix" + tensor + "sigma_1" + "-1.234e-05" + "source" + path + "steps" + "1006172835")
+    parts = sum(set(line) == {"─"} for line in lines)  # the id is repeated with every part
+    assert letters == sorted([*once, *(parts - 1) * ("matrix" + tensor)])

@@ -113,6 +113,15 @@ def test_a_map_without_a_pattern_has_no_distance() -> None:
     assert np.isnan(map_distance(maps.trajectory_map(flat), other))
 
 
+def test_rounding_is_no_pattern() -> None:
+    """A map that is a sum of its rows and columns, but for errors of the twelfth digit, as points to both sides of one line have."""
+    side = np.array([1.0, 1.0, 1.0, 1.0, 1.0, -1.0])
+    errors = np.random.default_rng(0).normal(scale=1e-12, size=(6, 6))
+    noisy = np.outer(side, side) + errors + errors.T
+    other = maps.trajectory_map(parts(count=6)[0].gram)
+    assert np.isnan(map_distance(noisy, other))
+
+
 def test_different_steps_are_refused() -> None:
     q, k, v = (p.gram for p in parts())
     with pytest.raises(UsageError) as caught:

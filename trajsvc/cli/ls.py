@@ -157,3 +157,5 @@ def _print_rows(rows: Sequence[RunRow]) -> None:
             *([", ".join(row.tags)] if tagged else []),
         )
     console.print(table)
+    if not wide and any(row.architecture for row in rows):
+        console.print(f"[dim]architecture: from {WIDE} columns on, or --columns name,architecture[/dim]")

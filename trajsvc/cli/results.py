@@ -173,7 +173,7 @@ def _print_measures(answer: MeasuresAnswer) -> None:
 
     console = results_console()
     console.print(f"[bold]{safe(answer.run)}[/bold]  {safe(answer.group)}  {answer.parameters:,} parameters")
-    scalars = new_table(["measure", ">value", "unit", "~definition"])
+    scalars = new_table(["=measure", ">value", "unit", "~definition"])
     curves: dict[str, list[tuple[str, list[Any]]]] = {}
     for name, value in answer.measures.items():
         about = MEASURES[name]

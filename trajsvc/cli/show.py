@@ -78,7 +78,7 @@ def groups(
         return emit(json_text(rows), output, quiet)
     if kind == "csv":
         return emit(csv_rows(rows, ["id", "parameters", "tensors"]), output, quiet)
-    table = new_table(["id", ">parameters", ">tensors"])
+    table = new_table(["=id", ">parameters", ">tensors"])
     for row in rows:
         table.add_row(safe(row["id"]), f"{row['parameters']:,}", str(row["tensors"]))
     results_console().print(table)

@@ -155,8 +155,9 @@ class Columns:
     column repeated.
 
     A title that begins with ``>`` is aligned right; one that begins with ``~`` is text, which is folded if room is
-    short, as the first column is unless its title begins with ``=`` (an id, to be copied). A column without a title is
-    decoration (a bar) and is left out if room is short.
+    short, as the first column is unless its title begins with ``=`` (an id, to be copied), which is folded only where it
+    leaves no room for another column beside it. A column without a title is decoration (a bar) and is left out if room
+    is short.
     """
 
     def __init__(self, columns: Sequence[str]) -> None:
@@ -187,8 +188,17 @@ class Columns:
             for k in range(len(self.columns))
         ]
 
-    def _folds(self, column: int) -> bool:
-        return self.columns[column][:1] == "~" or (column == 0 and self.columns[0][:1] != "=")
+    def _folded(self, chosen: Sequence[int], widths: Sequence[int], room: int) -> set[int]:
+        """Return which of the ``chosen`` columns are folded: text, and of others, the widest first, what would be cut."""
+        folded = {k for k in chosen if self.columns[k][:1] == "~" or (k == 0 and self.columns[0][:1] != "=")}
+
+        def needed() -> int:
+            least = (min(widths[k], LEAST_TEXT) if k in folded else widths[k] for k in chosen)
+            return sum(least) + GAP * (len(chosen) - 1)
+
+        while needed() > room and (wide := [k for k in chosen if k not in folded and widths[k] > LEAST_TEXT]):
+            folded.add(max(wide, key=widths.__getitem__))
+        return folded
 
     def _parts(self, room: int) -> list[list[int]]:
         """Return the columns that stand side by side, part by part."""
@@ -196,8 +206,9 @@ class Columns:
         every = list(range(len(self.columns)))
         if sum(widths) + GAP * (len(widths) - 1) <= room:
             return [every]
-        least = [min(w, LEAST_TEXT) if self._folds(k) else w for k, w in enumerate(widths)]
         titled = [k for k in every[1:] if self.columns[k]]
+        folded = {i for k in titled for i in self._folded([0, k], widths, room)}
+        least = [min(w, LEAST_TEXT) if k in folded else w for k, w in enumerate(widths)]
         parts, here = [], [0]
         for k in titled:
             if len(here) > 1 and sum(least[i] for i in [*here, k]) + GAP * len(here) > room:
@@ -213,10 +224,11 @@ class Columns:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         widths = self._widths()
         short = sum(widths[k] for k in chosen) + GAP * (len(chosen) - 1) > room
+        folded = self._folded(chosen, widths, room) if short else set()
         for k in chosen:
             title = self.columns[k]
             justify: Literal["left", "right"] = "right" if title[:1] == ">" else "left"
-            if short and self._folds(k):
+            if k in folded:
                 table.add_column(title.lstrip(">~="), justify=justify, overflow="fold", min_width=min(8, widths[k]))
             else:
                 table.add_column(title.lstrip(">~="), justify=justify, no_wrap=True, min_width=widths[k])

@@ -13,6 +13,9 @@ from trajsvc.measures.geometry import mean_defined
 from trajsvc.measures.maps import dissimilarity_map
 from trajsvc.measures.norms import SETTLED, settling
 
+PATTERN = 1e-10
+"""share of a map's largest entry below which a pattern is rounding: entries have twelve digits, and the centring sums them"""
+
 
 @dataclass(frozen=True)
 class QkvHeterogeneity:
@@ -124,5 +127,4 @@ def _centred(a: Array) -> Array:
     rows = off.sum(axis=1)
     centred = off - (rows[:, None] + rows[None, :]) / (n - 2) + rows.sum() / ((n - 1) * (n - 2))
     np.fill_diagonal(centred, 0.0)
-    rounding = 16 * np.finfo(np.float64).eps * n * float(np.abs(off).max())
-    return centred if float(np.abs(centred).max()) > rounding else np.zeros_like(centred)
+    return centred if float(np.abs(centred).max()) > PATTERN * float(np.abs(off).max()) else np.zeros_like(centred)
