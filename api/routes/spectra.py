@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
@@ -22,7 +22,7 @@ from storage_schema.models.spectra import (
     SpectrumSetAnswer,
     SpectrumValuesAnswer,
 )
-from trajsvc.figures.of_spectra import PARTS, RANKS, layers_figure, qkv_figure, tensor_figure
+from trajsvc.figures.of_spectra import PARTS, RANKS, layers_figure, measures_figure, qkv_figure, tensor_figure
 from trajsvc.measures.registry import names_in
 from trajsvc.measures.spectra.registry import SPECTRUM_MEASURES
 from trajsvc.results.run import Run
@@ -94,7 +94,7 @@ def get_spectrum_measures(
     steps: Steps = None,
     form: Format = None,
 ) -> Response:
-    """Return measures of one matrix over training; as a figure its singular values and ranks."""
+    """Return measures of one matrix over training; as a figure those named, else its singular values and ranks."""
     opened, found = _open(service, run)
 
     def measured() -> SpectrumMeasuresAnswer:
@@ -103,12 +103,14 @@ def get_spectrum_measures(
     def table() -> bytes:
         return csv_bytes(*measure_table(measured()))
 
-    figure = figure_makers(
-        lambda: tensor_figure(
-            found.values(tensor, of, steps), found.measures(tensor, of, RANKS, steps), opened.axis
-        )
-    )  # fmt: skip
-    return _answer(request, service, opened, found, {"json": lambda: json_bytes(measured()), "csv": table, **figure})
+    def draw() -> Any:
+        if names is not None:
+            return measures_figure(measured(), opened.axis)
+        ranks = found.measures(tensor, of, RANKS, steps)
+        return tensor_figure(found.values(tensor, of, steps), ranks, opened.axis)
+
+    makers = {"json": lambda: json_bytes(measured()), "csv": table, **figure_makers(draw)}
+    return _answer(request, service, opened, found, makers)
 
 
 @router.get(
@@ -159,11 +161,13 @@ def get_spectrum_layers(
         kept = [row for row in table.matrices if not qkv or row.component in PARTS]
         return table.model_copy(update={"matrices": kept})
 
-    draw = qkv_figure if qkv else layers_figure
+    def draw() -> Any:
+        return qkv_figure(made(), opened.axis) if qkv else layers_figure(made(), opened.axis, heads=heads)
+
     makers = {
         "json": lambda: json_bytes(made()),
         "csv": lambda: csv_bytes(LAYER_COLUMNS, layer_rows(made())),
-        **figure_makers(lambda: draw(made(), opened.axis)),
+        **figure_makers(draw),
     }
     return _answer(request, service, opened, found, makers)
 

@@ -79,6 +79,21 @@ def test_tables_for_people_and_programs(cli: Cli, tmp_path: Path) -> None:
         assert target.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_figure_is_of_the_measures_that_are_named(cli: Cli, tmp_path: Path) -> None:
+    words = ("measures", "--tensor", "layers.0.up.weight")
+    cli(*words, "--names", "frobenius,rank", "-o", str(tmp_path / "named.svg"))
+    cli(*words, "-o", str(tmp_path / "all.svg"))
+    named, every = ((tmp_path / f"{name}.svg").read_text() for name in ("named", "all"))
+    assert "frobenius" in named
+    assert ">rank<" in named
+    assert "stable rank" not in named
+    assert "stable rank" in every
+    for said in ("run: layers.0.up.weight", ">step<"):
+        assert said in named
+    refused = cli("layers", "--heads", "-o", str(tmp_path / "heads.png"), code=2)
+    assert "whole matrices" in refused.output
+
+
 def test_what_is_wrong_is_said(cli: Cli) -> None:
     assert "layers.0" in cli("measures", "--tensor", "layers.9.up.weight", code=4).output
     assert "--of is one of" in cli("measures", "--tensor", "layers.0.up.weight", "--of", "gradients", code=2).output

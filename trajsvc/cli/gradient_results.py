@@ -107,7 +107,7 @@ def measures(
         return emit(json_text(answer.model_dump()), output, quiet)
     if kind == "csv":
         return emit(csv_text(answers.LONG, answers.long_rows(answer)), output, quiet)
-    return print_measures(results_console(), answer, each_step=chosen is not None)
+    return print_measures(results_console(), answer, axis=axis_of(found), each_step=chosen is not None)
 
 
 def map_(
@@ -143,7 +143,7 @@ def map_(
         return emit(csv_text(["vector", "norm", *named], rows), output, quiet)
     if output is not None:
         return _write_arrays(answer, kind, output, quiet)
-    return print_map(results_console(), answer)
+    return print_map(results_console(), answer, axis_of(found))
 
 
 def _write_arrays(answer: GradientMapAnswer, kind: str, output: Path, quiet: bool) -> None:
@@ -183,7 +183,7 @@ def layers(
         return emit(json_text(answer.model_dump()), output, quiet)
     if kind == "csv":
         return emit(csv_text(*answers.layer_rows(answer)), output, quiet)
-    return print_layers(results_console(), answer)
+    return print_layers(results_console(), answer, axis_of(found))
 
 
 def clusters(
@@ -217,7 +217,7 @@ def clusters(
         return emit(
             csv_rows([r.model_dump() for r in answer.variance], list(ClusteredVariance.model_fields)), output, quiet
         )
-    return print_clusters(results_console(), answer)
+    return print_clusters(results_console(), answer, axis_of(found))
 
 
 def axis_of(found: Any) -> str:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from trajsvc.cli.output import errors_console, safe
 from trajsvc.cli.progress import size
 from trajsvc.cli.terminal import heat, limits, new_table, number, sparkline
+from trajsvc.results.labels import numbers_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,8 +31,9 @@ SIZES_SHOWN = 16
 def say_stale(found: RunGradients, quiet: bool) -> None:
     """Say on stderr which steps are left out because the run has other parameters now."""
     if found.stale and not quiet:
-        steps = ", ".join(map(str, found.stale))
-        message = f"{found.name}: left out, computed of parameters that the run no longer has: steps {steps}"
+        numbers = numbers_of(found.run.axis)
+        stale = ", ".join(map(str, found.stale))
+        message = f"{found.name}: left out, computed of parameters that the run no longer has: {numbers} {stale}"
         errors_console().print(message, style="yellow", markup=False, highlight=False)
 
 
@@ -65,27 +67,34 @@ def print_forecasts(console: Console, rows: Sequence[SetForecast], refused: Sequ
         console.print(f"[yellow]compute would refuse it[/yellow]: {escape(words)}", highlight=False)
 
 
-def print_measures(console: Console, answer: GradientMeasuresAnswer, *, each_step: bool) -> None:
-    """Print a line a measure with its course over training, or, with ``each_step``, a line a step."""
+def print_measures(console: Console, answer: GradientMeasuresAnswer, *, axis: str, each_step: bool) -> None:
+    """Print a line a measure with its course over training, or, with ``each_step``, a line a checkpoint.
+
+    ``axis`` is what the checkpoints are numbered by.
+    """
     _title(console, answer)
     single = {name: values for name, values in answer.measures.items() if not any(isinstance(v, list) for v in values)}
     if single:
-        console.print(_by_step(answer.steps, single) if each_step else _by_measure(answer.steps, single))
+        console.print(_by_step(answer.steps, single, axis) if each_step else _by_measure(answer.steps, single))
     for name in answer.measures:
         if name not in single:
             console.print(f"[dim]{name} is more than one number a step: --format json or csv prints it[/dim]")
-    _say_kinks(console, answer)
+    _say_kinks(console, answer, axis)
     zero = answer.undefined.get("zero_vectors", [])
     if any(zero):
-        console.print(f"[yellow]zero vectors[/yellow]: {', '.join(map(str, zero))} by step; their cosines are left out")
+        console.print(
+            f"[yellow]zero vectors[/yellow]: {', '.join(map(str, zero))} by {axis}; their cosines are left out"
+        )
 
 
-def _say_kinks(console: Console, answer: GradientMeasuresAnswer) -> None:
+def _say_kinks(console: Console, answer: GradientMeasuresAnswer, axis: str) -> None:
     """Say where κ depends on the size of the move by more than a factor of two, as across kinks of ReLU."""
     changes = zip(answer.steps, answer.measures.get("kappa_change", []), strict=False)
     steps = [str(step) for step, change in changes if isinstance(change, float) and not 0.5 <= change <= 2.0]
     if steps:
-        console.print(f"[yellow]kappa at η and at η/10 differ by more than 2×[/yellow] at steps {', '.join(steps)}")
+        console.print(
+            f"[yellow]kappa at η and at η/10 differ by more than 2×[/yellow] at {numbers_of(axis)} {', '.join(steps)}"
+        )
 
 
 def _title(console: Console, answer: Any) -> None:
@@ -95,8 +104,8 @@ def _title(console: Console, answer: Any) -> None:
     )
 
 
-def _by_step(steps: Sequence[int], measures: dict[str, Any]) -> Any:
-    table = new_table([">step", *(f">{name}" for name in measures)])
+def _by_step(steps: Sequence[int], measures: dict[str, Any], axis: str) -> Any:
+    table = new_table([f">{axis}", *(f">{name}" for name in measures)])
     for k, step in enumerate(steps):
         table.add_row(str(step), *(number(values[k]) for values in measures.values()))
     return table
@@ -116,7 +125,7 @@ def _by_measure(steps: Sequence[int], measures: dict[str, Any]) -> Any:
     return table
 
 
-def print_map(console: Console, answer: GradientMapAnswer) -> None:
+def print_map(console: Console, answer: GradientMapAnswer, axis: str) -> None:
     """Print the map in blocks, its scale, and the mean cosine."""
     import numpy as np
 
@@ -127,34 +136,34 @@ def print_map(console: Console, answer: GradientMapAnswer) -> None:
     pairs = values[np.triu_indices(answer.n, 1)]
     mean = float(np.nanmean(pairs)) if np.isfinite(pairs).any() else None
     console.print(
-        f"{answer.n} × {answer.n} at step {answer.step}, colours from {low:g} to {high:g}\nmean cosine of pairs {number(mean, 6)}"
+        f"{answer.n} × {answer.n} at {axis} {answer.step}, colours from {low:g} to {high:g}\nmean cosine of pairs {number(mean, 6)}"
     )
 
 
-def print_layers(console: Console, answer: GradientLayersAnswer) -> None:
-    """Print a row a layer, a column a step; a table a measure."""
+def print_layers(console: Console, answer: GradientLayersAnswer, axis: str) -> None:
+    """Print a row a layer, a column a checkpoint; a table a measure."""
     names = list(answer.layers[0].measures) if answer.layers else []
     console.print(f"[bold]{safe(answer.run)}[/bold]  {safe(answer.set)}  {answer.n} vectors")
     for name in names:
-        console.print(name)
+        console.print(f"{name}, by {axis}")
         table = new_table(["=layer", *(f">{step}" for step in answer.steps)])
         for row in answer.layers:
             table.add_row(safe(row.layer), *(number(v) for v in row.measures[name]))
         console.print(table)
 
 
-def print_clusters(console: Console, answer: GradientClustersAnswer) -> None:
+def print_clusters(console: Console, answer: GradientClustersAnswer, axis: str) -> None:
     """Print sizes, J beside the paper's iteration, and the variances at this and at later checkpoints."""
     _title(console, answer)
     sizes = sorted(answer.sizes, reverse=True)
     more = f" … {len(sizes) - SIZES_SHOWN} more" if len(sizes) > SIZES_SHOWN else ""
     own = answer.variance[0].objective if answer.variance else None
     console.print(
-        f"{answer.clusters} clusters at step {answer.step}, of {', '.join(map(str, sizes[:SIZES_SHOWN]))}{more}\n"
+        f"{answer.clusters} clusters at {axis} {answer.step}, of {', '.join(map(str, sizes[:SIZES_SHOWN]))}{more}\n"
         f"J {number(own, 6)}; of the paper's iteration {number(answer.iteration_objective, 6)}\n"
         f"vectors that are copies of another: {answer.duplicates}"
     )
-    table = new_table([">step", ">SG-B", ">SG-2B", ">SVRG", ">GC"])
+    table = new_table([f">{axis}", ">SG-B", ">SG-2B", ">SVRG", ">GC"])
     for row in answer.variance:
         table.add_row(str(row.step), number(row.sg_b), number(row.sg_2b), number(row.svrg), number(row.gc))
     console.print(table)

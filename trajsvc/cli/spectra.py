@@ -191,8 +191,8 @@ def measures(
     output: OutputOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Show the measures of one matrix over training; as a figure its singular values and ranks."""
-    from trajsvc.figures.of_spectra import RANKS, tensor_figure
+    """Show the measures of one matrix over training; as a figure those named, else its singular values and ranks."""
+    from trajsvc.figures.of_spectra import RANKS, measures_figure, tensor_figure
     from trajsvc.measures.registry import names_in
     from trajsvc.results.stored_spectra import measure_table
 
@@ -200,6 +200,9 @@ def measures(
     opened = open_run(store, run)
     found, what, chosen = opened.spectrum_answers(), kind_named(of), names_in(names)
     if kind in FIGURES and output is not None:
+        if chosen is not None:
+            named = found.measures(tensor, what, chosen, steps)
+            return save_figure(measures_figure(named, opened.axis), output, quiet)
         ranks = found.measures(tensor, what, RANKS, steps)
         return save_figure(tensor_figure(found.values(tensor, what, steps), ranks, opened.axis), output, quiet)
     answer = found.measures(tensor, what, chosen, steps)
@@ -210,7 +213,7 @@ def measures(
     from trajsvc.cli.spectrum_tables import print_measures
 
     shown = found.values(tensor, what, steps)
-    return print_measures(results_console(), answer, shown, each_step=chosen is not None)
+    return print_measures(results_console(), answer, shown, axis=opened.axis, each_step=chosen is not None)
 
 
 def values(
@@ -239,7 +242,7 @@ def values(
     ranks = found.measures(tensor, what, RANKS, steps)
     if output is not None:
         return save_figure(tensor_figure(answer, ranks, opened.axis), output, quiet)
-    return print_measures(results_console(), ranks, answer, each_step=False)
+    return print_measures(results_console(), ranks, answer, axis=opened.axis, each_step=False)
 
 
 def layers(
@@ -260,15 +263,14 @@ def layers(
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
     opened = open_run(store, run)
-    drawn = kind in FIGURES and output is not None
-    answer = opened.spectrum_answers().layers(kind_named(of), names_in(names), steps, heads=heads and not drawn)
-    if drawn and output is not None:
-        return save_figure(layers_figure(answer, opened.axis), output, quiet)
+    answer = opened.spectrum_answers().layers(kind_named(of), names_in(names), steps, heads=heads)
+    if kind in FIGURES and output is not None:
+        return save_figure(layers_figure(answer, opened.axis, heads=heads), output, quiet)
     if kind == "json":
         return emit(json_text(answer.model_dump()), output, quiet)
     if kind == "csv":
         return emit(csv_text(*layer_cells(answer)), output, quiet)
-    return print_layers(results_console(), answer)
+    return print_layers(results_console(), answer, opened.axis)
 
 
 def layer_cells(answer: Any) -> tuple[list[str], list[list[Any]]]:
@@ -302,4 +304,4 @@ def qkv(
         return emit(json_text(answer.model_dump()), output, quiet)
     if kind == "csv":
         return emit(csv_text(*layer_cells(answer)), output, quiet)
-    return print_layers(results_console(), answer)
+    return print_layers(results_console(), answer, opened.axis)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from trajsvc.cli.output import errors_console, safe
 from trajsvc.cli.progress import size
 from trajsvc.cli.terminal import new_table, number, sparkline
+from trajsvc.results.labels import numbers_of
 from trajsvc.spectra.compute import SpectrumObserver
 
 if TYPE_CHECKING:
@@ -79,16 +80,19 @@ def print_forecasts(console: Console, rows: Sequence[MatrixForecast], steps: int
 
 
 def print_measures(
-    console: Console, answer: SpectrumMeasuresAnswer, values: SpectrumValuesAnswer, *, each_step: bool
+    console: Console, answer: SpectrumMeasuresAnswer, values: SpectrumValuesAnswer, *, axis: str, each_step: bool
 ) -> None:
-    """Print a line a measure with its course over training, or, with ``each_step``, a line a step."""
+    """Print a line a measure with its course over training, or, with ``each_step``, a line a checkpoint.
+
+    ``axis`` is what the checkpoints are numbered by.
+    """
     console.print(
         f"[bold]{safe(answer.run)}[/bold]  {safe(answer.tensor)}  {answer.of}  {answer.rows} × {answer.columns}"
     )
     if not answer.steps:
         return console.print(f"no {answer.of}")
     if each_step:
-        table = new_table([">step", *(f">{name}" for name in answer.measures)])
+        table = new_table([f">{axis}", *(f">{name}" for name in answer.measures)])
         for k, step in enumerate(answer.steps):
             table.add_row(str(step), *(number(v[k]) for v in answer.measures.values()))
         return console.print(table)
@@ -99,14 +103,14 @@ def print_measures(
     last = values.values[-1] if values.values else []
     shown = "  ".join(number(v) for v in last[:VALUES_SHOWN])
     more = f" … {number(last[-1])} ({len(last)})" if len(last) > VALUES_SHOWN else ""
-    console.print(f"σ at {answer.steps[-1]}: {shown}{more}", highlight=False)
+    console.print(f"σ at {axis} {answer.steps[-1]}: {shown}{more}", highlight=False)
     bounded = [str(s) for s, how in zip(answer.steps, answer.method, strict=True) if how == "lanczos"]
     if bounded:
-        console.print(f"[yellow]by Lanczos, with bounds[/yellow]: steps {', '.join(bounded)}")
+        console.print(f"[yellow]by Lanczos, with bounds[/yellow]: {numbers_of(axis)} {', '.join(bounded)}")
     return None
 
 
-def print_layers(console: Console, answer: SpectrumLayersAnswer) -> None:
+def print_layers(console: Console, answer: SpectrumLayersAnswer, axis: str) -> None:
     """Print a line a matrix: each measure at the last step, and the course of the first measure."""
     names = list(answer.matrices[0].measures) if answer.matrices else []
     at = answer.steps[-1] if answer.steps else "–"
@@ -114,5 +118,5 @@ def print_layers(console: Console, answer: SpectrumLayersAnswer) -> None:
     for row in answer.matrices:
         found = [row.measures[name] for name in names]
         table.add_row(safe(row.name), *(number(v[-1] if v else None) for v in found), sparkline(found[0], 16))
-    console.print(f"[bold]{safe(answer.run)}[/bold]  {answer.of}, at {at}")
+    console.print(f"[bold]{safe(answer.run)}[/bold]  {answer.of}, at {axis} {at}")
     console.print(table)

@@ -53,8 +53,23 @@ def tensor_figure(values: SpectrumValuesAnswer, measures: SpectrumMeasuresAnswer
     if right.get_lines():
         right.set_ylim(bottom=0)
         legend_above(right)
-    figure.suptitle(f"{values.run}: {values.tensor}, {WHAT[values.of]}, {values.rows} × {values.columns}")
+    figure.suptitle(_matrix_title(values))
     return figure
+
+
+def measures_figure(answer: SpectrumMeasuresAnswer, axis: str) -> Figure:
+    """Draw the measures of one matrix over training, a panel each."""
+    from trajsvc.figures import Curve, overlay_figure
+
+    panels = [
+        (name.replace("_", " "), axis, [Curve(answer.of, answer.steps, np.array(values, dtype=np.float64))])
+        for name, values in answer.measures.items()
+    ]
+    return overlay_figure(panels, title=_matrix_title(answer))
+
+
+def _matrix_title(answer: SpectrumMeasuresAnswer | SpectrumValuesAnswer) -> str:
+    return f"{answer.run}: {answer.tensor}, {WHAT[answer.of]}, {answer.rows} × {answer.columns}"
 
 
 def _singular_values(axes: Axes, steps: Sequence[int], table: NDArray[np.float64]) -> None:
@@ -72,17 +87,19 @@ def _singular_values(axes: Axes, steps: Sequence[int], table: NDArray[np.float64
 
 
 @in_paper_style
-def layers_figure(answer: SpectrumLayersAnswer, axis: str) -> Figure:
+def layers_figure(answer: SpectrumLayersAnswer, axis: str, *, heads: bool = False) -> Figure:
     """Draw every measure by depth at the last step, a line for each component; the first step in grey.
 
-    Raises UsageError (``no-curve``) where no matrix lies in a layer.
+    Raises UsageError (``no-curve``) where no matrix lies in a layer, and where ``heads`` are among the matrices.
     """
+    if heads:
+        raise UsageError("no-curve", "a figure by depth is of whole matrices", hint="Leave out the heads, or take csv.")
     names = list(answer.matrices[0].measures) if answer.matrices else []
     placed = [row for row in answer.matrices if row.depth is not None]
     if not placed or not answer.steps:
         raise UsageError("no-curve", f"no matrix of {answer.run} lies in a layer", hint="-o FILE.csv has all of them.")
     layers = list(dict.fromkeys(row.layer for row in placed))
-    components = list(dict.fromkeys(row.component or "weight" for row in placed))[: len(LINES)]
+    components = list(dict.fromkeys(row.component or "weight" for row in placed))
     columns = 3 if len(names) == 3 else min(2, len(names))
     rows = -(-len(names) // columns)
     figure = new_figure(PAGE if columns > 1 else COLUMN, 2.1 * rows + 0.2 * -(-len(components) // 4) + 0.4)
@@ -95,7 +112,13 @@ def layers_figure(answer: SpectrumLayersAnswer, axis: str) -> Figure:
             at = [layers.index(row.layer) for row in of_it]
             first, last = (np.array([row.measures[name][i] for row in of_it], dtype=np.float64) for i in (0, -1))
             axes.plot(at, first, "-", color=GREY, linewidth=0.5)
-            axes.plot(at, last, marker=MARKERS[k], color=LINES[k], label=component)
+            axes.plot(
+                at,
+                last,
+                marker=MARKERS[(k + k // len(LINES)) % len(MARKERS)],
+                color=LINES[k % len(LINES)],
+                label=component,
+            )
         axes.set_ylabel(name.replace("_", " "))
         axes.set_xlabel("layer")
         _layer_ticks(axes, layers)
