@@ -15,6 +15,7 @@ from api.dependencies import Service
 from api.middleware import RequestMiddleware
 from api.open_runs import RunCache
 from api.routes import (
+    against,
     cross,
     experiments,
     export,
@@ -64,7 +65,7 @@ TAGS: Final = [
 
 
 DESCRIBED: Final = (
-    run_list, results, losses, export, manage, jobs, gradients, spectra, cross, families, experiments, zarr, health,
+    run_list, results, losses, export, manage, jobs, gradients, spectra, cross, against, families, experiments, zarr, health,
 )  # fmt: skip
 """The files of routes that ``openapi.json`` describes, in the order in which a request is compared with them."""
 

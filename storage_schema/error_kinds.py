@@ -43,8 +43,8 @@ _GROUPS: Final = {
         "bad-by bad-cursor bad-database bad-dtype bad-endpoint bad-experiment bad-family bad-format bad-hub-address bad-option "
         "bad-condition bad-field bad-hyperparameter bad-notes bad-path bad-pattern bad-precision bad-rename bad-request "
         "bad-root bad-rules bad-run bad-scope bad-server bad-share bad-size bad-source bad-steps bad-suffix bad-tag bad-token "
-        "cancelled cannot-listen device-unavailable different-steps family-and-runs family-name family-option format-conflict "
-        "heads-conflict hub-option needs-figure no-curve no-members no-server no-token open-server preview-copy "
+        "cancelled cannot-listen compare-option device-unavailable different-steps family-and-runs family-name family-option "
+        "format-conflict heads-conflict hub-option needs-figure no-curve no-members no-server no-token open-server preview-copy "
         "preview-over-run rename-conflict run-name run-needed runs-needed too-many-maps weak-token bad-weights bad-probe extra-missing"
     ),
     # Who asks is not known.

@@ -24,7 +24,18 @@ SHARING = {
     },
     **{
         f"tests/web/test_web_{name}.py": "a page"
-        for name in ("downloads", "figures", "gradients", "layers", "page", "static", "submit", "training", "unknown")
+        for name in (
+            "against",
+            "downloads",
+            "figures",
+            "gradients",
+            "layers",
+            "page",
+            "static",
+            "submit",
+            "training",
+            "unknown",
+        )
     },
 }
 """Files whose tests use one server."""

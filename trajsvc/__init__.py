@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         UnsupportedFormat,
         UsageError,
     )
+    from trajsvc.families.against_runs import against
     from trajsvc.results.open import open, runs
     from trajsvc.results.run import Run
 
@@ -52,6 +53,7 @@ __all__ = [
     "UnsupportedFormat",
     "UsageError",
     "__version__",
+    "against",
     "analyze",
     "audit",
     "average",
@@ -72,6 +74,7 @@ def __getattr__(name: str) -> Any:
         "open": "trajsvc.results.open",
         "runs": "trajsvc.results.open",
         "analyze": "trajsvc.analysis.analyze",
+        "against": "trajsvc.families.against_runs",
         "audit": "trajsvc.analysis.analyze",
         "average": "trajsvc.analysis.average_runs",
         "cross": "trajsvc.analysis.cross_runs",

@@ -18,6 +18,7 @@ const LOADERS = {
   gradients: () => import("./views/gradients.js").then((m) => m.gradientsView),
   spectra: () => import("./views/spectra.js").then((m) => m.spectraView),
   compare: () => import("./views/compare.js").then((m) => m.compareView),
+  against: () => import("./views/against.js").then((m) => m.againstView),
   cross: () => import("./views/cross.js").then((m) => m.crossView),
   families: () => import("./views/families.js").then((m) => m.familiesView),
   family: () => import("./views/families.js").then((m) => m.familyView),
@@ -36,7 +37,7 @@ function routeOf(parts) {
   if (first === "run" && name) return { undefined: ["run", name], layers: ["layers", name], gradients: ["gradients", name], spectra: ["spectra", name] }[tab] ?? null;
   if (tab !== undefined) return null;
   if (["family", "experiment", "job"].includes(first) && name) return [first, name];
-  return name === undefined && ["compare", "cross", "families", "experiments", "submit", "jobs"].includes(first) ? [first] : null;
+  return name === undefined && ["compare", "against", "cross", "families", "experiments", "submit", "jobs"].includes(first) ? [first] : null;
 }
 
 let current = { key: null, view: null };
@@ -131,7 +132,7 @@ function header(kind) {
           "nav",
           { "aria-label": "Main" },
           link(["runs", "run", "layers", "gradients", "spectra"], "Runs", []),
-          link(["compare", "cross"], "Compare", ["compare"]),
+          link(["compare", "against", "cross"], "Compare", ["compare"]),
           link(["families", "family"], "Families", ["families"]),
           link(["experiments", "experiment"], "Experiments", ["experiments"]),
           link(["jobs", "job"], "Jobs", ["jobs"]),

@@ -67,12 +67,13 @@ def test_every_member_is_a_named_point_at_its_size() -> None:
     [
         ([1, 2, 9], "linear"),
         ([1, 2, 11], "log"),
-        ([0, 2, 1000], "linear"),
+        ([0.01, 0.02, 0.1], "log"),
+        ([0, 2, 1000], "function"),
         ([-1.0, 1.0, 99.0], "linear"),
         ([5, 5, 5], "linear"),
     ],
 )
-def test_an_axis_is_logarithmic_when_numbers_span_more_than_ten_times(at: list[float], scale: str) -> None:
+def test_an_axis_is_logarithmic_when_numbers_span_ten_times(at: list[float], scale: str) -> None:
     axes = family_measures_figure("abc", at, {"m": (1.0, 2.0, 3.0)}, "lr").axes[0]
     assert axes.get_xscale() == scale
     low, high = axes.get_xlim()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajsvc.cli.completion import complete_families, complete_runs
+from trajsvc.cli.compare_against import chosen_runs, compare_against
+from trajsvc.cli.completion import complete_families, complete_measures, complete_runs
 from trajsvc.cli.jobs import connect
 from trajsvc.cli.open_run import open_run
 from trajsvc.cli.options import (
@@ -68,6 +69,10 @@ EPILOG = """Examples:
   trajsvc compare --family pythia --qkv --format csv      a row for every layer of every member
 
   trajsvc compare --family mlp --by weight_decay
+
+  trajsvc compare --where tag=sweep --by lr --names mds,tortuosity -o sweep.pdf     runs of no family
+
+  trajsvc compare --where 'lr<1' --parallel lr,weight_decay,mds -o parallel.pdf
 """
 
 
@@ -96,7 +101,33 @@ def compare(
         typer.Option(
             "--by",
             metavar="WHAT",
-            help="layer: a row for every layer of every run. Of a family: size, seed or a hyperparameter.",
+            help="layer: a row for every layer of every run. Else what runs or members stand against: size, seed, a hyperparameter; "
+            "of runs a measure too.",
+        ),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="CONDITION", help="Compare the runs for which it holds, as of `trajsvc ls`."),
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", metavar="TAG", help="Compare the runs with this tag.")
+    ] = None,
+    measures: Annotated[
+        str | None,
+        typer.Option("--names", metavar="A,B", help="With --by: these measures.", autocompletion=complete_measures),
+    ] = None,
+    ignore: Annotated[
+        str | None,
+        typer.Option(
+            "--ignore", metavar="A,B", help="With --by: hyperparameters in which runs of one line may differ."
+        ),
+    ] = None,
+    parallel: Annotated[
+        str | None,
+        typer.Option(
+            "--parallel",
+            metavar="A,B",
+            help="With -o FILE.png|svg|pdf: parallel coordinates of these fields; all: of what differs.",
         ),
     ] = None,
     maps: Annotated[bool, typer.Option("--maps", help="With -o FILE.png|svg|pdf: the maps, on one scale.")] = False,
@@ -111,7 +142,8 @@ def compare(
     steps: StepsOption = None,
     store: StoreOption = None,
     server: Annotated[
-        str | None, typer.Option("--server", metavar="URL", help="Address of the server that has the family.")
+        str | None,
+        typer.Option("--server", metavar="URL", help="Address of the server that has the family, or the runs."),
     ] = None,
     form: FormatOption = None,
     output: OutputOption = None,
@@ -123,7 +155,7 @@ def compare(
     from trajsvc.results import answers
 
     kind = choose(form, output, ("json", "csv", *FIGURES))
-    for wanted, flag in ((maps, "--maps"), (curves is not None, "--curves")):
+    for wanted, flag in ((maps, "--maps"), (curves is not None, "--curves"), (parallel is not None, "--parallel")):
         if wanted and kind not in FIGURES:
             raise UsageError("needs-figure", f"{flag} makes a figure", hint="add -o compare.png")
     if maps and curves is not None:
@@ -131,17 +163,30 @@ def compare(
     if family is not None:
         if curves is not None:
             raise UsageError("family-option", "--curves compares runs", hint="Name the runs instead of the family.")
-        if runs:
-            hint = "Leave out the names of the runs, or --family."
+        if runs or where or tag or measures or ignore or parallel:
+            hint = "Leave out what chooses and shows runs, or --family."
             raise UsageError("family-and-runs", "either runs or a family are compared", hint=hint)
         return _family(server or store, family, by, group, origin, steps, kind, output, quiet, maps=maps, qkv=qkv)
-    if not runs:
-        hint = "Name runs (`trajsvc ls` lists them) or a --family (`trajsvc families ls`)."
-        raise UsageError("runs-needed", "there is nothing to compare", hint=hint)
     if qkv:
         raise UsageError("family-option", "--qkv compares a family", hint="`trajsvc qkv RUN` shows one run's.")
-    if by not in (None, "layer"):
-        raise UsageError("bad-by", f"cannot compare by {by!r}", hint="`--by layer` is what there is")
+    if parallel is not None or by not in (None, "layer"):
+        _not_with_by(maps, curves, origin)
+        names = [one.strip() for one in (measures or "").split(",") if one.strip()]
+        ignored = [one.strip() for one in (ignore or "").split(",") if one.strip()]
+        return compare_against(
+            store, server, runs or [], where or [], tag or [], by, names, group, steps, ignored, parallel, kind, output, quiet
+        )  # fmt: skip
+    if measures is not None or ignore is not None:
+        raise UsageError(
+            "compare-option", "--names and --ignore go with --by", hint="Add --by lr, or what the runs differ in."
+        )
+    if where or tag:
+        runs = [one.run.name for one in chosen_runs(store, runs or [], where or [], tag or [])]
+    if not runs:
+        hint = (
+            "Name runs (`trajsvc ls` lists them), choose them (--where, --tag), or a --family (`trajsvc families ls`)."
+        )
+        raise UsageError("runs-needed", "there is nothing to compare", hint=hint)
     opened = [open_run(store, name) for name in runs]
     if curves is not None and output is not None:
         from trajsvc.measures.registry import names_in
@@ -159,6 +204,14 @@ def compare(
     if kind == "csv":
         return emit(csv_rows([r.model_dump() for r in answer.rows], list(CompareRow.model_fields)), output, quiet)
     return results_console().print(_table(answer.rows))
+
+
+def _not_with_by(maps: bool, curves: str | None, origin: int | None) -> None:
+    """Raise UsageError for options that say nothing of runs against a hyperparameter."""
+    for given, flag in ((maps, "--maps"), (curves is not None, "--curves"), (origin is not None, "--origin")):
+        if given:
+            hint = f"Leave out {flag}, or --by and --parallel."
+            raise UsageError("compare-option", f"{flag} is not for runs against a hyperparameter", hint=hint)
 
 
 def _groups(runs: Sequence[Run], group: str, by: str | None) -> list[str]:

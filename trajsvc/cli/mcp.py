@@ -110,12 +110,26 @@ def _asking(client: Client) -> tuple[Callable[..., Any], ...]:
         with _told():
             return dict(client.get("compare", run=runs, group=group, steps=steps))
 
+    def against(
+        by: str | None = None,
+        runs: list[str] | None = None,
+        where: list[str] | None = None,
+        names: str | None = None,
+        group: str = "network",
+        ignore: str | None = None,
+    ) -> dict[str, Any]:
+        """Set many runs against a hyperparameter (or size, seed, a measure): rows, lines of runs that are equal in all else, and mean
+        and range over seeds. where: conditions such as lr>0.01; names: measures that are one number."""
+        with _told():
+            asked = {"by": by, "run": runs or [], "where": where or [], "names": names, "group": group}
+            return dict(client.get("against", **asked, ignore=ignore))
+
     def measure_names() -> list[dict[str, Any]]:
         """List every measure with its definition, axes, unit and source."""
         with _told():
             return list(client.get("measures"))
 
-    return plan, audit, runs, job, summary, groups, measures, map, compare, measure_names
+    return plan, audit, runs, job, summary, groups, measures, map, compare, against, measure_names
 
 
 def _working(client: Client) -> tuple[Callable[..., Any], ...]:

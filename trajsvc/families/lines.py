@@ -12,6 +12,11 @@ _SIZED: Final = re.compile(r"width|depth|layer|hidden|head|dim|d_model|channel|b
 """Names of hyperparameters that a network's size follows from."""
 
 
+def sized(name: str) -> bool:
+    """Return whether a hyperparameter of this name determines the size of a network."""
+    return _SIZED.search(name) is not None
+
+
 def lines_of(rows: Sequence[FamilyRow], by: str) -> list[str | None]:
     """Return, for every member, the name of the line that joins it to others: the values it shares with them, except
     ``by`` and the seed.
@@ -23,7 +28,7 @@ def lines_of(rows: Sequence[FamilyRow], by: str) -> list[str | None]:
         return [None] * len(rows)
     known = list(dict.fromkeys(name for row in rows for name in row.hyperparameters if name != by))
     columns: dict[str, list[Any]] = {name: [row.hyperparameters.get(name) for row in rows] for name in known}
-    if by != "size" and not _SIZED.search(by):
+    if by != "size" and not sized(by):
         columns["size"] = [row.size for row in rows]
     parting = {name: values for name, values in columns.items() if len(set(map(repr, values))) > 1}
     return [", ".join(f"{name}={values[k]}" for name, values in parting.items()) or "all" for k in range(len(rows))]

@@ -22,9 +22,13 @@ Array = NDArray[np.float64]
 Value = bool | int | float | str | None
 
 WIDE = 10.0
-"""sizes that span more than this are drawn on a logarithmic axis"""
+"""numbers that span so many times are drawn on a logarithmic axis"""
 LETTER = 0.021
 """width of a tick's letter as a share of the panel's"""
+NAMED = 40
+"""members that have their names beside their points"""
+LISTED = 18
+"""lines in a legend"""
 ACROSS = 6
 """maps in one row before the next begins"""
 PAIRS = ("Q to K", "Q to V", "K to V", "mean of the three")
@@ -51,22 +55,24 @@ def family_measures_figure(
     """Draw one panel a measure against size, seed or a hyperparameter (``at``, one value a member), a point a member
     with its name.
 
-    Numbers that span more than ten times have a logarithmic axis; words stand side by side in the order in which they
-    come. A member whose place or value is undefined is left out. ``joined`` says for every member which line it is on
-    (None: on none): members of one line are equal in all but their place and their seed, and the line joins the means
-    of their places. If there are several lines, each has its own colour and an entry in a legend.
+    Numbers that span ten times or more have a logarithmic axis, which begins at zero where that is one of them; words stand
+    side by side in the order in which they come. A member whose place or value is undefined is left out. ``joined`` says for
+    every member which line it is on (None: on none): members of one line are equal in all but their place and their seed, and
+    the line joins the means of their places, with a bar over the range of several. Of several lines, each has its own colour
+    and, up to 18, an entry in a legend. More than 40 members have no names.
     """
     columns = min(2, len(measures))
     rows = math.ceil(len(measures) / columns)
-    figure = new_figure(PAGE, rows * 2.1 + (0.25 if title else 0))
+    known = [k for k, value in enumerate(at) if value is not None]
+    across = _places_of([at[k] for k in known])
+    labels = short_names(names) if len(known) <= NAMED else [""] * len(names)
+    on = list(joined) if joined is not None else [None] * len(names)
+    lines = list(dict.fromkeys(name for name in on if name is not None))
+    legend = 0.16 * math.ceil(min(len(lines), LISTED) / 3) if len(lines) > 1 else 0.0
+    figure = new_figure(PAGE, rows * 2.1 + legend + (0.25 if title else 0))
     places = figure.subplots(rows, columns, squeeze=False).ravel()
     for place in places[len(measures) :]:
         place.set_visible(False)
-    known = [k for k, value in enumerate(at) if value is not None]
-    across = _places_of([at[k] for k in known])
-    labels = short_names(names)
-    on = list(joined) if joined is not None else [None] * len(names)
-    lines = list(dict.fromkeys(name for name in on if name is not None))
     for axes, (measure, values) in zip(places, measures.items(), strict=False):
         found = [(x, values[k], labels[k]) for k, x in zip(known, across, strict=True) if values[k] is not None]
         mine = [on[k] for k in known if values[k] is not None]
@@ -79,6 +85,7 @@ def family_measures_figure(
                 colour = "0.75" if len(lines) == 1 else LINES[lines.index(name) % len(LINES)]
                 means = [y[chosen & (x == m)].mean() for m in middle]
                 axes.plot(middle, means, "-", color=colour, zorder=1, label=name)
+                _ranges(axes, x[chosen], y[chosen], colour)
         for k, part in enumerate(lines if len(lines) > 1 else [""]):
             chosen = np.array([len(lines) < 2 or m == part for m in mine], dtype=np.bool_)
             colour = LINES[k % len(LINES)]
@@ -94,13 +101,21 @@ def family_measures_figure(
         figure.suptitle(title)
     handles = {line.get_label(): line for place in places for line in place.get_lines()}
     if len(lines) > 1 and handles:
-        shown = [name for name in lines if name in handles]
+        shown = [name for name in lines if name in handles][:LISTED]
         figure.legend([handles[n] for n in shown], shown, loc="outside lower center", ncols=3, frameon=False)
     figure.draw_without_rendering()  # the panels' final places, so that labels can keep clear of each other
     for axes, values in zip(places, measures.values(), strict=False):
         found = [(x, values[k], labels[k]) for k, x in zip(known, across, strict=True) if values[k] is not None]
-        label_points(axes, [(x, float(y), text) for x, y, text in found if y is not None])
+        label_points(axes, [(x, float(y), text) for x, y, text in found if y is not None and text])
     return figure
+
+
+def _ranges(axes: Axes, x: Array, y: Array, colour: str) -> None:
+    """Draw the range at every place of a line that several members are at: they differ in their seed alone."""
+    for place in np.unique(x):
+        there = y[x == place]
+        if len(there) > 1:
+            axes.vlines(place, there.min(), there.max(), color=colour, linewidth=3, alpha=0.35, zorder=1)
 
 
 def short_names(names: Sequence[str]) -> list[str]:
@@ -150,10 +165,12 @@ def _value_axis(axes: Axes, values: Sequence[Value], at: Sequence[float], letter
         axes.set_xlim(-0.6, len(kinds) - 0.4)
         return
     places = np.unique(np.asarray(at, dtype=np.float64))
-    wide = places[0] > 0 and places[-1] / places[0] > WIDE
-    if wide:
+    wide, forward, back = value_scale(places)
+    if wide and places[0] > 0:
         axes.set_xscale("log")
-    scaled = np.log(places) if wide else places
+    elif wide:
+        axes.set_xscale("function", functions=(forward, back))
+    scaled = forward(places)
     span = float(scaled[-1] - scaled[0])
     columns = [(scaled[k] - scaled[0]) / (span or 1) for k, place in enumerate(places) if list(at).count(place) > 1]
     wanted = min(0.3, 0.085 + 0.017 * letters)  # names in a column stand outwards
@@ -161,7 +178,7 @@ def _value_axis(axes: Axes, values: Sequence[Value], at: Sequence[float], letter
     right = wanted if any(c > 0.5 for c in columns) else 0.1
     width = span / (1 - left - right) if span else 2 * (abs(float(places[0])) or 1.0)
     low, high = scaled[0] - (left * width if span else width / 2), scaled[-1] + (right * width if span else width / 2)
-    axes.set_xlim(*((math.exp(low), math.exp(high)) if wide else (low, high)))
+    axes.set_xlim(*back(np.array([low, high])).tolist())
     names = [size_label(float(place)) for place in places]
     kept = [0]
     for k in (len(places) - 1, *range(1, len(places) - 1)):
@@ -170,6 +187,26 @@ def _value_axis(axes: Axes, values: Sequence[Value], at: Sequence[float], letter
             kept.append(k)
     axes.set_xticks(places[sorted(kept)], [names[k] for k in sorted(kept)])
     axes.xaxis.set_minor_locator(NullLocator())
+
+
+def value_scale(places: Array) -> tuple[bool, Any, Any]:
+    """Return whether the axis of these increasing numbers is logarithmic, its scale, and the inverse: the logarithm where they span ten
+    times or more; where zero is among them, one that is linear up to about the smallest other.
+    """
+    unit = float(places[places > 0][0]) if places[-1] > 0 else 1.0
+    if places[0] < 0 or places[-1] < WIDE * unit * (1 - 1e-12):
+        return False, _as_it_is, _as_it_is
+    if places[0] > 0:
+        return True, np.log, np.exp
+    return (
+        True,
+        lambda v: np.sign(v) * np.log1p(np.abs(v) / unit),
+        lambda v: np.sign(v) * unit * np.expm1(np.minimum(np.abs(v), 700.0)),
+    )
+
+
+def _as_it_is(values: Any) -> Any:
+    return values
 
 
 def label_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:

@@ -34,7 +34,7 @@ OWN: Final[Mapping[str, str]] = {
 PREFIX: Final = "hyperparameters."
 MEASURED: Final = frozenset(name for name, measure in MEASURES.items() if not measure.dims)
 """measures that are one number"""
-_numbers: Final[LRUCache[tuple[str, str], float | None]] = LRUCache(16_384)
+_numbers: Final[LRUCache[tuple[str, ...], float | None]] = LRUCache(16_384)
 _lock: Final = threading.Lock()
 
 
@@ -51,19 +51,23 @@ class Listed:
             found: Value = getattr(self.row, OWN[field])
             return found
         if field in MEASURED:
-            return self._measured(field)
+            return self.measured_of([field])[field]
         return self.row.hyperparameters.get(field.removeprefix(PREFIX))
 
-    def _measured(self, name: str) -> float | None:
-        """Return a measure of the network at all checkpoints, computed once for each state of a run."""
-        key = (self.run.stored.digest, name)
+    def measured_of(
+        self, names: Sequence[str], group: str = "network", steps: str | None = None
+    ) -> dict[str, float | None]:
+        """Return measures of a group that are one number, computed once for each state of a run."""
+        keys = {name: (self.run.stored.digest, group, steps or "", name) for name in names}
         with _lock:
-            if key in _numbers:
-                return _numbers[key]
-        number = plain(compute([name], self.run.gram()))[name]
-        with _lock:
-            _numbers[key] = number
-        return None if number is None else float(number)
+            known = {name: _numbers[key] for name, key in keys.items() if key in _numbers}
+        missing = [name for name in names if name not in known]
+        if missing:
+            found = plain(compute(missing, self.run.gram(group, steps)))
+            known |= {name: None if found[name] is None else float(found[name]) for name in missing}
+            with _lock:
+                _numbers.update({keys[name]: known[name] for name in missing})
+        return {name: known[name] for name in names}
 
 
 def listed(runs: Iterable[Run]) -> list[Listed]:

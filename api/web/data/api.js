@@ -290,6 +290,9 @@ export async function compare(names, group) {
   for (let at = COMPARED_AT_ONCE; at < names.length; at += COMPARED_AT_ONCE) found.rows.push(...(await ask(names.slice(at, at + COMPARED_AT_ONCE))).rows);
   return found;
 }
+// Many runs against a hyperparameter; the measures that there are.
+export const against = ({ where, ...asked }) => json(`/v1/against?${new URLSearchParams([...where.map((c) => ["where", c]), ...Object.entries(asked).filter(([, v]) => v)])}`);
+export const measures = () => (isReport ? Promise.resolve([]) : json("/v1/measures"));
 // Two runs against each other, and a job that finds it.
 export const cross = (a, b, { group, origin }) => json(`/v1/cross${query({ a, b, group, origin })}`);
 export const submitCross = (body) => post("/v1/cross", body);

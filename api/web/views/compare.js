@@ -64,7 +64,7 @@ class CompareView {
     this.layers.element.dataset.chart = "layers";
     this.layerPicker = h("div", { class: "controls" });
     this.between = h("div", { hidden: true }, h("h2", { class: "section" }, "Layers"), this.layerPicker, this.layers.element);
-    this.element = h("div", { class: "compare" }, h("h1", {}, "Compare runs"), this.picker, this.controls, this.status, this.maps, this.crossed, this.table, h("h2", { class: "section" }, "Curves"), this.which, this.curves, this.between);
+    this.element = h("div", { class: "compare" }, h("div", { class: "title" }, h("h1", {}, "Compare runs"), h("a", { class: "button", href: href(["against"]) }, "Many runs")), this.picker, this.controls, this.status, this.maps, this.crossed, this.table, h("h2", { class: "section" }, "Curves"), this.which, this.curves, this.between);
     this.views = [];
     this.charts = [];
     this.runs = new Map();

@@ -23,7 +23,7 @@ export async function familiesView() {
         ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Families" },
             h("table", {},
               h("thead", {}, h("tr", {}, ["Family", "Title", "Members", "In the store", "Missing", "Tags"].map((t) => h("th", { scope: "col" }, t)))),
-              h("tbody", {}, rows.map((r) => h("tr", {}, h("th", { scope: "row" }, h("a", { href: href(["family", r.family]) }, r.family)), h("td", {}, r.title || "–"), h("td", {}, String(r.members)), h("td", {}, String(r.present)), h("td", {}, r.missing.join(", ") || "none"), h("td", {}, r.tags.length ? h("div", { class: "tags" }, r.tags.map((t) => h("a", { class: "badge", href: href([], { tag: t }) }, t))) : "–"))))))
+              h("tbody", {}, rows.map((r) => h("tr", {}, h("th", { scope: "row" }, h("a", { href: href(["family", r.family]) }, r.family)), h("td", {}, r.title || "–"), h("td", {}, String(r.members)), h("td", {}, String(r.present)), h("td", {}, r.missing.map((m) => (m in r.removed ? `${m} (removed)` : m)).join(", ") || "none"), h("td", {}, r.tags.length ? h("div", { class: "tags" }, r.tags.map((t) => h("a", { class: "badge", href: href([], { tag: t }) }, t))) : "–"))))))
         : h("div", { class: "empty" }, h("p", {}, "No families yet."), h("p", {}, "Describe one in a file and run ", h("code", {}, "trajsvc batch FAMILY.toml"), ".")),
     ),
     update() {},

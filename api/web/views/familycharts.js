@@ -1,5 +1,7 @@
 // A family's measures against size, seed or a hyperparameter. Which members a line joins is the server's answer: those equal in all else.
 
+import { spansTen } from "../plots/scatterscene.js";
+
 export const MEASURES = [["mds", "MDS"], ["relative_mds", "relative MDS"], ["heterogeneity", "Q/K/V heterogeneity"], ["settling_depth_slope", "settling slope by depth"]];
 
 export const hyperparametersOf = (rows) => [...new Set(rows.flatMap((r) => Object.keys(r.hyperparameters)))];
@@ -44,7 +46,7 @@ export function againstSpec(answer, by, [field, title]) {
   const joined = lines.length > 0 && !labels;
   const shown = lines.length ? lines : [{ line: "members", members: rows.map((r) => r.member) }];
   const values = [...at.values()];
-  const wide = !labels && Math.min(...values) > 0 && Math.max(...values) > 10 * Math.min(...values);
+  const wide = !labels && spansTen(values);
   const what = by === "size" ? "parameters" : by.replaceAll("_", " ");
   return {
     title: `${title[0].toUpperCase()}${title.slice(1)} against ${by.replaceAll("_", " ")}`, unit: title, xlabel: what, kind: wide ? "log" : "linear", points: true, labels, caption: answer.family,

@@ -53,7 +53,7 @@ class RunsView {
       h("div", { class: "title" }, h("h1", {}, "Runs")),
       this.jobs,
       h("div", { class: "toolbar" }, h("label", { for: id, class: "label" }, "Search"), this.search, h("label", { for: where, class: "label" }, "Where"), this.where, this.grouping, this.tagging,
-        h("span", { class: "end" }, (this.saves = h("span", { class: "saves" }, h("span", { class: "label" }, "Maps "), sheetDownloads("maps", () => this.#sheet()))), this.selected, h("a", { class: "button primary", href: href(["submit"]) }, "Submit a run"))),
+        h("span", { class: "end" }, (this.saves = h("span", { class: "saves" }, h("span", { class: "label" }, "Maps "), sheetDownloads("maps", () => this.#sheet()))), this.selected, (this.many = h("a", { class: "button", href: href(["against"]) }, "Plot against")), h("a", { class: "button primary", href: href(["submit"]) }, "Submit a run"))),
       this.columns,
       this.problem,
       this.table,
@@ -232,6 +232,9 @@ class RunsView {
 
   #selection() {
     const names = [...this.chosen];
+    const { where, tag } = this.params;
+    this.many.href = href(["against"], { where, tag });
+    this.many.hidden = this.rows.length < 2;
     fill(this.selected, names.length >= 2 ? h("a", { class: "button", href: href(["compare"], { runs: names.join(",") }) }, `Compare ${names.length} runs`) : null);
   }
 
