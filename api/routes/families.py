@@ -30,7 +30,7 @@ FamilyName = Annotated[str, Path(pattern=NAME, description="The family's name", 
 def list_families(service: ServiceOf, who: Reader) -> list[StoredFamilyRow]:
     """List the families that the store knows, and which of their runs are stored."""
     present = set(service.runs.names())
-    rows = []
+    removed, rows = removed_runs(RunStore(service.settings.store)), []
     for name in family_names(service.settings.store):
         family = _family(service, name)
         missing = [m.name for m in family.runs if m.name not in present]
@@ -41,6 +41,7 @@ def list_families(service: ServiceOf, who: Reader) -> list[StoredFamilyRow]:
                 members=len(family.runs),
                 present=len(family.runs) - len(missing),
                 missing=missing,
+                removed={member: removed[member] for member in missing if member in removed},
                 tags=family.tags,
             )
         )

@@ -86,5 +86,7 @@ class StoredFamilyRow(Answer):
     present: int
     """members whose run is in the store"""
     missing: list[str]
+    removed: dict[str, str] = Field(default_factory=dict)
+    """of the missing ones, those that were removed, each with its id in the store's trash"""
     tags: list[str] = Field(default_factory=list)
     """of the family, such as ``experiment:h1``"""

@@ -4,6 +4,7 @@ figures.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,8 @@ from trajsvc.cli.running import make_options, opened, run_analysis
 
 SHARE: Final = 0.1
 """of the time of an analysis, for figures that nobody asked for"""
+STARTING: Final = 1.5
+"""seconds that importing matplotlib and drawing the first figure take, about; 0.3 of them where it is imported"""
 EPILOG = """Examples:
 
   trajsvc analyze checkpoints/my-run
@@ -91,7 +94,11 @@ def analyze(
     if kind == "json":
         emit(json_text(machine_summary(run, outcome, drawn)), None)
     else:
-        said = {"unchanged": "nothing new", "appended": f"{len(outcome.new_steps)} checkpoints added"}
+        kept = len(run.steps) - len(outcome.new_steps)
+        said = {
+            "unchanged": f"nothing new: all {kept} checkpoints are stored, and no weight was read",
+            "appended": f"{len(outcome.new_steps)} checkpoints added; the products of the {kept} before were not computed again",
+        }
         if outcome.action in said and not quiet:
             errors_console().print(said[outcome.action], highlight=False)
         console = results_console()
@@ -99,9 +106,10 @@ def analyze(
 
         render(run, summary_of(run), console)
         console.print(f"store    {outcome.store / 'runs' / (outcome.name + '.zarr')}", markup=False, highlight=False)
-        if drawn is not None:
-            more = f" (not yet: {', '.join(left)}; --figures DIR draws all)" if left else ""
-            console.print(f"figures  {drawn}{more}", markup=False, highlight=False)
+        if drawn is not None and (left or drawn.is_dir()):
+            more = f"not yet: {', '.join(left)}; --figures DIR draws all"
+            where = f"{drawn} ({more})" if left else str(drawn)
+            console.print(f"figures  {where if drawn.is_dir() else more}", markup=False, highlight=False)
     if outcome.left_out:
         raise typer.Exit(EXIT_PARTLY)
 
@@ -125,22 +133,30 @@ def machine_summary(run: Run, outcome: Outcome, figures: Path | None) -> dict[st
 def draw(run: Run, folder: Path, seconds: float | None = None) -> list[str]:
     """Draw the figures of a run, those for which it has enough checkpoints and layers; return the names of those left out.
 
-    With ``seconds`` the first is drawn whatever it takes, and of the others those that are expected to fit into what is left of this time,
-    by what a panel of those before took.
+    With ``seconds`` only those are drawn that are expected to fit into this time: the first by ``STARTING``, the others by what a panel
+    of those before took.
     """
-    from trajsvc.cli.output import cannot_write, save_figure
+    from trajsvc.cli.output import save_figure
     from trajsvc.figures.of_run import figure_makers
+
+    begun, left = time.monotonic(), []
+    panel = STARTING * (0.2 if "matplotlib.figure" in sys.modules else 1.0) / 2  # the map has two
+    for maker in figure_makers(run):
+        now = time.monotonic()
+        if seconds is not None and now - begun + panel * maker.panels > seconds:
+            left.append(maker.stem)
+            continue
+        _make(folder)
+        save_figure(maker.make(), folder / f"{maker.stem}.png", quiet=True)
+        panel = (time.monotonic() - now) / maker.panels
+    return left
+
+
+def _make(folder: Path) -> None:
+    """Make the folder of the figures. Raises TrajsvcError (``cannot-write``)."""
+    from trajsvc.cli.output import cannot_write
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(folder, error) from error
-    begun, panel, left = time.monotonic(), 0.0, []
-    for maker in figure_makers(run):
-        now = time.monotonic()
-        if seconds is not None and panel and now - begun + panel * maker.panels > seconds:
-            left.append(maker.stem)
-            continue
-        save_figure(maker.make(), folder / f"{maker.stem}.png", quiet=True)
-        panel = (time.monotonic() - now) / maker.panels
-    return left

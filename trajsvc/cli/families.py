@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from trajsvc.cli.options import FormatOption, OutputOption, QuietOption, StoreOption
 from trajsvc.cli.output import choose, csv_rows, emit, errors_console, json_text, results_console, safe
+
+if TYPE_CHECKING:
+    from storage_schema.models.families import StoredFamilyRow
 
 COLUMNS = ("name", "repositories", "where", "revisions", "expected", "example", "note")
 
@@ -30,6 +33,7 @@ def ls(
     """List the families of a store, as `trajsvc batch` kept them."""
     from storage_schema.models.families import StoredFamilyRow
     from storage_schema.runs.store import RunStore
+    from storage_schema.runs.trash import removed_runs
     from trajsvc.cli.terminal import new_table
     from trajsvc.families.file import family_names, open_family
     from trajsvc.results.run import default_store, names
@@ -37,7 +41,7 @@ def ls(
     kind = choose(form, output, ("json", "csv"))
     root = store or default_store()
     RunStore(root).check(missing=True)
-    stored, rows = set(names(root)), []
+    stored, removed, rows = set(names(root)), removed_runs(RunStore(root)), []
     for name in family_names(root):
         family = open_family(root, name)
         missing = [m.name for m in family.runs if m.name not in stored]
@@ -49,13 +53,22 @@ def ls(
                 members=count,
                 present=count - len(missing),
                 missing=missing,
+                removed={member: removed[member] for member in missing if member in removed},
                 tags=family.tags,
             )
         )
     if kind == "json":
         return emit(json_text([row.model_dump() for row in rows]), output, quiet)
     if kind == "csv":
-        flat = [{**row.model_dump(), "missing": " ".join(row.missing), "tags": " ".join(row.tags)} for row in rows]
+        flat = [
+            {
+                **row.model_dump(),
+                "missing": " ".join(row.missing),
+                "removed": " ".join(row.removed),
+                "tags": " ".join(row.tags),
+            }
+            for row in rows
+        ]
         return emit(csv_rows(flat, list(StoredFamilyRow.model_fields)), output, quiet)
     if not rows:
         said = f"no families in {root}; `trajsvc batch FAMILY.toml` makes one"
@@ -65,7 +78,22 @@ def ls(
     for row in rows:
         table.add_row(safe(row.family), str(row.members), str(row.present), safe(" ".join(row.tags)), safe(row.title))
     results_console().print(table)
+    for row in rows if not quiet else ():
+        _say_missing(row)
     return None
+
+
+def _say_missing(row: StoredFamilyRow) -> None:
+    """Name the members that are not in the store: those removed with what brings them back, the others as not analysed or renamed."""
+    console = errors_console()
+    for member, trashed in row.removed.items():
+        said = f"{row.family}: {member} was removed; trajsvc trash restore {trashed} brings it back"
+        console.print(said, style="yellow", markup=False, highlight=False)
+    others = [member for member in row.missing if member not in row.removed]
+    if others:
+        shown = ", ".join(others[:6]) + (f" and {len(others) - 6} more" if len(others) > 6 else "")
+        said = f"{row.family}: {shown} not in the store: not analysed, or under another name (trajsvc mv)"
+        console.print(said, style="yellow", markup=False, highlight=False)
 
 
 def known(form: FormatOption = None, output: OutputOption = None, quiet: QuietOption = False) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,8 +15,7 @@ from trajsvc.cli.progress import size
 from trajsvc.cli.terminal import new_table
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from storage_schema.runs.garbage import Garbage
     from storage_schema.runs.store import RunStore
 
 NameArgument = Annotated[
@@ -157,6 +158,18 @@ def gc(
             "--older-than", metavar="DAYS", min=0, help="Only leftovers of jobs that have not changed for so long."
         ),
     ] = 7.0,
+    trash: Annotated[
+        float | None,
+        typer.Option(
+            "--trash", metavar="DAYS", min=0, help="Removed runs too that have been in the trash for so long."
+        ),
+    ] = None,
+    caches: Annotated[
+        bool,
+        typer.Option(
+            "--caches", help="Compiled kernels too that this version does not use, of the user's cache folder."
+        ),
+    ] = False,
     store: StoreOption = None,
     form: FormatOption = None,
     output: OutputOption = None,
@@ -168,9 +181,13 @@ def gc(
 
     kind = choose(form, output, ("json", "csv"))
     opened = _store(store)
-    found = garbage(opened, older_than)
+    found = garbage(opened, older_than, trash)
+    kernels = _kernels() if caches else []
     if yes:
         found = collect(opened, found)
+        for one in kernels:
+            Path(one.name).unlink(missing_ok=True)
+    found += kernels
     rows = [{**asdict(one), "removed": yes} for one in found]
     if kind == "json":
         return emit(json_text(rows), output)
@@ -185,6 +202,19 @@ def gc(
     said = f"removed {total}" if yes else f"{total} in all; --yes removes it" if rows else "there is nothing to remove"
     errors_console().print(said, markup=False, highlight=False)
     return None
+
+
+def _kernels() -> list[Garbage]:
+    """Return the compiled kernels that this version does not use on this machine."""
+    from storage_schema.runs.garbage import Garbage
+    from trajsvc.gram.kernels.native import stale
+
+    found = []
+    for path in stale():
+        status = path.stat()
+        days = max(0.0, (time.time() - status.st_mtime) / 86400)
+        found.append(Garbage("kernel", str(path), status.st_size, days, "of another version or processor"))
+    return found
 
 
 def _store(root: Path | None) -> RunStore:

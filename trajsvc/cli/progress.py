@@ -26,6 +26,7 @@ class LiveObserver:
         self.bars: Bars | None = None
         self._status: Status | None = None
         self._estimated = 0.0
+        self._resumed = False
 
     def listing(self, uri: str) -> None:
         """Show that a source is being listed over the network, which may take a while."""
@@ -46,7 +47,8 @@ class LiveObserver:
             self.console.print(f"  left out: step {left.step}, {safe(left.reason)}", style="yellow", highlight=False)
 
     def planned(self, trajectory: Trajectory, plan: Plan, *, appended: int) -> None:
-        what = f"appending {appended} checkpoints" if appended else "reading"
+        kept = plan.rows - plan.new
+        what = f"appending {appended} checkpoints to the {kept} that are stored" if appended else "reading"
         self.console.print(
             f"{what}: {size(trajectory.bytes)} in {len(plan.slabs)} slabs, {plan.threads} threads, "
             f"{size(plan.projected_memory)} of memory",
@@ -78,6 +80,11 @@ class LiveObserver:
         return None
 
     def _show(self, progress: Progress) -> None:
+        if progress.bytes_resumed and not self._resumed:
+            self._resumed = True
+            before = f"{size(progress.bytes_resumed)} of {size(progress.bytes)}"
+            share = f"{progress.bytes_resumed / progress.bytes:.0%}"
+            self.console.print(f"resumed: {before} ({share}) were computed before", highlight=False)
         if self.console.is_terminal:
             self._bar(progress)
         if progress.state.exact or progress.bytes_done >= progress.bytes:
@@ -88,8 +95,6 @@ class LiveObserver:
             self.bars = new_bars(self.console)
             self.bars.add_task("computing", total=progress.bytes, completed=progress.bytes_resumed, note="")
             self.bars.start()
-            if progress.bytes_resumed:
-                self.console.print(f"resumed after {size(progress.bytes_resumed)}", highlight=False)
         task = self.bars.task_ids[0]
         self.bars.update(task, completed=progress.bytes_done)
         sampled = progress.state.cursor >= progress.state.plan.sample_slabs

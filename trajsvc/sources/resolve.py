@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trajsvc.errors import NotFound, UnsupportedFormat, UsageError
 from trajsvc.sources.base import CheckpointSource
@@ -69,20 +69,36 @@ def _unsupported(text: str, scheme: str) -> UnsupportedFormat:
     return UnsupportedFormat("unsupported-source", f"sources at {scheme}:// are not in this version", hint=hint)
 
 
+_HUB: Final = re.compile(
+    r"(?:hf|huggingface)(?::/*|/{2,})|(?:https?:/*)?(?:www\.)?(?:huggingface\.co|hf\.co)/+", re.IGNORECASE
+)
+
+
+def _hub_name(text: str) -> str:
+    """Return the part of a repository's address that follows ``hf://``."""
+    found = _HUB.match(text)
+    name = text[found.end() :] if found else text
+    return name.strip("/") or "org/name"
+
+
 def _not_found(text: str, naming: Naming) -> NotFound:
     if naming.prefix:
         return NotFound("source-not-found", f"there is no {text}", hint="Is it spelled as on disk?", file=text)
     path = Path(text).expanduser()
     parent = path.parent
     names = sorted(os.listdir(parent))[:10_000] if parent.is_dir() else []  # noqa: PTH208
-    near = difflib.get_close_matches(path.name, names, 3, 0.5)
+    near = difflib.get_close_matches(path.name, names, 3, 0.6)
     place = "this folder" if parent == Path() else os.fspath(parent)
-    if near:
+    on_hub = f"A repository on the Hub is written hf://{_hub_name(text)}."
+    if _HUB.match(text):
+        hint = on_hub
+    elif near:
         hint = f"Did you mean {' or '.join(os.fspath(parent / name) for name in near)}?"
     elif names:
         hint = f"{place[:1].upper()}{place[1:]} has: {', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
     else:
         hint = f"{place} does not exist or is empty."
+        hint += f" {on_hub}" if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", text) else ""
     return NotFound("source-not-found", f"there is no folder or file {text}", hint=hint, file=text)
 
 

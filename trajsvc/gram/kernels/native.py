@@ -90,6 +90,14 @@ def cache_folder() -> Path | None:
     return None
 
 
+def stale() -> list[Path]:
+    """Return the cached object code that this version does not use on this machine."""
+    folder = cache_folder()
+    current = {_path(wide) for wide in (True, False)}
+    found = sorted(folder.glob("kernel-float*.o")) if folder is not None and folder.is_dir() else []
+    return [path for path in found if path not in current and path.is_file() and not path.is_symlink()]
+
+
 def _compile(wide: bool) -> bytes:
     from llvmlite import binding
 
