@@ -64,14 +64,18 @@ TAGS: Final = [
 ]
 
 
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 DESCRIBED: Final = (
     run_list, results, losses, export, manage, jobs, gradients, spectra, cross, against, families, experiments, zarr, health,
 )  # fmt: skip
 """The files of routes that ``openapi.json`` describes, in the order in which a request is compared with them."""
 
 
-def make_service(settings: ServiceSettings, *, auth: bool) -> Service:
-    """Make the parts of a server. Raises UsageError, NotFound, Refused, TryAgain if the settings are invalid."""
+def make_service(settings: ServiceSettings, *, auth: bool, apart: bool = False) -> Service:
+    """Make the parts of a server; ``apart``: results are computed by processes of their own.
+
+    Raises UsageError, NotFound, Refused, TryAgain if the settings are invalid.
+    """
     RunStore(settings.store).make()
     engine = connect(settings.database_url)
     tokens = TokenStore(engine)
@@ -85,8 +89,8 @@ def make_service(settings: ServiceSettings, *, auth: bool) -> Service:
             hint="Make one with `trajsvc tokens create NAME`, or set TRAJSVC_TOKEN.",
         )  # fmt: skip
     return Service(
-        settings, RunCache(settings.store), JobQueue(engine), Roots(settings.roots), tokens=tokens, auth=auth
-    )
+        settings, RunCache(settings.store), JobQueue(engine), Roots(settings.roots), tokens=tokens, auth=auth, apart=apart
+    )  # fmt: skip
 
 
 def make_app(service: Service, hosts: tuple[str, ...] | None = ()) -> FastAPI:
@@ -100,17 +104,20 @@ def make_app(service: Service, hosts: tuple[str, ...] | None = ()) -> FastAPI:
         service.processes.close()
         service.queue.engine.dispose()
 
-    app = FastAPI(
-        title="trajsvc", version=__version__, description=DESCRIPTION, openapi_tags=TAGS, lifespan=life,
-        docs_url=None, redoc_url=None,
-    )  # fmt: skip
+    app = routed(life)
     app.state.service = service
     app.state.places = service.places
+    app.add_middleware(MetricsMiddleware)
+    app.add_middleware(RequestMiddleware, hosts=hosts)
+    return app
+
+
+def routed(life: Any = None) -> FastAPI:
+    """Make an application of all routes, which nothing checks or counts."""
+    app = FastAPI(title="trajsvc", version=__version__, lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
     errors.register(app)
     for routes in (*DESCRIBED, page):
         app.include_router(routes.router)
-    app.add_middleware(MetricsMiddleware)
-    app.add_middleware(RequestMiddleware, hosts=hosts)
     return app
 
 
@@ -129,7 +136,10 @@ class MetricsMiddleware:
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("route"), "path", "none")
-                health.REQUESTS.labels(route, scope["method"], str(message["status"])).inc()
+                method = (
+                    scope["method"] if scope["method"] in METHODS else "other"
+                )  # a label that is made up is kept for ever
+                health.REQUESTS.labels(route, method, str(message["status"])).inc()
                 health.SECONDS.labels(route).observe(time.perf_counter() - begun)
             await send(message)
 

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.concurrency import run_in_threadpool
 
-from api.answer_cache import AnswerCache
+from api.answer_cache import AnswerCache, KeptAnswers
 from api.errors import Forbidden, Unauthorised
 from api.long_work import LongWork
+from api.open_runs import RunCache
 from api.places import Places
 from api.resources import Resources
 from api.work_processes import WorkProcesses
+from trajsvc.jobs.data_roots import Roots
+from trajsvc.jobs.database import attach
+from trajsvc.jobs.queue import JobQueue
 from trajsvc.jobs.records import Quota
 from trajsvc.jobs.tokens import ANYONE, Token, TokenStore
+from trajsvc.settings import ServiceSettings
 
 STREAMS: Final = 200
 _bearer: Final = HTTPBearer(auto_error=False, description="a token of `trajsvc tokens create`")
@@ -28,7 +35,10 @@ class Service(Resources):
 
     tokens: TokenStore
     auth: bool
+    apart: bool = False
+    """whether processes of their own compute results"""
     answers: AnswerCache = field(default_factory=AnswerCache)
+    kept: KeptAnswers = field(default_factory=KeptAnswers)
     streams: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(STREAMS))
 
     def __post_init__(self) -> None:
@@ -36,6 +46,13 @@ class Service(Resources):
         self.long_work = LongWork.of(self.settings)
         self.processes = WorkProcesses(self.settings)
         _ = self.registered  # wrong ones are an error now
+
+    @classmethod
+    def attached(cls, settings: ServiceSettings) -> Self:
+        """Return the service of a process that answers what the server has checked."""
+        engine = attach(settings.database_url)
+        parts = settings, RunCache(settings.store), JobQueue(engine), Roots(settings.roots)
+        return cls(*parts, tokens=TokenStore(engine), auth=False)
 
     @property
     def quota(self) -> Quota:
@@ -76,6 +93,15 @@ def submitter(service: ServiceOf, credentials: Credentials) -> Token:
 def administrator(service: ServiceOf, credentials: Credentials) -> Token:
     """Return the token of the request, which may change what others made. Raises Unauthorised, Forbidden."""
     return _who(service, credentials, "admin")
+
+
+SCOPE_OF: Final[Mapping[object, str]] = {reader: "read", submitter: "submit", administrator: "admin"}
+"""What each dependency of a route demands of the token."""
+
+
+async def check_token(request: Request, service: Service, scope: str) -> None:
+    """Check the token of a request whose dependencies are not resolved here. Raises Unauthorised, Forbidden."""
+    await run_in_threadpool(_who, service, await _bearer(request), scope)
 
 
 Reader = Annotated[Token, Depends(reader)]

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from api.places import Places
 from storage_schema.files.system_errors import of_system
-from trajsvc.errors import RunExists, TrajsvcError, printable, validation_text
+from trajsvc.errors import LimitExceeded, RunExists, TrajsvcError, printable, validation_text
 from trajsvc.jobs.records import QuotaExceeded
 
 MEDIA: Final = "application/problem+json"
@@ -52,6 +52,7 @@ def register(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(SQLAlchemyError, _database)
+    app.add_exception_handler(MemoryError, _memory)
     app.add_exception_handler(Exception, _unforeseen)
 
 
@@ -152,6 +153,15 @@ async def _database(request: Request, error: Exception) -> JSONResponse:
     return problem(
         request, "database-unreachable", 503, "the database does not answer", hint=hint, headers={"retry-after": "2"}
     )
+
+
+async def _memory(request: Request, error: Exception) -> JSONResponse:
+    log.warning("too-large", path=request.scope["path"])
+    hint = "Ask for fewer checkpoints with steps, for npz instead of JSON, or the operator for more: answer_memory."
+    refused = LimitExceeded(
+        "answer-too-large", "the answer takes more memory than the server allows for one", hint=hint
+    )
+    return await _own(request, refused)
 
 
 async def _unforeseen(request: Request, error: Exception) -> JSONResponse:

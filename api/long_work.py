@@ -1,8 +1,8 @@
-"""Limit the work of requests that takes long: planning, auditing, pinning a source.
+"""Limit the work of requests that takes long: planning, auditing, pinning a source, results and figures.
 
 It is done by processes of its own (``work_processes``), for each of which a thread waits here.
 
-Work that waits for a network, work that reads a folder's headers and submissions of folders have a limit each; beyond
+Work that waits for a network, work that reads a folder's headers, submissions of folders, results and figures have a limit each; beyond
 it a request waits a little and is answered 503 with Retry-After. Work is told to stop when its client has gone or the
 server ends, and is abandoned if it does not.
 """
@@ -102,6 +102,8 @@ class LongWork:
     network: Limiter
     plans: Limiter
     submissions: Limiter
+    answers: Limiter
+    drawings: Limiter
     stopping: threading.Event = field(default_factory=threading.Event)
 
     @classmethod
@@ -111,5 +113,7 @@ class LongWork:
             Limiter("requests that wait for a Hub", settings.hub_requests, 2.0, "hub_requests", stopping),
             Limiter("plans of folders", settings.plans, 20.0, "plans", stopping),
             Limiter("submissions of folders", SUBMISSIONS, 30.0, "plans", stopping),
+            Limiter("results", settings.answers, 20.0, "answers", stopping),
+            Limiter("figures and exports", settings.drawings, 30.0, "drawings", stopping),
             stopping,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -128,8 +129,17 @@ def _compare(resources: Resources, spec: JobSpec, stored: StoredRun, stop: Stop)
             source.close()
 
 
-def repinned(resources: Resources, spec: JobSpec, stop: Stop = never) -> JobSpec:
-    """Make the spec of the same work on a folder as it is now. Raises NotFound, Refused."""
+def repeated(resources: Resources, spec: JobSpec, digests: Mapping[str, str], stop: Stop = never) -> JobSpec:
+    """Make the spec of the same work once more: of a folder, a stored run, a probe and data as they are now.
+
+    Raises NotFound, Refused.
+    """
+    if spec.gradients is not None:
+        return spec.model_copy(update={"uses": gradient_uses(resources, spec.run, spec.gradients, digests, stop)})
+    if spec.spectra is not None:
+        return spec.model_copy(update={"uses": spectrum_uses(resources, spec.run)})
+    if spec.cross is not None:
+        return spec.model_copy(update={"uses": cross_uses(resources, spec.run, spec.cross)})
     return spec.model_copy(update={"pins": pins_of(spec, resources.roots, resources.settings.store, stop)})
 
 
@@ -168,14 +178,16 @@ def audited(resources: Resources, spec: JobSpec, stop: Stop = never) -> AuditAns
         source.close()
 
 
-def gradient_job(resources: Resources, run: str, body: GradientSubmission, stop: Stop = never) -> JobSpec:
+def gradient_job(
+    resources: Resources, run: str, body: GradientSubmission, digests: Mapping[str, str], stop: Stop = never
+) -> JobSpec:
     """Make the spec of a job of gradients of a stored run, whose checkpoints are read as they were when it was
-    analysed.
+    analysed. ``digests`` are those that are known of registered data.
 
     Raises NotFound (``run-not-found``, ``probe-not-registered``, ``data-not-registered``), Refused (``no-source``), LimitExceeded.
     """
     work = GradientWork(**{name: getattr(body, name) for name in GradientWork.model_fields})
-    uses = gradient_uses(resources, run, work, stop)
+    uses = gradient_uses(resources, run, work, digests, stop)
     if work.steps != "all":
         check_spec(work.steps)
     asked = {"memory": _memory(resources, body), "device": body.device, "gradients": work, "uses": uses}
@@ -204,9 +216,11 @@ def spectrum_uses(resources: Resources, run: str) -> dict[str, str]:
     return {"run": resources.runs.open(run).stored.digest}
 
 
-def gradient_uses(resources: Resources, run: str, work: GradientWork, stop: Stop = never) -> dict[str, str]:
+def gradient_uses(
+    resources: Resources, run: str, work: GradientWork, digests: Mapping[str, str], stop: Stop = never
+) -> dict[str, str]:
     """Return digests of what a job of gradients depends on: the run as it is stored now, the probe, the data."""
-    return {**resources.registered.digests(work, stop), "run": resources.runs.open(run).stored.digest}
+    return {**resources.registered.digests(work, digests, stop), "run": resources.runs.open(run).stored.digest}
 
 
 def cross_job(resources: Resources, body: CrossSubmission) -> JobSpec:

@@ -6,9 +6,18 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from api.requests import Recomputation, Submission
+from api.requests import CrossSubmission, GradientSubmission, Recomputation, SpectrumSubmission, Submission
 from api.resources import Resources
-from api.submissions import audited, planned, recomputation, repinned, submission
+from api.submissions import (
+    audited,
+    cross_job,
+    gradient_job,
+    planned,
+    recomputation,
+    repeated,
+    spectrum_job,
+    submission,
+)
 from trajsvc.jobs.spec import JobSpec
 from trajsvc.sources.transport.cancel import Stop
 
@@ -32,10 +41,26 @@ def _recompute(resources: Resources, arguments: Mapping[str, Any], stop: Stop) -
     return recomputation(resources, arguments["run"], body, stop).model_dump_json()
 
 
-def _repin(resources: Resources, arguments: Mapping[str, Any], stop: Stop) -> str:
-    return repinned(resources, JobSpec.stored(arguments["spec"]), stop).model_dump_json()
+def _gradients(resources: Resources, arguments: Mapping[str, Any], stop: Stop) -> str:
+    body = GradientSubmission.model_validate(arguments["body"])
+    return gradient_job(resources, arguments["run"], body, arguments["digests"], stop).model_dump_json()
+
+
+def _spectra(resources: Resources, arguments: Mapping[str, Any], stop: Stop) -> str:
+    return spectrum_job(
+        resources, arguments["run"], SpectrumSubmission.model_validate(arguments["body"])
+    ).model_dump_json()
+
+
+def _cross(resources: Resources, arguments: Mapping[str, Any], stop: Stop) -> str:
+    return cross_job(resources, CrossSubmission.model_validate(arguments["body"])).model_dump_json()
+
+
+def _again(resources: Resources, arguments: Mapping[str, Any], stop: Stop) -> str:
+    return repeated(resources, JobSpec.stored(arguments["spec"]), arguments["digests"], stop).model_dump_json()
 
 
 WORK: Final[Mapping[str, Callable[[Resources, Mapping[str, Any], Stop], str]]] = {
-    "plan": _plan, "audit": _audit, "submit": _submit, "recompute": _recompute, "repin": _repin,
+    "plan": _plan, "audit": _audit, "submit": _submit, "recompute": _recompute, "gradients": _gradients,
+    "spectra": _spectra, "cross": _cross, "again": _again,
 }  # fmt: skip

@@ -15,13 +15,15 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from api.work_messages import BEGUN, CANCELLED, ERROR, REQUEST, STOP, Inbox, error_of, packed
-from trajsvc.errors import Cancelled, TryAgain
+from api.purposes import ANSWER, PLAN, Purpose
+from api.work_messages import ANSWER as ANSWERED
+from api.work_messages import BEGUN, CANCELLED, ERROR, FILE, REQUEST, STOP, Head, Inbox, Message, error_of, packed
+from trajsvc.errors import Cancelled
 from trajsvc.jobs.spec import JobSpec
 from trajsvc.settings import ServiceSettings
 from trajsvc.sources.transport.cancel import SLICE, Stop
@@ -31,28 +33,33 @@ START: Final = 120.0
 GRACE: Final = 2.0
 """Seconds between telling a process to stop and killing it."""
 MARGIN: Final = 5.0
-"""Seconds beyond ``plan_seconds`` in which a process says itself what it waited for."""
+"""Seconds beyond ``plan_seconds`` and ``answer_seconds`` in which a process says itself what it waited for."""
 ATTEMPTS: Final = 3
 """New processes that may die before they begin a request: what forks them may just have died."""
 IDLE: Final = 4
-"""Processes that are kept while nothing is asked."""
+"""Processes of each purpose that are kept while nothing is asked."""
 
 
 class _Process:
     """The server's side of one process."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        self.connection = connection
+    def __init__(self, connection: socket.socket, purpose: Purpose) -> None:
+        self.connection, self._purpose = connection, purpose
         self.told = False
         """whether it was told to stop, and must not be asked again"""
         self._inbox = Inbox(connection)
         self._poll = select.poll()
         self._poll.register(connection, select.POLLIN)
 
-    def ask(self, request: bytes, seconds: float, stop: Stop) -> tuple[bytes, bytes] | None:
-        """Return the kind and content of the answer; None if the process ended before it began.
+    def close(self) -> None:
+        """End the process, or leave it to end once it has read that nobody asks it any more."""
+        self._inbox.close()
+        self.connection.close()
 
-        Raises Cancelled, and TryAgain (``planning-slow``, ``planning-died``).
+    def ask(self, request: bytes, seconds: float, stop: Stop) -> Message | None:
+        """Return the answer; None if the process ended before it began.
+
+        Raises Cancelled, and TryAgain (that it took too long, or died).
         """
         pid, end, kill_at = 0, time.monotonic() + START, 0.0
         with suppress(OSError):
@@ -63,10 +70,9 @@ class _Process:
                     return None
                 break
             while (message := self._inbox.take()) is not None:
-                kind, content = message
-                if kind != BEGUN:
-                    return kind, content
-                pid, end = int(content), time.monotonic() + seconds + MARGIN
+                if message.kind != BEGUN:
+                    return message
+                pid, end = int(message.content), time.monotonic() + seconds + MARGIN
             now = time.monotonic()
             if kill_at and now > kill_at:
                 break
@@ -80,10 +86,8 @@ class _Process:
         if stop():
             raise Cancelled
         if kill_at:
-            raise slow(seconds)
-        raise TryAgain(
-            "planning-died", "the process that planned died", hint="Ask again; the server's log may say why."
-        )
+            raise self._purpose.slow(seconds)
+        raise self._purpose.died()
 
 
 class WorkProcesses:
@@ -91,8 +95,8 @@ class WorkProcesses:
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings.model_dump(mode="json", exclude={"token"})
-        self._seconds = settings.plan_seconds
-        self._idle: list[_Process] = []
+        self._seconds = {PLAN.key: settings.plan_seconds, ANSWER.key: settings.answer_seconds}
+        self._idle: dict[bytes, list[_Process]] = {PLAN.key: [], ANSWER.key: []}
         self._lock = threading.Lock()
         self._forking: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
@@ -107,66 +111,82 @@ class WorkProcesses:
 
         Raises what it raises, as an error of the same kind, and Cancelled, TryAgain (``planning-slow``, ``planning-died``).
         """
-        seconds = self._seconds
-        facts = {"work": work, "seconds": seconds, "settings": self._settings, "arguments": _plain(arguments)}
-        request, answer, new = to_json(facts), None, 0
-        while answer is None:
-            process, kept = self._process()
-            new += not kept
-            try:
-                answer = process.ask(request, seconds, stop)
-            except BaseException:
-                process.connection.close()
-                raise
-            if answer is None:
-                process.connection.close()
-                if new == ATTEMPTS:
-                    raise _none_started()
-        self._keep(process)
-        kind, content = answer
-        if kind != ERROR:
-            return content
-        error = error_of(content)
-        if error.kind == CANCELLED:
-            if stop():
-                raise Cancelled
-            raise slow(seconds)
-        raise error
+        return self._result(PLAN, work, stop, arguments).content
 
     def spec(self, work: str, stop: Stop, **arguments: Any) -> JobSpec:
         """Return the job's spec that ``run`` makes of ``arguments``; raises as it does."""
         return JobSpec.model_validate_json(self.run(work, stop, **arguments))
 
+    def answer(self, request: Mapping[str, Any], stop: Stop) -> tuple[Head, bytes | BinaryIO]:
+        """Return the answer to a request as ``api.answer_work`` describes one: its body as bytes, or as a file if it is large.
+
+        Raises Cancelled, TryAgain (``answer-slow``, ``answer-died``).
+        """
+        message = self._result(ANSWER, "answer", stop, request)
+        if message.kind == FILE and message.file is not None:
+            return Head.parse(message.content), open(message.file, "rb", buffering=0)
+        if message.kind != ANSWERED:
+            raise ANSWER.died()
+        line, _, body = message.content.partition(b"\n")
+        return Head.parse(line), body
+
+    def _result(self, purpose: Purpose, work: str, stop: Stop, arguments: Mapping[str, Any]) -> Message:
+        seconds = self._seconds[purpose.key]
+        facts = {"work": work, "seconds": seconds, "settings": self._settings, "arguments": _plain(arguments)}
+        request, answer, new = to_json(facts), None, 0
+        while answer is None:
+            process, kept = self._process(purpose)
+            new += not kept
+            try:
+                answer = process.ask(request, seconds, stop)
+            except BaseException:
+                process.close()
+                raise
+            if answer is None:
+                process.close()
+                if new == ATTEMPTS:
+                    raise purpose.none_started()
+        self._keep(process, purpose)
+        if answer.kind != ERROR:
+            return answer
+        error = error_of(answer.content)
+        if error.kind == CANCELLED:
+            if stop():
+                raise Cancelled
+            raise purpose.slow(seconds)
+        raise error
+
     def close(self) -> None:
         """End all processes."""
         with self._lock:
-            for process in self._idle:
-                process.connection.close()
-            self._idle.clear()
+            for idle in self._idle.values():
+                for process in idle:
+                    process.close()
+                idle.clear()
             self._end()
 
-    def _process(self) -> tuple[_Process, bool]:
+    def _process(self, purpose: Purpose) -> tuple[_Process, bool]:
         """Return a process, and whether it has worked before."""
         with self._lock:
-            if self._idle:
-                return self._idle.pop(), True
+            if self._idle[purpose.key]:
+                return self._idle[purpose.key].pop(), True
             for _ in range(2):
                 ours, theirs = socket.socketpair()
                 with theirs:
                     try:
-                        socket.send_fds(self._started(), [b"f"], [theirs.fileno()])
-                        return _Process(ours), False
+                        socket.send_fds(self._started(), [purpose.key], [theirs.fileno()])
+                        return _Process(ours, purpose), False
                     except OSError:  # it has died
                         ours.close()
                         self._end()
-        raise _none_started()
+        raise purpose.none_started()
 
-    def _keep(self, process: _Process) -> None:
+    def _keep(self, process: _Process, purpose: Purpose) -> None:
         with self._lock:
-            if self._socket is not None and not process.told and len(self._idle) < IDLE:
-                self._idle.append(process)
+            if self._socket is not None and not process.told and len(self._idle[purpose.key]) < IDLE:
+                self._idle[purpose.key].append(process)
                 return
-        process.connection.close()
+        process.close()
 
     def _started(self) -> socket.socket:
         if self._socket is None or self._forking is None or self._forking.poll() is not None:
@@ -189,18 +209,6 @@ class WorkProcesses:
             self._forking.kill()
             self._forking.wait()
         self._socket = self._forking = None
-
-
-def _none_started() -> TryAgain:
-    return TryAgain("planning-died", "no process could be started to plan", hint="Ask again.")
-
-
-def slow(seconds: float) -> TryAgain:
-    """Return the error for a plan that took too long."""
-    return TryAgain(
-        "planning-slow", f"planning took more than {seconds:g} s, the bound of the setting plan_seconds",
-        hint="Choose fewer checkpoints with steps, or ask the operator for more time.",
-    )  # fmt: skip
 
 
 def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:

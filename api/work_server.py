@@ -7,12 +7,16 @@ when the server's end of its socket is closed, however the server ended; a forke
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
+import select
 import signal
 import socket
+import sys
 import threading
+from collections.abc import Callable
 from importlib import import_module
 from queue import SimpleQueue
 from typing import Any, Final
@@ -20,6 +24,7 @@ from typing import Any, Final
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.purposes import ANSWER, PURPOSES, Purpose
 from api.resources import Resources
 from api.work import WORK
 from api.work_messages import BEGUN, CANCELLED, ERROR, REQUEST, RESULT, STOP, Inbox, error_content, packed
@@ -29,8 +34,7 @@ from trajsvc.jobs.database import unreachable
 from trajsvc.logs import configure
 from trajsvc.settings import ServiceSettings
 
-NICE: Final = 10
-"""How much less urgent than the server's answers the work is."""
+PR_SET_PDEATHSIG: Final = 1
 OVERDUE: Final = 30.0
 """Seconds beyond a request's time after which the kernel ends a process that the server has not ended."""
 REQUESTS: Final = 200
@@ -41,29 +45,40 @@ GROWTH: Final = 64 * 2**10
 log = structlog.get_logger()
 
 
-def prepare() -> None:
-    """Import what the work needs, so that every forked process has it."""
+MODULES: Final = (
+    "api.answer_work", "re2", "trajsvc.analysis.audit", "trajsvc.analysis.forecast", "trajsvc.analysis.selected",
+    "trajsvc.jobs.options", "trajsvc.results.labels", "trajsvc.sources.hub.source", "encodings.idna", "huggingface_hub.errors", "yaml",
+    "filelock", "matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg",
+)  # fmt: skip
+"""What the work needs, the most urgent first."""
+
+
+def prepare(wanted: Callable[[], bool] = lambda: False) -> bool:
+    """Import what the work needs, so that every forked process has it. Return False if one was ``wanted`` before all is imported."""
+    for module in MODULES:
+        if wanted():
+            return False
+        import_module(module)
     from huggingface_hub import get_session, get_token
 
-    for module in (
-        "re2", "trajsvc.analysis.audit", "trajsvc.analysis.forecast", "trajsvc.analysis.selected", "trajsvc.jobs.options",
-        "trajsvc.results.labels", "trajsvc.sources.hub.source", "encodings.idna", "huggingface_hub.errors", "yaml", "filelock",
-    ):  # fmt: skip
-        import_module(module)
     get_session()
     get_token()
+    gc.collect()
+    gc.freeze()
+    return True
 
 
 def main() -> None:
     """Fork a process for every socket that comes, until there is no server."""
-    os.nice(NICE)
+    os.nice(min(purpose.nice for purpose in PURPOSES.values()))
     configure("planner")
     server = socket.socket(fileno=0)
-    prepare()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
-    gc.collect()
-    gc.freeze()
+    poll = select.poll()
+    poll.register(server, select.POLLIN)
+    prepared = False
     while True:
+        prepared = prepared or prepare(lambda: bool(poll.poll(0)))
         came, descriptors, _, _ = socket.recv_fds(server, 1, 1)
         if not came:
             return
@@ -75,12 +90,14 @@ def main() -> None:
                 continue
             if forked == 0:
                 server.close()
-                work(connection)
+                work(connection, PURPOSES[came])
 
 
-def work(connection: socket.socket) -> None:
+def work(connection: socket.socket, purpose: Purpose) -> None:
     """Do requests one after the other; never return."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    die_with_parent()
+    os.nice(purpose.nice - os.nice(0))
     requests: SimpleQueue[bytes] = SimpleQueue()
     over = threading.Event()
     threading.Thread(target=_watch, args=(connection, requests, over), daemon=True).start()
@@ -90,12 +107,40 @@ def work(connection: socket.socket) -> None:
         connection.sendall(packed(BEGUN, str(os.getpid()).encode()))
         request = json.loads(content)
         signal.setitimer(signal.ITIMER_REAL, request["seconds"] + OVERDUE)  # SIGALRM ends the process
-        answer = _answer(request, over)
+        if purpose is ANSWER:
+            _send_answer(connection, request)
+        else:
+            connection.sendall(_answer(request, over))
         signal.setitimer(signal.ITIMER_REAL, 0)
-        connection.sendall(answer)
         if _memory() > first + GROWTH:
             break
     os._exit(0)
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process when the one that forked it ends, whatever this one does then (Linux)."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() == 1:  # it has ended already
+        os._exit(0)
+
+
+def _send_answer(connection: socket.socket, request: dict[str, Any]) -> None:
+    """Answer a request for a result."""
+    from api import answer_work
+
+    try:
+        answer_work.send(connection, ServiceSettings(**request["settings"]), request["arguments"])
+    except TrajsvcError as error:
+        connection.sendall(packed(ERROR, error_content(error)))
+    except BaseException as error:
+        log.error("unforeseen", work=request["work"], exc_info=error)
+        connection.sendall(packed(ERROR, error_content(of_any(error) or _internal())))
+
+
+def _internal() -> TrajsvcError:
+    return TrajsvcError("internal", "an error that was not foreseen", hint="The server's log has it whole.")
 
 
 def _watch(connection: socket.socket, requests: SimpleQueue[bytes], over: threading.Event) -> None:
@@ -103,10 +148,9 @@ def _watch(connection: socket.socket, requests: SimpleQueue[bytes], over: thread
     inbox = Inbox(connection)
     while inbox.receive():
         while (message := inbox.take()) is not None:
-            kind, content = message
-            if kind == REQUEST:
-                requests.put(content)
-            elif kind == STOP:
+            if message.kind == REQUEST:
+                requests.put(message.content)
+            elif message.kind == STOP:
                 over.set()
     os._exit(0)
 
@@ -129,11 +173,7 @@ def _answer(request: dict[str, Any], over: threading.Event) -> bytes:
         return packed(ERROR, error_content(unreachable(error)))
     except BaseException as error:
         log.error("unforeseen", work=request["work"], exc_info=error)
-        known = of_any(error)
-        hint = "The server's log has it whole."
-        return packed(
-            ERROR, error_content(known or TrajsvcError("internal", "an error that was not foreseen", hint=hint))
-        )
+        return packed(ERROR, error_content(of_any(error) or _internal()))
 
 
 def _memory() -> int:

@@ -81,14 +81,14 @@ _GROUPS: Final = {
         "unsupported-source unsupported-tensor unsupported-tensorflow several-checkpoints unsupported-archive "
         "unsupported-coreml unsupported-gguf unsupported-hdf5 unsupported-keras unsupported-metaseq unsupported-msgpack "
         "unsupported-npy unsupported-npz unsupported-onnx unsupported-pickle unsupported-ranks unsupported-sb3 "
-        "unsupported-tensor-parallel unsupported-tflite unsupported-verl unsupported-zip bad-data checkpoint-changed "
+        "answer-too-large unsupported-tensor-parallel unsupported-tflite unsupported-verl unsupported-zip bad-data checkpoint-changed "
         "network-mismatch network-unknown runs-differ source-gone too-few-examples vectors-limit"
     ),
     # Too much at once.
     Outcome(75, 429): ("quota-queued quota-rate too-many-streams"),
     # May pass.
     Outcome(75, 503): (
-        "busy database-unreachable disk-full file-changed hub-file-changed hub-rate-limited hub-slow "
+        "answer-died answer-slow busy database-unreachable disk-full file-changed hub-file-changed hub-rate-limited hub-slow "
         "hub-unavailable hub-unreachable no-scheduler planning-died planning-slow read-failed server-unreachable slab-lost store-busy "
         "store-changed store-not-shared theta-incomplete too-busy workers-die workers-stop write-failed"
     ),

@@ -137,9 +137,20 @@ class ServiceSettings(Settings):
         le=86400.0,
         description="seconds that a plan, an audit or the check of a submission may take before it is ended",
     )
+    answers: int = Field(default=4, ge=1, le=100, description="results (JSON, csv, arrays) made simultaneously")
+    drawings: int = Field(default=2, ge=1, le=100, description="figures and exports made simultaneously")
+    answer_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        le=86400.0,
+        description="seconds that a result, a figure or an export may take before it is ended",
+    )
+    answer_memory: int = Field(
+        default=2**31, ge=2**26, description="bytes of memory that a result, a figure or an export may take"
+    )
     patience: float = Field(default=600.0, gt=0, description="seconds that a job waits for a scheduler or for workers")
 
-    @field_validator("job_memory", "job_bytes", mode="before")
+    @field_validator("job_memory", "job_bytes", "answer_memory", mode="before")
     @classmethod
     def _memory(cls, value: object) -> object:
         return parse_bytes(value) if isinstance(value, str) else value

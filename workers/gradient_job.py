@@ -58,7 +58,7 @@ def run_gradient_job(
 
 
 def _check_data(spec: JobSpec, work: GradientWork, settings: RunnerSettings, halt: threading.Event) -> None:
-    now = settings.registered.digests(work, halt.is_set)
+    now = settings.registered.digests(work, stop=halt.is_set)
     changed = [name for name, digest in now.items() if spec.uses.get(name) != digest]
     if changed:
         words = " and ".join(f"the {what} {getattr(work, what)}" for what in changed)

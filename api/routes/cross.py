@@ -7,7 +7,7 @@ from typing import Annotated
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 
-from api.bodies import StrictRoute
+from api.answer_route import AnswerRoute
 from api.dependencies import Reader, Service, ServiceOf, Submitter
 from api.formats import (
     answer,
@@ -22,7 +22,6 @@ from api.formats import (
 from api.requests import CrossSubmission
 from api.routes.jobs import SUBMITTED, IdempotencyKey, submitted
 from api.routes.results import Format, Group, RunName, Steps
-from api.submissions import cross_job
 from storage_schema.models.averages import AverageRow, AveragesAnswer
 from storage_schema.models.cross import BasesAnswer, CrossAnswer
 from storage_schema.models.service import NAME, JobAnswer
@@ -35,7 +34,7 @@ from trajsvc.results.cross import CrossRun, open_cross
 from trajsvc.results.cross_family import bases
 from trajsvc.sources.transport.cancel import Stop
 
-router = APIRouter(prefix="/v1", tags=["cross"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1", tags=["cross"], route_class=AnswerRoute)
 
 A = Annotated[str, Query(pattern=NAME, description="A run", examples=["seed0"])]
 B = Annotated[str, Query(pattern=NAME, description="Another run", examples=["seed1"])]
@@ -52,7 +51,7 @@ async def submit_cross(
     is one job."""
 
     def work(stop: Stop) -> Response:
-        spec = cross_job(service, body)
+        spec = service.processes.spec("cross", stop, body=body)
         return submitted(service, who, spec, body.priority, key, f"cross {body.model_dump_json()}")
 
     return await service.long_work.submissions.run(request, work)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 
+from api.answer_route import AnswerRoute
 from api.dependencies import Reader, ServiceOf
 from api.formats import PROBLEMS, answer_of
 from storage_schema.models.experiments import ExperimentResult, ExperimentRow
@@ -14,7 +15,7 @@ from trajsvc.errors import NotFound
 from trajsvc.experiments.kept import figure_bytes, open_result
 from trajsvc.experiments.listing import rows_of
 
-router = APIRouter(prefix="/v1", tags=["experiments"])
+router = APIRouter(prefix="/v1", tags=["experiments"], route_class=AnswerRoute)
 
 ExperimentName = Annotated[str, Path(pattern=NAME, description="The experiment's name", examples=["h7"])]
 FigureName = Annotated[

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 
+from api.answer_route import AnswerRoute
 from api.dependencies import Reader, Service, ServiceOf
 from api.formats import PROBLEMS, choose, etag
 from api.headers import tags
@@ -21,7 +22,7 @@ from api.routes.results import Format, RunName, Steps
 from trajsvc.export import FORMATS, export_run
 from trajsvc.results.stored_spectra import StoredSpectra
 
-router = APIRouter(prefix="/v1", tags=["results"])
+router = APIRouter(prefix="/v1", tags=["results"], route_class=AnswerRoute)
 MOST_GROUPS = 64
 Groups = Annotated[
     list[Annotated[str, Query(max_length=1024)]] | None,

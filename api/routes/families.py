@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from api.bodies import StrictRoute
+from api.answer_route import AnswerRoute
 from api.dependencies import Reader, Service, ServiceOf, Submitter
 from api.formats import PROBLEMS, answer_of, csv_models, documented, figure_makers, json_bytes
 from api.routes.results import Format
@@ -21,7 +21,7 @@ from trajsvc.families.file import Family, family_names, open_family, save_family
 from trajsvc.figures import of_family
 from trajsvc.results.run import Run
 
-router = APIRouter(prefix="/v1", tags=["families"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1", tags=["families"], route_class=AnswerRoute)
 
 FamilyName = Annotated[str, Path(pattern=NAME, description="The family's name", examples=["pythia"])]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from api.bodies import StrictRoute
+from api.answer_route import AnswerRoute
 from api.dependencies import Reader, Service, ServiceOf, Submitter
 from api.formats import (
     Makers,
@@ -23,7 +23,6 @@ from api.formats import (
 from api.requests import GradientSubmission
 from api.routes.jobs import SUBMITTED, IdempotencyKey, submitted
 from api.routes.results import Format, Group, RunName, Steps
-from api.submissions import gradient_job
 from storage_schema.models.gradients import (
     GradientClustersAnswer,
     GradientLayersAnswer,
@@ -46,7 +45,7 @@ from trajsvc.sources.transport.cancel import Stop
 
 Row = TypeVar("Row", bound=GradientSetRow)
 
-router = APIRouter(prefix="/v1", tags=["gradients"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1", tags=["gradients"], route_class=AnswerRoute)
 
 SetName = Annotated[
     str,
@@ -80,7 +79,9 @@ async def submit_gradients(
     The same work asked twice is one job; what it has computed is kept checkpoint by checkpoint."""
 
     def work(stop: Stop) -> Response:
-        spec = gradient_job(service, run, body, stop)
+        digests = service.registered.known()
+        spec = service.processes.spec("gradients", stop, run=run, body=body, digests=digests)
+        service.registered.learn(digests, spec.gradients, spec.uses)
         return submitted(service, who, spec, body.priority, key, f"gradients {run} {body.model_dump_json()}")
 
     return await service.long_work.submissions.run(request, work)

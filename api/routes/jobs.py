@@ -22,7 +22,6 @@ from api.headers import MOST, accepted, cursor_of, number, numbers_in
 from api.places import Places
 from api.requests import Recomputation, Submission
 from api.routes.results import RunName
-from api.submissions import cross_uses, gradient_uses, spectrum_uses
 from storage_schema.models.audit import AuditAnswer
 from storage_schema.models.service import Cause, JobAnswer, JobProgress, JobsPage, JobState
 from trajsvc.errors import TryAgain, UsageError
@@ -124,22 +123,24 @@ def submitted(service: Service, who: Token, spec: JobSpec, priority: int, key: s
 def list_jobs(
     service: ServiceOf,
     who: Reader,
-    response: Response,
     state: Annotated[list[JobState], Query(max_length=6)] = [],  # noqa: B006 (FastAPI copies it)
     run: Annotated[str | None, Query(max_length=128)] = None,
     family: Annotated[str | None, Query(max_length=128)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
-) -> JobsPage:
+) -> Response:
     """List jobs, the newest first."""
     found = service.queue.jobs(
         states=[State(s) for s in state], run=run, family=family, before=_cursor(cursor), limit=limit + 1
     )
     following = cursor_of(before=found[limit - 1].sequence) if len(found) > limit else None
-    response.headers["cache-control"] = "no-store"
+    headers = {"cache-control": "no-store"}
     if following is not None:
-        response.headers["link"] = f'</v1/jobs?limit={limit}&cursor={following}>; rel="next"'
-    return JobsPage(items=[job_answer(service, j) for j in found[:limit]], next=following)
+        headers["link"] = f'</v1/jobs?limit={limit}&cursor={following}>; rel="next"'
+    # One job at a time: the specs of a page may be megabytes, whose JSON made at once holds up all other answers.
+    items = b",".join(job_answer(service, j).model_dump_json().encode() for j in found[:limit])
+    content = b'{"items":[' + items + b'],"next":' + json.dumps(following).encode() + b"}"
+    return Response(content, media_type="application/json", headers=headers)
 
 
 @router.get("/jobs/{job}", operation_id="getJob", response_model=JobAnswer, responses=PROBLEMS)
@@ -194,15 +195,13 @@ def _repetition(service: Service, job: Job, stop: Stop) -> JobSpec:
 
     Raises NotFound, Refused.
     """
-    if job.spec.gradients is not None:
-        return job.spec.model_copy(update={"uses": gradient_uses(service, job.run, job.spec.gradients, stop)})
-    if job.spec.spectra is not None:
-        return job.spec.model_copy(update={"uses": spectrum_uses(service, job.run)})
-    if job.spec.cross is not None:
-        return job.spec.model_copy(update={"uses": cross_uses(service, job.run, job.spec.cross)})
-    if is_remote(job.spec.source):
-        return job.spec
-    return service.processes.spec("repin", stop, spec=job.spec.model_dump(mode="json"))
+    spec = job.spec
+    if is_remote(spec.source) and spec.gradients is None and spec.spectra is None and spec.cross is None:
+        return spec
+    digests = service.registered.known()
+    made = service.processes.spec("again", stop, spec=spec.model_dump(mode="json"), digests=digests)
+    service.registered.learn(digests, made.gradients, made.uses)
+    return made
 
 
 _EVENTS: dict[int | str, dict[str, Any]] = {
@@ -233,14 +232,20 @@ async def get_job_events(
     await run_in_threadpool(service.queue.get, job)
     after = max(after, number(last_event_id) or 0)
     if form == "json" or (form is None and _prefers_json(request)):
-        found = await run_in_threadpool(service.queue.events, job, after)
-        return JSONResponse(service.places.plain([_event(e) for e in found]), headers={"cache-control": "no-store"})
+        return await run_in_threadpool(_events, service, job, after)
     if form is not None:
         raise UsageError("not-acceptable", f"no format {form!r} here", hint="There are json and the stream itself.")
     if not service.streams.acquire(blocking=False):
         raise TryAgain("too-many-streams", "too many streams are open", hint="Poll ?f=json, or try again.")
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(_stream(service, job, after), media_type="text/event-stream", headers=headers)
+
+
+def _events(service: Service, job: str, after: int) -> Response:
+    """Return the events as one list, made one by one: of a long job they are megabytes."""
+    found = service.queue.events(job, after)
+    items = b",".join(json.dumps(service.places.plain(_event(e)), allow_nan=False).encode() for e in found)
+    return Response(b"[" + items + b"]", media_type="application/json", headers={"cache-control": "no-store"})
 
 
 def _prefers_json(request: Request) -> bool:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from api.answer_route import AnswerRoute
 from api.dependencies import Reader, ServiceOf
 from api.formats import answer, csv_bytes, documented, figure_makers, json_bytes
 from api.routes.results import Format, Group, RunName, Steps
@@ -14,7 +15,7 @@ from trajsvc.figures.of_losses import losses_of
 from trajsvc.measures.registry import names_in
 from trajsvc.results.losses import losses, table_of
 
-router = APIRouter(prefix="/v1", tags=["results"])
+router = APIRouter(prefix="/v1", tags=["results"], route_class=AnswerRoute)
 
 
 @router.get(

@@ -17,6 +17,7 @@ from trajsvc.errors import NotFound
 router = APIRouter(include_in_schema=False)
 
 WEB: Final = Path(__file__).resolve().parents[1] / "web"
+OPENAPI: Final = WEB.with_name("openapi.json")
 MEDIA: Final = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -39,6 +40,12 @@ def get_page_file(request: Request, path: str) -> Response:
     return _answer(request, path)
 
 
+@router.get("/openapi.json")
+def get_openapi(request: Request) -> Response:
+    """Return the description of every route, as it was made with the code: making it takes a second."""
+    return _send(request, OPENAPI.read_bytes(), "application/json")
+
+
 def _files() -> dict[str, Path]:
     """Return the files that may be requested, by address: those that exist, so that no path is built from a request."""
     return {p.relative_to(WEB).as_posix(): p for p in WEB.rglob("*") if p.is_file() and p.suffix in MEDIA}
@@ -48,9 +55,12 @@ def _answer(request: Request, name: str) -> Response:
     path = _files().get(name)
     if path is None:
         raise NotFound("file-not-found", f"the page has no file {name!r}", hint="It begins at /.")
-    content = path.read_bytes()
+    return _send(request, path.read_bytes(), MEDIA[path.suffix])
+
+
+def _send(request: Request, content: bytes, media: str) -> Response:
     tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers = {"etag": tag, "cache-control": "no-cache"}
     if tag in tags(request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
-    return Response(content, media_type=MEDIA[path.suffix], headers=headers)
+    return Response(content, media_type=media, headers=headers)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from api.answer_route import AnswerRoute
 from api.dependencies import Reader, Service, ServiceOf
 from api.formats import (
     answer,
@@ -43,7 +44,7 @@ from trajsvc.results.many_maps import many_maps
 from trajsvc.results.map_range import MapKind, MapsOf, map_range
 from trajsvc.results.run import Run
 
-router = APIRouter(prefix="/v1", tags=["results"])
+router = APIRouter(prefix="/v1", tags=["results"], route_class=AnswerRoute)
 
 MOST_RUNS = 16
 RunName = Annotated[str, Path(pattern=NAME, description="The run's name", examples=["pythia-70m"])]

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Response
 
+from api.answer_route import AnswerRoute
 from api.dependencies import Reader, Service, ServiceOf
 from api.formats import documented
 from api.routes.results import row_of
@@ -17,7 +18,7 @@ from trajsvc.errors import NotFound, UsageError
 from trajsvc.results import listing
 from trajsvc.results.conditions import LONGEST, MOST
 
-router = APIRouter(prefix="/v1", tags=["results"])
+router = APIRouter(prefix="/v1", tags=["results"], route_class=AnswerRoute)
 
 MOST_TAGS = 8
 Tags = Annotated[

@@ -6,13 +6,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from api.bodies import StrictRoute
+from api.answer_route import AnswerRoute
 from api.dependencies import Reader, Service, ServiceOf, Submitter
 from api.formats import Makers, answer, csv_bytes, csv_models, documented, figure_makers, json_bytes
 from api.requests import SpectrumSubmission
 from api.routes.jobs import SUBMITTED, IdempotencyKey, submitted
 from api.routes.results import Format, RunName, Steps
-from api.submissions import spectrum_job
 from storage_schema.models.service import JobAnswer, MeasureRow
 from storage_schema.models.spectra import (
     Of,
@@ -29,7 +28,7 @@ from trajsvc.results.run import Run
 from trajsvc.results.stored_spectra import LAYER_COLUMNS, StoredSpectra, layer_rows, measure_table, value_table
 from trajsvc.sources.transport.cancel import Stop
 
-router = APIRouter(prefix="/v1", tags=["spectra"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1", tags=["spectra"], route_class=AnswerRoute)
 
 Tensor = Annotated[
     str,
@@ -62,7 +61,7 @@ async def submit_spectra(
     by matrix."""
 
     def work(stop: Stop) -> Response:
-        spec = spectrum_job(service, run, body)
+        spec = service.processes.spec("spectra", stop, run=run, body=body)
         return submitted(service, who, spec, body.priority, key, f"spectra {run} {body.model_dump_json()}")
 
     return await service.long_work.submissions.run(request, work)

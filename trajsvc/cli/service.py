@@ -289,7 +289,7 @@ def make_api(settings: ServiceSettings, host: str) -> tuple[Any, bool]:
         )  # fmt: skip
     configure("api")
     threadpool_limits(1)  # small matrices: threads would wait for each other more than they compute
-    service = make_service(settings, auth=asks)
+    service = make_service(settings, auth=asks, apart=True)
     return make_app(service, (*settings.hosts, host)), asks
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import threading
+import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,8 +34,7 @@ class Registered:
         for name, path in self.data.items():
             if not path.is_file():
                 raise NotFound("file-missing", f"the data {name} ({path}) is no file", hint="Name an existing file.")
-        self._digests: dict[tuple[Path, int, int], str] = {}
-        self._lock = threading.Lock()
+        self._digests: dict[str, str] = {}
 
     def probe(self, name: str) -> RegisteredProbe:
         """Return a registered probe. Raises NotFound (``probe-not-registered``)."""
@@ -58,28 +58,51 @@ class Registered:
         chosen |= {"probe": probe.probe, "data": str(self.file(work.data)), "memory": memory}
         return GradientOptions(**chosen, tokenizer=None if probe.tokenizer is None else str(probe.tokenizer.resolve()))
 
-    def digests(self, work: GradientChoices, stop: Callable[[], bool] = never) -> dict[str, str]:
+    def digests(
+        self, work: GradientChoices, known: Mapping[str, str] | None = None, stop: Callable[[], bool] = never
+    ) -> dict[str, str]:
         """Return digests of what a job depends on beside its run, as SHA-256: the registered ``probe``, the bytes of
-        the ``data``.
+        the ``data``. ``known`` is what ``known()`` returned elsewhere.
 
         Raises as ``probe`` and ``file``, and Cancelled.
         """
         probe = hashlib.sha256(self.probe(work.probe).model_dump_json().encode()).hexdigest()
-        return {"probe": probe, "data": self._digest(self.file(work.data), stop)}
+        return {"probe": probe, "data": self._digest(self.file(work.data), known or {}, stop)}
 
-    def _digest(self, path: Path, stop: Callable[[], bool]) -> str:
+    def known(self) -> dict[str, str]:
+        """Return for the state of every file of data its digest, empty where it is not known yet."""
+        found = {}
+        for path in self.data.values():
+            with suppress(OSError):
+                stamp = _stamp(path)
+                found[stamp] = self._digests.get(stamp, "")
+        return found
+
+    def learn(self, before: Mapping[str, str], work: GradientChoices | None, uses: Mapping[str, str]) -> None:
+        """Keep the digest of a job's data that another process computed since ``before``, if the file is as it was then."""
+        if work is None or work.data not in self.data or "data" not in uses:
+            return
+        with suppress(OSError):
+            stamp = _stamp(self.data[work.data])
+            if stamp in before:
+                self._digests[stamp] = uses["data"]
+
+    def _digest(self, path: Path, known: Mapping[str, str], stop: Callable[[], bool]) -> str:
         """Return the SHA-256 of a file, read once for every size and time that it has."""
         try:
-            status = path.stat()
-            key = (path, status.st_size, status.st_mtime_ns)
-            with self._lock:
-                if key in self._digests:
-                    return self._digests[key]
-            found = _sha256(path, stop)
+            stamp = _stamp(path)
+            found = known.get(stamp) or self._digests.get(stamp)
+            if not found:
+                found = self._digests[stamp] = _sha256(path, stop)
         except FileNotFoundError:
             raise NotFound("file-missing", f"{path} is gone", file=str(path), hint="Restore it.") from None
-        with self._lock:
-            return self._digests.setdefault(key, found)
+        return found
+
+
+def _stamp(path: Path) -> str:
+    """Return what is different once a file was written: its path, size and time."""
+    status = path.stat()
+    return json.dumps([str(path), status.st_size, status.st_mtime_ns])
 
 
 def _sha256(path: Path, stop: Callable[[], bool]) -> str:
