@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 DEPTH: Final = 24
 _INTERVAL: Final = 0.002
+_LONG: Final = 20.0
+"""seconds of a set after which it is not repeated: what else the machine does matters little beside them"""
 _STATUS: Final = Path("/proc/self/status")
 
 
@@ -94,6 +96,8 @@ def cost_of(kind: SetKind, parameters: int, load: Load) -> Cost:
             except LimitExceeded as error:
                 return Cost(kind, size, refused=error.message)
             seconds.append(time.process_time() - begun)
+            if sum(seconds) > _LONG:
+                break
     beside = found if kind == "example" else computed("example", network, load) if kind == "batch" else None
     return Cost(kind, size, found.n, min(seconds), peak(), _measured(found, beside))
 

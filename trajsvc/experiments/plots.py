@@ -52,11 +52,12 @@ def lines(
 
 
 def _few_ticks(axis: Any, at: Any) -> None:
-    """Label few places of a logarithmic axis by their own values, and none between the powers of ten of many."""
+    """Label few places of a logarithmic axis by their own values where those are short, else the powers of ten."""
     axis.set_minor_formatter(_no_labels())
-    if len(at) <= 6:
+    labels = [f"{value:g}" for value in at]
+    if len(labels) <= 6 and max(map(len, labels)) <= 6:
         axis.set_ticks([], minor=True)
-        axis.set_ticks(list(at), [f"{value:g}" for value in at])
+        axis.set_ticks(list(at), labels)
 
 
 def _no_labels() -> Any:

@@ -102,7 +102,7 @@ EXPERIMENTS: Final = (
         "at the largest network κ of the weights, κ of the inputs and the rank of weights' gradients each take longer than confusion, "
         "diversity and coherence",
         "perceptrons of 24 layers, 10⁴ to 10⁷ parameters, float64, one core; 16 examples, batches of 4, 4 directions; least of as many "
-        "repeats as seeds",
+        "repeats as seeds, of fewer where they take more than 20 seconds",
         "networks of the thesis, a GPU", metric_costs,
     ),
 )  # fmt: skip
