@@ -7,6 +7,7 @@ A run is one zarr v3 group, ``<store>/runs/<name>.zarr``::
     nonfinite    (block, step)            int64      count of NaN and infinite values
     changes      (block, step, count)     int64      values whose stored bits differ from the checkpoint before, and those among them
                                                  that differed there from the one before that too; -1 where it was not counted
+    zeros        (tensor, step)           int64      values that are zero, or lie in a long run of zeros (of large tensors)
     tree/        block, start, scale, gram    (tree) (tree, leg) (tree) (tree, leg, leg_2): blocks whose digits are lost in the
                                                  update basis, in another; only where there are such
     replicates   (replicate, block, basis, basis_2)  float64    the gram with each jackknife replicate left out;
@@ -32,6 +33,7 @@ GRAM: Final = "gram"
 ROUNDING: Final = "rounding"
 NONFINITE: Final = "nonfinite"
 CHANGES: Final = "changes"
+ZEROS: Final = "zeros"
 REPLICATES: Final = "replicates"
 TREE: Final = "tree"
 THETA: Final = "theta"
@@ -44,6 +46,7 @@ DIMS: Final[dict[str, tuple[str, ...]]] = {
     ROUNDING: ("block", "step"),
     NONFINITE: ("block", "step"),
     CHANGES: ("block", "step", "count"),
+    ZEROS: ("tensor", "step"),
     REPLICATES: ("replicate", "block", "basis", "basis_2"),
     THETA: ("step", "parameter"),
     THETA_ARCHIVE: ("step", "parameter"),

@@ -95,6 +95,9 @@ class RunContents:
     changes: NDArray[np.int64] | None = None
     """(block, step, 2): values whose stored bits changed since the checkpoint before, and those among them that had changed there too; −1
     at checkpoints where they were not counted"""
+    zeros: NDArray[np.int64] | None = None
+    """(tensor, step), tensors in the order of the blocks: values that are zero; of a tensor longer than a granule, those in granules of
+    zeros and in the sample. An append need not count them again; None in estimates and in runs of versions that did not keep it"""
     replicates: NDArray[np.float64] | None = None
     """(replicate, block, basis, basis): for an estimate, the gram with each jackknife replicate of the sample left out"""
     trees: TreeTable | None = None

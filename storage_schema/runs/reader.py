@@ -212,6 +212,10 @@ class StoredRun:
         """Return how many values changed, (block, T, 2); None where it was not counted. See ``RunContents.changes``."""
         return None if arrays.CHANGES not in self._metadata else self._array(arrays.CHANGES)
 
+    def zeros(self) -> NDArray[np.int64] | None:
+        """Return how many values are zero, (tensor, T); None where it was not kept. See ``RunContents.zeros``."""
+        return None if arrays.ZEROS not in self._metadata else self._array(arrays.ZEROS)
+
     def group_changes(self, group: str, blocks: Sequence[int]) -> NDArray[np.float64] | None:
         """Return how many values of a set of blocks changed, (T, 2) float64, NaN where it was not counted; None if nowhere."""
         counted = self.changes()
@@ -279,6 +283,7 @@ class StoredRun:
             rounding=self._rounding.copy(),
             nonfinite=self.nonfinite(),
             changes=self.changes(),
+            zeros=self.zeros(),
             replicates=self._array(arrays.REPLICATES) if arrays.REPLICATES in self._metadata else None,
             trees=self.trees,
             attributes=dict(self.attributes),

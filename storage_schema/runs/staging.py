@@ -47,6 +47,8 @@ def stage(folder: Path, contents: RunContents, theta: ThetaLayout | None, archiv
     _array(folder, arrays.NONFINITE, np.asarray(contents.nonfinite, np.int64))
     if contents.changes is not None:
         _array(folder, arrays.CHANGES, np.asarray(contents.changes, np.int64))
+    if contents.zeros is not None:
+        _array(folder, arrays.ZEROS, np.asarray(contents.zeros, np.int64))
     if contents.replicates is not None:
         _array(folder, arrays.REPLICATES, np.asarray(contents.replicates, np.float64))
     if contents.trees is not None:

@@ -338,6 +338,8 @@ def _check(contents: RunContents, name: str) -> None:
     }
     if contents.changes is not None:
         shapes["changes"] = (contents.changes, (blocks, steps, 2))
+    if contents.zeros is not None:
+        shapes["zeros"] = (contents.zeros, (len(set(contents.blocks.tensor)), steps))
     for what, (array, shape) in shapes.items():
         if array.shape != shape:
             raise ValueError(f"{what} is {array.shape}, not {shape}")

@@ -48,7 +48,7 @@ def run_contents(
     """
     gram = estimated(state) if old is None else appended(old.gram, state.gram, state.allocate)
     rounding = block_rounding(trajectory, state)
-    if old is not None:  # an append samples the old rows again; their stored values are kept
+    if old is not None:
         kept = len(trajectory.rows) - state.plan.new
         rounding[:, :kept] = old.rounding[:, :kept]
     findings = _findings(trajectory, state, gram, averages or {}, str(facts["precision"]), trees, left)
@@ -70,6 +70,7 @@ def run_contents(
         rounding=rounding,
         nonfinite=state.nonfinite,
         changes=_changes(state, old),
+        zeros=state.zeros if state.exact else None,
         replicates=left_out_grams(state) if replicates and not state.exact and state.plan.replicates >= 2 else None,
         trees=trees,
         attributes=attributes,
@@ -183,7 +184,7 @@ def logged(trajectory: Trajectory) -> dict[str, Any]:
 
 def block_rounding(trajectory: Trajectory, state: GramState) -> NDArray[np.float64]:
     """Compute the expected squared norm of the rounding of the stored values, scaled up from the sampled ones, (block,
-    T).
+    T); NaN for checkpoints that are known.
 
     A checkpoint's values are taken to carry the narrowest type that holds all of those seen: published float32 files
     often hold exact float16 values.
@@ -192,7 +193,7 @@ def block_rounding(trajectory: Trajectory, state: GramState) -> NDArray[np.float
     sizes = state.plan.block_sizes()
     scale = sizes / np.maximum(1, state.sampled)
     tensor_column = {c.name: i for i, c in enumerate(trajectory.columns)}
-    for t in range(state.plan.rows):
+    for t in range(state.plan.known, state.plan.rows):
         for b, block in enumerate(trajectory.anatomy.blocks):
             entry = trajectory.rows[t].entries[tensor_column[block.tensor]]
             carried = entry.stored_type if entry.encoding else state.statistics.carried_type(entry.dtype, t)
@@ -200,10 +201,11 @@ def block_rounding(trajectory: Trajectory, state: GramState) -> NDArray[np.float
     return out
 
 
-def carried_types(trajectory: Trajectory, state: GramState) -> list[str]:
-    """Return the widest type that the values of every checkpoint carry."""
-    kinds = []
-    for t, row in enumerate(trajectory.rows):
+def carried_types(trajectory: Trajectory, state: GramState, old: RunContents | None = None) -> list[str]:
+    """Return the widest type that the values of every checkpoint carry; of those that are known, what ``old`` says."""
+    known = state.plan.known
+    kinds = [] if old is None else list(old.attributes["carried"][:known])
+    for t, row in enumerate(trajectory.rows[known:], start=known):
         stored = {e.dtype for e in row.entries}
         kinds.append(max((state.statistics.carried_type(s, t) for s in stored), key=FLOAT_TYPES.index, default=""))
     return kinds

@@ -79,6 +79,12 @@ class OpenedJob:
         return len(self.trajectory.rows) - self.ahead.kept
 
     @property
+    def known(self) -> int:
+        """How many leading checkpoints need not be looked at again: what is kept of them is all that a run needs."""
+        old = self.continued
+        return 0 if old is None or old.zeros() is None else self.ahead.kept
+
+    @property
     def sample(self) -> float:
         """The share of values that the first slabs sample: that of an earlier preview, so that its bytes are not read again."""
         if self.options.preview is None and self.old is not None and self.old.attributes.get("estimate"):

@@ -15,7 +15,7 @@ import numpy as np
 from storage_schema.files.journal import SlabJournal
 from storage_schema.files.roomy import Allocate, disk
 from storage_schema.runs.archive import archive_theta, restore_theta
-from storage_schema.runs.contents import TreeTable
+from storage_schema.runs.contents import RunContents, TreeTable
 from storage_schema.runs.reader import StoredRun
 from storage_schema.runs.store import RunWriter
 from trajsvc.analysis import assemble, identity
@@ -59,7 +59,7 @@ def _attempt(job: AnalysisJob) -> Outcome:
     if opened.complete is not None:
         _renew(opened)
         return opened.outcome()
-    plan = plan_of(opened.trajectory, opened.options, new=opened.new, sample=opened.sample)
+    plan = plan_of(opened.trajectory, opened.options, new=opened.new, known=opened.known, sample=opened.sample)
     job.observer.planned(opened.trajectory, plan, appended=0 if opened.continued is None else opened.new)
     _note(opened)
     with opened.runs.writer(opened.run) as writer:
@@ -168,7 +168,7 @@ class _Computation:
     def _compute(self, reading: Reading, journal: SlabJournal) -> GramState:
         job = self.opened.job
         reading.begin(job.observer.copied, job.stop)
-        return compute(
+        state = compute(
             reading.theta,
             self.plan,
             KernelFactory.of(self.options.device, self.plan),
@@ -182,6 +182,10 @@ class _Computation:
             folder=self.writer.work,
             allocate=self.allocate,
         )
+        if self.plan.known and self.before is not None and self.before.zeros is not None:
+            prints = [int(f, 16) for f in self.before.checkpoints.fingerprint]
+            state.recall(prints[: self.plan.known], self.before.zeros[:, : self.plan.known])
+        return state
 
     def _rebased(self, reading: Reading, state: GramState) -> tuple[TreeTable | None, str]:
         """Compute the blocks whose digits are lost in the update basis in other bases; see ``rebased``."""
@@ -204,7 +208,7 @@ class _Computation:
             self.writer.name,
             self.trajectory,
             state,
-            facts_of(self.trajectory, self.plan, state, self.options) | {identity.ATTRIBUTE: known},
+            facts_of(self.trajectory, self.plan, state, self.options, self.before) | {identity.ATTRIBUTE: known},
             old=self.before,
             averages=_averages(self.trajectory),
             trees=trees,
@@ -219,15 +223,17 @@ class _Computation:
         shutil.rmtree(self.writer.work / "slabs", ignore_errors=True)
 
 
-def facts_of(trajectory: Trajectory, plan: Plan, state: GramState, options: Options) -> dict[str, Any]:
-    """Describe how the sums in ``state`` were made, for the run's attributes."""
+def facts_of(
+    trajectory: Trajectory, plan: Plan, state: GramState, options: Options, old: RunContents | None = None
+) -> dict[str, Any]:
+    """Describe how the sums in ``state`` were made, for the run's attributes; ``old`` is the run that they are added to."""
     facts: dict[str, Any] = {
         "version": __version__,
         "kernel": KERNEL,
         "precision": options.precision,
         "dtype": options.dtype,
         "device": options.device,
-        "carried": assemble.carried_types(trajectory, state),
+        "carried": assemble.carried_types(trajectory, state, old),
         "plan": {"slabs": len(plan.slabs), "threads": plan.threads, "memory": options.memory},
         "bytes": trajectory.bytes,
     }

@@ -88,13 +88,14 @@ def _check_width(options: Options, rows: int, tensors: CheckpointTensors) -> Non
 
 
 def plan_of(
-    trajectory: Trajectory, options: Options, *, new: int | None = None, sample: float = DEFAULT_SAMPLE
+    trajectory: Trajectory, options: Options, *, new: int | None = None, known: int = 0, sample: float = DEFAULT_SAMPLE
 ) -> Plan:
     """Plan the slabs of an analysis with ``options``. Raises LimitExceeded (``memory-budget``)."""
     return make_plan(
         trajectory.columns,
         len(trajectory.rows),
         new=new,
+        known=known,
         memory=options.memory,
         reserve=READING,
         threads=options.threads,

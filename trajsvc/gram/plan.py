@@ -99,6 +99,9 @@ class Plan:
     row_bytes: int
     dtype: str | None = None
     """type that values are rounded to before anything is differenced; None: as they are stored"""
+    known: int = 0
+    """leading checkpoints whose fingerprints, zeros and rounding are known from a stored run, so that they are not looked at again"""
+    sample_fraction: float = 0.0
     on_disk: bool = False
     """whether the blocks' sums and Grams lie in files while they are made, since the budget does not hold them"""
 
@@ -142,6 +145,23 @@ class Plan:
     def _column_of(self) -> dict[int, int]:
         return {block: index for index, column in enumerate(self.columns) for block, _ in column.blocks}
 
+    def looked_at(self, slab: Slab, segment: Segment) -> list[tuple[int, int]]:
+        """Return the columns [lo, hi) of a segment whose values are looked at for their rounding: those of the sample, which has slabs of
+        its own unless checkpoints are added to a stored run.
+        """
+        if slab.sample:
+            return [(segment.lo, segment.hi)]
+        if not self.known:
+            return []
+        g = granule(self.columns[segment.column].size)
+        chosen = self._sampled[segment.column]
+        return [(k * g, min(segment.hi, (k + 1) * g)) for k in chosen if segment.lo <= k * g < segment.hi]
+
+    @cached_property
+    def _sampled(self) -> list[list[int]]:
+        """The sampled granules of every column, in order."""
+        return [list(sample_granules(c, self.sample_fraction)) for c in self.columns]
+
     def key(self) -> str:
         """Return a digest of all that the result's bits depend on; a journal written under another key is not resumed."""
         facts = {
@@ -149,7 +169,7 @@ class Plan:
             "slabs": [[s.sample, [(g.column, g.lo, g.hi, g.replicate) for g in s.segments]] for s in self.slabs],
             "rows": [self.rows, self.new],
             "kernel": [KERNEL, self.replicates, self.precision, self.dtype],
-            "counted": ["changes"],
+            "counted": ["changes", self.known],
         }
         return hashlib.sha256(json.dumps(facts, separators=(",", ":")).encode()).hexdigest()
 
@@ -166,6 +186,7 @@ def make_plan(
     rows: int,
     *,
     new: int | None = None,
+    known: int = 0,
     memory: int = 512 * MIB,
     threads: int = 2,
     sample_fraction: float = 0.01,
@@ -179,7 +200,8 @@ def make_plan(
     """Cut ``columns`` × ``rows`` checkpoints into slabs that ``threads`` workers can hold within ``memory`` bytes.
 
     ``reserve`` bytes of the budget are left to the caller; every worker's kernel takes ``workspace`` bytes. ``slab`` (bytes) overrides
-    what the budget suggests.
+    what the budget suggests. With ``known`` (see ``Plan``) the sample has no slabs of its own: nothing is estimated, and columns are cut
+    into fewer segments.
     Raises LimitExceeded (``memory-budget``) when even the smallest slabs do not fit; the message says what would.
     """
     columns = tuple(columns)
@@ -206,14 +228,15 @@ def make_plan(
         )
     most_blocks = max(1, min(blocks, fit.result_bytes // (2 * fit.one_result)))
     packer = _Packer(columns, rows, fit.slab_bytes, most_blocks)
-    slabs = packer.pack(_sample_segments(columns, sampled, fit.replicates), sample=True)
-    slabs += packer.pack(_rest_segments(columns, sampled), sample=False, first=len(slabs))
+    apart: Sequence[Mapping[int, tuple[int, int]]] = [{}] * len(columns) if known else sampled
+    slabs = packer.pack(_sample_segments(columns, apart, fit.replicates), sample=True)
+    slabs += packer.pack(_rest_segments(columns, apart), sample=False, first=len(slabs))
     return Plan(
         columns, blocks, rows, new, tuple(slabs), fit.slab_bytes, threads, fit.replicates, precision,
         projected_memory=fit.fixed
         + threads * workspace
         + (threads + 1) * (fit.slab_bytes + 2 * fit.one_result * most_blocks), row_bytes=row_bytes, dtype=dtype,
-        on_disk=fit.on_disk,
+        known=known, sample_fraction=sample_fraction, on_disk=fit.on_disk,
     )  # fmt: skip
 
 

@@ -38,6 +38,13 @@ class ValueStatistics:
         self.largest = np.zeros(self.rows)
         self.beyond_float32 = np.zeros(self.rows, np.bool_)
 
+    def since(self, first: int) -> ValueStatistics:
+        """Return those of the checkpoints from ``first`` on, which change with these."""
+        part = ValueStatistics(0)
+        part.rows, part.bits = self.rows - first, self.bits[first:]
+        part.largest, part.beyond_float32 = self.largest[first:], self.beyond_float32[first:]
+        return part
+
     def merge(self, other: ValueStatistics) -> None:
         self.bits |= other.bits
         np.maximum(self.largest, other.largest, out=self.largest)

@@ -19,8 +19,9 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from storage_schema.format.arrays import ITEMSIZE
+from trajsvc.anatomy.blocks import Extent
 from trajsvc.errors import Cancelled
-from trajsvc.gram.kernels.base import Kernel, RowGroup, raw_rows, raw_size
+from trajsvc.gram.kernels.base import Kernel, RowGroup, part_of, raw_rows, raw_size
 from trajsvc.gram.kernels.changes import count_changes
 from trajsvc.gram.pairs import add_exactly
 from trajsvc.gram.plan import Plan, Segment, Slab, granule
@@ -129,13 +130,20 @@ class SlabWorker:
     def _digest(self, number: int, segment: Segment, groups: list[RowGroup], result: SlabResult) -> None:
         """Fingerprint the segment's granules, count zero values, and compute the CRC where the archive keeps one.
 
-        Zeros are counted one by one in segments no longer than a granule, else by whole granules of zero bytes.
+        Zeros are counted one by one in segments no longer than a granule, else by whole granules of zero bytes. Only the checksum is
+        computed of checkpoints that are known.
         """
         column = self.plan.columns[segment.column]
         g = granule(column.size)
         seed = np.uint64(xxhash.xxh3_64_intdigest(column.name.encode()))
         for group in groups:
-            rows, item = slice(group.first, group.first + len(group.raw)), ITEMSIZE[group.dtype]
+            for i, row in enumerate(group.raw, start=group.first):
+                if self.theta.has_crc(segment.column, i):
+                    result.crc[number, i] = isal_zlib.crc32(row)
+        known = self.plan.known
+        for group in part_of(groups, known, 0, segment.size):
+            first, item = known + group.first, ITEMSIZE[group.dtype]
+            rows = slice(first, first + len(group.raw))
             step = g * item
             places = range(0, segment.size * item, step)
             mixed = seed + np.arange(segment.lo // g, segment.lo // g + len(places), dtype=np.uint64)
@@ -146,9 +154,6 @@ class SlabWorker:
             else:
                 nothing = np.uint64(xxhash.xxh3_64_intdigest(bytes(step)))
                 result.zeros[number, rows] = g * np.count_nonzero(digests == nothing, axis=1)
-            for i, row in enumerate(group.raw, start=group.first):
-                if self.theta.has_crc(segment.column, i):
-                    result.crc[number, i] = isal_zlib.crc32(row)
 
     def _multiply(
         self,
@@ -159,6 +164,7 @@ class SlabWorker:
         result: SlabResult,
         cancelled: Callable[[], bool],
     ) -> None:
+        known, looked_at = self.plan.known, self.plan.looked_at(slab, segment)
         for block, extent in self.plan.columns[segment.column].blocks:
             if cancelled():
                 raise Cancelled
@@ -173,9 +179,15 @@ class SlabWorker:
                 add_exactly(result.sums[i], *sums)
                 result.replicates[i, segment.replicate] += sums.sum(axis=0)
                 result.counts[i, segment.replicate] += seen
-            if slab.sample:
-                for values in self.kernel.widened(rows, extent, lo, hi):
-                    result.rounding[i] += observe(values, result.statistics)
+            for begin, end in looked_at:
+                self._look(part_of(rows, known, begin - lo, end - lo), extent, begin, end, i, result)
+
+    def _look(self, rows: Sequence[RowGroup], extent: Extent, lo: int, hi: int, place: int, result: SlabResult) -> None:
+        """Look at a block's values in columns [lo, hi), which ``rows`` hold, of the checkpoints that are not known."""
+        known = self.plan.known
+        for values in self.kernel.widened(rows, extent, lo, hi):
+            result.rounding[place, known:] += observe(values, result.statistics.since(known))
+            result.looked[place] += values.shape[1]
 
 
 def _digests(raw: NDArray[np.uint8], places: Sequence[int], step: int) -> NDArray[np.uint64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -33,7 +33,9 @@ class SlabResult:
     nonfinite: NDArray[np.int64]
     """(nb, T)"""
     rounding: NDArray[np.float64]
-    """(nb, T, 2) sums of ``rounding.observe``; zeros in slabs that are no sample"""
+    """(nb, T, 2) sums of ``rounding.observe``; (0, T, 2) where nothing is looked at"""
+    looked: NDArray[np.int64]
+    """(nb,) elements that those are of"""
     statistics: ValueStatistics
     fingerprint: NDArray[np.uint64]
     """(T,) sum over granules of a 64-bit hash of their bytes, modulo 2^64: no order, so any plan gives the same"""
@@ -111,9 +113,9 @@ class GramState:
             self.seen[block] += result.seen[i]
             self.nonfinite[block] += result.nonfinite[i]
             self.changes[block] += result.changes[i]
-            if sample:
+            if len(result.rounding):
                 self.rounding[block] += result.rounding[i]
-                self.sampled[block] += result.seen[i]
+                self.sampled[block] += result.looked[i]
         for i, block in enumerate(result.blocks if self.plan.replicates and sample else ()):
             if not result.counts[i].any():
                 continue
@@ -129,6 +131,12 @@ class GramState:
         for segment, zeros in zip(self.plan.slabs[result.slab].segments, result.zeros, strict=True):
             self.zeros[segment.column] += zeros
         self.cursor += 1
+
+    def recall(self, fingerprints: Sequence[int], zeros: NDArray[np.int64]) -> None:
+        """Take over what is known of the plan's ``known`` checkpoints: their fingerprints, and zeros (column, known)."""
+        known = self.plan.known
+        self.fingerprint[:known] = fingerprints
+        self.zeros[:, :known] = zeros
 
     @property
     def fraction(self) -> float:
@@ -203,10 +211,11 @@ def empty_result(plan: Plan, slab: Slab) -> SlabResult:
     """Return a result of zeros for the blocks that ``slab`` may touch."""
     blocks = np.array(sorted({b for s in slab.segments for b, _ in plan.columns[s.column].blocks}), dtype=np.int64)
     nb, t, r = len(blocks), plan.rows, plan.replicates if slab.sample else 0
+    looked = nb if slab.sample or plan.known else 0
     pairs = pair_count(t, plan.new)
     return SlabResult(
         slab=slab.index, blocks=blocks, sums=np.zeros((nb, 2, pairs)), seen=np.zeros(nb, np.int64),
-        nonfinite=np.zeros((nb, t), np.int64), rounding=np.zeros((nb if slab.sample else 0, t, 2)),
+        nonfinite=np.zeros((nb, t), np.int64), rounding=np.zeros((looked, t, 2)), looked=np.zeros(looked, np.int64),
         statistics=ValueStatistics(t), fingerprint=np.zeros(t, np.uint64),
         crc=np.zeros((len(slab.segments), t), np.uint32),
         zeros=np.zeros((len(slab.segments), t), np.int64), changes=np.zeros((nb, t, 2), np.int64),

@@ -48,6 +48,17 @@ class Kernel(Protocol):
         ...
 
 
+def part_of(rows: Sequence[RowGroup], first: int, begin: int, end: int) -> list[RowGroup]:
+    """Return the rows from checkpoint ``first`` on, numbered from 0, with their elements [begin, end); nothing is copied."""
+    found = []
+    for group in rows:
+        item, skipped = ITEMSIZE[group.dtype], max(0, first - group.first)
+        if skipped < len(group.raw):
+            raw = group.raw[skipped:, begin * item : end * item]
+            found.append(RowGroup(group.first + skipped - first, group.dtype, raw))
+    return found
+
+
 def raw_size(dtypes: Sequence[str], elements: int) -> int:
     """Return the number of bytes that ``raw_rows`` needs."""
     return sum(ITEMSIZE[d] * elements + 64 for d in dtypes)

@@ -122,19 +122,19 @@ class FusedKernel:
         """Widen a piece; return its values (T, elements), and the same array with zeros up to a multiple of the lanes."""
         if not self._values.size:
             self._values = np.empty((self._total, self._piece))
-        at = 0
+        at, total = 0, sum(len(group.raw) for group in rows)
         for begin, end in runs:
             for group in rows:
                 here = slice(group.first, group.first + len(group.raw))
                 self._addresses[here] = row_addresses(group, (begin - lo) * ITEMSIZE[group.dtype])
                 self._functions[here] = self._native.widen[FLOAT_TYPES.index(group.dtype)]
             self._native.widen_rows(
-                self._addresses.ctypes.data, self._functions.ctypes.data, self._total, end - begin,
+                self._addresses.ctypes.data, self._functions.ctypes.data, total, end - begin,
                 self._values.ctypes.data + 8 * at, self._piece,
             )  # fmt: skip
             at += end - begin
         lanes = self._native.lanes
-        padded = self._values[:, : -(-at // lanes) * lanes]
+        padded = self._values[:total, : -(-at // lanes) * lanes]
         padded[:, at:] = 0.0
         values = padded[:, :at]
         if self._dtype is not None and any(not is_exact(g.dtype, self._dtype) for g in rows):
