@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Protocol
 
 from trajsvc.errors import UnsupportedFormat
@@ -32,14 +33,19 @@ class Format:
     name: str
     what: str
     hint: str
-    names: re.Pattern[str]
+    names: str
+    """a regular expression, compiled when it is first needed: most runs need few of them"""
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        return re.compile(self.names)
 
     def found_in(self, folder: Names) -> bool:
         """Return whether a folder holds files of this format; of one whose names have a group ``rank``, those of at
         least two ranks.
         """
-        met = [m for n in _listed(folder) if (m := self.names.fullmatch(n))]
-        return len({m["rank"] for m in met}) > 1 if "rank" in self.names.groupindex else bool(met)
+        met = [m for n in _listed(folder) if (m := self.pattern.fullmatch(n))]
+        return len({m["rank"] for m in met}) > 1 if "rank" in self.pattern.groupindex else bool(met)
 
 
 _NUMPY: Final = (
@@ -57,30 +63,30 @@ SHARDED: Final = (
         "Merge them with verl's model merger: python -m verl.model_merger merge --backend fsdp --local_dir {path} --target_dir OUT "
         "(verl before 0.4: scripts/model_merger.py). Have training save whole weights with "
         "checkpoint.save_contents=['model','hf_model'].",
-        re.compile(r"model_world_size_(?!1_)\d+_rank_\d+\.pt"),
+        r"model_world_size_(?!1_)\d+_rank_\d+\.pt",
     ),
     Format(
         "fsdp", "an FSDP checkpoint that every rank saved for itself (LOCAL_STATE_DICT)",
         "It can be loaded by as many ranks alone: save it again there with StateDictType.FULL_STATE_DICT "
         "(accelerate: fsdp_state_dict_type: FULL_STATE_DICT), or as sharded one and `accelerate merge-weights`.",
-        re.compile(r"pytorch_model_fsdp_rank[-_]?(?P<rank>\d+)\.bin"),
+        r"pytorch_model_fsdp_rank[-_]?(?P<rank>\d+)\.bin",
     ),
     Format(
         "tensor-parallel", "a checkpoint in Meta's layout, whose tensors are cut over ranks",
         "Convert it with transformers: python -m transformers.models.llama.convert_llama_weights_to_hf --input_dir {path} "
         "--model_size SIZE --output_dir OUT",
-        re.compile(r"consolidated\.(?P<rank>\d+)\.pth"),
+        r"consolidated\.(?P<rank>\d+)\.pth",
     ),
     Format(
         "metaseq", "a checkpoint of metaseq or fairseq in shards of ranks",
         "Merge it with metaseq: python -m metaseq.scripts.reshard_fsdp, or fairseq's consolidate_fsdp_shards.",
-        re.compile(r".*-(?P<rank>(?:shard|model_part-)\d+(?:-shard\d+)?)\.pt"),
+        r".*-(?P<rank>(?:shard|model_part-)\d+(?:-shard\d+)?)\.pt",
     ),
     Format(
         "ranks", "a checkpoint that every rank saved a part of",
         "Merge its parts with the tool of the project that wrote them (OLMo: python scripts/unshard.py {path} OUT), or save the full state "
         "dict on rank 0.",
-        re.compile(r"(?:.*[-_.])?rank[-_]?(?P<rank>\d+)(?:[-_.].*)?\.(?:pt|pth|bin|ckpt|safetensors)"),
+        r"(?:.*[-_.])?rank[-_]?(?P<rank>\d+)(?:[-_.].*)?\.(?:pt|pth|bin|ckpt|safetensors)",
     ),
 )  # fmt: skip
 """Sharded formats whose files look like models, though none is a complete one."""
@@ -89,78 +95,78 @@ TRAINERS: Final = (
     Format(
         "deepspeed", "a DeepSpeed checkpoint, whose parameters are spread over flat partitions",
         "Convert each step with the script in its run: python zero_to_fp32.py RUN OUTPUT --safe_serialization -t global_stepN",
-        re.compile(r"(?:.*zero_pp_rank_.*|.*_optim_states\.pt|mp_rank_\d+_model_states\.pt|zero_to_fp32\.py)"),
+        r"(?:.*zero_pp_rank_.*|.*_optim_states\.pt|mp_rank_\d+_model_states\.pt|zero_to_fp32\.py)",
     ),
     Format(
         "megatron", "a Megatron checkpoint, whose tensors are cut over ranks",
         "Convert it with Megatron-LM: python tools/checkpoint/convert.py --model-type GPT --loader core --saver hf --load-dir {path} "
         "--save-dir OUT (Megatron-Bridge and NeMo: their export to Hugging Face).",
-        re.compile(r"(?:latest_checkpointed_iteration\.txt|mp_rank_\d+(?:_\d+)*/|model_optim_rng\.pt)"),
+        r"(?:latest_checkpointed_iteration\.txt|mp_rank_\d+(?:_\d+)*/|model_optim_rng\.pt)",
     ),
     Format(
         "orbax", "an Orbax or Flax checkpoint",
         "Restore it with Orbax (or flax.serialization) and write each step with safetensors.flax.save_file.",
-        re.compile(r"(?:_CHECKPOINT_METADATA|manifest\.ocdbt|flax_model.*\.msgpack|.*\.orbax-checkpoint.*/?|checkpoint_\d+)"),
+        r"(?:_CHECKPOINT_METADATA|manifest\.ocdbt|flax_model.*\.msgpack|.*\.orbax-checkpoint.*/?|checkpoint_\d+)",
     ),
     Format(
         "tensorflow", "a TensorFlow checkpoint",
         "Load it with transformers (from_tf=True) or TensorFlow, and write each step with safetensors.",
-        re.compile(r"(?:.*\.ckpt.*\.index|.*\.data-\d{5}-of-\d{5}|tf_model.*\.h5|saved_model\.pb)"),
+        r"(?:.*\.ckpt.*\.index|.*\.data-\d{5}-of-\d{5}|tf_model.*\.h5|saved_model\.pb)",
     ),
 )  # fmt: skip
 
 FILES: Final = (
-    Format("keras", "Keras models", _KERAS, re.compile(r".*\.(?:keras|weights\.h5|tf)", re.I)),
-    Format("hdf5", "HDF5 files", _KERAS, re.compile(r".*\.(?:h5|hdf5)", re.I)),
-    Format("npz", "NumPy archives", _NUMPY, re.compile(r".*\.npz", re.I)),
+    Format("keras", "Keras models", _KERAS, r"(?i).*\.(?:keras|weights\.h5|tf)"),
+    Format("hdf5", "HDF5 files", _KERAS, r"(?i).*\.(?:h5|hdf5)"),
+    Format("npz", "NumPy archives", _NUMPY, r"(?i).*\.npz"),
     Format(
         "npy", "NumPy arrays, one a tensor",
         "Write each step as one file: safetensors.numpy.save_file({p.stem: numpy.load(p) for p in folder.glob('*.npy')}, "
         "'step-N.safetensors').",
-        re.compile(r".*\.npy", re.I),
+        r"(?i).*\.npy",
     ),
     Format(
         "gguf", "GGUF models, whose tensors are quantised for inference",
         "Give the checkpoints that they were made from; llama.cpp's gguf-py reads a GGUF's tensors where they are lost.",
-        re.compile(r".*\.(?:gguf|ggml)", re.I),
+        r"(?i).*\.(?:gguf|ggml)",
     ),
     Format(
         "msgpack", "Flax checkpoints in msgpack",
         "Restore each with flax.serialization.msgpack_restore(open(FILE, 'rb').read()) and write it with "
         "safetensors.flax.save_file(flax.traverse_util.flatten_dict(params, sep='.'), 'step-N.safetensors').",
-        re.compile(r".*\.(?:msgpack|flax)", re.I),
+        r"(?i).*\.(?:msgpack|flax)",
     ),
     Format(
         "onnx", "ONNX programs",
         "Give the checkpoints of the training; or write each program's weights: {t.name: onnx.numpy_helper.to_array(t) for t in "
         "onnx.load(FILE).graph.initializer} with safetensors.numpy.save_file.",
-        re.compile(r".*\.onnx", re.I),
+        r"(?i).*\.onnx",
     ),
     Format(
         "sb3", "zip files of Stable-Baselines3",
         "Unpack each into a folder of its own, unzip -d rl_model_N_steps rl_model_N_steps.zip: policy.pth in it is read.",
-        re.compile(r".*_steps\.zip|rl_model.*\.zip|best_model\.zip", re.I),
+        r"(?i).*_steps\.zip|rl_model.*\.zip|best_model\.zip",
     ),
     Format(
         "zip", "zip files",
         "Unpack each into a folder of its own, with the step in its name: what is in it is read then.",
-        re.compile(r".*\.zip", re.I),
+        r"(?i).*\.zip",
     ),
     Format(
         "archive", "compressed archives",
         "Unpack each into a folder of its own, with the step in its name.",
-        re.compile(r".*\.(?:tar|tgz|tar\.gz|tar\.zst|gz|zst|nemo)", re.I),
+        r"(?i).*\.(?:tar|tgz|tar\.gz|tar\.zst|gz|zst|nemo)",
     ),
     Format(
         "pickle", "plain pickles, whose tensors cannot be found without running the code in them",
         "If you trust it, load each once in the environment that wrote it and write its arrays: "
         "safetensors.numpy.save_file(params, 'step-N.safetensors'), or torch.save(state_dict, 'step-N.pt').",
-        re.compile(r".*\.(?:pkl|pickle|joblib|dill|cloudpickle)", re.I),
+        r"(?i).*\.(?:pkl|pickle|joblib|dill|cloudpickle)",
     ),
     Format(
-        "tflite", "TensorFlow Lite programs", "Give the checkpoints of the training.", re.compile(r".*\.tflite", re.I)
+        "tflite", "TensorFlow Lite programs", "Give the checkpoints of the training.", r"(?i).*\.tflite"
     ),
-    Format("coreml", "Core ML programs", "Give the checkpoints of the training.", re.compile(r".*\.(?:mlmodel|mlpackage/?)", re.I)),
+    Format("coreml", "Core ML programs", "Give the checkpoints of the training.", r"(?i).*\.(?:mlmodel|mlpackage/?)"),
 )  # fmt: skip
 """Files in formats that are not read, by their suffix."""
 
@@ -198,7 +204,7 @@ def of_files(names: Iterable[str]) -> Format | None:
     """Return the format of most of these files if it is one that is not read; files beside checkpoints do not count."""
     counts: dict[str, int] = {}
     for name in names:
-        found = None if _SIDE.fullmatch(name) else next((f for f in FILES if f.names.fullmatch(name)), None)
+        found = None if _SIDE.fullmatch(name) else next((f for f in FILES if f.pattern.fullmatch(name)), None)
         if found is not None:
             counts[found.name] = counts.get(found.name, 0) + 1
     if not counts:

@@ -12,8 +12,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-import yaml
-
 from storage_schema.models.results import Hyperparameter, Scalar
 from trajsvc.errors import TrajsvcError
 from trajsvc.sources.base import CheckpointRef
@@ -80,8 +78,8 @@ def _read(files: Readable, path: str) -> Mapping[str, Any]:
         if region.size > MOST_BYTES:
             return {}
         text = region.bytes(0, region.size)
-        told = json.loads(text) if path.endswith(".json") else yaml.load(text, _Plain)
-    except (TrajsvcError, OSError, ValueError, RecursionError, yaml.YAMLError):
+        told = json.loads(text) if path.endswith(".json") else _of_yaml(text)
+    except (TrajsvcError, OSError, ValueError, RecursionError):
         return {}
     if not isinstance(told, dict):
         return {}
@@ -90,15 +88,10 @@ def _read(files: Readable, path: str) -> Mapping[str, Any]:
     return told
 
 
-class _Plain(yaml.SafeLoader):  # type: ignore[misc]
-    """Text, numbers, lists and tables; what has a tag of Python's is left out."""
+def _of_yaml(text: bytes) -> Any:
+    from trajsvc.sources.logs.plain_yaml import parse  # few runs have such a file, and the parser takes long to import
 
-
-def _nothing(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> None:
-    """Return None for a value of an unknown type."""
-
-
-_Plain.add_multi_constructor("", _nothing)
+    return parse(text)
 
 
 def _flat(told: Mapping[str, Any]) -> Iterator[tuple[str, Scalar]]:
