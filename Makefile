@@ -39,9 +39,11 @@ test-all: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 SECONDS ?= 60
+EXAMPLES ?= 50
 fuzz: $(STAMP)
 	$(BIN)/python tests/fuzz/fuzz.py --seconds $(SECONDS)
 	TRAJSVC_FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest -s tests/hub/test_hub_fuzz.py
+	TRAJSVC_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/service/test_openapi.py
 
 test-timing: N ?= 100
 test-timing: $(STAMP)

@@ -21,6 +21,8 @@ pytestmark = [pytest.mark.timing, pytest.mark.dear]
 
 CHILD = Path(__file__).with_name("interrupted_child.py")
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "pythia-nano"
+GOLDEN = (5**0.5 - 1) / 2
+"""multiples of it, without their whole parts, leave no large gap"""
 LATE = 10
 """events between the program's last own line and the end of counting"""
 
@@ -64,9 +66,9 @@ def run(
     return Ended(done.returncode, done.stdout, done.stderr, int(events) if events else None)
 
 
-def spread(total: int, count: int) -> list[int]:
-    """``count`` instants from the first event to the last, the first and the last few among them."""
-    inner = [round(total * (k + 0.37) / count) for k in range(count)]
+def spread(total: int, count: int, turn: int = 0) -> list[int]:
+    """``count`` instants from the first event to the last, the last few among them; other ones in every ``turn``."""
+    inner = [round(total * (k + (0.37 + turn * GOLDEN) % 1) / count) for k in range(count)]
     return sorted({*inner, total - LATE - 2})
 
 
@@ -102,11 +104,17 @@ COMMANDS: dict[str, tuple[list[str], Callable[[str], bool]]] = {
     "map": (["map", "nano", "-o", "map.npz"], is_nothing),
 }
 FEW = {"measures": 4, "analyze": 4, "plan": 2, "batch": 2, "watch": 1, "map": 2}
-MANY = {"measures": 60, "analyze": 60, "plan": 30, "batch": 30, "watch": 30, "map": 30}
+MANY = {"measures": 20, "analyze": 20, "plan": 10, "batch": 10, "watch": 10, "map": 10}
 """Instants of a sweep; the last four begin and go on as one of the first two does."""
 
 
-def sweep(command: str, store: Path, folder: Path, count: int) -> None:
+@pytest.fixture
+def turn(request: pytest.FixtureRequest) -> int:
+    """Which repetition of a test this is: each meets instants of its own."""
+    return int(request.node.callspec.params.get("repetition", 0))
+
+
+def sweep(command: str, store: Path, folder: Path, count: int, turn: int) -> None:
     words, whole = COMMANDS[command]
 
     def place(name: str) -> Path:
@@ -117,7 +125,7 @@ def sweep(command: str, store: Path, folder: Path, count: int) -> None:
     undisturbed = run(words, store, place("undisturbed"))
     assert undisturbed.code == 0, undisturbed.errors
     assert undisturbed.events is not None
-    for at in spread(undisturbed.events, count):
+    for at in spread(undisturbed.events, count, turn):
         own = place(str(at))
         check(run(words, store, own, at), at, undisturbed.events, whole)
         assert not list(own.glob(".*.partial"))
@@ -126,14 +134,18 @@ def sweep(command: str, store: Path, folder: Path, count: int) -> None:
 
 
 @pytest.mark.parametrize("command", slow_but(COMMANDS, ["measures", "analyze"]))
-def test_an_interrupt_at_any_instant_exits_130_without_a_traceback(command: str, store: Path, tmp_path: Path) -> None:
-    sweep(command, store, tmp_path, FEW[command])
+def test_an_interrupt_at_any_instant_exits_130_without_a_traceback(
+    command: str, store: Path, tmp_path: Path, turn: int
+) -> None:
+    sweep(command, store, tmp_path, FEW[command], turn)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
-def test_an_interrupt_at_many_instants_exits_130_without_a_traceback(command: str, store: Path, tmp_path: Path) -> None:
-    sweep(command, store, tmp_path, MANY[command])
+def test_an_interrupt_at_many_instants_exits_130_without_a_traceback(
+    command: str, store: Path, tmp_path: Path, turn: int
+) -> None:
+    sweep(command, store, tmp_path, MANY[command], turn)
 
 
 @pytest.mark.parametrize("apart", slow_but([1, 200], [200]))
@@ -174,18 +186,18 @@ def test_an_interrupt_that_the_parent_had_ignored_is_one(store: Path, tmp_path: 
 PLACES = {
     "in a destructor": "class Late:\n    def __del__(self):\n        os.kill(os.getpid(), signal.SIGINT)\nLate()",
     "in code that takes every error for another": (
-        "try:\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(60)\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(600)\n"
         "except BaseException as error:\n    raise ImportError('numpy.core.multiarray failed to import') from error"
     ),
     "while a thread is waited for": (
-        "thread = threading.Thread(target=time.sleep, args=(60,))\nthread.start()\n"
+        "thread = threading.Thread(target=time.sleep, args=(600,))\nthread.start()\n"
         "threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()\nthread.join()"
     ),
     "after the last line": (
-        "threading.Thread(target=time.sleep, args=(60,)).start()\nimport atexit\n"
+        "threading.Thread(target=time.sleep, args=(600,)).start()\nimport atexit\n"
         "threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()"
     ),
-    "at exit": "import atexit\natexit.register(lambda: (os.kill(os.getpid(), signal.SIGINT), time.sleep(60)))",
+    "at exit": "import atexit\natexit.register(lambda: (os.kill(os.getpid(), signal.SIGINT), time.sleep(600)))",
 }
 
 
@@ -197,7 +209,7 @@ def test_an_interrupt_is_not_lost(where: str, store: Path) -> None:
         "answers.run_row = row\nsys.argv = ['trajsvc', 'ls']\nrun()"
     )
     environment = {**os.environ, "TRAJSVC_STORE": str(store), "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, env=environment)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, env=environment)
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
     assert done.stdout == "" or where in ("after the last line", "at exit")
 
@@ -230,5 +242,5 @@ def test_a_reader_that_waits_gets_a_whole_result_and_a_second_interrupt_ends_the
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         process.wait(0.2)
                     process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 130
+            assert process.wait(300) == 130
             assert b"Traceback" not in process.stderr.read()

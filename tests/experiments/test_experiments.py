@@ -27,6 +27,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 QUICK = ("h10", "h11", "v3", "v4")
+ONE_SEED = ("h7", "c3", "d4", "e1")
 SLOW = ("d2", "h1", "h4", "c1", "c4", "d1")
 
 
@@ -49,8 +50,8 @@ def test_the_claim_comes_out(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["h7", "c3", "d3", "d4", "e1"])
 def test_what_does_not_come_out_in_seconds_is_reported_as_measured(name: str, tmp_path: Path) -> None:
     """Subspaces of 60 dimensions help, and networks of 10⁴ parameters have masks of ten: the figures are there, and the verdict is what
-    was measured."""
-    verdict = brief(name, tmp_path)
+    was measured. The trainings that take long have one seed."""
+    verdict = brief(name, tmp_path, (1,) if name in ONE_SEED else (0, 1))
     found = verdict.measured
     json.dumps(found, allow_nan=False)
     assert all(f.stat().st_size > 2000 for f in verdict.figures)

@@ -1,6 +1,7 @@
 """What sets of gradients and their measures cost, in time and memory, against the size of the network.
 
-Every set is computed in a process of its own, so that its memory is its own. Source: *Conditioning* (Nelson, thesis), figure 4.10.
+Every set is computed in a process of its own, so that its memory is its own; what they import is imported once, by the process that
+they are forked from. Source: *Conditioning* (Nelson, thesis), figure 4.10.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import torch
 
 DEPTH: Final = 24
+_IMPORTED: Final = ("torch", "sklearn.datasets", "trajsvc.experiments.cost", "trajsvc.gradients.sets.choose")
 _INTERVAL: Final = 0.002
 _LONG: Final = 20.0
 """seconds of a set after which it is not repeated: what else the machine does matters little beside them"""
@@ -71,11 +73,13 @@ def costs(
     stop: Callable[[], bool] = never,
 ) -> Iterator[Cost]:
     """Measure every set of ``kinds`` for networks of about so many ``parameters``, each in a new process."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(list(_IMPORTED))
     for count in parameters:
         for kind in kinds:
             if stop():
                 return
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+            with ProcessPoolExecutor(1, mp_context=context) as alone:
                 yield alone.submit(cost_of, kind, count, load).result()
 
 
