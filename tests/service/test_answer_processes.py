@@ -24,8 +24,6 @@ from api.bodies import check_json
 from trajsvc.errors import UsageError
 from trajsvc.results import answers
 
-pytestmark = pytest.mark.timing
-
 RUN = "/v1/runs/small"
 ASKED = [
     "/v1/runs", "/v1/runs?where=mds>0&sort=-alpha&columns=mds", "/v1/runs?where=nonsense", "/v1/runs?limit=0", "/v1/measures", RUN,
@@ -92,6 +90,8 @@ def test_what_is_kept_has_room() -> None:
     assert KeptAnswers(100)._held.maxsize == 100
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["slow", "died"])
 def test_one_that_is_stuck_or_dies_is_an_answer_and_the_next_is_made(end: str, apart: Server) -> None:
@@ -164,6 +164,8 @@ def test_the_description_is_the_committed_one_and_is_not_made_anew(apart: Server
     assert content == (REPOSITORY / "api" / "openapi.json").read_bytes()
 
 
+@pytest.mark.dear
+@pytest.mark.timing
 def test_tokens_are_asked_for_before_anything_is_computed(tmp_path: Path) -> None:
     server = start_server(tmp_path, command="api", TRAJSVC_TOKEN="a-secret-of-the-test")
     try:

@@ -13,6 +13,8 @@ from service_process import Server
 
 from storage_schema.runs.store import RunStore
 
+pytestmark = [pytest.mark.timing, pytest.mark.dear]
+
 Open = Callable[..., Any]
 SET = {
     "plain": {"lr": 0.1, "seed": 0},
