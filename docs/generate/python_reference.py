@@ -14,6 +14,7 @@ import trajsvc
 from storage_schema import errors as store_errors
 from trajsvc import client, errors, gradients
 from trajsvc.client import Client
+from trajsvc.families.against_runs import Against
 from trajsvc.gradients import examples
 from trajsvc.measures.gradients import clustering, conditioning, correlations, estimators, perturbed
 from trajsvc.measures.gradients.vector_gram import VectorGram
@@ -33,9 +34,10 @@ def text() -> str:
         prose(inspect.getdoc(trajsvc)),
         *(
             _function(f"trajsvc.{name}", getattr(trajsvc, name))
-            for name in ("analyze", "open", "audit", "cross", "average")
+            for name in ("analyze", "open", "runs", "against", "audit", "cross", "average")
         ),
         _class("trajsvc.Run", trajsvc.Run),
+        _class("trajsvc.families.against_runs.Against", Against),
         "# Gradients\n\n" + prose(inspect.getdoc(gradients)),
         _class("trajsvc.results.gradients.RunGradients", RunGradients),
         _class("trajsvc.results.cross.CrossRun", CrossRun),

@@ -222,7 +222,7 @@ ERRORS: dict[str, tuple[list[str], int, tuple[str, ...]]] = {
     "layers need a figure": (["map", "nano", "--layers"], 2, ("-o",)),
     "no attention": (["qkv", "mlp"], 4, ("mlp", "trajsvc layers")),
     "folder": (["map", "nano", "-o", "no/such/folder/map.png"], 1, ("cannot write", "map.png")),
-    "by": (["compare", "nano", "other", "--by", "size"], 2, ("size", "layer")),
+    "by": (["compare", "nano", "other", "--by", "sizes"], 2, ("'sizes'", "parameters")),
 }  # fmt: skip
 
 

@@ -283,8 +283,10 @@ def test_the_families_of_a_store_are_listed(store: Path, tmp_path: Path) -> None
     ]
     assert "f" in trajsvc("families", "ls", "--store", store).stdout
     assert (
-        trajsvc("families", "ls", "--store", store, "--format", "csv").stdout.splitlines()[1] == "f,,8,6,absent lost,"
+        trajsvc("families", "ls", "--store", store, "--format", "csv").stdout.splitlines()[1] == "f,,8,6,absent lost,,"
     )
+    told = trajsvc("families", "ls", "--store", store).stderr
+    assert "f: absent, lost not in the store: not analysed, or under another name (trajsvc mv)" in told
     empty = trajsvc("families", "ls", "--store", tmp_path / "none")
     assert (empty.exit_code, empty.stdout) == (0, "")
     assert "trajsvc batch" in empty.stderr

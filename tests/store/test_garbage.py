@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from stored_runs import make_contents
 
 from storage_schema.runs.garbage import collect, garbage
 from storage_schema.runs.store import RunStore
+from storage_schema.runs.trash import discard, trashed
+from trajsvc.gram.kernels import native
 
 
 def commit(store: RunStore, name: str, **attributes: object) -> None:
@@ -71,3 +74,27 @@ def test_the_rest_stays(store: RunStore) -> None:
     assert store.cross.names() == ("a--b", "odd")
     assert store.live.names() == ()
     assert not store.work("a").exists()
+
+
+def test_removed_runs_are_among_it_only_where_their_age_is_asked_for(store: RunStore) -> None:
+    old = discard(store, "a", datetime.now(UTC) - timedelta(days=20))
+    fresh = discard(store, "b")
+    assert "trash" not in dict(names(store, 0))
+    found = [one for one in garbage(store, 0, trash=7) if one.kind == "trash"]
+    assert [(one.name, one.bytes) for one in found] == [(old.id, old.bytes)]
+    assert 19.9 < found[0].days < 20.1
+    collect(store, found)
+    assert [one.id for one in trashed(store)] == [fresh.id]
+
+
+def test_kernels_of_other_versions_are_found_and_those_in_use_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(native.FOLDER, str(tmp_path))
+    used = native._path(True)
+    assert used is not None
+    for name in (used.name, f"kernel-float64-{'0' * 32}.o", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    assert [path.name for path in native.stale()] == [f"kernel-float64-{'0' * 32}.o"]
+    monkeypatch.setenv(native.FOLDER, str(tmp_path / "none"))
+    assert native.stale() == []

@@ -60,7 +60,7 @@ def test_a_brush_filters_the_table_and_is_in_the_address(described: Server, open
     box = axis.bounding_box()
     page.mouse.move(box["x"] + 9, box["y"] + box["height"] * 0.6)
     page.mouse.down()
-    page.mouse.move(box["x"] + 9, box["y"] + box["height"] + 3, steps=4)
+    page.mouse.move(box["x"] + 9, box["y"] + box["height"] - 2, steps=4)
     page.mouse.up()
     ready(page, 2)
     assert page.locator(".against [aria-label=Runs] tbody th a").all_text_contents() == ["patchy", "logged"]

@@ -164,7 +164,8 @@ export class Parallel {
   }
 
   #set(key, a, b, done) {
-    const [low, high] = [Math.max(0, Math.min(a, b)), Math.min(1, Math.max(a, b))];
+    const ends = (v) => (v < LEAST ? 0 : v > 1 - LEAST ? 1 : v); // what lies at an end is meant by a brush that comes near it
+    const [low, high] = [ends(Math.min(a, b)), ends(Math.max(a, b))];
     this.onbrush(key, low <= 0 && high >= 1 ? null : [low, high], done);
   }
 

@@ -94,6 +94,9 @@ def nothing(where: str, seen: str = "") -> NotFound:
     if Path(where).is_dir() and not any(Path(where).iterdir()):
         hint = "Name the folder that the checkpoints of a training lie in; `trajsvc demo` makes some to try."
         return NotFound("no-checkpoints", f"the folder {where} is empty", hint=hint, file=where)
+    if not seen and Path(where).is_file():
+        hint = "Name the folder that the checkpoints of a training lie in, or a file of weights (.safetensors, .pt, .bin …)."
+        return NotFound("no-checkpoints", f"{where} is no file of checkpoints", hint=hint, file=where)
     return NotFound(
         "no-checkpoints", f"there are no checkpoints in {where}", hint=f"{LOOKED_FOR} {seen}".rstrip(), file=where
     )
