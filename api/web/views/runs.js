@@ -52,8 +52,8 @@ class RunsView {
       { class: "runs" },
       h("div", { class: "title" }, h("h1", {}, "Runs")),
       this.jobs,
-      h("div", { class: "toolbar" }, h("label", { for: id, class: "label" }, "Search"), this.search, h("label", { for: where, class: "label" }, "Where"), this.where, this.grouping, this.tagging,
-        h("span", { class: "end" }, (this.saves = h("span", { class: "saves" }, h("span", { class: "label" }, "Maps "), sheetDownloads("maps", () => this.#sheet()))), this.selected, (this.many = h("a", { class: "button", href: href(["against"]) }, "Plot against")), h("a", { class: "button primary", href: href(["submit"]) }, "Submit a run"))),
+      (this.toolbar = h("div", { class: "toolbar" }, h("label", { for: id, class: "label" }, "Search"), this.search, h("label", { for: where, class: "label" }, "Where"), this.where, this.grouping, this.tagging,
+        h("span", { class: "end" }, (this.saves = h("span", { class: "saves" }, h("span", { class: "label" }, "Maps "), sheetDownloads("maps", () => this.#sheet()))), this.selected, (this.many = h("a", { class: "button", href: href(["against"]) }, "Plot against")), h("a", { class: "button primary", href: href(["submit"]) }, "Submit a run")))),
       this.columns,
       this.problem,
       this.table,
@@ -182,9 +182,8 @@ class RunsView {
     const rows = this.#found();
     this.saves.hidden = !rows.length;
     this.#selection();
-    if (!this.rows.length) {
-      return fill(this.table, h("div", { class: "empty" }, h("p", {}, "No runs yet."), h("p", {}, "Submit a folder of checkpoints or a repository, or analyse one with ", h("code", {}, "trajsvc analyze"), "; ", h("code", {}, "trajsvc demo"), " makes a run to try.")));
-    }
+    this.toolbar.hidden = this.columns.hidden = !this.rows.length;
+    if (!this.rows.length) return fill(this.table, firstSteps());
     if (!rows.length) return fill(this.table, h("p", { class: "empty" }, `No run matches ${[params.q && `“${params.q}”`, params.where && `“${params.where}”`, params.tag && `the tag “${params.tag}”`].filter(Boolean).join(" and ")}.`));
     const [key, down] = (params.sort ?? "run").split(":");
     const every = [
@@ -248,6 +247,14 @@ class RunsView {
     return h("a", { href: href(["run", row.run]), class: "thumblink", tabindex: "-1", "aria-hidden": "true" }, canvas, canvas.said);
   }
 }
+
+// What to do where there is nothing to search or sort yet.
+const firstSteps = () => h("div", { class: "empty first" },
+  h("p", {}, h("strong", {}, "No runs yet."), " A run is the sequence of checkpoints of one training, read once: how its parameters moved, layer by layer."),
+  h("dl", { class: "facts2" },
+    h("dt", {}, h("a", { class: "button primary", href: href(["submit"]) }, "Submit a run")), h("dd", {}, "a repository of the Hub, or a folder of this server; its job is shown here"),
+    h("dt", {}, h("code", {}, "trajsvc demo")), h("dd", {}, "in a terminal, in this store: trains something small in seconds and analyses it"),
+    h("dt", {}, h("code", {}, "trajsvc analyze FOLDER")), h("dd", {}, "the same for checkpoints of your own; reload to see what came")));
 
 // Runs are far apart: every small map has a scale of its own, and says it.
 function paintThumb(canvas, row) {
