@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from api.answer_route import AnswerRoute
 from api.dependencies import Reader, Service, ServiceOf, Submitter
 from api.formats import PROBLEMS, answer_of, csv_models, documented, figure_makers, json_bytes
-from api.routes.results import Format
+from api.routes.results import Format, Origin
 from storage_schema.models.families import FamilyAnswer, FamilyRow, StoredFamilyRow
 from storage_schema.models.service import NAME
 from storage_schema.runs.store import RunStore
@@ -90,6 +90,7 @@ def compare_members(
         str, Query(max_length=200, description="size, seed or a hyperparameter: the axis of the figure")
     ] = "size",
     show: Annotated[Literal["measures", "maps", "qkv"], Query(description="Which figure (png, svg)")] = "measures",
+    origin: Origin = None,
     form: Format = None,
 ) -> Response:
     """Compare the members of a family: MDS, relative MDS, heterogeneity of Q, K and V, settling over depth."""
@@ -98,11 +99,11 @@ def compare_members(
     removed = removed_runs(RunStore(service.settings.store))
 
     def rows() -> Any:
-        return compare_family(found, runs, removed)
+        return compare_family(found, runs, removed, origin)
 
     def draw() -> Any:
         if show == "maps":
-            return of_family.maps_of(rows(), runs, "network", None, None)
+            return of_family.maps_of(compare_family(found, runs, removed), runs, "network", origin, None)
         return of_family.qkv_of(rows()) if show == "qkv" else of_family.measures_of(rows(), by)
 
     makers = {

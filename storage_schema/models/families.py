@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from storage_schema.models.results import Answer, Scalar
+from storage_schema.models.results import Answer, Finding, Scalar
 
 
 class FamilyDepthRow(Answer):
@@ -19,7 +19,12 @@ class FamilyDepthRow(Answer):
     distance_qv: float | None
     distance_kv: float | None
     heterogeneity: float | None
-    """mean of the three distances"""
+    """mean of the three distances, which compare the shape of the maps"""
+    rms_qk: float | None = None
+    rms_qv: float | None = None
+    rms_kv: float | None = None
+    rms: float | None = None
+    """mean of the three root mean square differences of the maps, in units of cosine"""
 
 
 class FamilySettlingRow(Answer):
@@ -50,9 +55,14 @@ class FamilyRow(Answer):
     fraction: float | None = None
     """share of the parameters that an estimate has seen"""
     mds: float | None
+    mds_by_length: float | None = None
     relative_mds: float | None
+    random_walk_mds: float | None = None
+    """what ``relative_mds`` is of a random walk with the same update norms"""
     heterogeneity: float | None
     """mean over the layers with attention"""
+    rms: float | None = None
+    """the same of the root mean square differences of the maps of Q, K and V"""
     settling_depth_slope: float | None
     """least-squares slope of the layers' settling (fraction of the last step) against relative depth"""
     heterogeneity_by_depth: list[FamilyDepthRow]
@@ -72,6 +82,12 @@ class FamilyAnswer(Answer):
 
     family: str
     title: str
+    axis: str = "step"
+    """what the members' checkpoints are numbered by; ``checkpoint`` where they differ in it"""
+    origin: int | None = None
+    """of Q, K and V compared by relative maps, the step that they are relative to"""
+    findings: list[Finding] = Field(default_factory=list)
+    """why the members are not alike in what they were measured at"""
     rows: list[FamilyRow]
     lines: dict[str, list[FamilyLine]]
     """for ``size``, ``seed`` and each hyperparameter as the axis: which of the members present a line joins; none against the seed"""

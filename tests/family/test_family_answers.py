@@ -28,7 +28,7 @@ from family_runs import (
 from storage_schema.models.families import FamilyAnswer, FamilyRow, StoredFamilyRow
 from trajsvc.errors import UsageError
 from trajsvc.families.compare import compare_family, slope
-from trajsvc.families.file import Family, load_family, open_family, save_family
+from trajsvc.families.file import Family, Member, load_family, open_family, save_family
 from trajsvc.measures.norms import SETTLED
 from trajsvc.results.run import Run
 from trajsvc.results.run import open as open_run
@@ -76,6 +76,12 @@ def rows(store: Path, runs: dict[str, Run]) -> dict[str, FamilyRow]:
     return {row.member: row for row in compare_family(open_family(store, "f"), runs).rows}
 
 
+def walks_mds(updates: Array) -> float:
+    """The mean of cos(θ_i − θ_0, θ_j − θ_0) = sqrt(s_min / s_max), s the sums of the squared norms of updates."""
+    sums = np.cumsum(np.square(updates).sum(axis=1))
+    return float(np.mean([[np.sqrt(min(a, b) / max(a, b)) for a in sums] for b in sums]))
+
+
 def distance(a: Array, b: Array) -> float:
     """1 − the centred alignment of two maps, entry by entry as it is defined."""
 
@@ -109,6 +115,10 @@ def test_similarities_meet_the_oracle(rows: dict[str, FamilyRow], states: dict[s
     row = rows[name]
     assert row.mds == pytest.approx(cosines(theta).mean(), rel=1e-6)
     assert row.relative_mds == pytest.approx(cosines(theta[1:] - theta[0]).mean(), rel=1e-6)
+    assert row.random_walk_mds == pytest.approx(walks_mds(np.diff(theta, axis=0)), rel=1e-6)
+    length = np.linalg.norm(np.diff(theta, axis=0), axis=1)
+    weights = (np.append(length, 0) + np.append(0, length)) / 2
+    assert row.mds_by_length == pytest.approx(weights @ cosines(theta) @ weights / weights.sum() ** 2, rel=1e-6)
     assert (row.state, row.run, row.parameters, row.checkpoints) == ("present", name, theta.shape[1], len(STEPS))
     assert (row.estimate, row.fraction) == (False, None)
 
@@ -144,6 +154,42 @@ def test_settling_and_its_slope_meet_the_oracle(
     gradient = np.polyfit(np.linspace(0, 1, layers), expected, 1)[0]
     assert rows[name].settling_depth_slope == pytest.approx(gradient, rel=1e-4, abs=1e-9)
     assert gradient < 0, "deeper layers were made to settle sooner"
+
+
+@pytest.mark.parametrize("origin", [None, 0, 20])
+def test_maps_of_attention_are_compared_by_both_distances_from_any_origin(
+    store: Path, runs: dict[str, Run], states: dict[str, list[Tensors]], origin: int | None
+) -> None:
+    answer = compare_family(open_family(store, "f"), runs, origin=origin)
+    assert (answer.origin, answer.axis) == (origin, "step")
+    (row,) = [row for row in answer.rows if row.member == "two"]
+    for k, depth in enumerate(row.heterogeneity_by_depth):
+        maps = []
+        for part in "qkv":
+            points = attention_part(states["two"], k, part)
+            if origin is not None:
+                points = np.delete(points - points[STEPS.index(origin)], STEPS.index(origin), axis=0)
+            maps.append(cosines(points))
+        off = ~np.eye(len(maps[0]), dtype=bool)
+        apart = [float(np.sqrt(np.mean(np.square(maps[a] - maps[b])[off]))) for a, b in ((0, 1), (0, 2), (1, 2))]
+        assert [depth.rms_qk, depth.rms_qv, depth.rms_kv] == pytest.approx(apart, rel=1e-6)
+        assert depth.rms == pytest.approx(np.mean(apart), rel=1e-6)
+        assert depth.distance_qk == pytest.approx(distance(maps[0], maps[1]), abs=1e-6)
+    assert row.rms == pytest.approx(np.mean([depth.rms for depth in row.heterogeneity_by_depth]))
+    shown = json.loads(
+        compare(store, *(() if origin is None else ("--origin", str(origin))), "--format", "json").stdout
+    )
+    assert shown == answer.model_dump(mode="json")
+
+
+def test_a_family_that_was_sampled_differently_says_so(store: Path, runs: dict[str, Run], tmp_path: Path) -> None:
+    assert compare_family(open_family(store, "f"), runs).findings == []
+    some = ("--steps", "0,40,80,160", "--store", tmp_path / "few", "--quiet", "--no-figures")
+    assert trajsvc("analyze", store.parent / "two", *some).exit_code == 0
+    family = Family(name="g", runs=[Member(name="two", source="two"), Member(name="four", source="four")])
+    found = compare_family(family, {"two": open_run(tmp_path / "few", "two"), "four": runs["four"]}).findings
+    assert [finding.kind for finding in found] == ["different-steps"]
+    assert "two at 4 (0 … 160), four at 6 (0 … 160)" in found[0].message
 
 
 def test_members_come_in_order_of_size_seed_and_name(store: Path, runs: dict[str, Run]) -> None:

@@ -126,6 +126,17 @@ def test_only_members_that_are_equal_in_all_else_are_joined() -> None:
     assert lines_of([member("a", size=10, lr=1.0), member("b", size=40, lr=2.0)], "lr") == ["size=10", "size=40"]
 
 
+def test_no_line_joins_two_sizes_where_a_name_only_sounds_like_one() -> None:
+    batches = [member("a", size=10, batch_size=32), member("b", size=40, batch_size=64)]
+    assert lines_of(batches, "batch_size") == ["size=10", "size=40"]
+    norms = [member("a", size=10, layer_norm_eps=1e-5), member("b", size=40, layer_norm_eps=1e-6)]
+    assert lines_of(norms, "layer_norm_eps") == ["size=10", "size=40"]
+    depths = [member("a", size=10, n_layer=1), member("b", size=40, n_layer=1), member("c", size=90, n_layer=2)]
+    assert lines_of(depths, "n_layer") == ["size=10", "size=40", "size=90"], "one depth has two sizes"
+    grid = [member(f"{w}{lr}", size=10 * w, hidden_size=w, lr=lr) for w in (1, 2) for lr in (0.1, 0.2)]
+    assert lines_of(grid, "hidden_size") == ["lr=0.1", "lr=0.2"] * 2
+
+
 def test_the_answer_names_the_lines_of_the_members_that_are_present() -> None:
     rows = [
         member("a", weight_decay=0.0, momentum=0.9), member("b", weight_decay=1e-3, momentum=0.9),
@@ -266,14 +277,16 @@ def test_distances_are_drawn_against_relative_depth_a_line_a_member() -> None:
     depths = [np.linspace(0, 1, n).tolist() for n in (6, 12, 1)]
     distances = [rng.uniform(0, 0.1 * 4**k, (len(d), 3)) for k, d in enumerate(depths)]
     distances[1][3] = np.nan
-    figure = family_qkv_figure(NAMES[:3], depths, distances, title="Pythia")
+    rms = [2 * values for values in distances]
+    figure = family_qkv_figure(NAMES[:3], depths, distances, rms, title="Pythia")
     panels = figure.axes
-    assert [a.get_title() for a in panels] == ["Q to K", "Q to V", "K to V", "mean of the three"]
+    assert [a.get_title() for a in panels[:4]] == ["Q to K", "Q to V", "K to V", "mean of the three"]
+    assert [panels[k].get_ylabel() for k in (0, 4)] == ["distance in shape", "rms (cosine)"]
     for panel, axes in enumerate(panels):
         lines = axes.get_lines()
         assert len(lines) == 3
-        for line, depth, values in zip(lines, depths, distances, strict=True):
-            expected = values[:, panel] if panel < 3 else values.mean(axis=1)
+        for line, depth, values in zip(lines, depths, distances if panel < 4 else rms, strict=True):
+            expected = values[:, panel % 4] if panel % 4 < 3 else values.mean(axis=1)
             np.testing.assert_array_equal(line.get_xdata(), depth)
             np.testing.assert_array_equal(line.get_ydata(), expected)
         low, high = axes.get_ylim()
@@ -312,6 +325,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("--maps",), "pdf"),
         (("--maps", "--group", "layer/1", "--origin", "0"), "png"),
         (("--qkv",), "svg"),
+        (("--qkv", "--origin", "0"), "svg"),
     ],
 )
 def test_the_command_draws_a_family(store: Path, tmp_path: Path, arguments: tuple[str, ...], suffix: str) -> None:
@@ -323,6 +337,9 @@ def test_the_command_draws_a_family(store: Path, tmp_path: Path, arguments: tupl
     start = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[suffix]
     data = file.read_bytes()
     assert data.startswith(start)
+    if "--qkv" in arguments:
+        assert "rms (cosine)" in data.decode()
+        assert ("relative to step 0" in data.decode()) == ("--origin" in arguments)
     if suffix == "svg" and not arguments:
         for word in ("f-2", "f-3", "mlp", "MDS", "parameters"):
             assert f">{word}</text>" in data.decode(), "text stays text"

@@ -395,6 +395,24 @@ class TestRuns:
         assert "not in the store" in page.locator(".scroll tbody tr", has_text="not-there").text_content()
         until(page, "document.querySelector('.family .grid').dataset.painted >= 2")
 
+    def test_a_familys_attention_from_any_origin(self, site: Server, open_page: Open) -> None:
+        page = open_page(f"{site.address}/#/family/pair")
+        page.wait_for_selector("[data-chart=rms-depth]")
+        page.get_by_label("Q, K and V from step").fill("0")
+        page.keyboard.press("Enter")
+        page.wait_for_function("location.hash.includes('origin=0')")
+        _, _, answer = site.ask("/v1/families/pair/compare?origin=0")
+        rms = next(r["rms"] for r in answer["rows"] if r["member"] == "pythia-nano")
+        assert rms != next(
+            r["rms"] for r in site.ask("/v1/families/pair/compare")[2]["rows"] if r["member"] == "pythia-nano"
+        )
+        until(page, f"document.querySelector('.scroll tbody').textContent.includes('{rms:.4}')")
+        until(page, "document.querySelector('[data-chart=rms-depth]').textContent.includes('seen from step 0')")
+        open_page.expected.append("404")  # type: ignore[attr-defined]
+        page.get_by_label("Q, K and V from step").fill("3")
+        page.keyboard.press("Enter")
+        page.get_by_role("alert").filter(has_text="3").wait_for()
+
     def test_experiments_and_their_runs(self, site: Server, open_page: Open) -> None:
         page = open_page(f"{site.address}/#/experiments")
         page.wait_for_selector(".experiments tbody tr")

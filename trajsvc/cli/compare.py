@@ -37,7 +37,7 @@ from trajsvc.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from storage_schema.models.families import FamilyRow
-    from storage_schema.models.results import CompareRow
+    from storage_schema.models.results import CompareRow, Finding
     from trajsvc.families.file import Family
     from trajsvc.results.run import Run
 
@@ -52,9 +52,20 @@ SHOWN = (
     "mu",
     "alpha",
 )
-FAMILY_SHOWN = ("mds", "relative_mds", "heterogeneity", "settling_depth_slope")
+FAMILY_SHOWN = (
+    "mds", "mds_by_length", "relative_mds", "random_walk_mds", "heterogeneity", "rms", "settling_depth_slope",
+)  # fmt: skip
+FAMILY_TITLES = (
+    "MDS",
+    "MDS by\nlength",
+    "relative\nMDS",
+    "random\nwalk's",
+    "Q/K/V\nshape",
+    "Q/K/V\nrms",
+    "settling\nslope",
+)
 FAMILY_COLUMNS = ("member", "run", "state", "size", "seed", "parameters", "checkpoints", "estimate", *FAMILY_SHOWN)
-DEPTH_COLUMNS = ("distance_qk", "distance_qv", "distance_kv", "heterogeneity")
+DEPTH_COLUMNS = ("distance_qk", "distance_qv", "distance_kv", "heterogeneity", "rms_qk", "rms_qv", "rms_kv", "rms")
 
 EPILOG = """Examples:
 
@@ -188,6 +199,8 @@ def compare(
         )
         raise UsageError("runs-needed", "there is nothing to compare", hint=hint)
     opened = [open_run(store, name) for name in runs]
+    if not quiet and (maps or curves is not None):
+        _say(answers.sampled_differently(opened, steps))
     if curves is not None and output is not None:
         from trajsvc.measures.registry import names_in
 
@@ -195,8 +208,8 @@ def compare(
     if maps and output is not None:
         return save_figure(figures.maps_beside(opened, group, origin, steps), output, quiet)
     answer = answers.compare(opened, _groups(opened, group, by), steps)
-    for finding in answer.findings if not quiet else ():
-        errors_console().print(f"[yellow]{finding.kind}[/yellow]: {safe(finding.message)}", highlight=False)
+    if not quiet:
+        _say(answer.findings)
     if kind in FIGURES and output is not None:
         return save_figure(figures.comparison(answer), output, quiet)
     if kind == "json":
@@ -212,6 +225,11 @@ def _not_with_by(maps: bool, curves: str | None, origin: int | None) -> None:
         if given:
             hint = f"Leave out {flag}, or --by and --parallel."
             raise UsageError("compare-option", f"{flag} is not for runs against a hyperparameter", hint=hint)
+
+
+def _say(findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        errors_console().print(f"[yellow]{finding.kind}[/yellow]: {safe(finding.message)}", highlight=False)
 
 
 def _groups(runs: Sequence[Run], group: str, by: str | None) -> list[str]:
@@ -253,9 +271,9 @@ def _family(
 
     if maps and qkv:
         raise UsageError("family-option", "--maps and --qkv are two figures", hint="Leave one of the two out.")
-    if not maps and (group != "network" or origin is not None or steps is not None):
-        hint = "Add --maps, or leave out --group, --origin and --steps."
-        raise UsageError("family-option", "of a family, a group, an origin or steps are chosen for maps", hint=hint)
+    if not maps and (group != "network" or steps is not None):
+        hint = "Add --maps, or leave out --group and --steps."
+        raise UsageError("family-option", "of a family, a group or steps are chosen for maps", hint=hint)
     root = store or default_store()
     if isinstance(root, str):
         found, runs = _of_server(root, name)
@@ -266,7 +284,7 @@ def _family(
         runs = {m.name: open_run(root, m.name) for m in found.runs if m.name in stored}
         removed = removed_runs(RunStore(root))
     by = _by_known(by, found.name, found.hyperparameter_names())
-    answer = compare_family(found, runs, removed)
+    answer = compare_family(found, runs, removed, None if maps else origin)
     rows = sorted(answer.rows, key=lambda row: _place(value_of(row, by)))
     answer = answer.model_copy(update={"rows": rows})
     missing = [
@@ -276,6 +294,8 @@ def _family(
     ]
     if missing and not quiet and kind not in ("json", "csv"):
         errors_console().print(f"not analysed: {', '.join(missing)}", style="yellow", markup=False, highlight=False)
+    if not quiet:
+        _say(answer.findings)
     if kind in FIGURES and output is not None:
         if not runs:
             hint = f"`trajsvc batch FAMILY.toml --store {root}` analyses them."
@@ -328,7 +348,7 @@ def _family_table(rows: Sequence[FamilyRow], hyperparameters: Sequence[str]) -> 
     if any(row.parameters not in (None, row.size) for row in rows):
         columns[">para-\nmeters"] = [_count(row.parameters) for row in rows]
     columns[">check-\npoints"] = [_plain(row.checkpoints) for row in rows]
-    for name, title in zip(FAMILY_SHOWN, ("MDS", "relative\nMDS", "Q/K/V\nheterog.", "settling\nslope"), strict=True):
+    for name, title in zip(FAMILY_SHOWN, FAMILY_TITLES, strict=True):
         columns[f">{title}"] = [number(getattr(row, name)) for row in rows]
     table = new_table(list(columns))
     for cells in zip(*columns.values(), strict=True):

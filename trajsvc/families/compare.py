@@ -14,25 +14,41 @@ from trajsvc.families.file import Family, Member
 from trajsvc.families.lines import every_line
 from trajsvc.measures.registry import compute
 from trajsvc.results import tables
+from trajsvc.results.answers import sampled_differently
 from trajsvc.results.depth import attention_layers, depth_layers, relative_depths
 from trajsvc.results.labels import plain
 
 if TYPE_CHECKING:
     from trajsvc.results.run import Run
 
-MEMBER_MEASURES = ("mds", "relative_mds")
+MEMBER_MEASURES = ("mds", "mds_by_length", "relative_mds", "random_walk_mds")
 
 
-def compare_family(family: Family, runs: Mapping[str, Run], removed: Mapping[str, str] | None = None) -> FamilyAnswer:
+def compare_family(
+    family: Family, runs: Mapping[str, Run], removed: Mapping[str, str] | None = None, origin: int | None = None
+) -> FamilyAnswer:
     """Compare the members of ``family`` in order of size, seed and name; ``runs`` holds those in the store, by the
     member's name.
+
+    Q, K and V are compared by their maps relative to ``origin`` if one is given. Raises NotFound (``step-not-found``) if a
+    member with Q, K and V has no such checkpoint.
     """
     found = [
-        family_row(m, runs[m.name]) if m.name in runs else missing_row(m, (removed or {}).get(m.name))
+        family_row(m, runs[m.name], origin) if m.name in runs else missing_row(m, (removed or {}).get(m.name))
         for m in family.runs
     ]
     rows = sorted(found, key=_order)
-    return FamilyAnswer(family=family.name, title=family.title, rows=rows, lines=every_line(rows))
+    present = [runs[m.name] for m in family.runs if m.name in runs]
+    axes = {run.axis for run in present} or {"step"}
+    return FamilyAnswer(
+        family=family.name,
+        title=family.title,
+        axis=axes.pop() if len(axes) == 1 else "checkpoint",
+        origin=origin,
+        findings=sampled_differently(present),
+        rows=rows,
+        lines=every_line(rows),
+    )
 
 
 def _order(row: FamilyRow) -> tuple[bool, float, bool, int, str]:
@@ -40,12 +56,13 @@ def _order(row: FamilyRow) -> tuple[bool, float, bool, int, str]:
     return (row.size is None, row.size or 0, row.seed is None, row.seed or 0, row.member)
 
 
-def family_row(member: Member, run: Run) -> FamilyRow:
+def family_row(member: Member, run: Run, origin: int | None = None) -> FamilyRow:
     """Return the row of a member whose run is stored."""
     depths = relative_depths(depth_layers(run))
-    by_depth = [depth_row(run, g, depths[g]) for g in attention_layers(run) if g in depths]
+    by_depth = [depth_row(run, g, depths[g], origin) for g in attention_layers(run) if g in depths]
     settling = [settling_row(run, group, depth) for group, depth in depths.items()]
-    known = [row.heterogeneity for row in by_depth if row.heterogeneity is not None]
+    shapes = [row.heterogeneity for row in by_depth if row.heterogeneity is not None]
+    apart = [row.rms for row in by_depth if row.rms is not None]
     return FamilyRow(
         member=member.name,
         run=run.name,
@@ -58,7 +75,8 @@ def family_row(member: Member, run: Run) -> FamilyRow:
         estimate=run.estimate is not None,
         fraction=None if run.estimate is None else run.estimate.get("fraction"),
         **plain(compute(MEMBER_MEASURES, run.gram())),
-        heterogeneity=float(np.mean(known)) if known else None,
+        heterogeneity=float(np.mean(shapes)) if shapes else None,
+        rms=float(np.mean(apart)) if apart else None,
         settling_depth_slope=slope([r.depth for r in settling], [r.settling_step for r in settling]),
         heterogeneity_by_depth=by_depth,
         settling_depth=settling,
@@ -87,17 +105,11 @@ def missing_row(member: Member, removed: str | None = None) -> FamilyRow:
     )
 
 
-def depth_row(run: Run, group: str, depth: float) -> FamilyDepthRow:
-    """Compare Q, K and V of one layer of ``run``."""
-    row = tables.qkv_row(run, group, None)
-    return FamilyDepthRow(
-        depth=depth,
-        layer=row.layer,
-        distance_qk=row.distance_qk,
-        distance_qv=row.distance_qv,
-        distance_kv=row.distance_kv,
-        heterogeneity=row.heterogeneity,
-    )
+def depth_row(run: Run, group: str, depth: float, origin: int | None = None) -> FamilyDepthRow:
+    """Compare Q, K and V of one layer of ``run``, by their maps relative to ``origin`` if one is given."""
+    row = tables.qkv_row(run, group, None, origin)
+    names = FamilyDepthRow.model_fields.keys() - {"depth"}
+    return FamilyDepthRow(depth=depth, **row.model_dump(include=set(names)))
 
 
 def settling_row(run: Run, group: str, depth: float) -> FamilySettlingRow:

@@ -8,8 +8,12 @@ from typing import Any, Final
 
 from storage_schema.models.families import FamilyLine, FamilyRow
 
-_SIZED: Final = re.compile(r"width|depth|layer|hidden|head|dim|d_model|channel|block|expert|param|size", re.IGNORECASE)
-"""Names of hyperparameters that a network's size follows from."""
+_SIZED: Final = re.compile(
+    r"(?:^|[_.-])(?:width|depth|d_?model|dim|n_?embd|n_?head|n_?layer|layers|heads|channels|blocks|experts|parameters|"
+    r"(?:hidden|intermediate|model|embedding|embed|vocab|ffn?|mlp)_?(?:size|dim))$",
+    re.IGNORECASE,
+)
+"""Names of hyperparameters that a network's size follows from: ``hidden_size``, and not ``batch_size`` or ``layer_norm_eps``."""
 
 
 def sized(name: str) -> bool:
@@ -22,16 +26,25 @@ def lines_of(rows: Sequence[FamilyRow], by: str) -> list[str | None]:
     ``by`` and the seed.
 
     Against the seed nothing is joined. Members of different sizes are on different lines, unless ``by`` determines the
-    size (a width, a depth).
+    size (a width, a depth): its name says so, and of members equal in all else one value has one size.
     """
     if by == "seed":
         return [None] * len(rows)
     known = list(dict.fromkeys(name for row in rows for name in row.hyperparameters if name != by))
     columns: dict[str, list[Any]] = {name: [row.hyperparameters.get(name) for row in rows] for name in known}
-    if by != "size" and not sized(by):
-        columns["size"] = [row.size for row in rows]
     parting = {name: values for name, values in columns.items() if len(set(map(repr, values))) > 1}
+    if by != "size" and not (sized(by) and _one_size_each(rows, by, parting)):
+        sizes: list[Any] = [row.size for row in rows]
+        parting |= {"size": sizes} if len(set(sizes)) > 1 else {}
     return [", ".join(f"{name}={values[k]}" for name, values in parting.items()) or "all" for k in range(len(rows))]
+
+
+def _one_size_each(rows: Sequence[FamilyRow], by: str, parting: dict[str, list[Any]]) -> bool:
+    """Return whether members that are equal in ``by`` and in what parts the lines are of one size."""
+    sizes: dict[str, set[Any]] = {}
+    for k, row in enumerate(rows):
+        sizes.setdefault(repr((row.hyperparameters.get(by), [v[k] for v in parting.values()])), set()).add(row.size)
+    return all(len(found) == 1 for found in sizes.values())
 
 
 def every_line(rows: Sequence[FamilyRow]) -> dict[str, list[FamilyLine]]:

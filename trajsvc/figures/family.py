@@ -348,13 +348,18 @@ def family_maps_figure(
 
 @in_paper_style
 def family_qkv_figure(
-    names: Sequence[str], depths: Sequence[Sequence[float]], distances: Sequence[Array], *, title: str = ""
+    names: Sequence[str],
+    depths: Sequence[Sequence[float]],
+    distances: Sequence[Array],
+    rms: Sequence[Array],
+    *,
+    title: str = "",
 ) -> Figure:
-    """Draw the distances between the maps of Q, K and V against relative depth: a panel a pair and their mean, a line a
-    member.
+    """Draw both distances between the maps of Q, K and V against relative depth: a panel a pair and their mean, a line a
+    member; above the distances in shape, below the root mean square differences.
 
-    ``depths`` (L,) and ``distances`` (L, 3), in the order Q–K, Q–V, K–V, one each a member; L may differ. Colours go
-    from the first member's, dark, to the last one's, light, as sizes do.
+    ``depths`` (L,), ``distances`` and ``rms`` (L, 3), in the order Q–K, Q–V, K–V, one each a member; L may differ. Colours
+    go from the first member's, dark, to the last one's, light, as sizes do.
     """
     import matplotlib
 
@@ -363,18 +368,19 @@ def family_qkv_figure(
     columns = min(len(names), 6)
     legend = 0.18 * math.ceil(len(names) / columns) + 0.05
     figure = new_figure(PAGE, 3.6 + legend + (0.25 if title else 0))
-    places = figure.subplots(2, 2, sharex=True, sharey=True)
-    for panel, axes in enumerate(places.ravel()):
-        for k, (depth, values) in enumerate(zip(depths, distances, strict=True)):
-            shown = values[:, panel] if panel < 3 else values.mean(axis=1)
-            axes.plot(depth, shown, marker=MARKERS[k % len(MARKERS)], color=colours[k], label=labels[k])
-        axes.set_title(PAIRS[panel], pad=3)
-        if panel >= 2:
-            axes.set_xlabel("relative depth")
-        if panel % 2 == 0:
-            axes.set_ylabel("distance of maps")
-    places[0, 0].set_xlim(-0.03, 1.03)  # of all panels: they share their axes
-    places[0, 0].set_ylim(bottom=0)
+    places = figure.subplots(2, len(PAIRS), sharex=True, sharey="row")
+    for row, label, measured in zip(places, ("distance in shape", "rms (cosine)"), (distances, rms), strict=True):
+        for panel, axes in enumerate(row):
+            for k, (depth, values) in enumerate(zip(depths, measured, strict=True)):
+                shown = values[:, panel] if panel < 3 else values.mean(axis=1)
+                axes.plot(depth, shown, marker=MARKERS[k % len(MARKERS)], color=colours[k], label=labels[k])
+        row[0].set_ylabel(label)
+        row[0].set_ylim(bottom=0)  # of the row: its panels share their axis
+    for axes, pair in zip(places[0], PAIRS, strict=True):
+        axes.set_title(pair, pad=3)
+    for axes in places[-1]:
+        axes.set_xlabel("relative depth")
+    places[0, 0].set_xlim(-0.03, 1.03)  # of all panels
     if title:
         figure.suptitle(title)
     handles = places[0, 0].get_lines()

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 MEASURES: Final = {
     "mds": "MDS",
+    "mds_by_length": "MDS by length",
     "relative_mds": "relative MDS",
-    "heterogeneity": "Q/K/V heterogeneity",
+    "heterogeneity": "Q/K/V distance in shape",
+    "rms": "Q/K/V rms (cosine)",
     "settling_depth_slope": "settling slope by depth",
 }
 
@@ -32,7 +34,8 @@ def measures_of(answer: FamilyAnswer, by: str) -> Figure:
     label = {"size": "parameters", "seed": "seed"}.get(by, by.replace("_", " "))
     at = [value_of(row, by) for row in rows]
     names = [row.member for row in rows]
-    title = answer.title or answer.family
+    seen = "" if answer.origin is None else f"; Q, K and V relative to {answer.axis} {answer.origin}"
+    title = f"{answer.title or answer.family}: network{seen}"
     return family_measures_figure(names, at, measures, label, title=title, joined=lines_of(rows, by))
 
 
@@ -64,8 +67,11 @@ def qkv_of(answer: FamilyAnswer) -> Figure:
     distances = [
         _array([[d.distance_qk, d.distance_qv, d.distance_kv] for d in r.heterogeneity_by_depth]) for r in rows
     ]
+    rms = [_array([[d.rms_qk, d.rms_qv, d.rms_kv] for d in r.heterogeneity_by_depth]) for r in rows]
     depths = [[d.depth for d in row.heterogeneity_by_depth] for row in rows]
-    return family_qkv_figure([r.member for r in rows], depths, distances, title=answer.title or answer.family)
+    relative = "" if answer.origin is None else f", relative to {answer.axis} {answer.origin}"
+    title = f"{answer.title or answer.family}: maps of Q, K and V{relative}"
+    return family_qkv_figure([r.member for r in rows], depths, distances, rms, title=title)
 
 
 def _array(values: Any) -> Any:

@@ -287,7 +287,12 @@ export async function compare(names, group) {
   const ask = (some) => json(`/v1/compare?${new URLSearchParams([...some.map((n) => ["run", n]), ["group", group]])}`);
   const first = await ask(names.slice(0, COMPARED_AT_ONCE));
   const found = { ...first, rows: [...first.rows] };
-  for (let at = COMPARED_AT_ONCE; at < names.length; at += COMPARED_AT_ONCE) found.rows.push(...(await ask(names.slice(at, at + COMPARED_AT_ONCE))).rows);
+  const some = COMPARED_AT_ONCE - 1; // beside the first of all, so that its steps are compared with every other's
+  for (let at = COMPARED_AT_ONCE; at < names.length; at += some) {
+    const next = await ask([names[0], ...names.slice(at, at + some)]);
+    found.rows.push(...next.rows.filter((r) => r.run !== names[0]));
+    if (!found.findings.length) found.findings = next.findings;
+  }
   return found;
 }
 // Many runs against a hyperparameter; the measures that there are.
@@ -298,7 +303,7 @@ export const cross = (a, b, { group, origin }) => json(`/v1/cross${query({ a, b,
 export const submitCross = (body) => post("/v1/cross", body);
 export const families = () => (isReport ? Promise.resolve([]) : json("/v1/families"));
 export const family = (name) => json(`/v1/families/${encodeURIComponent(name)}`);
-export const familyCompare = (name) => json(`/v1/families/${encodeURIComponent(name)}/compare`);
+export const familyCompare = (name, origin) => json(`/v1/families/${encodeURIComponent(name)}/compare${query({ origin })}`);
 
 export const experiments = () => (isReport ? Promise.resolve([]) : json("/v1/experiments"));
 export const experiment = (name) => json(`/v1/experiments/${encodeURIComponent(name)}`);

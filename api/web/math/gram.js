@@ -416,6 +416,9 @@ export function mapRms(a, b, n) {
   return Math.sqrt(sum / (n * (n - 1)));
 }
 
+// Share of a map's largest entry below which a pattern is rounding.
+const PATTERN = 1e-10;
+
 function centred(a, n) {
   const rows = new Float64Array(n);
   let total = 0;
@@ -439,7 +442,7 @@ function centred(a, n) {
       left = Math.max(left, Math.abs(v));
     }
   }
-  if (left <= 16 * Number.EPSILON * n * largest) out.fill(0);
+  if (left <= PATTERN * largest) out.fill(0);
   return out;
 }
 

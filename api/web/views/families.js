@@ -1,7 +1,7 @@
 // Families: models that differ in size, seed or a hyperparameter, against size, and one row a member.
 
 import { scaleOf } from "../base/colors.js";
-import { count, csv, download, downloads, dropdown, fileName, fill, h, keepingFocus, number, sortable } from "../base/dom.js";
+import { count, csv, download, downloads, dropdown, fileName, fill, h, keepingFocus, number, sortable, unique } from "../base/dom.js";
 import { href } from "../base/url.js";
 import * as api from "../data/api.js";
 import { Chart } from "../plots/chart.js";
@@ -31,7 +31,7 @@ export async function familiesView() {
 }
 
 export async function familyView(name, params, { change }) {
-  return new FamilyView(await api.familyCompare(name), change);
+  return new FamilyView(await api.familyCompare(name, params.origin), change);
 }
 
 class FamilyView {
@@ -47,7 +47,7 @@ class FamilyView {
     this.root.append(...present.map((r) => this.tiles.tile({ run: r.run, group: "network", name: r.member, title: r.member, link: href(["run", r.run]) })));
     const grid = h("div", { class: "charts" });
     this.against = h("div", { class: "controls" });
-    for (const id of [...MEASURES.map(([field]) => `${field}-by`), "heterogeneity-depth", "settling-depth"]) {
+    for (const id of [...MEASURES.map(([field]) => `${field}-by`), "heterogeneity-depth", "rms-depth", "settling-depth"]) {
       const chart = new Chart({ name: () => fileName(answer.family, id.endsWith("-by") ? `${id}-${this.by}` : id) });
       chart.element.dataset.chart = id;
       this.charts.push(chart);
@@ -76,7 +76,17 @@ class FamilyView {
     return { name: fileName(family, "maps"), title: `${family}: trajectory maps of the networks`, caption: "axes: checkpoints in their order", maps, scale: scaleOf(maps.map((m) => m.map)) };
   }
 
-  update(params) {
+  async update(params) {
+    const origin = params.origin === undefined ? null : Number(params.origin);
+    this.problem = null;
+    if (origin !== (this.answer.origin ?? null)) {
+      try {
+        this.answer = await api.familyCompare(this.answer.family, params.origin);
+      } catch (error) {
+        if (error.status !== 404) throw error;
+        this.problem = error.message;
+      }
+    }
     const { answer, change } = this;
     const { rows } = answer;
     const [key = "size", down] = (params.sort ?? "size").split(":");
@@ -90,14 +100,19 @@ class FamilyView {
       ...hyper.map((k) => ({ key: `h.${k}`, title: k, numeric: true, value: (r) => r.hyperparameters[k], cell: (r) => String(r.hyperparameters[k] ?? "–") })),
       { key: "checkpoints", title: "Checkpoints", numeric: true, value: (r) => r.checkpoints, cell: (r) => r.checkpoints ?? "–" },
       { key: "mds", title: "MDS", numeric: true, value: (r) => r.mds, cell: (r) => number(r.mds, 5) },
+      { key: "mds_by_length", title: "MDS by length", numeric: true, value: (r) => r.mds_by_length, cell: (r) => number(r.mds_by_length, 5) },
       { key: "relative_mds", title: "Relative MDS", numeric: true, value: (r) => r.relative_mds, cell: (r) => number(r.relative_mds, 5) },
-      { key: "heterogeneity", title: "Q/K/V heterogeneity", numeric: true, value: (r) => r.heterogeneity, cell: (r) => number(r.heterogeneity) },
+      { key: "random_walk_mds", title: "A random walk's", note: "relative MDS of a random walk with the same update norms", numeric: true, value: (r) => r.random_walk_mds, cell: (r) => number(r.random_walk_mds, 5) },
+      { key: "heterogeneity", title: "Q/K/V shape", note: "distance of the maps of Q, K and V in shape, mean over the layers", numeric: true, value: (r) => r.heterogeneity, cell: (r) => number(r.heterogeneity) },
+      { key: "rms", title: "Q/K/V rms", note: "root mean square difference of the maps of Q, K and V, in cosines, mean over the layers", numeric: true, value: (r) => r.rms, cell: (r) => number(r.rms) },
       { key: "settling_depth_slope", title: "Settling over depth", note: "slope of the layers' settling (fraction of the run) against relative depth", numeric: true, value: (r) => r.settling_depth_slope, cell: (r) => number(r.settling_depth_slope) },
     ];
     fill(
       this.table,
+      this.problem ? h("p", { class: "problem", role: "alert" }, this.problem) : null,
+      answer.findings.map((f) => h("p", { class: "problem", "data-finding": f.kind }, `Sampled differently: ${f.message.replace(/; MDS.*/s, "")}; compare MDS by length, which hardly depends on it.`)),
       h("div", { class: "charthead" }, h("span"), downloads("table", [["CSV", () => {
-        const fields = ["member", "run", "state", "size", "seed", "parameters", "checkpoints", "mds", "relative_mds", "heterogeneity", "settling_depth_slope"];
+        const fields = ["member", "run", "state", "size", "seed", "parameters", "checkpoints", "mds", "mds_by_length", "relative_mds", "random_walk_mds", "heterogeneity", "rms", "settling_depth_slope"];
         download(`${fileName(answer.family)}.csv`, csv([[...fields, ...hyper], ...rows.map((r) => [...fields.map((f) => r[f]), ...hyper.map((k) => r.hyperparameters[k])])]), "text/csv");
       }]])),
       sortable({ caption: `Members of ${answer.family}`, columns, rows, sort: [key, down === "down"], onsort: ([k, d]) => change({ sort: `${k}${d ? ":down" : ""}` }, { push: true }) }),
@@ -105,8 +120,18 @@ class FamilyView {
     this.tiles.show({}, null);
     this.#against(params);
     const byDepth = (list, field) => rows.filter((r) => r[list].length).map((r) => ({ name: r.member, x: r[list].map((d) => Number(d.depth.toFixed(4))), y: r[list].map((d) => d[field] ?? NaN), join: true }));
-    this.charts.at(-2).show({ caption: answer.family, title: "Q/K/V heterogeneity over depth", unit: "distance", xlabel: "relative depth", lags: true, points: true, series: byDepth("heterogeneity_by_depth", "heterogeneity"), empty: "No member has layers with Q, K and V." });
+    const seen = answer.origin === null ? "seen from zero" : `seen from ${answer.axis} ${answer.origin}`;
+    this.charts.at(-3).show({ caption: answer.family, title: "Q/K/V distance in shape over depth", unit: "shape", note: `1 − centred alignment of the maps ${seen}, mean of the three pairs.`, xlabel: "relative depth", lags: true, points: true, series: byDepth("heterogeneity_by_depth", "heterogeneity"), empty: "No member has layers with Q, K and V." });
+    this.charts.at(-2).show({ caption: answer.family, title: "Q/K/V rms over depth", unit: "rms (cosine)", note: `Root mean square difference of the maps ${seen}, mean of the three pairs.`, xlabel: "relative depth", lags: true, points: true, series: byDepth("heterogeneity_by_depth", "rms"), empty: "No member has layers with Q, K and V." });
     this.charts.at(-1).show({ caption: answer.family, title: "Settling over depth", unit: "fraction of the run", xlabel: "relative depth", lags: true, points: true, series: byDepth("settling_depth", "settling_step") });
+  }
+
+  // Where the maps of Q, K and V are seen from: zero where the field is empty.
+  #origin() {
+    const { answer, change } = this;
+    const id = unique("origin");
+    return h("div", { class: "choice" }, h("label", { for: id, class: "label" }, `Q, K and V from ${answer.axis}`),
+      h("input", { id, type: "number", placeholder: "zero", value: answer.origin ?? "", onchange: (e) => change({ origin: e.target.value === "" ? null : e.target.value }, { push: true }) }));
   }
 
   // Measures against the size or what else the members differ in.
@@ -114,7 +139,7 @@ class FamilyView {
     const { answer, change } = this;
     const axes = axesOf(answer.rows);
     this.by = axes.some(([id]) => id === params.by) ? params.by : "size";
-    keepingFocus(this.against, () => fill(this.against, dropdown("Against", axes, this.by, (by) => change({ by: by === "size" ? null : by }, { push: true }))));
+    keepingFocus(this.against, () => fill(this.against, dropdown("Against", axes, this.by, (by) => change({ by: by === "size" ? null : by }, { push: true })), answer.rows.some((r) => r.heterogeneity_by_depth.length) ? this.#origin() : null));
     MEASURES.forEach((measure, i) => {
       const none = answer.rows.every((r) => r[measure[0]] === null);
       this.charts[i].element.hidden = none;

@@ -2,7 +2,7 @@
 
 import { spansTen } from "../plots/scatterscene.js";
 
-export const MEASURES = [["mds", "MDS"], ["relative_mds", "relative MDS"], ["heterogeneity", "Q/K/V heterogeneity"], ["settling_depth_slope", "settling slope by depth"]];
+export const MEASURES = [["mds", "MDS"], ["mds_by_length", "MDS by length"], ["relative_mds", "relative MDS"], ["heterogeneity", "Q/K/V distance in shape"], ["rms", "Q/K/V rms (cosine)"], ["settling_depth_slope", "settling slope by depth"]];
 
 export const hyperparametersOf = (rows) => [...new Set(rows.flatMap((r) => Object.keys(r.hyperparameters)))];
 

@@ -19,7 +19,7 @@ const SHOWN = { run: ["values", "error"], layers: ["grid", "components", "qkv", 
 
 // {params: those that make sense, unknown: texts about the others}
 export function checked(kind, params) {
-  if (!["run", "layers", "gradients", "spectra", "compare"].includes(kind)) return { params, unknown: [] };
+  if (!["run", "layers", "gradients", "spectra", "compare", "family"].includes(kind)) return { params, unknown: [] };
   const known = { ...params };
   const unknown = [];
   const choices = { ...ANYWHERE, ...(SHOWN[kind] && { show: ["view", SHOWN[kind]] }), ...(kind === "gradients" && OF_GRADIENTS), ...(kind === "spectra" && OF_SPECTRA) };
