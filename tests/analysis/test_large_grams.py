@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,14 @@ from safetensors.numpy import save_file
 import trajsvc
 from storage_schema.runs.store import RunStore
 from trajsvc.analysis.forecast import describe
+from trajsvc.analysis.job import AnalysisJob
+from trajsvc.analysis.observer import NullObserver
 from trajsvc.analysis.options import Options
+from trajsvc.analysis.pipeline import run_analysis
 from trajsvc.analysis.selected import plan_of, source_of, trajectory_of
+from trajsvc.errors import LimitExceeded
+from trajsvc.gram.engine import ProgressCallback
+from trajsvc.gram.thread_pool import ThreadPool
 
 BLOCKS, STEPS = 60, 260
 BUDGET = 40 * 2**20
@@ -99,3 +107,72 @@ def test_blocks_that_cannot_be_computed_again_are_named(tmp_path: Path, monkeypa
     assert "does not fit the memory budget of 512 MiB" in found.message
     assert "--memory" in found.message
     assert np.isnan(run.norm().values).any(), "undefined, and not wrong"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from trajsvc.analysis.job import AnalysisJob
+from trajsvc.analysis.observer import NullObserver
+from trajsvc.analysis.options import Options
+from trajsvc.analysis.pipeline import run_analysis
+from trajsvc.gram.thread_pool import ThreadPool
+from trajsvc.sources.resolve import open_source
+
+class Killed(NullObserver):
+    def progress(self):
+        def after(progress):
+            if progress.state.cursor == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return after
+
+options = Options(memory=int(sys.argv[3]), threads=1)
+run_analysis(AnalysisJob(open_source(sys.argv[1]), Path(sys.argv[2]), "run", options, ThreadPool(1), Killed()))
+"""
+
+
+def test_grams_in_files_are_resumed_after_a_kill(folder: Path, grams: np.ndarray, tmp_path: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(folder), str(tmp_path), str(BUDGET)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    seen: list[int] = []
+
+    class Watching(NullObserver):
+        def progress(self) -> ProgressCallback:
+            return lambda progress: seen.append(progress.state.cursor)
+
+    options = Options(memory=BUDGET, threads=1)
+    run_analysis(
+        AnalysisJob(source_of(folder, options), tmp_path, "run", options, ThreadPool(1), Watching()),
+    )
+    assert seen[0] == 2, "the slabs that were kept are not computed again"
+    assert np.array_equal(RunStore(tmp_path).open("run").block_grams(), grams)
+    assert not [path for path in tmp_path.rglob("tmp*") if path.is_file()]
+
+
+def test_an_estimate_says_that_sums_in_files_leave_it_without_errors(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    names, values = [f"layers.{b}.weight" for b in range(16)], rng.standard_normal((16, 130, 140)).astype(np.float16)
+    for step in range(100):
+        (tmp_path / f"run/step{step}").mkdir(parents=True)
+        save_file(dict(zip(names, values, strict=True)), tmp_path / f"run/step{step}/model.safetensors")
+        values[:, step] += np.float16(1)
+    options = Options(threads=1, preview=0.01)
+    trajectory = trajectory_of(source_of(tmp_path / "run", options), options)
+    for memory in (mib * 2**20 for mib in range(1, 128)):
+        with suppress(LimitExceeded):
+            if plan_of(trajectory, options.with_(memory=memory)).on_disk:
+                break
+    kept = {}
+    for name, budget in (("files", memory), ("memory", 512 * 2**20)):
+        run = trajsvc.analyze(
+            str(tmp_path / "run"), store=tmp_path / "store", name=name, preview=0.01, memory=budget, threads=1
+        )
+        assert run.estimate is not None
+        kept[name] = (
+            run.stored.replicates() is not None,
+            [f.message for f in run.findings if f.kind == "no-standard-errors"],
+        )
+    assert kept["memory"] == (True, [])
+    errors, [said] = kept["files"]
+    assert not errors
+    assert "16 blocks at 100 checkpoints" in said

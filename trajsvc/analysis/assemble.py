@@ -129,7 +129,19 @@ def _findings(
         matrices={c.name for c, shape in zip(trajectory.columns, trajectory.shapes, strict=True) if len(shape) > 1},
         others=list(trajectory.anatomy.left_out),
     )
-    return [*listed, *doubted, *read]
+    return [*listed, *doubted, *read, *_no_errors(state)]
+
+
+def _no_errors(state: GramState) -> list[Finding]:
+    """Report an estimate without standard errors: the sums of the sample's parts, of which they are made, are not kept in files."""
+    plan = state.plan
+    if state.exact or not plan.on_disk or plan.replicates >= 2:
+        return []
+    message = (
+        f"the estimate has no standard errors: the Grams of {plan.blocks} blocks at {plan.rows} checkpoints do not fit the memory budget, "
+        "and without it the parts of the sample are not told apart; give more --memory, or fewer checkpoints with --steps"
+    )
+    return [Finding(kind="no-standard-errors", severity="info", message=message, details={"blocks": plan.blocks})]
 
 
 def _described(trajectory: Trajectory) -> dict[str, Any]:
