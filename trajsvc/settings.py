@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -12,6 +13,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from trajsvc.errors import UsageError
 
+LONGEST: Final = 64
+"""characters of a size"""
 _UNITS = {"": 1, "b": 1, "k": 2**10, "kib": 2**10, "kb": 10**3, "m": 2**20, "mib": 2**20, "mb": 10**6,
           "g": 2**30, "gib": 2**30, "gb": 10**9, "t": 2**40, "tib": 2**40, "tb": 10**12}  # fmt: skip
 
@@ -166,11 +169,14 @@ def parse_bytes(text: str) -> int:
     >>> parse_bytes("512MiB"), parse_bytes("2 GB"), parse_bytes("1e9")
     (536870912, 2000000000, 1000000000)
     """
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*([a-zA-Z]*)\s*", text)
+    # The pattern takes time quadratic in the text.
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*([a-zA-Z]*)\s*", text) if len(text) <= LONGEST else None
     unit = _UNITS.get(match.group(2).lower()) if match else None
-    if match is None or unit is None:
-        raise UsageError("bad-size", f"{text!r} is not a size", hint="Write a number and a unit: 512MiB, 2GiB, 1.5GB.")
-    return int(float(match.group(1)) * unit)
+    value = math.inf if match is None or unit is None else float(match.group(1)) * unit
+    if not math.isfinite(value):
+        hint = "Write a number and a unit: 512MiB, 2GiB, 1.5GB."
+        raise UsageError("bad-size", f"{text[:LONGEST]!r} is not a size", hint=hint)
+    return int(value)
 
 
 def parse_share(text: str) -> float:

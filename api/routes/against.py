@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.bodies import StrictRoute
+from api.answer_route import AnswerRoute
 from api.dependencies import Reader, Service, ServiceOf
 from api.formats import answer_of, csv_bytes, documented, figure_makers, json_bytes
 from api.routes.results import Format, Group, Steps, row_of
@@ -19,7 +19,7 @@ from trajsvc.families.against import USUAL, against, csv_of
 from trajsvc.figures import of_against
 from trajsvc.results import listing
 
-router = APIRouter(prefix="/v1", tags=["results"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1", tags=["results"], route_class=AnswerRoute)
 
 MOST_NAMED = 500
 """runs that one request can name; conditions choose any number"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
@@ -16,10 +17,13 @@ from typing import Any
 
 import pytest
 from asgi_asking import App
+from fastapi.routing import APIRoute
 from service_process import REPOSITORY, Server, descendants, environment, make_run, start_server
 from test_work_processes import alive, soon
 
 from api.answer_cache import KeptAnswers
+from api.answer_route import AnswerRoute
+from api.app import DESCRIBED
 from api.bodies import check_json
 from trajsvc.errors import UsageError
 from trajsvc.results import answers
@@ -63,6 +67,22 @@ def test_every_answer_is_the_one_that_the_server_would_give(apart: Server) -> No
         assert headers["x-request-id"]
         if status >= 400:
             assert json.loads(content)["request_id"] == headers["x-request-id"]
+
+
+SMALL = {
+    "live", "ready", "metrics", "listJobs", "getJob", "getJobEvents", "listTrash", "getZarrFile", "headZarrFile",
+}  # fmt: skip
+"""what the server's own threads answer: rows of the database, pieces of files"""
+
+
+def test_every_route_of_a_result_is_answered_by_processes() -> None:
+    """A new route is one of them, or is looked at and named here."""
+    for routes in DESCRIBED:
+        for route in routes.router.routes:
+            assert isinstance(route, APIRoute)
+            if route.methods == {"GET"} and route.operation_id not in SMALL:
+                assert isinstance(route, AnswerRoute), route.operation_id
+                assert not inspect.iscoroutinefunction(route.endpoint), route.operation_id
 
 
 def _without_id(content: bytes) -> object:
