@@ -175,7 +175,6 @@ class AgainstView {
       return `${title} ${scale.value ? `${number(scale.value(low), 3)} … ${number(scale.value(high), 3)}` : words.join(", ") || "none"}`;
     };
     keepingFocus(this.chips, () => fill(this.chips, given.map((axis) => h("button", { type: "button", class: "quiet", "aria-label": `Remove the brush on ${axis.title}`, onclick: () => this.#brush(axis.key, null, true) }, said(axis), " ×"))));
-    this.chips.hidden = !given.length;
   }
 
   #table(kept) {
