@@ -46,15 +46,14 @@ def configure(service: str, level: int = logging.INFO) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    people = sys.stderr.isatty()
+    # A traceback as Python prints it, redacted: one with the values of variables takes seconds, and would show tokens among them.
+    text = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     last: list[Any] = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.processors.format_exc_info,
         _without_secrets,
-        structlog.dev.ConsoleRenderer() if people else structlog.processors.JSONRenderer(default=str),
+        text if sys.stderr.isatty() else structlog.processors.JSONRenderer(default=str),
     ]
-    if people:
-        last.remove(structlog.processors.format_exc_info)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -11,7 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import structlog
 from service_process import EXAMPLES, Server, make_run, start_hub, start_server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_tracebacks() -> None:
+    """What is logged in the tests' process shows no variables of a traceback, which takes seconds for each."""
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.processors.add_log_level, plain])
 
 
 @pytest.fixture(scope="session")
