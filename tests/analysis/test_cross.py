@@ -345,7 +345,10 @@ def test_a_family_of_seeds_is_a_matrix_with_a_warning_that_they_are_not_aligned(
     assert drawn.exit_code == 0
     assert (tmp_path / "seeds.png").stat().st_size > 5000
     assert "aligned" in drawn.stderr
-    cells = [text.get_text() for text in family_matrix_figure(CrossFamilyAnswer(**said)).axes[0].texts]
+    figure = family_matrix_figure(CrossFamilyAnswer(**said))
+    origin = {"first": "each start", "shared": "the start of"}.get(str(said["origin"]), "points")
+    assert origin in figure.get_suptitle()
+    cells = [text.get_text() for text in figure.axes[0].texts]
     assert [float(cell) for cell in cells] == [round(c, 2) for row in said["map"] for c in row]
     assert all(len(cell) <= 5 and cell != "-0.00" for cell in cells)
 

@@ -70,3 +70,20 @@ def test_answers_over_http(counted: Cli, axis: str) -> None:
         assert {r[1] for r in rows[1:]} == {axis}
         for answer in ("summary", "map", "measures"):
             assert client.get(f"{run}/{answer}").json()["axis"] == axis
+
+
+def test_figures_of_runs_that_are_numbered_differently_name_both_axes(tmp_path: Path) -> None:
+    from made_gradients import make_gradients, store_gradients
+
+    for name, axis in (("first", "step"), ("second", "epoch")):
+        made = make(name, transformer_blocks(2), [0, 1, 2, 4, 64])
+        commit(tmp_path, made, axis=axis)
+    store_gradients(tmp_path, make_gradients(made))
+    cli = Cli(tmp_path)
+    for words in (("--maps", "--origin", "0"), ("--curves", "norm")):
+        done = cli("compare", "first", "second", *words, "-o", tmp_path / "figure.svg")
+        assert done.exit_code == 0, done.stderr
+        assert ">step or epoch</text>" in (tmp_path / "figure.svg").read_text()
+    shown = cli("gradients", "measures", "second", "--set", "example", "--names", "mu").stdout
+    assert "epoch" in shown
+    assert "step" not in shown

@@ -26,7 +26,7 @@ from trajsvc.figures import (
     save,
 )
 from trajsvc.figures.maps import scale_of
-from trajsvc.figures.style import step_label, tick_places, write
+from trajsvc.figures.style import step_label, step_labels, tick_places, write
 
 STEPS = [0, 1, 2, 4, 8, 16, 32, 64, 1000, 2000, 143000]
 
@@ -262,6 +262,14 @@ def test_figures_can_be_made_in_threads_and_leave_the_settings_alone() -> None:
 )
 def test_step_labels_are_short(step: int, label: str) -> None:
     assert step_label(step) == label
+
+
+def test_no_two_steps_of_an_axis_have_one_label() -> None:
+    assert step_labels([0, 1500, 143000]) == ["0", "1.5k", "143k"]
+    close = [1_000_000_000, 1_000_000_001, 1_006_172_835]
+    assert step_labels(close) == ["1000M", "1000.000001M", "1006.172835M"]
+    image = map_figure([Panel(a_map(3), close)])
+    assert len({t.get_text() for t in image.axes[0].get_xticklabels()}) == len(image.axes[0].get_xticklabels())
 
 
 @pytest.mark.parametrize(("count", "most"), [(1, 5), (2, 5), (29, 7), (154, 7), (0, 3)])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trajsvc.figures.maps import scale_of
-from trajsvc.figures.style import COLUMN, PAGE, in_paper_style, new_figure, step_label, tick_places
+from trajsvc.figures.style import COLUMN, PAGE, in_paper_style, new_figure, step_label, step_labels, tick_places
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +68,7 @@ def family_matrix_figure(answer: CrossFamilyAnswer) -> Figure:
     distances = _array(answer.distances, count, count)
     finite = distances[np.isfinite(distances)]
     for axes, values, title, low, high, colours in (
-        (places[0], cosines, "cosine of displacements", scale.low, scale.high, scale.colormap()),
+        (places[0], cosines, "cosine", scale.low, scale.high, scale.colormap()),
         (places[1], distances, "distance", 0.0, float(finite.max()) if finite.size else 1.0, "magma_r"),
     ):
         axes.patch.set(facecolor="0.93", edgecolor="0.55", hatch="//////")
@@ -84,7 +84,8 @@ def family_matrix_figure(answer: CrossFamilyAnswer) -> Figure:
         figure.colorbar(image, ax=axes, shrink=0.8, aspect=25, pad=0.02)
     steps = set(answer.steps)
     where = f"{answer.axis} {step_label(answer.steps[0])}" if len(steps) == 1 else "their last steps"
-    figure.suptitle(f"{answer.group} at {where}")
+    said = {"first": "displacements from each start", "shared": f"displacements from the start of {answer.runs[0]}"}
+    figure.suptitle(f"{answer.group} at {where}: {said.get(answer.origin, 'points')}")
     return figure
 
 
@@ -108,8 +109,8 @@ def _write(axes: Axes, values: NDArray[np.float64], image: object, form: Callabl
 
 def _number(axes: Axes, down: Sequence[int], across: Sequence[int]) -> None:
     at = tick_places(len(down), TICKS), tick_places(len(across), TICKS)
-    axes.set_yticks(at[0], [step_label(int(down[i])) for i in at[0]])
-    axes.set_xticks(at[1], [step_label(int(across[i])) for i in at[1]])
+    axes.set_yticks(at[0], step_labels([int(down[i]) for i in at[0]]))
+    axes.set_xticks(at[1], step_labels([int(across[i]) for i in at[1]]))
     axes.tick_params(length=2, width=0.5, pad=1.5)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from trajsvc.figures.style import PAGE, in_paper_style, new_figure, step_label, tick_places
+from trajsvc.figures.style import PAGE, in_paper_style, new_figure, step_labels, tick_places
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +39,7 @@ def layer_steps_figure(
         axes.patch.set(facecolor="0.93", edgecolor="0.55", hatch="//////")
         image = axes.imshow(picture.values, cmap=colours, interpolation="nearest", origin="lower", aspect="auto")
         at = tick_places(len(steps), max(2, 7 // count))
-        axes.set_xticks(at, [step_label(int(steps[i])) for i in at])
+        axes.set_xticks(at, step_labels([int(steps[i]) for i in at]))
         rows = tick_places(len(layers), 24)
         axes.set_yticks(rows, [layers[i] for i in rows] if k == 0 else [""] * len(rows))
         axes.set_xlabel(axis)

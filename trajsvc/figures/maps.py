@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from trajsvc.figures.style import COLUMN, PAGE, in_paper_style, new_figure, step_label, tick_places
+from trajsvc.figures.style import COLUMN, PAGE, in_paper_style, new_figure, step_labels, tick_places
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,7 +99,7 @@ def draw_map(axes: Axes, panel: Panel, scale: Scale, *, ticks: int, marks: Seque
         values, cmap=scale.colormap(), vmin=scale.low, vmax=scale.high, interpolation="nearest", origin="upper"
     )
     at = tick_places(len(panel.steps), ticks)
-    labels = [step_label(int(panel.steps[i])) for i in at]
+    labels = step_labels([int(panel.steps[i]) for i in at])
     axes.set_xticks(at, labels)
     axes.set_yticks(at, labels)
     axes.tick_params(length=2, width=0.5, pad=1.5)

@@ -53,8 +53,8 @@ def maps_of(answer: FamilyAnswer, runs: Mapping[str, Run], group: str, origin: i
         found = answers.trajectory_map(run, group, origin, steps)
         panels.append(Panel(_array(found.map), found.steps, label))
     what = "" if group == "network" else f": {group}"
-    relative = "" if origin is None else f", relative to {having[0].axis} {origin}"
-    return family_maps_figure(panels, title=f"{answer.title or answer.family}{what}{relative}", axis=having[0].axis)
+    relative = "" if origin is None else f", relative to {answer.axis} {origin}"
+    return family_maps_figure(panels, title=f"{answer.title or answer.family}{what}{relative}", axis=answer.axis)
 
 
 def qkv_of(answer: FamilyAnswer) -> Figure:

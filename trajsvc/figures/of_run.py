@@ -135,7 +135,7 @@ def overlaid(
             gram = run.gram(group, steps)
             values = np.asarray(measure.compute(gram), dtype=np.float64)
             lines.append(Curve(run.name, axis(measure.dims[0], len(values), gram.steps).tolist(), values))
-        along = measure.dims[0] if measure.dims[0] in ("lag", "component") else runs[0].axis
+        along = measure.dims[0] if measure.dims[0] in ("lag", "component") else _axis_of(runs)
         panels.append((name.replace("_", " ") + UNITS.get(measure.units, ""), along, lines))
     title = f"{runs[0].name}: {group}" if len(runs) == 1 else group
     return overlay_figure(panels, title=title, marks=marks)
@@ -178,8 +178,13 @@ def maps_beside(runs: Sequence[Run], group: str, origin: int | None = None, step
     from trajsvc.figures import map_figure
 
     panels = [_panel(run, group, origin, steps, run.name) for run in runs]
-    title = group if origin is None else f"{group}, relative to {runs[0].axis} {origin}"
-    return map_figure(panels, title=title, axis=runs[0].axis)
+    title = group if origin is None else f"{group}, relative to {_axis_of(runs)} {origin}"
+    return map_figure(panels, title=title, axis=_axis_of(runs))
+
+
+def _axis_of(runs: Sequence[Run]) -> str:
+    """Return what the checkpoints of all ``runs`` are numbered by; where they differ, each one's name."""
+    return " or ".join(dict.fromkeys(run.axis for run in runs))
 
 
 def _panel(run: Run, group: str, origin: int | None, steps: str | None, title: str = "") -> Panel:

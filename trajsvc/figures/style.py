@@ -132,12 +132,22 @@ def write(figure: Figure, out: object, kind: str, *, dpi: int = 300) -> None:
         figure.savefig(out, format=kind, dpi=dpi, metadata=dates[kind])  # type: ignore[arg-type]
 
 
-def step_label(step: int) -> str:
+def step_label(step: int, digits: int = 4) -> str:
     """Format a step number short enough for a tick: 512, 1.5k, 143k, 2M."""
     for unit, letter in ((1_000_000, "M"), (1_000, "k")):
         if abs(step) >= unit:
-            return f"{step / unit:.4g}{letter}"
+            return f"{step / unit:.{digits}g}{letter}"
     return str(step)
+
+
+def step_labels(steps: Sequence[int]) -> list[str]:
+    """Format the step numbers of one axis with as few digits as tell them apart, four at least."""
+    labels = [step_label(step) for step in steps]
+    for digits in range(5, 20):
+        if len(set(labels)) == len(set(steps)):
+            break
+        labels = [step_label(step, digits) for step in steps]
+    return labels
 
 
 def tick_places(count: int, most: int) -> list[int]:
