@@ -21,10 +21,12 @@ from typing import Final
 import torch
 
 from api.bodies import check_json
+from api.headers import accepted, byte_range, cursor_of, number, numbers_in, place
 from storage_schema.format import manifest
 from trajsvc.anatomy.rules_toml import parse_rules
 from trajsvc.errors import TrajsvcError
 from trajsvc.families.file import load_family
+from trajsvc.results.conditions import parse_condition
 from trajsvc.settings import Settings
 from trajsvc.sources.files import Region
 from trajsvc.sources.formats.pickle_reader import read_pickle
@@ -34,6 +36,11 @@ from trajsvc.sources.formats.torch_state import read_torch
 from trajsvc.sources.formats.zip_directory import ZipDirectory
 from trajsvc.sources.hub import answers
 from trajsvc.sources.hub.limits import HubLimits
+from trajsvc.sources.logs.entries import entries
+from trajsvc.sources.logs.hyperparameters import hyperparameters
+from trajsvc.sources.logs.learning_rate import learning_rate
+from trajsvc.sources.logs.training_log import quantities
+from trajsvc.steps import check_spec
 
 SLOW: Final = 20.0
 """seconds of the processor: ten times what a parser may take on a quiet machine"""
@@ -91,6 +98,50 @@ def _family(data: bytes) -> object:
         return load_family(path)
     finally:
         path.unlink()
+
+
+class _OneFile:
+    """A folder of one file, whatever is asked for."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def exists(self, path: str) -> bool:
+        return True
+
+    def region(self, path: str) -> Region:
+        return region(self._data)
+
+    def names(self, folder: str) -> list[str]:
+        return []
+
+
+def _log(name: str) -> Callable[[bytes], object]:
+    def read(data: bytes) -> object:
+        logged = quantities(entries(_OneFile(data), name), {1: 100})
+        return logged, learning_rate(logged)
+
+    return read
+
+
+def _hyperparameters(data: bytes) -> object:
+    return hyperparameters(_OneFile(data), "", [])
+
+
+def _condition(data: bytes) -> object:
+    condition = parse_condition(data.decode("utf-8", "replace"))
+    return [condition.holds(value) for value in (None, True, 3, 0.5, "adamw", ("a", "b"))]
+
+
+def _cursor(data: bytes) -> object:
+    text = data.decode("latin-1")
+    found = numbers_in(text)
+    assert found is None or numbers_in(cursor_of(**found)) == found
+    return found, place(text), accepted(text), byte_range(text), number(text)
+
+
+def _steps(data: bytes) -> object:
+    return check_spec(data.decode("utf-8", "replace"))
 
 
 def _rules(data: bytes) -> object:
@@ -185,6 +236,37 @@ TARGETS: Final[dict[str, Target]] = {
     "family TOML": Target([FAMILY], TOML, _family),
     "rules TOML": Target([RULES], TOML, _rules),
     "request body": Target([b'{"source": "runs:x", "priority": 1}'], JSON_WORDS, check_json),
+    "log of lines": Target(
+        [b'{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25, "lr": 1e-3}\n', b'{"epoch": 1, "loss": "nan"}\n'],
+        JSON_WORDS,
+        _log("metrics.jsonl"),
+    ),
+    "log of a trainer": Target(
+        [b'{"log_history": [{"step": 1, "loss": 0.5, "learning_rate": 1e-3}, {"step": 2, "eval_loss": 1}]}'],
+        JSON_WORDS,
+        _log("trainer_state.json"),
+    ),
+    "log as a table": Target(
+        [b"step,loss\n1,0.5\n2,0.25\n"], [b",", b"\n", b'"', b"\0", b"1e999", b"nan", b"step"], _log("metrics.csv")
+    ),
+    "hyperparameters": Target(
+        [b"lr: 0.1\nmodel:\n  depth: 3\n  wide: [1, 2]\n", b'{"lr": 0.1, "betas": [0.9, 0.95]}'],
+        [*TOML, b"&a ", b"*a", b"<<: *a", b"!!python/object:os.system ", b": ", b"- ", b"? "],
+        _hyperparameters,
+    ),
+    "condition": Target(
+        [b"lr>0.01", b"name ~ 'pythia'", b"parameters>=70M"],
+        [b"!=", b"<=", b"~", b"'", b" " * 300, b"1e999", b"70M"],
+        _condition,
+    ),
+    "steps": Target(
+        [b"0,1,2", b"1000..5000", b"every:4", b"last:5"], [b"..", b",", b"every:", b"9" * 40, b"-", b"0" * 300], _steps
+    ),
+    "cursor and headers": Target(
+        [b"eyJiZWZvcmUiOjV9", b"127.0.0.1:80", b"[::1]:9", b"bytes=0-5", b"text/html;q=0.5, */*"],
+        [b"[", b"]", b":", b"=", b"-", b"_", b";q=", b",", b"\xff", b"9" * 400],
+        _cursor,
+    ),
     "manifest": Target([MANIFEST], JSON_WORDS, lambda d: manifest.parse(d, Path("fuzzed"))),
 }
 

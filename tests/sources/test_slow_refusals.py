@@ -15,6 +15,7 @@ from refusals import SECONDS
 
 from trajsvc.sources.formats.limits import MAX_EMPTY, MAX_VIEWS
 from trajsvc.sources.local.source import LocalSource
+from trajsvc.sources.logs.plain_yaml import parse
 
 MEASURED = """
 import resource, sys, time
@@ -97,3 +98,12 @@ def test_as_many_as_a_real_checkpoint_has_are_read(tmp_path: Path) -> None:
     torch.save({f"w.{i}": base[i : i + 1] for i in range(200)}, tmp_path / "step1/pytorch_model.bin")
     source = LocalSource(tmp_path)
     assert [len(source.tensors(c).tensors) for c in source.checkpoints()] == [501, 200]
+
+
+@pytest.mark.parametrize("once", ["<<: [*k{0}, *k{0}]", "<<: *k{0}, <<: *k{0}"])
+def test_hyperparameters_that_double_themselves_are_not_copied(once: str) -> None:
+    """Fourteen lines copy 16,000 entries, forty a million million."""
+    lines = [f"k{i}: &k{i} {{{once.format(i - 1)}, y{i}: 1}}" for i in range(1, 15)]
+    with pytest.raises(ValueError, match="copies more than"):
+        parse("\n".join(["k0: &k0 {x: 1}", *lines]).encode())
+    assert parse(b"a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\n")["b"] == {"x": 1, "y": 3}

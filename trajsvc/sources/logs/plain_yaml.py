@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import yaml
+
+MOST_MERGED: Final = 10_000
+"""entries that ``<<`` may copy from one table to another: a thousand letters may ask for any number"""
+_MERGE: Final = "tag:yaml.org,2002:merge"
 
 
 class _Plain(yaml.SafeLoader):  # type: ignore[misc]
     """Text, numbers, lists and tables; what has a tag of Python's is left out."""
+
+    merged = 0
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Copy what ``<<`` names, if it is not too much. Raises YAMLError."""
+        for key, value in node.value:
+            if key.tag == _MERGE:
+                for one in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    if isinstance(one, yaml.MappingNode):
+                        self.flatten_mapping(one)
+                        self.merged += len(one.value)
+                    if self.merged > MOST_MERGED:
+                        raise yaml.YAMLError(f"<< copies more than {MOST_MERGED} entries")
+        super().flatten_mapping(node)
 
 
 def _nothing(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> None:
