@@ -49,7 +49,7 @@ def test_points_are_the_servers_values(described: Server, open_page: Open) -> No
     assert {r[0]: float(r[1]) for r in rows} == {name: place for name, (place, _) in own.items()}
     assert {r[0]: float(r[2]) for r in rows} == pytest.approx({name: value for name, (_, value) in own.items()})
     assert page.locator("[data-chart=mds]").get_attribute("data-points") == "3"
-    assert "lr" in page.locator("h3", has_text="MDS against lr").inner_text()
+    assert "lr" in page.locator("h2", has_text="MDS against lr").inner_text()
 
 
 def test_a_brush_filters_the_table_and_is_in_the_address(described: Server, open_page: Open) -> None:

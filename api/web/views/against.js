@@ -145,7 +145,7 @@ class AgainstView {
     const { answer } = this;
     if (this.scatters.length !== answer.measures.length) {
       for (const chart of this.scatters) chart.destroy();
-      this.scatters = answer.measures.map((_, i) => new Scatter({ name: () => fileName("runs", this.answer.measures[i], this.answer.by) }));
+      this.scatters = answer.measures.map((_, i) => new Scatter({ level: 2, name: () => fileName("runs", this.answer.measures[i], this.answer.by) }));
       this.charts.replaceChildren(...this.scatters.map((s) => s.element));
     }
     const joined = answer.lines.some((l) => new Set(answer.rows.filter((r) => l.runs.includes(r.run)).map((r) => String(r.place))).size > 1);
