@@ -77,7 +77,7 @@ _GROUPS: Final = {
         "newer-database no-data-roots no-parameters no-source not-a-file not-per-example permission-denied "
         "pickled-module range-ignored step-conflict store-not-folder store-unwritable store-version theta-lost "
         "theta-types too-many-files torchscript unsafe-member unsafe-path unsafe-pickle scale-unavailable unsafe-shard-path "
-        "unsupported-deepspeed unsupported-fsdp unsupported-megatron unsupported-orbax unsupported-sharding "
+        "unsupported-deepspeed unsupported-fsdp unsupported-megatron unsupported-neox unsupported-orbax unsupported-sharding "
         "unsupported-source unsupported-tensor unsupported-tensorflow several-checkpoints unsupported-archive "
         "unsupported-coreml unsupported-gguf unsupported-hdf5 unsupported-keras unsupported-metaseq unsupported-msgpack "
         "unsupported-npy unsupported-npz unsupported-onnx unsupported-pickle unsupported-ranks unsupported-sb3 "

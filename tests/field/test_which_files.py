@@ -252,3 +252,86 @@ def test_adapters_are_read(tmp_path: Path) -> None:
         for name in ("optimizer.pt", "scheduler.pt", "training_args.bin", "rng_state.pth"):
             save(place / name, {})
     right(analyzed(tmp_path / "run"), points)
+
+
+def test_mmengine_swaps_the_model_and_its_average(tmp_path: Path) -> None:
+    points = walk(4)
+    followers = averaged(points)
+    for i, (point, follower) in enumerate(zip(points, followers, strict=True)):
+        swapped = OrderedDict((f"module.{k}", v) for k, v in point.items()) | {"steps": torch.tensor(100 * i)}
+        content = {
+            "meta": {"epoch": i + 1, "iter": 100 * i},
+            "state_dict": follower,
+            "message_hub": {},
+            "ema_state_dict": swapped,
+        }
+        save(tmp_path / "run" / f"epoch_{i + 1}.pth", content)
+    run = analyzed(tmp_path / "run")
+    right(run, points)
+    (other,) = findings(run, "other-states")
+    assert other.severity == "info"
+    assert "MMEngine" in other.message
+    right(analyzed(tmp_path / "run", state="state_dict", replace=True), followers)
+
+
+def test_other_files_with_these_keys_are_not_swapped(tmp_path: Path) -> None:
+    points = walk(4)
+    for i, (point, follower) in enumerate(zip(points, averaged(points), strict=True)):
+        save(tmp_path / "run" / f"epoch_{i + 1}.pth", {"meta": {}, "state_dict": point, "ema_state_dict": follower})
+    right(analyzed(tmp_path / "run"), points)
+
+
+def test_a_file_that_says_it_is_no_average_is_the_model(tmp_path: Path) -> None:
+    points = walk(4)
+    for i, (point, follower) in enumerate(zip(points, averaged(points), strict=True)):
+        folder = tmp_path / "run" / f"checkpoint-{100 * i}"
+        save(folder / "diffusion_pytorch_model.safetensors", follower)
+        save(folder / "diffusion_pytorch_model.non_ema.safetensors", point)
+    run = analyzed(tmp_path / "run")
+    right(run, points)
+    (other,) = findings(run, "other-states")
+    assert other.details["others"] == ["diffusion_pytorch_model"]
+
+
+def test_weights_in_a_folder_of_a_checkpoint_are_named(tmp_path: Path) -> None:
+    points, heads = walk(3), walk(3, {"linear.weight": (4, 4)})
+    for i, (point, head) in enumerate(zip(points, heads, strict=True)):
+        save(tmp_path / "run" / f"checkpoint-{100 * i}" / "model.safetensors", point)
+        save(tmp_path / "run" / f"checkpoint-{100 * i}" / "2_Dense" / "model.safetensors", head)
+    run = analyzed(tmp_path / "run")
+    right(run, points)
+    (other,) = findings(run, "other-states")
+    assert (other.severity, other.details["others"]) == ("warning", ["2_Dense"])
+    right(analyzed(tmp_path / "run", state="2_Dense", replace=True), heads)
+
+
+def test_runs_further_down_are_named(tmp_path: Path) -> None:
+    for version in (0, 1):
+        for i, point in enumerate(walk(2)):
+            save(tmp_path / "run" / "lightning_logs" / f"version_{version}" / "checkpoints" / f"step={i}.ckpt", point)
+    with pytest.raises(NotFound) as caught:
+        analyzed(tmp_path / "run")
+    assert "lightning_logs/version_1/checkpoints" in caught.value.hint
+
+
+def test_a_copy_under_a_name_that_was_taken_is_no_warning(tmp_path: Path) -> None:
+    points = walk(3)
+    for i, point in enumerate(points):
+        save(
+            tmp_path / "run" / f"epoch={i}-step={100 * (i + 1)}.ckpt",
+            {"state_dict": point, "global_step": 100 * (i + 1)},
+        )
+    for name in ("last", "last-v1"):
+        save(tmp_path / "run" / f"{name}.ckpt", {"state_dict": points[-1], "global_step": 300})
+    run = analyzed(tmp_path / "run")
+    right(run, points)
+    assert not [f for f in run.findings if f.severity != "info"]
+
+
+def test_what_lies_beside_in_series_of_its_own_is_no_model(tmp_path: Path) -> None:
+    points = walk(3)
+    for i, point in enumerate(points):
+        save(tmp_path / "run" / f"epoch_{i + 1}.pt", {"state_dict": point, "epoch": i + 1})
+        save(tmp_path / "run" / f"optimizer_{i + 1}.pt", {"optimizer": {"state": {0: {"exp_avg": torch.zeros(3)}}}})
+        save(tmp_path / "run" / f"stats_{i + 1}.pt", {"loss": 3.0})
+    right(analyzed(tmp_path / "run"), points)

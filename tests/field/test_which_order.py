@@ -318,3 +318,71 @@ def test_thousands_may_be_apart(tmp_path: Path) -> None:
     run = analyzed(tmp_path / "run")
     assert run.steps.tolist() == [500, 1000, 2000, 12_000]
     right(run, points)
+
+
+@pytest.mark.parametrize(
+    ("names", "steps"),
+    [
+        (["epoch_0_iter_400", "epoch_0_iter_800", "epoch_1_iter_400", "epoch_1_iter_800"], [400, 800, 1200, 1600]),
+        (["E000_S000900", "E001_S000100", "E001_S000900"], [900, 1000, 1800]),
+    ],
+)
+def test_steps_that_begin_anew_in_each_epoch_are_added_up(tmp_path: Path, names: list[str], steps: list[int]) -> None:
+    points = walk(len(names))
+    for name, point in zip(names, points, strict=True):
+        save(tmp_path / "run" / f"{name}.pt", point)
+    run = analyzed(tmp_path / "run")
+    assert run.steps.tolist() == steps
+    right(run, points)
+    (found,) = findings(run, "epoch-steps")
+    assert found.severity == "warning"
+
+
+def test_steps_that_fall_while_epochs_rise_are_asked_about(tmp_path: Path) -> None:
+    names = ["epoch_0_iter_400", "epoch_0_iter_800", "epoch_1_iter_100", "epoch_1_iter_500"]
+    points = walk(len(names))
+    for name, point in zip(names, points, strict=True):
+        save(tmp_path / "run" / f"{name}.pt", point)
+    with pytest.raises(Refused) as caught:
+        analyzed(tmp_path / "run")
+    assert caught.value.kind == "step-conflict"
+    anew, on = re.findall(r"--step-pattern '([^']+)'", caught.value.hint)
+    run = analyzed(tmp_path / "run", step_pattern=anew)
+    assert run.steps.tolist() == [400, 800, 900, 1300]
+    right(run, points)
+    assert numbers(tmp_path / "run", step_pattern=StepPattern.of(on)) == [100, 400, 500, 800]
+
+
+@pytest.mark.parametrize(
+    ("names", "steps", "axis"),
+    [
+        (["model_e3", "model_e9", "model_e10"], [3, 9, 10], "epoch"),
+        (["s500", "s1000", "s20000"], [500, 1000, 20_000], "step"),
+        (["ppo_5000_timesteps", "ppo_10000_timesteps", "ppo_200000_timesteps"], [5000, 10_000, 200_000], "step"),
+        (["network-200kimg", "network-1000kimg", "network-25000kimg"], [200, 1000, 25_000], "index"),
+        (["0.5B", "1.5B", "10B"], [5 * 10**8, 15 * 10**8, 10**10], "tokens"),
+        (["500_7B", "1000_7B", "20000_7B"], [500, 1000, 20_000], "index"),
+    ],
+)
+def test_the_only_number_in_which_names_differ_is_their_order(
+    tmp_path: Path, names: list[str], steps: list[int], axis: str
+) -> None:
+    points = walk(len(names))
+    for name, point in zip(names, points, strict=True):
+        save(tmp_path / "run" / f"{name}.pt", point)
+    run = analyzed(tmp_path / "run")
+    assert run.steps.tolist() == steps
+    assert run.attributes["axis"] == axis
+    right(run, points)
+    assert not [f for f in run.findings if f.severity != "info"]
+
+
+@pytest.mark.parametrize(
+    "names", [["fold1", "fold2", "fold3"], ["net_seed1", "net_seed2"], ["model_0.91", "model_0.93"]]
+)
+def test_numbers_that_are_no_place_stay_a_question(tmp_path: Path, names: list[str]) -> None:
+    for name, point in zip(names, walk(len(names)), strict=True):
+        save(tmp_path / "run" / f"{name}.pt", point)
+    with pytest.raises(Refused) as caught:
+        analyzed(tmp_path / "run")
+    assert "--step-pattern" in caught.value.hint

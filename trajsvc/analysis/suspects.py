@@ -1,5 +1,5 @@
 """Report tensors that may not be parameters in one warning: those that never change, move like an average or a queue,
-or are named like a buffer.
+hold most of all movement with few elements, or are named like a buffer.
 
 Numbers computed with such a tensor are not wrong, but may not be what was asked for: a table that holds most of the
 norm makes every map 1. Known kinds were left out before; about the others the user decides, with the line of
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from storage_schema.files.roomy import release
 from storage_schema.models.results import Finding
 from trajsvc.anatomy.blocks import Block
-from trajsvc.anatomy.buffers import like_a_buffer
+from trajsvc.anatomy.buffers import like_a_buffer, parameter_by_name
 from trajsvc.anatomy.patterns import covering
 
 WEIGHT: Final = 1e-6
@@ -30,6 +30,10 @@ REPLACED: Final = 0.02
 """Smallest update of a queue, relative to its norm: a row in some thousands."""
 MEMORY: Final = 0.4
 """Largest cosine between any two checkpoints of a tensor that keeps nothing of what it was."""
+MUCH: Final = 0.1
+"""Share of the squared updates of all tensors from which on one may outweigh the others."""
+FEW: Final = 20
+"""Times that its share of the updates is larger than that of the elements. Adam moves all elements about alike."""
 STEADY: Final = 0.05
 """Relative spread of the norm of a queue, whose rows are replaced by others of their kind."""
 SHOWN: Final = 5
@@ -63,6 +67,8 @@ def suspects(
     sizes = {name: sum(blocks[b].size for b in group) for name, group in members.items()}
     norms = {name: _norms(_sum(gram, group)) for name, group in members.items()}
     whole = np.nansum(list(norms.values()), axis=0)
+    moved = _movements(gram, members)
+    elements = sum(sizes.values())
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = {name: float(np.nanmax(np.append(n / whole, 0.0))) for name, n in norms.items()}
     said: dict[str, str] = {}
@@ -70,7 +76,11 @@ def suspects(
         found = _sum(gram, group)
         if nonfinite[group].any() or not np.isfinite(found).all():
             continue
-        why = _behaviour(found, norms[name], sizes[name]) or _named(name, averages, doubtful)
+        why = (
+            _behaviour(found, norms[name], sizes[name])
+            or _named(name, averages, doubtful)
+            or _outweighs(name, moved[name], sizes[name] / elements)
+        )
         if why is not None and (shares[name] >= WEIGHT or why != STILL):
             said[name] = why
     if all(said.get(n) == STILL for n in members):
@@ -126,6 +136,24 @@ def _forgetful(gram: NDArray[np.float64], norms: NDArray[np.float64]) -> bool:
     cosines = np.abs(np.cumsum(np.cumsum(gram, axis=0), axis=1) / np.sqrt(np.outer(norms, norms)))
     near, far = np.diagonal(cosines, 1), cosines[np.triu_indices(len(norms), 2)]
     return bool(near.max() <= MEMORY and far.max() <= MEMORY) or bool(near.max() <= 0.6 and far.max() <= 0.05)
+
+
+def _movements(gram: NDArray[np.float64], members: Mapping[str, Sequence[int]]) -> dict[str, float]:
+    """Return each tensor's share of the sum of the squared updates of all; what is not finite counts for nothing."""
+    diagonal = np.diagonal(gram, axis1=1, axis2=2)[:, 1:]
+    moved = {name: float(np.nansum(diagonal[group][np.isfinite(diagonal[group])])) for name, group in members.items()}
+    total = sum(moved.values())
+    return {name: own / total if total > 0 else 0.0 for name, own in moved.items()}
+
+
+def _outweighs(name: str, moved: float, elements: float) -> str | None:
+    """Describe a tensor that holds much of all movement with few of the elements, as a counter or a statistic does.
+
+    Weights, biases and parameters that are known to be few and large (``logit_scale``, ``A_log``) are no such.
+    """
+    if moved < MUCH or moved < FEW * elements or parameter_by_name(name):
+        return None
+    return f"moves more than all others of its size: {_percent(moved)} of all movement in {_percent(elements)} of the elements"
 
 
 def _named(name: str, averages: Mapping[str, str], doubtful: Mapping[str, str]) -> str | None:

@@ -33,14 +33,30 @@ NAMED: Final[tuple[tuple[str, str], ...]] = (
     ("relative_position_index", "indices of relative positions"),
     ("relative_coords_table", "table of relative positions"),
     ("_extra_state", "state of a module that is no tensor of parameters"),
-    (r"(activation_post_process|\w*fake_quant\w*)\.[\w.]+", "statistics of quantisation-aware training"),
+    (r"(activation_post_process|\w*fake_quant\w*|\w*observer\w*)\.[\w.]+", "statistics of quantisation-aware training"),
+    (r"_amax|_pre_quant_scale|amax_history|\w*_amax_history", "statistics of quantisation"),
+    (r"moving_(mean|variance|var)", "running statistics of a normalisation"),
     (
-        r"(?:\w+_)?(?:rms|running_mean_std|normali[sz]er|(?:obs|observation|state|ret|return|reward|value|input)_norm(?:ali[sz]ation)?)"
+        r"(un)?normali[sz]e_\w+\.buffer_\w+\.\w+|\w*normali[sz]er\.params_dict\.[\w.]+|debiasing_term",
+        "statistics of a normaliser",
+    ),
+    (
+        r"e_score_correction_bias|(router|moe|gate|mlp|feed_forward)\.expert_bias",
+        "balance of a router, which no gradient moves",
+    ),
+    (r"(\w+_)?tokens_per_expert(_\w+)?|(\w+_)?expert_(counts?|load|usage|hits|freq\w*)", "counts of a router"),
+    (
+        r"(\w+_)?(code|codebook|cluster|code_?word|embed|embedding|entry)_(usages?|counts?|hits|hist\w*|freq\w*|prob|used)",
+        "counts of a codebook",
+    ),
+    (r"\w*loss\w*\.center|teacher_center|center_(teacher|ema)", "running centre of a teacher's outputs"),
+    (
+        r"(?:\w+_)?(?:rms|mean_std|normali[sz]er|(?:obs|observation|state|ret|return|reward|value|input)_norm(?:ali[sz]ation)?)"
         r"\._?(?:running_)?(?:mean|means|var|variance|std|count|sum|sumsq|m2|num_samples)(?:_sq)?",
         "running statistics of a normaliser",
     ),
     ("n_averaged", "counter of an average"),
-    ("(ema_)?cluster_size|embed_avg|ema_w|ema_dw", "running statistics of a codebook"),
+    ("_?(ema_)?cluster_size|embed_avg|_?ema_w|_?ema_dw|z_avg", "running statistics of a codebook"),
     ("w_avg|dlatent_avg|latent_avg|pl_mean|magnitude_ema", "running average of activations"),
     ("(log_)?(sqrt_)?(one_minus_|recipm?1?_)?alphas_cumprod(_prev|_next)?", "schedule of a diffusion"),
     ("posterior_(variance|log_variance_clipped|mean_coef[12])|lvlb_weights", "schedule of a diffusion"),
@@ -50,9 +66,10 @@ NAMED: Final[tuple[tuple[str, str], ...]] = (
 
 TABLES: Final[tuple[tuple[str, str], ...]] = (
     (r"pe|pos_?table|pos(ition|itional)?_?enc(oding|odings)?(\.weight)?|\w*sinusoid\w*|\w*sin_?cos\w*|_float_tensor", "table of positions"),
+    (r"\w*gaussian_matrix", "table of positions"),
     (r"(\w+_)?pos(ition|itional)?_?embed(ding|dings|s)?(\.weight)?", "table of positions"),
     (r"(\w+_)?(alibi\w*|slopes?)", "slopes of attention"),
-    (r"(freqs|frequencies|omegas?)(_\w+)?|(sin|cos)(_table|_emb|_pos)?", "table of frequencies"),
+    (r"(freqs|frequencies|omegas?|periods)(_\w+)?|(sin|cos)(_table|_emb|_pos)?|(\w+_)?(rope|rotary|cos_sin)_cache", "table of frequencies"),
     (r"(?!mask_(token|emb)\w*)(?i:(\w+_)?masks?(_\w+)?|ignore|(\w+_)?(tril|triu)|causal\w*)", "mask"),
     (r"(betas?|alphas?|sigmas|log_sigmas|timesteps|logvar|snr|noise_levels|lambdas)|\w*(schedule|cumprod|posterior)\w*", "schedule"),
     (r"(loss|p2|class)\w*_weights?", "weights of a loss"),
@@ -61,15 +78,24 @@ TABLES: Final[tuple[tuple[str, str], ...]] = (
     (r"((pixel|image|input|data|obs|latents?)_)?(mean|std|means|stds)", "statistics of the data"),
     (r"anchors?|anchor_(grid|points)|strides?", "anchors"),
     (r"resample_filter|noise_const|(\w+_)?window|mel_\w+|fbanks?|dft_\w+|(blur|fir)\w*", "filter"),
-    (r"(\w+_)?(temperature|eps|epsilon|momentum|decay|counter|step|num_updates)", "setting"),
+    (r"(\w+_)?(temperature|eps|epsilon|momentum|decay)", "setting"),
+    (r"(\w+_)?(inited|initted|initiali[sz]ed|enabled|is_init)", "setting"),
 )  # fmt: skip
 """(end of the name, what such a name usually holds): no parameters where their values never change."""
 
+_COUNTER: Final = ending(
+    r"(\w+_)?(counter|(global_?|num_|n_)?(steps?|iters?|iterations?|updates?|epochs?)|(samples|tokens|examples|batches|frames)_seen)(_count|_seen|_done)?"
+)
+"""A number that counts how far the training is; a tensor of one element."""
 _OPTIMIZER: Final = re.compile(r"(?:optimizers?|optim|lr_schedulers?|grad_scaler)(?:_states?)?\.")
 _POINTER: Final = re.compile(r"(?:\w+_)?(?:ptr|pointer)(?:_\w+)?\Z")
 _QUEUE: Final = ending(r"(?:\w+_)?queue(?:_\w+)?|memory_bank")
 _POWER: Final = re.compile(r"(?P<module>.+)\.parametrizations\.(?P<parameter>\w+)\.[0-9]+\._[uv]\Z")
 _SINGULAR: Final = ending(r"u[0-9]+|sv[0-9]+")
+_OF_CODEBOOK: Final = frozenset(("N", "ema_count", "ema_weight", "ema_embed", "inited", "usage"))
+_MARKS_OF_CODEBOOK: Final = ("z_avg", "cluster_size", "embed_avg", "ema_count", "ema_cluster_size")
+"""Statistics of a codebook that are known by those beside them."""
+_OF_POPART: Final = frozenset(("mean", "mean_sq", "stddev", "running_mean", "running_mean_sq"))
 _COMPANIONS: Final = (
     "absmax", "nested_absmax", "quant_map", "nested_quant_map", "quant_state", "SCB", "weight_format", "scales", "qzeros",
     "g_idx", "weight_scale", "weight_scale_inv", "scale_inv", "weight_scale_2", "input_scale", "weight_zero_point", "scale",
@@ -80,6 +106,10 @@ NOT_FLOATING: Final = "not a floating type"
 SCALE: Final = "scale of a quantised matrix"
 QUANTISED: Final = ("int8", "uint8", "int16", "uint16", "int32", "uint32")
 """Types in which weights are kept packed or quantised; int64 and bool are indices and masks."""
+_PARAMETER: Final = re.compile(
+    r"(?:\w+_)?(?:weights?|bias|kernel|gamma|beta|gain|alpha|embeddings?|embed|token|tokens|weight_[gv]|original\d?|lora_\w+|log_std)"
+    r"|A_log|D|dt_bias|(?:logit|layer|res|output)_scale|time_\w+|w\d?|b\d?|(?:weight|bias)_(?:[ih]h\w*|orig)"
+)
 _LIKE_BUFFERS: Final = frozenset(
     ("buffer", "queue", "bank", "running", "moving", "ema", "momentum", "cache", "counter", "history", "avg", "average",
      "averaged", "shadow", "stats")
@@ -120,6 +150,8 @@ def buffer_reason(rule: Rule | None, name: str, shape: Shape, beside: Collection
         return "state of an optimizer"
     if rule is not None and any(ending(text).match(name) for text in rule.buffers):
         return "mask of attention"
+    if _size(shape) == 1 and _COUNTER.match(name):
+        return "counter of the training"
     square = len(shape) == 4 and shape[0] == shape[1] == 1 and shape[2] == shape[3] > 1
     if square and ending("bias|mask").match(name):
         return "mask of attention"
@@ -135,6 +167,10 @@ def _by_neighbours(name: str, beside: Collection[str]) -> str | None:
     if (power := _POWER.match(name)) and f"{power['module']}.parametrizations.{power['parameter']}.original" in beside:
         return "vector of spectral normalisation"
     module, dot, leaf = name.rpartition(".")
+    if leaf in _OF_CODEBOOK and any(f"{module}{dot}{n}" in beside for n in _MARKS_OF_CODEBOOK if n != leaf):
+        return "running statistics of a codebook"
+    if leaf in _OF_POPART and f"{module}{dot}debiasing_term" in beside:
+        return "running statistics of a normaliser"
     if _SINGULAR.match(name) and f"{module}{dot}{_other_singular(leaf)}" in beside:
         return "vector of spectral normalisation"
     if leaf == "alpha" and module in _adapted(frozenset(beside)):
@@ -216,3 +252,8 @@ def like_a_buffer(name: str) -> bool:
     """
     leaf = name.rpartition(".")[2]
     return leaf not in ("weight", "bias") and not _LIKE_BUFFERS.isdisjoint(leaf.lower().split("_"))
+
+
+def parameter_by_name(name: str) -> bool:
+    """Return whether the last part of a name is one that parameters have, also those that are few and large."""
+    return _PARAMETER.fullmatch(name.rpartition(".")[2]) is not None

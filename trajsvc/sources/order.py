@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -49,7 +50,9 @@ def in_order(items: Sequence[tuple[StepName, T]], where: str, *, choose: str, ch
     ``choose`` says how to choose. Raises Refused (``step-conflict``) for two checkpoints in one place.
     """
     found: Ordered[T] = Ordered([])
-    ordered = sorted(_one_kind(items, found, where, choose), key=lambda item: place(item[0]))
+    ordered = sorted(
+        _within_epochs(_one_kind(items, found, where, choose), found, where), key=lambda item: place(item[0])
+    )
     stages = {key: list(group) for key, group in groupby(ordered, key=lambda item: place(item[0])[:2])}
     taken: dict[int, int] = {}
     for (stage, ingredient), group in stages.items():
@@ -128,6 +131,52 @@ def _one_kind(
         labels=[name.label for name in left][:20],
     )
     return [(name, item) for name, item in items if name.kind == most]
+
+
+def _within_epochs(items: Sequence[tuple[StepName, T]], found: Ordered[T], where: str) -> Sequence[tuple[StepName, T]]:
+    """Add up steps that begin anew in each epoch: ``epoch_0_iter_800``, ``epoch_1_iter_400``.
+
+    That they do is certain where two epochs have one step. Raises Refused (``step-conflict``) where later epochs only
+    have earlier steps, which a training that was begun again has too.
+    """
+    if any(name.kind != "step" or "epoch" not in name.extra for name, _ in items):
+        return items
+    ordered = sorted(items, key=lambda item: (*place(item[0])[:2], item[0].extra["epoch"], item[0].step))
+    groups = [list(g) for _, g in groupby(ordered, key=lambda i: (*place(i[0])[:2], i[0].extra["epoch"]))]
+    same = [a[0][0].extra.get("stage") == b[0][0].extra.get("stage") for a, b in pairwise(groups)]
+    back = [b[0][0].step <= a[-1][0].step for a, b in pairwise(groups)]
+    if not any(b and s for b, s in zip(back, same, strict=True)):
+        return items
+    before, after = next((a[-1][0], b[0][0]) for a, b in pairwise(groups) if b[0][0].step <= a[-1][0].step)
+    apart = [{name.step for name, _ in group} for group in groups]
+    if not any(a & b for i, a in enumerate(apart) for b in apart[i + 1 :]):
+        raise Refused(
+            "step-conflict",
+            f"{where}: {after.label} is of a later epoch than {before.label} and of an earlier step: steps may begin anew in each "
+            "epoch, or the training was begun again",
+            hint=f"If they begin anew in each epoch, say that an epoch is a stage: --step-pattern '{_pattern(after, 'stage')}'. "
+            f"If steps count on: --step-pattern '{_pattern(after)}'.",
+            file=where,
+        )
+    result: list[tuple[StepName, T]] = []
+    last = 0
+    for group in groups:
+        result += [(replace(name, step=name.step + last), item) for name, item in group]
+        last = result[-1][0].step
+    found.note(
+        "epoch-steps",
+        f"{where}: steps are counted anew in each epoch ({before.label}, {after.label}); those of the epochs before are added, as far as "
+        "checkpoints show them",
+        severity="warning",
+    )
+    return result
+
+
+def _pattern(name: StepName, epoch: str = "") -> str:
+    """Return the pattern of a label for ``--step-pattern``, with the group ``epoch`` in the place of its epoch."""
+    groups = {name.step: r"(?P<step>\d+)", name.extra["epoch"]: rf"(?P<{epoch}>\d+)" if epoch else r"\d+"}
+    parts = re.split(r"(\d+)", name.label)
+    return "".join(groups.get(int(p), r"\d+") if i % 2 else re.escape(p) for i, p in enumerate(parts))
 
 
 def _note_gaps(found: Ordered[Any], where: str) -> None:

@@ -22,12 +22,13 @@ Wish = tuple[str, ...]
 
 _AVERAGE: Final = frozenset(
     {
-        "ema", "emas", "avg", "average", "averaged", "averages", "swa", "polyak", "shadow", "mean", "momentum", "moving", "teacher",
+        "ema", "emas", "avg", "ave", "average", "averaged", "averages", "swa", "polyak", "shadow", "mean", "momentum", "moving", "teacher",
         "target", "slow", "lookahead", "ma",
     }
 )  # fmt: skip
 _SURELY: Final = _AVERAGE - {"teacher", "target", "mean", "slow", "momentum"}
 """Words that always mean an average: leaving it unread needs no warning."""
+_NO_AVERAGE: Final = re.compile(r"(?<![a-z])(?:non|no|without)[-_.]?(?:ema|avg|average)(?![a-z])")
 _MAIN: Final = frozenset({"student", "online", "main"})
 """Words for the model that is trained where another one is beside it."""
 _GENERIC: Final = frozenset(
@@ -87,7 +88,12 @@ def words_of(name: str) -> tuple[str, ...]:
 
 def is_average(name: str) -> bool:
     """Return whether a state is an average of another by its name, or a copy that follows it."""
-    return bool(_AVERAGE & set(words_of(name)))
+    return bool(_AVERAGE & set(words_of(name))) and not is_no_average(name)
+
+
+def is_no_average(name: str) -> bool:
+    """Return whether a name says that a state is the model and the one beside it the average: ``model.non_ema``."""
+    return _NO_AVERAGE.search(name.lower()) is not None
 
 
 def is_model(name: str) -> bool:
@@ -123,7 +129,7 @@ def choose(names: Sequence[str], refuse: Callable[[Sequence[str]], Refused | Not
     words (``model``) or says that it is trained beside another (``student``). Raises ``refuse(names)`` if the choice is
     ambiguous.
     """
-    left = [n for n in names if not is_average(n)] or list(names)
+    left = [n for n in names if is_no_average(n)] or [n for n in names if not is_average(n)] or list(names)
     if len(left) > 1:
         plain = [n for n in left if not words_of(n)]
         left = plain or [n for n in left if _MAIN & set(words_of(n))] or left

@@ -18,10 +18,12 @@ __all__ = [
     "WEIGHT_SUFFIXES",
     "Kind",
     "StepName",
+    "no_step_after",
     "parse_step",
     "scaled",
     "stage_of",
     "without_decimals",
+    "without_settings",
 ]
 
 Kind = Literal["step", "epoch", "index", "tokens"]
@@ -133,6 +135,16 @@ def without_decimals(text: str) -> str:
     return _SCORE.sub("~", text)
 
 
+def without_settings(text: str) -> str:
+    """Replace dates, scores, seeds and sizes in ``text`` (in lower case) by ``~``."""
+    return _MEASURED.sub("~", without_decimals(text))
+
+
+def no_step_after(text: str) -> bool:
+    """Return whether a number after ``text`` is a seed, a rank, a version or the like."""
+    return _NOT_STEPS.search(text) is not None
+
+
 def stage_of(name: str) -> int | None:
     """Return the stage that a folder of checkpoints is named by: ``phase2``, ``stage-1``, ``anneal``."""
     text = name.lower()
@@ -160,7 +172,7 @@ def parse_step(name: str) -> StepName | None:
     text = without_separators(label.lower())
     if _SHARD.search(text):
         return None
-    text = _MEASURED.sub("~", without_decimals(text))
+    text = without_settings(text)
     found = _counted(text) or _bare(text, of_file=bool(suffix))
     if found is None:
         return None

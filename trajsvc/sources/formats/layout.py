@@ -14,7 +14,16 @@ from trajsvc.sources.formats.shards import SHARD
 from trajsvc.sources.formats.torch_dcp import METADATA
 from trajsvc.sources.formats.torch_series import Place
 from trajsvc.sources.named import PATHS, Naming
-from trajsvc.sources.states import Choice, Wish, ambiguous, choose, is_average, is_model, matched, words_of
+from trajsvc.sources.states import (
+    Choice,
+    Wish,
+    ambiguous,
+    choose,
+    is_model,
+    is_no_average,
+    matched,
+    words_of,
+)
 from trajsvc.sources.steps import WEIGHT_SUFFIXES, StepName, parse_step
 
 SAFETENSORS: Final = ".safetensors"
@@ -28,7 +37,7 @@ _SIDES: Final = frozenset({"runs", "logs", "wandb", "tensorboard", "eval", "resu
 _NOT_WEIGHTS: Final = re.compile(
     r"(?:^|[-_.])(?:optim|optimizer|opt(?=\d*\.\w+$)|sched|scheduler|lr_scheduler|scaler|rng|rng_state|random_states?|training_args|train_state"
     r"|trainer_state|dataloader|sampler|tokenizer|optim_states|model_states|optim_rng|extra_state|replay_buffer|ema_decay)(?=$|[-_.\d])"
-    r"|^(?:data|dataset|args|config|vocab|metrics|history|losses|pytorch_variables|stats|results|predictions)\.\w+$",
+    r"|^(?:data|dataset|args|config|vocab|metrics|history|losses|pytorch_variables|stats|results|predictions|recipe_state)(?:[-_]\d+)?\.\w+$",
     re.IGNORECASE,
 )
 
@@ -128,19 +137,23 @@ def weights_of(folder: Folder, wish: Wish = ()) -> Weights | None:
     if name is None and shards(folder) is None:
         own = _own(folder, wish)
         if own is not None:
-            beside = any(is_average(n) for n in folder.folders)
-            averages = tuple(n for n in _nested(folder, deeper=False) if is_average(n)) if beside else ()
-            return replace(own, others=(*own.others, *averages))
+            beside = tuple(n for n in _nested(folder, deeper=False) if n not in _SIDES) if folder.folders else ()
+            return replace(own, others=(*own.others, *beside))
     if not inner:
         return None
     if name is not None:
         choice = Choice(name, tuple(n for n in inner if n != name))
     else:
-        choice = choose(
-            list(inner), lambda names: ambiguous(folder.path, "models in", names, wish, kind="ambiguous-checkpoint")
-        )
+        choice = choose(list(inner), lambda names: _asked(folder.path, "models in", names, wish))
     found = weights_of(inner[choice.chosen], left)
     return None if found is None else replace(found, others=(*found.others, *choice.others), chosen=choice.chosen)
+
+
+def _asked(path: str, what: str, names: Sequence[str], wish: Wish) -> Refused | NotFound:
+    asked = ambiguous(path, what, names, wish, kind="ambiguous-checkpoint")
+    if not wish:
+        asked.hint = f"{asked.hint} If they are checkpoints of one run, --step-pattern says where their step is."
+    return asked
 
 
 def _own(folder: Folder, wish: Wish) -> Weights | None:
@@ -181,11 +194,16 @@ def _of_family(folder: Folder, names: Sequence[str], suffix: str, form: str, wis
     if not models:
         return None
     wished, left = matched(list(models), wish)
-    taken = wished or next((n for n in _PREFERRED if n in models), None) or _plainest(list(models))
+    taken = (
+        wished
+        or next((n for n in models if is_no_average(n)), None)
+        or next((n for n in _PREFERRED if n in models), None)
+        or _plainest(list(models))
+    )
     if taken is None:
 
         def refuse(names: Sequence[str]) -> Refused | NotFound:
-            return ambiguous(folder.path, "the files", names, wish, kind="ambiguous-checkpoint")
+            return _asked(folder.path, "the files", names, wish)
 
         taken = choose(list(models), refuse).chosen
     files, found_form = models[taken]

@@ -93,6 +93,11 @@ SHARDED: Final = (
 
 TRAINERS: Final = (
     Format(
+        "neox", "a GPT-NeoX checkpoint, whose layers lie in files of their own",
+        "Convert it with GPT-NeoX: python tools/ckpts/convert_neox_to_hf.py --input_dir {path} --config_file CONFIG --output_dir OUT",
+        re.compile(r"layer_\d+-model_\d+-model_states\.pt"),
+    ),
+    Format(
         "deepspeed", "a DeepSpeed checkpoint, whose parameters are spread over flat partitions",
         "Convert each step with the script in its run: python zero_to_fp32.py RUN OUTPUT --safe_serialization -t global_stepN",
         r"(?:.*zero_pp_rank_.*|.*_optim_states\.pt|mp_rank_\d+_model_states\.pt|zero_to_fp32\.py)",

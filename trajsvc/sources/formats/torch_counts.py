@@ -12,7 +12,7 @@ from trajsvc.steps import STEP_LIMIT
 STEP_KEYS: Final = (
     "global_step", "global_steps", "step", "steps", "iter_num", "iteration", "iterations", "iter", "num_updates", "step_count",
     "num_steps", "current_step", "cur_step", "train_step", "train_steps", "trainer_step", "completed_steps", "n_iter", "update",
-    "updates", "it", "niter",
+    "updates", "it", "niter", "batch_idx_train", "global_iter", "cur_iter", "n_updates", "steps_done",
 )  # fmt: skip
 """In the order in which they are believed where nothing else tells."""
 EPOCH_KEYS: Final = ("epoch", "epochs", "current_epoch", "cur_epoch", "epoch_idx", "epoch_num", "num_epochs", "n_epoch")

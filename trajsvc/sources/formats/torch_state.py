@@ -30,6 +30,18 @@ _MINOR: Final = 0.01
 """A state with a smaller share of the largest one's tensors and of its elements is no rival to it."""
 
 
+class SwappedAverage(Choice):
+    """The choice in files of MMEngine whose EMAHook put the average where the model is usually kept, and the model where the average is."""
+
+    def finding(self, what: str) -> Finding | None:
+        found = super().finding(what)
+        message = (
+            f"{what}: MMEngine saved the moving average as {self.others[0]} and the model as {self.chosen}, which is read; "
+            f"--state {self.others[0]} reads the average"
+        )
+        return found and found.model_copy(update={"message": message, "severity": "info"})
+
+
 @dataclass(frozen=True, slots=True)
 class TorchHeader:
     """The tensors of one torch file by their stored names, and what else its keys say."""
@@ -125,6 +137,8 @@ class TorchFile:
             return name, *self._deeper(inner, left)
         plain = {k: v for k, v in top.items() if is_tensor(v)}
         usual = [k for k in STATE_KEYS if k in states]
+        if _average_swapped(top, states):
+            return "ema_state_dict", states["ema_state_dict"], SwappedAverage("ema_state_dict", ("state_dict",)), wish
         if usual:
             beside = tuple(k for k in states if k != usual[0])
             state, choice, left = self._deeper(states[usual[0]], wish)
@@ -262,6 +276,19 @@ class TorchFile:
             hint=f"Its tensors cannot be found without running its code. {SAVE_WEIGHTS}",
             file=self.path,
         )
+
+
+def _average_swapped(top: Mapping[Any, Any], states: Mapping[str, Mapping[Any, Any]]) -> bool:
+    """Return whether MMEngine's EMAHook wrote a file: it swaps the model and its average when saving, so that
+    ``state_dict`` holds the average.
+    """
+    if not {"message_hub", "meta"} <= top.keys() or not {"state_dict", "ema_state_dict"} <= states.keys():
+        return False
+    ours = {n for n, v in states["state_dict"].items() if is_tensor(v)}
+    wrapped = {
+        n.removeprefix("module.") for n in states["ema_state_dict"] if isinstance(n, str) and n.startswith("module.")
+    }
+    return bool(wrapped) and wrapped <= ours
 
 
 def _under(path: str, tensors: dict[str, TensorEntry], wish: Wish) -> tuple[dict[str, TensorEntry], Wish]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,7 @@ from trajsvc.sources.formats.layout import Folder, Found, is_weights, usual, wei
 from trajsvc.sources.formats.recognised import of_files, unsupported
 from trajsvc.sources.formats.shards import SHARD
 from trajsvc.sources.formats.torch_counts import first_epoch, first_step
+from trajsvc.sources.listing.alike import numbers_alone
 from trajsvc.sources.listing.axis import Axis, one_axis
 from trajsvc.sources.listing.entries import How, Listing, first_file, label_of, nothing, some
 from trajsvc.sources.listing.loose import Loose, numbered
@@ -33,7 +34,7 @@ from trajsvc.sources.listing.numbered import (
 from trajsvc.sources.listing.series import one_series
 from trajsvc.sources.listing.stages import labelled, staged_folders
 from trajsvc.sources.named import PATHS, Naming
-from trajsvc.sources.order import with_thousands
+from trajsvc.sources.order import WORDS, with_thousands
 from trajsvc.sources.steps import StepName, stage_of
 
 _LOOKED_BELOW: Final = 50
@@ -58,6 +59,8 @@ def list_in(whole: Folder, how: How) -> Listing:
     refused = list(numbered_folders(folder, how, listing))
     numbered_files(folder, how, listing)
     loose = sorted(n for n in folder.files if is_weights(n) and not SHARD.fullmatch(n) and how.parse(n) is None)
+    if listing.found and loose and how.pattern is None:
+        loose = _also_numbered(folder, loose, how, listing)
     if listing.found:
         _arrange(folder, loose, how, listing)
     elif not loose and (staged := staged_folders(folder, how, listing)):
@@ -155,7 +158,9 @@ def _whole_folder(folder: Folder, loose: Sequence[str], how: How, listing: Listi
     """List a folder that is one checkpoint, or holds several files that only their keys number."""
     problem: Refused | None = None
     if len(loose) > 1 and not how.state and not any(usual(n) for n in loose):
-        listing.found = _by_keys(folder, loose, how, listing)
+        listing.found = _by_keys(folder, loose, how, listing) or (
+            _by_only_number(folder, loose, how, listing) if how.pattern is None else []
+        )
         if listing.found:
             return
     try:
@@ -170,6 +175,39 @@ def _whole_folder(folder: Folder, loose: Sequence[str], how: How, listing: Listi
         listing.found = expanded(one_model([found] if found else [], folder.path, listing), how, listing)
     elif problem is not None:
         raise problem
+
+
+def _also_numbered(folder: Folder, loose: Sequence[str], how: How, listing: Listing) -> list[str]:
+    """Add the files whose names differ from those of numbered ones in that number alone (``s500`` beside ``s1000``);
+    return the others.
+    """
+    files = [os.path.basename(first_file(f)) for f in listing.found if f.weights.folder == folder.path]  # noqa: PTH119
+    kind = listing.found[0].name.kind
+    left = []
+    for name in loose:
+        one = numbers_alone([*files, name]).get(name) if len(files) == len(listing.found) else None
+        found = one_file(folder.path, name, one and replace(one, kind=kind), folder.path, how)
+        if found is None:
+            left.append(name)
+        else:
+            listing.found.append(found)
+    return left
+
+
+def _by_only_number(folder: Folder, loose: Sequence[str], how: How, listing: Listing) -> list[Found]:
+    """Take the one number in which the names of files differ for their order."""
+    names = numbers_alone(loose)
+    files = [one_file(folder.path, n, name, folder.path, how) for n, name in names.items()]
+    found, kind = one_axis([f for f in files if f is not None], folder.path, how, listing)
+    if found:
+        ordered = sorted(found, key=lambda f: f.name.step)
+        listing.note(
+            "counted",
+            f"{folder.path}: the names ({ordered[0].name.label} … {ordered[-1].name.label}) differ in one number alone, which is taken for "
+            f"{WORDS[kind]}; --step-pattern says otherwise",
+            severity="info",
+        )
+    return found
 
 
 def _runs_beside(folder: Folder, whole: bool, how: How, listing: Listing) -> None:
@@ -245,13 +283,11 @@ def _finished(folder: Folder, how: How, listing: Listing) -> Folder:
 def _below(folder: Folder, how: How) -> str:
     """Describe what lies one level down, if nothing in the folder itself is a checkpoint."""
     runs, formats = [], []
-    for base in sorted(n for n in folder.folders if not n.startswith("."))[:_LOOKED_BELOW]:
-        try:
-            inner = folder.inner(base)
-        except OSError:
-            continue
+    for base, inner in _inner_folders(folder):
         if numbered(inner) or any(how.parse(n) for n in inner.folders):
             runs.append(base)
+        elif deeper := _runs_deeper(inner, how):
+            runs += [f"{base}/{name}" for name in deeper]
         elif (found := of_files(inner.files)) is not None:
             formats.append(f"{base} ({found.what})")
         elif (problem := unsupported(inner)) is not None:
@@ -265,6 +301,25 @@ def _below(folder: Folder, how: How) -> str:
     if formats:
         said.append(f"Not read: {some(formats, 8)}; analysing one says what to do with it.")
     return " ".join(said)
+
+
+def _inner_folders(folder: Folder) -> Iterator[tuple[str, Folder]]:
+    for base in sorted(n for n in folder.folders if not n.startswith("."))[:_LOOKED_BELOW]:
+        try:
+            yield base, folder.inner(base)
+        except OSError:
+            continue
+
+
+def _runs_deeper(folder: Folder, how: How, depth: int = 2) -> list[str]:
+    """Return the folders further down that hold numbered checkpoints: ``version_0/checkpoints``."""
+    found = []
+    for base, inner in _inner_folders(folder):
+        if numbered(inner) or any(how.parse(n) for n in inner.folders):
+            found.append(base)
+        elif depth:
+            found += [f"{base}/{name}" for name in _runs_deeper(inner, how, depth - 1)]
+    return found[:_LOOKED_BELOW]
 
 
 def _name_of(relative: str, how: How) -> StepName | None:

@@ -20,6 +20,8 @@ _COPIES: Final = re.compile(
     r"(?:^|[-_.])(?:best|last|latest|newest|current|resume|restart|backup)(?=$|[-_.\d])", re.IGNORECASE
 )
 """Names that are given to copies of checkpoints."""
+_AGAIN: Final = re.compile(r"[-_]v\d+$")
+"""What Lightning adds to a name that is taken: ``last-v1``."""
 _LOOKED_INTO: Final = 50
 
 
@@ -75,7 +77,7 @@ class Loose:
 
     def _placed(self, label: str, found: Found) -> Found | None:
         path = first_file(found)
-        own = set(words_of(label))
+        own = set(words_of(_AGAIN.sub("", label)))
         if own and not own <= self.words:
             if is_average(label):
                 self.listing.note("ignored-file", f"{path} is an average, by its name; it is left out")
