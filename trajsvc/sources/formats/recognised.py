@@ -95,7 +95,7 @@ TRAINERS: Final = (
     Format(
         "neox", "a GPT-NeoX checkpoint, whose layers lie in files of their own",
         "Convert it with GPT-NeoX: python tools/ckpts/convert_neox_to_hf.py --input_dir {path} --config_file CONFIG --output_dir OUT",
-        re.compile(r"layer_\d+-model_\d+-model_states\.pt"),
+        r"layer_\d+-model_\d+-model_states\.pt",
     ),
     Format(
         "deepspeed", "a DeepSpeed checkpoint, whose parameters are spread over flat partitions",
