@@ -24,7 +24,7 @@ def _program() -> None:
 
 
 def _start_quickly() -> None:
-    """Leave out what takes a tenth of a command's start each: plugins of pydantic, which are sought in every installed distribution, and
+    """Leave out what takes some 3 % of a command's start each: plugins of pydantic, which are sought in every installed distribution, and
     the search for cycles among thousands of new classes and functions. A user's own choice of plugins holds.
     """
     import gc
