@@ -27,6 +27,7 @@ from api.routes import (
     manage,
     page,
     results,
+    rows,
     run_list,
     spectra,
     zarr,
@@ -66,7 +67,8 @@ TAGS: Final = [
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 DESCRIBED: Final = (
-    run_list, results, losses, export, manage, jobs, gradients, spectra, cross, against, families, experiments, zarr, health,
+    run_list, results, rows, losses, export, manage, jobs, gradients, spectra, cross, against, families, experiments, zarr,
+    health,
 )  # fmt: skip
 """The files of routes that ``openapi.json`` describes, in the order in which a request is compared with them."""
 

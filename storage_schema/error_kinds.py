@@ -59,7 +59,7 @@ _GROUPS: Final = {
         "hub-no-file hub-no-folder hub-no-repository hub-no-revision job-not-found measure-not-found member-not-found "
         "no-attention no-checkpoints no-current-folder no-layers no-matrices no-revisions no-such-address nothing-logged "
         "probe-not-registered not-in-trash quantity-not-found "
-        "root-missing root-not-found rules-not-found run-not-found store-not-found source-not-found state-not-found "
+        "root-missing root-not-found rows-not-found rules-not-found run-not-found store-not-found source-not-found state-not-found "
         "spectra-not-found matrix-not-found step-not-found token-not-found data-not-found probe-not-found tokenizer-not-found"
     ),
     # In conflict with what is there.

@@ -367,7 +367,13 @@ def get_blocks(request: Request, service: ServiceOf, who: Reader, run: RunName, 
     response_class=Response,
 )
 def get_gram(
-    request: Request, service: ServiceOf, who: Reader, run: RunName, group: Group = "network", form: Format = None
+    request: Request,
+    service: ServiceOf,
+    who: Reader,
+    run: RunName,
+    group: Group = "network",
+    rows: Annotated[bool, Query(description="The numbers of the rows of the group's matrices too")] = False,
+    form: Format = None,
 ) -> Response:
     """Return the group's Gram in the update basis at all stored checkpoints, from which maps, at any origin, and
     measures are computed.
@@ -389,6 +395,9 @@ def get_gram(
         }
         if gram.changes is not None:
             found["changes"] = gram.changes
+        numbers = gram.rows.columns() if rows and gram.rows is not None else None
+        if numbers is not None:
+            found["rows"] = numbers
         if gram.trees:
             found["tree_start"] = np.stack([tree.starts for tree in gram.trees])
             found["tree_gram"] = np.stack([tree.gram for tree in gram.trees])

@@ -8,6 +8,8 @@ A run is one zarr v3 group, ``<store>/runs/<name>.zarr``::
     changes      (block, step, count)     int64      values whose stored bits differ from the checkpoint before, and those among them
                                                  that differed there from the one before that too; -1 where it was not counted
     zeros        (tensor, step)           int64      values that are zero, or lie in a long run of zeros (of large tensors)
+    rows/        block, width, norms    (matrix) (matrix) (row, quantity, step): squared norms of every row of the matrices, one after the
+                                                 other: of its update, its displacement from the first checkpoint, its weights; optional
     tree/        block, start, scale, gram    (tree) (tree, leg) (tree) (tree, leg, leg_2): blocks whose digits are lost in the
                                                  update basis, in another; only where there are such
     replicates   (replicate, block, basis, basis_2)  float64    the gram with each jackknife replicate left out;
@@ -35,6 +37,7 @@ NONFINITE: Final = "nonfinite"
 CHANGES: Final = "changes"
 ZEROS: Final = "zeros"
 REPLICATES: Final = "replicates"
+ROWS: Final = "rows"
 TREE: Final = "tree"
 THETA: Final = "theta"
 THETA_ARCHIVE: Final = "theta_archive"
@@ -50,6 +53,12 @@ DIMS: Final[dict[str, tuple[str, ...]]] = {
     REPLICATES: ("replicate", "block", "basis", "basis_2"),
     THETA: ("step", "parameter"),
     THETA_ARCHIVE: ("step", "parameter"),
+}
+
+ROW_DIMS: Final[dict[str, tuple[str, ...]]] = {
+    "block": ("matrix",),
+    "width": ("matrix",),
+    "norms": ("row", "quantity", "step"),
 }
 
 TREE_DIMS: Final[dict[str, tuple[str, ...]]] = {

@@ -151,6 +151,10 @@ class GramAnswer(Answer):
     """equal numbers for checkpoints of equal parameters"""
     changes: list[list[float | None]] | None = Field(default=None, exclude_if=lambda v: v is None)
     """values whose stored bits differ from the checkpoint before, and those among them that had changed there too"""
+    rows: list[list[float | None]] | None = Field(default=None, exclude_if=lambda v: v is None)
+    """a line for every checkpoint: of the update before it the share of its squared norm in the 5 % of rows that it moves most, the
+    participation of rows, the shares of rows that it and that no update so far has moved, the median and spread of the rows' angles;
+    the overlap of the rows it moves most with those of the update before, and its chance"""
     tree_start: list[list[int]] | None = Field(default=None, exclude_if=lambda v: v is None)
     """where digits are lost in the update basis: at which station the legs of other bases begin, 0 the zero vector, s + 1 the point s"""
     tree_gram: list[list[list[float | None]]] | None = Field(default=None, exclude_if=lambda v: v is None)

@@ -80,6 +80,31 @@ class GroupTrees:
 
 
 @dataclass(frozen=True)
+class RowTable:
+    """The rows of the run's matrices, those of one after those of another, in the order of the blocks."""
+
+    block: NDArray[np.int64]
+    """(matrix)"""
+    width: NDArray[np.int64]
+    """(matrix): elements of a row"""
+    norms: NDArray[np.float64]
+    """(row, 3, T): squared norms of a row's update from the checkpoint before (0 at the first), of its displacement from the first, and
+    of its weights; NaN where it holds NaN or infinity"""
+
+
+@dataclass(frozen=True)
+class GroupRows:
+    """The rows of the matrices of a group."""
+
+    block: NDArray[np.int64]
+    """(row): the block that the row is of"""
+    index: NDArray[np.int64]
+    """(row): which of the block's rows it is"""
+    norms: NDArray[np.float64]
+    """(row, 3, T): see ``RowTable``"""
+
+
+@dataclass(frozen=True)
 class RunContents:
     """A committed run without its theta."""
 
@@ -101,6 +126,7 @@ class RunContents:
     replicates: NDArray[np.float64] | None = None
     """(replicate, block, basis, basis): for an estimate, the gram with each jackknife replicate of the sample left out"""
     trees: TreeTable | None = None
+    rows: RowTable | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
     """JSON: source, architecture, findings (list), excluded (list of {step, label, reason}), left_out, notes, groups options,
     estimate (null when exact, else {fraction, …}), created, updated, version, plan"""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage_schema.models.results import Hyperparameter
-from storage_schema.runs.contents import BlockTable, CheckpointTable, GroupTrees
+from storage_schema.runs.contents import BlockTable, CheckpointTable, GroupRows, GroupTrees
 from storage_schema.runs.gradient_source import VectorSets
 
 
@@ -78,6 +78,15 @@ class GramStore(Protocol):
         """Return (T, 2) counts of the group's values whose stored bits changed since the checkpoint before, and of those among them
         that had changed there too; NaN at checkpoints where they were not counted. None where they never were.
         """
+        ...
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether the norms of the rows of matrices were kept."""
+        ...
+
+    def group_rows(self, group: str, blocks: Sequence[int]) -> GroupRows | None:
+        """Return the squared norms of the rows of the group's matrices at all checkpoints; None where they were not kept."""
         ...
 
     def group_trees(self, group: str, blocks: Sequence[int]) -> GroupTrees | None:

@@ -20,7 +20,15 @@ from storage_schema.models.results import Hyperparameter
 from storage_schema.runs import small_arrays
 from storage_schema.runs.about import About, read_about
 from storage_schema.runs.beside import ALL, SPECTRA
-from storage_schema.runs.contents import BlockTable, CheckpointTable, GroupTrees, RunContents, TreeTable
+from storage_schema.runs.contents import (
+    BlockTable,
+    CheckpointTable,
+    GroupRows,
+    GroupTrees,
+    RowTable,
+    RunContents,
+    TreeTable,
+)
 from storage_schema.runs.gradient_store import GradientSets, fingerprints
 from storage_schema.runs.hyperparameters import gathered, of_families
 from storage_schema.runs.snapshot import Snapshot
@@ -225,6 +233,56 @@ class StoredRun:
         return np.where((chosen < 0).any(axis=0), np.nan, chosen.sum(axis=0))
 
     @cached_property
+    def row_places(self) -> dict[int, tuple[int, int]]:
+        """Block → (first, number) of its rows in ``rows/norms``; empty where rows were not counted."""
+        if arrays.ROWS not in self._metadata:
+            return {}
+        block, width = (self._array(f"{arrays.ROWS}/{name}") for name in ("block", "width"))
+        counts = self.blocks.size[block] // width
+        firsts = np.cumsum(counts) - counts
+        return {int(b): (int(f), int(n)) for b, f, n in zip(block, firsts, counts, strict=True)}
+
+    @property
+    def has_rows(self) -> bool:
+        return arrays.ROWS in self._metadata
+
+    def group_rows(self, group: str, blocks: Sequence[int]) -> GroupRows | None:
+        """Return the norms of the rows of a set of blocks' matrices; None where they were not counted. See ``RowTable``."""
+        if not self.has_rows:
+            return None
+        places = [(b, *self.row_places[b]) for b in self._indices(blocks).tolist() if b in self.row_places]
+        norms = np.empty((sum(n for *_, n in places), 3, self.checkpoint_count))
+        at = 0
+        for _, first, count in places:
+            self._read_rows(first, norms[at : at + count])
+            at += count
+        return GroupRows(
+            np.repeat(np.array([b for b, *_ in places], np.int64), [n for *_, n in places]),
+            np.concatenate([np.zeros(0, np.int64), *(np.arange(n) for *_, n in places)]),
+            norms,
+        )
+
+    def _read_rows(self, first: int, out: NDArray[np.float64]) -> None:
+        """Fill ``out`` with the norms of rows from ``first`` on."""
+        path = f"{arrays.ROWS}/norms"
+        span = self._metadata[path]["chunk_grid"]["configuration"]["chunk_shape"][0]
+        at = 0
+        while at < len(out):
+            number, begin = divmod(first + at, span)
+            file = np.frombuffer(self._snapshot.read(f"{path}/c/{number}/0/0"), "<f8").reshape(span, *out.shape[1:])
+            some = file[begin : begin + len(out) - at]
+            out[at : at + len(some)] = some
+            at += len(some)
+
+    def _row_table(self, allocate: Allocate) -> RowTable | None:
+        if not self.has_rows:
+            return None
+        block, width = (self._array(f"{arrays.ROWS}/{name}") for name in ("block", "width"))
+        norms = allocate(tuple(self._metadata[f"{arrays.ROWS}/norms"]["shape"]))
+        self._read_rows(0, norms)
+        return RowTable(block, width, norms)
+
+    @cached_property
     def _rounding(self) -> NDArray[np.float64]:
         return self._array(arrays.ROUNDING)
 
@@ -286,6 +344,7 @@ class StoredRun:
             zeros=self.zeros(),
             replicates=self._array(arrays.REPLICATES) if arrays.REPLICATES in self._metadata else None,
             trees=self.trees,
+            rows=self._row_table(allocate),
             attributes=dict(self.attributes),
         )
 

@@ -86,6 +86,18 @@ def write_sharded(folder: Path, values: NDArray[np.float64], dims: Sequence[str]
         release(values)
 
 
+def write_chunked(folder: Path, values: NDArray[np.float64], dims: Sequence[str], span: int) -> None:
+    """Write an array (n, …) in chunks of ``span`` of the n, the last one filled up with NaN."""
+    chunk = [span, *values.shape[1:]]
+    _write_metadata(folder, values, dims, chunk, [PLAIN])
+    for number, first in enumerate(range(0, len(values), span)):
+        held = np.ascontiguousarray(values[first : first + span], "<f8")
+        with _chunk_file(folder, number, values.ndim).open("wb") as file:
+            file.write(held.data)
+            file.write(np.full((span - len(held), *chunk[1:]), np.nan, "<f8").data)
+        release(values)
+
+
 def metadata(
     kind: str, shape: Sequence[int], dims: Sequence[str], chunks: Sequence[int], codecs: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from storage_schema.format import arrays
 from storage_schema.format.theta import ThetaLayout
 from storage_schema.runs import small_arrays
-from storage_schema.runs.contents import BlockTable, CheckpointTable, RunContents, TreeTable
+from storage_schema.runs.contents import BlockTable, CheckpointTable, RowTable, RunContents, TreeTable
 
 if TYPE_CHECKING:
     import zarr
@@ -39,6 +39,12 @@ def gram_span(blocks: int, basis: int) -> int:
     return min(blocks, max(1, by_size, -(-blocks // arrays.GRAM_FILES)))
 
 
+def rows_span(rows: int, steps: int) -> int:
+    """Return the number of rows of matrices whose norms are in one file: as ``gram_span``."""
+    by_size = arrays.GRAM_SHARD_BYTES // (steps * 3 * 8)
+    return min(rows, max(1, by_size, -(-rows // arrays.GRAM_FILES)))
+
+
 def stage(folder: Path, contents: RunContents, theta: ThetaLayout | None, archive: ThetaLayout | None) -> None:
     """Write all of a run's files except the chunks of theta and its archive."""
     small_arrays.write_group(folder, _attributes(contents))
@@ -53,6 +59,8 @@ def stage(folder: Path, contents: RunContents, theta: ThetaLayout | None, archiv
         _array(folder, arrays.REPLICATES, np.asarray(contents.replicates, np.float64))
     if contents.trees is not None:
         _trees(folder / arrays.TREE, contents.trees)
+    if contents.rows is not None:
+        _rows(folder / arrays.ROWS, contents.rows)
     _table(folder / arrays.CHECKPOINT, "step", contents.checkpoints, arrays.CHECKPOINT_COLUMNS)
     _table(folder / arrays.BLOCK, "block", contents.blocks, arrays.BLOCK_COLUMNS)
     if theta is not None or archive is not None:
@@ -92,6 +100,15 @@ def _trees(folder: Path, trees: TreeTable) -> None:
     for name in ("block", "start", "scale"):
         small_arrays.write(folder / name, getattr(trees, name).astype(np.int64), arrays.TREE_DIMS[name])
     _gram(folder / "gram", trees.gram, arrays.TREE_DIMS["gram"])
+
+
+def _rows(folder: Path, rows: RowTable) -> None:
+    small_arrays.write_group(folder, {})
+    for name in ("block", "width"):
+        small_arrays.write(folder / name, getattr(rows, name).astype(np.int64), arrays.ROW_DIMS[name])
+    count, _, steps = rows.norms.shape
+    span = rows_span(count, steps)
+    small_arrays.write_chunked(folder / "norms", rows.norms, arrays.ROW_DIMS["norms"], span)
 
 
 def _gram(folder: Path, gram: NDArray[np.float64], dims: tuple[str, ...]) -> None:

@@ -340,6 +340,9 @@ def _check(contents: RunContents, name: str) -> None:
         shapes["changes"] = (contents.changes, (blocks, steps, 2))
     if contents.zeros is not None:
         shapes["zeros"] = (contents.zeros, (len(set(contents.blocks.tensor)), steps))
+    if contents.rows is not None:
+        count = int((contents.blocks.size[contents.rows.block] // contents.rows.width).sum())
+        shapes["rows"] = (contents.rows.norms, (count, 3, steps))
     for what, (array, shape) in shapes.items():
         if array.shape != shape:
             raise ValueError(f"{what} is {array.shape}, not {shape}")

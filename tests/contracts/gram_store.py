@@ -62,5 +62,20 @@ class GramStoreContract(ABC):
             assert found is not None
             assert found.tolist() == counted[blocks].sum(axis=0).tolist()
 
+    def test_rows_are_those_of_the_blocks_that_are_matrices(self, grams: GramStore, stored: StoredRun) -> None:
+        assert grams.has_rows == stored.has_rows
+        assert stored.has_rows
+        for group, blocks in (
+            ("network", list(range(len(stored.blocks.size)))),
+            ("layer/1", [b for b in range(len(stored.blocks.size)) if stored.blocks.layer[b] == "1"]),
+        ):
+            found, wanted = grams.group_rows(group, blocks), stored.group_rows(group, blocks)
+            assert found is not None
+            assert wanted is not None
+            assert found.block.tolist() == wanted.block.tolist()
+            assert found.index.tolist() == wanted.index.tolist()
+            assert np.array_equal(found.norms, wanted.norms)
+            assert found.norms.shape == (len(found.block), 3, grams.checkpoint_count)
+
     def test_an_exact_run_has_no_replicates(self, grams: GramStore, stored: StoredRun) -> None:
         assert grams.group_left_out("network", list(range(len(stored.blocks.size)))) is None

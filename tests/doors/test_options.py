@@ -42,6 +42,7 @@ GIVEN = {
     "preview": 0.25,
     "copy_parameters": True,
     "archive": True,
+    "rows": True,
     "recompute": True,
     "replace": True,
     "memory": 2**28,

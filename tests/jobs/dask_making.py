@@ -73,6 +73,7 @@ def bits(store: Path, name: str = "run") -> dict[str, bytes]:
     run = RunStore(store).open(name)
     contents = run.contents()
     out = {n: np.asarray(getattr(contents, n)).tobytes() for n in ("gram", "rounding", "nonfinite", "changes")}
+    out["rows"] = b"" if contents.rows is None else contents.rows.norms.tobytes()
     out["fingerprint"] = "\n".join(contents.checkpoints.fingerprint).encode()
     if contents.trees is not None:
         out |= {

@@ -12,6 +12,7 @@ import xarray
 from service_process import Server
 
 import trajsvc
+from storage_schema.models.rows import RowsOf
 from storage_schema.runs.store import RunStore
 from trajsvc.results.run import Run
 
@@ -27,6 +28,7 @@ RESULTS = (
     "/phases",
     "/blocks",
     "/gram",
+    "/rows",
 )
 
 
@@ -72,6 +74,35 @@ def test_maps_are_the_same_in_every_format(server: Server, stored: str, local: R
     _, headers, svg = server.ask(f"{path}&f=svg")
     assert headers["content-type"].startswith("image/svg+xml")
     assert b"<svg" in svg
+
+
+@pytest.mark.parametrize("of", ["update", "angle"])
+def test_rows_are_the_same_in_every_format(server: Server, stored: str, local: Run, remote: Run, of: RowsOf) -> None:
+    group = "layer/1/attention.k"
+    path = f"/v1/runs/{stored}/rows?group={group}&of={of}"
+    want = local.rows(group, of)
+    assert np.array_equal(remote.rows(group, of), want, equal_nan=True)
+    order = np.argsort(-np.nansum(want.values**2, axis=1), kind="stable")[:20]
+    _, _, found = server.ask(path)
+    assert [row["row"] for row in found["rows"]] == want.index.values[order].tolist()
+    assert np.array_equal(np.array([row["values"] for row in found["rows"]]), want.values[order])
+    _, _, text = server.ask(f"{path}&f=csv")
+    assert text.decode().splitlines()[1].split(",")[1] == str(order[0])
+    _, _, raw = server.ask(f"{path}&f=npz")
+    arrays = np.load(io.BytesIO(raw))
+    assert np.array_equal(arrays["values"], want.values)
+    assert arrays["tensors"].tolist() == want.tensor.values.tolist()
+    _, _, binned = server.ask(f"{path}&bins=4")
+    assert sum(row["count"] for row in binned["rows"]) == binned["total"] == len(want)
+    _, _, png = server.ask(f"{path}&f=png")
+    assert png[1:4] == b"PNG"
+
+
+def test_measures_of_rows_of_a_server_are_the_runs_own(local: Run, remote: Run) -> None:
+    for name in ("row_top_share", "row_overlap", "row_angle"):
+        here, there = local.measure(name, "layer/1", "every:2"), remote.measure(name, "layer/1", "every:2")
+        assert np.array_equal(here, there, equal_nan=True)
+        assert np.isfinite(local.measure(name, "layer/1")).all()
 
 
 @pytest.mark.parametrize("part", RESULTS)

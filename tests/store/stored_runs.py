@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from storage_schema.runs.contents import BlockTable, CheckpointTable, RunContents
+from storage_schema.runs.contents import BlockTable, CheckpointTable, RowTable, RunContents
 
 
 def make_contents(
@@ -36,6 +36,7 @@ def make_contents(
         rounding=rng.random((blocks, steps)) + mark,
         nonfinite=np.full((blocks, steps), mark, np.int64),
         changes=np.full((blocks, steps, 2), mark, np.int64),
+        rows=RowTable(np.arange(blocks), size.copy(), rng.random((blocks, 3, steps)) + mark),  # of one row each
         attributes={"mark": mark, "estimate": None, "findings": [{"kind": "identical", "steps": [1, 2]}]},
     )
 
@@ -49,9 +50,15 @@ def same(a: RunContents, b: RunContents) -> bool:
         and np.array_equal(a.nonfinite, b.nonfinite)
         and (a.changes is None) == (b.changes is None)
         and (a.changes is None or b.changes is None or np.array_equal(a.changes, b.changes))
+        and (a.rows is None) == (b.rows is None)
+        and (a.rows is None or b.rows is None or _same_rows(a.rows, b.rows))
         and a.attributes == b.attributes
         and _tables(a) == _tables(b)
     )
+
+
+def _same_rows(a: RowTable, b: RowTable) -> bool:
+    return all(np.array_equal(x, y, equal_nan=True) for x, y in zip(vars(a).values(), vars(b).values(), strict=True))
 
 
 def _tables(run: RunContents) -> list[object]:

@@ -74,7 +74,7 @@ def test_damage_to_any_file_is_found(run: StoredRun, how: str) -> None:
     read_everything(run.path)
     keys = ["manifest.json", *run.entries]
     assert {key.split("/")[0] for key in keys} == {
-        "manifest.json", "zarr.json", "gram", "rounding", "nonfinite", "changes", "theta", "checkpoint", "block",
+        "manifest.json", "zarr.json", "gram", "rounding", "nonfinite", "changes", "rows", "theta", "checkpoint", "block",
     }  # fmt: skip
     for key in keys:
         path = run.path / key

@@ -41,6 +41,7 @@ def analyze(
     heads: int | None = None,
     copy: bool | None = None,
     archive: bool = False,
+    rows: bool | None = None,
     preview: str | float | None = None,
     recompute: bool = False,
     replace: bool = False,
@@ -68,7 +69,7 @@ def analyze(
     """
     options = Options.of(
         steps=steps, memory=memory, threads=threads, device=device, precision=precision, dtype=dtype, rules=_text(rules),
-        heads=heads, copy_parameters=copy, archive=archive, preview=preview, recompute=recompute, replace=replace,
+        heads=heads, copy_parameters=copy, archive=archive, rows=rows, preview=preview, recompute=recompute, replace=replace,
         skip_damaged=skip_damaged, revisions=revisions, commits=commits, cache=cache, connections=connections,
         exclude=exclude, rename=rename, state=state, step_pattern=step_pattern,
     )  # fmt: skip

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from storage_schema.files.roomy import Allocate, each, release
 from storage_schema.format.arrays import FLOAT_TYPES
 from storage_schema.models.results import Finding
-from storage_schema.runs.contents import RunContents, TreeTable
+from storage_schema.runs.contents import RowTable, RunContents, TreeTable
 from trajsvc.analysis import integrity
 from trajsvc.analysis.suspects import suspects
 from trajsvc.gram.estimate import estimated, left_out_grams
+from trajsvc.gram.plan import ROW_NORMS
 from trajsvc.gram.rounding import expected_rounding
 from trajsvc.gram.sums import GramState, appended
 from trajsvc.measures.trees import Tree
@@ -54,8 +55,10 @@ def run_contents(
     findings = _findings(trajectory, state, gram, averages or {}, str(facts["precision"]), trees, left)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     created = now if old is None else old.attributes.get("created", now)
+    rows = _rows(state, old)
     attributes = {
         **_described(trajectory),
+        "rows": None if rows is None else len(rows.norms),
         "findings": [f.model_dump() for f in findings],
         "estimate": None if state.exact else {"fraction": state.fraction},
         "created": created,
@@ -73,6 +76,7 @@ def run_contents(
         zeros=state.zeros if state.exact else None,
         replicates=left_out_grams(state) if replicates and not state.exact and state.plan.replicates >= 2 else None,
         trees=trees,
+        rows=rows,
         attributes=attributes,
     )
 
@@ -86,6 +90,21 @@ def _changes(state: GramState, old: RunContents | None) -> NDArray[np.int64] | N
         kept = state.plan.rows - state.plan.new
         found[:, :kept] = -1 if old.changes is None else old.changes[:, :kept]
     return found
+
+
+def _rows(state: GramState, old: RunContents | None) -> RowTable | None:
+    """Return the norms of the matrices' rows, where the plan has them summed; an estimate has none."""
+    plan = state.plan
+    if not state.exact or not plan.matrix_rows or (old is not None and old.rows is None):
+        return None
+    block = np.flatnonzero(plan.row_widths)
+    norms = state.row_norms
+    if old is not None and old.rows is not None:
+        norms = state.allocate((plan.matrix_rows, ROW_NORMS, plan.rows))
+        kept = plan.rows - plan.new
+        norms[..., :kept] = old.rows.norms[..., :kept]
+        norms[..., kept:] = state.row_norms
+    return RowTable(block, np.array(plan.row_widths, np.int64)[block], norms)
 
 
 def _fingerprints(state: GramState) -> list[str]:

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
+from trajsvc.analysis.selected import row_bytes, widths_of
 from trajsvc.gram.plan import Plan
 from trajsvc.sources.base import ReadRequest, RemoteReading
 from trajsvc.sources.ranges import MergedRange
@@ -65,8 +66,13 @@ def describe(trajectory: Trajectory, plan: Plan, options: Options, name: str | N
         "disk_meanwhile": plan.file_bytes,
         "seconds": flops / rate,
         "seconds_from_disk": max(flops / rate, trajectory.bytes / DISK_RATE),
+        "rows": sum(block.size // width for block, width in zip(blocks, widths_of(trajectory), strict=True) if width),
+        "row_bytes": row_bytes(trajectory),
+        "keeps_rows": bool(plan.row_widths),
         "gram_bytes": len(blocks) * len(rows) * len(rows) * 8,
-        "store_bytes": len(blocks) * len(rows) * len(rows) * 8 + len(block_table(trajectory).name) * len(rows) * 16,
+        "store_bytes": len(blocks) * len(rows) * len(rows) * 8
+        + len(block_table(trajectory).name) * len(rows) * 16
+        + (row_bytes(trajectory) if plan.row_widths else 0),
         "copy_bytes": trajectory.bytes,
     }
     if (remote := trajectory.source.remote) is not None:

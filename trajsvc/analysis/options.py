@@ -123,6 +123,11 @@ class RunOptions(BaseModel):
         description="keep a copy of the parameters in the store; by default only of runs on the Hub, and a stored run goes on as it was",
     )
     archive: bool = Field(default=False, description="keep a copy that is losslessly compressed; slower to read")
+    rows: bool | None = Field(
+        default=None,
+        description="keep the squared norms of every row (neuron) of the matrices at every checkpoint; by default where they take no more "
+        "than an eighth of the memory, and a stored run goes on as it was",
+    )
     recompute: bool = Field(default=False, description="compute a stored run again from the start")
     replace: bool = Field(default=False, description="replace another run that is stored under the same name")
     memory: Size = Field(

@@ -59,7 +59,10 @@ def _attempt(job: AnalysisJob) -> Outcome:
     if opened.complete is not None:
         _renew(opened)
         return opened.outcome()
-    plan = plan_of(opened.trajectory, opened.options, new=opened.new, known=opened.known, sample=opened.sample)
+    rows = None if opened.continued is None else opened.continued.has_rows
+    plan = plan_of(
+        opened.trajectory, opened.options, new=opened.new, known=opened.known, sample=opened.sample, rows=rows
+    )
     job.observer.planned(opened.trajectory, plan, appended=0 if opened.continued is None else opened.new)
     _note(opened)
     with opened.runs.writer(opened.run) as writer:

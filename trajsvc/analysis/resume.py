@@ -74,6 +74,7 @@ def _fits(old: StoredRun, trajectory: Trajectory, options: RunOptions) -> bool:
         and list(old.blocks.name) == [b.name for b in blocks]
         and old.blocks.size.tolist() == [b.size for b in blocks]
         and (old.has_theta or old.has_archive or not options.keeps_copy)
+        and (old.has_rows or not options.rows)
     )
 
 

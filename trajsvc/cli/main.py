@@ -73,6 +73,7 @@ COMMANDS: Final = {
     "map": "results",
     "measures": "results",
     "losses": "losses",
+    "rows": "rows",
     "layers": "results",
     "qkv": "results",
     "gradients": "gradients",

@@ -93,6 +93,12 @@ ANALYSIS: Final[dict[str, tuple[Any, Any]]] = {
         bool,
         typer.Option("--archive", help="Keep a copy that is losslessly compressed; slower to read."),
     ),
+    "rows": (
+        bool | None,
+        typer.Option(
+            "--rows/--no-rows", help="Keep how every row (neuron) of the matrices moved. \\[if an eighth of --memory holds it]"
+        ),
+    ),
     "memory": (
         str | None,
         typer.Option("--memory", metavar="SIZE", help="Memory for the computation, beside the interpreter's. [512MiB]"),
@@ -171,12 +177,15 @@ def takes(
     in the command's parameters.
     """
     names = [name for name in table if name not in left_out]
+    unset = {name: False if table[name][0] is bool else None for name in names}
 
     def add(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
         def run(**given: Any) -> None:
             chosen = {name: given.pop(name) for name in names}
-            command(chosen={k: v for k, v in chosen.items() if v is not None and v is not False and v != []}, **given)
+            command(
+                chosen={k: v for k, v in chosen.items() if v is not None and v != [] and v is not unset[k]}, **given
+            )
 
         parameters: list[inspect.Parameter] = []
         for parameter in inspect.signature(command, eval_str=True).parameters.values():

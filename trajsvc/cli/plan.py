@@ -123,6 +123,8 @@ def render(facts: dict[str, Any]) -> None:
              f"from a disk at 1 GB/s, {facts['threads']} threads")  # fmt: skip
         line("disk", f"{size(facts['store_bytes'])}; with --copy {size(facts['store_bytes'] + facts['copy_bytes'])}")
     line("Grams", f"{size(facts['gram_bytes'])}: {facts['blocks']} blocks × {len(steps)}² float64")
+    kept = "kept" if facts["keeps_rows"] else "not kept; --rows keeps them"
+    line("rows", f"{facts['rows']:,} of matrices (neurons), {size(facts['row_bytes'])}: {kept}")
     meanwhile = f"; the Grams, too large for it, in files of {size(facts['disk_meanwhile'])} meanwhile"
     line("memory", f"{size(facts['memory'])} beside the interpreter{meanwhile if facts['disk_meanwhile'] else ''}")
     for left in facts["excluded"]:

@@ -34,6 +34,8 @@ def run_tables(run: Run, groups: Sequence[str], steps: Steps) -> Iterator[Table]
     yield _scalars(run, groups, steps)
     yield from (_curves(run, groups, steps, kind, step) for kind in ("step", "lag", "component"))
     yield _maps(run, groups, steps, step)
+    if run.stored.has_rows:
+        yield _rows(run, steps, step)
     if run.layer_ids():
         yield of_records("layers", "one row a layer, in order", LayerRow, lambda: tables.layers(run, steps), about)
     if attention_layers(run):
@@ -139,6 +141,37 @@ def _maps(run: Run, groups: Sequence[str], steps: Steps, step: Column) -> Table:
             }
 
     return Table("maps", "trajectory maps, one row a pair of checkpoints", columns, parts)
+
+
+def _rows(run: Run, steps: Steps, step: Column) -> Table:
+    """Return the table of the rows of all matrices, a tensor a part."""
+    columns = [
+        Column("tensor", "string", "", "name of the tensor, or of its part"),
+        Column("row", "integer", "1", "index of the row (neuron; of an embedding the token)"),
+        step,
+        Column("update", "number", "parameter", "norm of the row's update from the checkpoint before"),
+        Column("displacement", "number", "parameter", "norm of its displacement from the first stored checkpoint"),
+        Column("weights", "number", "parameter", "norm of the row"),
+    ]
+
+    def parts() -> Iterator[Part]:
+        index = run.selection(steps)
+        follows = np.append(False, np.diff(index) == 1)
+        for block, name in enumerate(run.stored.blocks.name):
+            rows = run.stored.group_rows(f"tensor/{name}", [block])
+            if rows is None or not len(rows.index):
+                continue
+            update, displacement, weights = np.sqrt(rows.norms[..., index]).transpose(1, 0, 2)
+            yield {
+                "tensor": np.full(weights.size, name, dtype=object),
+                "row": np.repeat(rows.index, len(index)),
+                step.name: np.tile(run.stored.checkpoints.step[index], len(rows.index)),
+                "update": np.where(follows, update, np.nan).ravel(),
+                "displacement": displacement.ravel(),
+                "weights": weights.ravel(),
+            }
+
+    return Table("rows", "every row of the matrices at every checkpoint", columns, parts)
 
 
 def _logged(run: Run, steps: Steps, step: Column) -> Iterator[Table]:

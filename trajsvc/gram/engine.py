@@ -132,7 +132,7 @@ def compute(
                 journal.append(slab.index, result.arrays(), {})
             pending += result.nbytes
         state.add(result)
-        if journal is not None and not plan.on_disk and pending > PENDING + PENDING_GRAMS * state.sums.nbytes:
+        if journal is not None and not plan.on_disk and pending > PENDING + PENDING_GRAMS * state.nbytes:
             journal.compact(state.cursor, state.arrays(), {})
             if keeps:
                 pool.forget(job, plan.slabs[compacted : state.cursor])

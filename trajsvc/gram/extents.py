@@ -21,6 +21,12 @@ class Rectangle:
         return self.outer * self.length
 
 
+def position(extent: Extent, column: int) -> int:
+    """Return how many elements of a block lie before ``column`` of its tensor."""
+    runs, rest = divmod(max(0, column - extent.start), extent.stride)
+    return extent.size if runs >= extent.outer else runs * extent.length + min(extent.length, rest)
+
+
 def rectangles(extent: Extent, lo: int, hi: int) -> list[Rectangle]:
     """Return the part of ``extent`` within elements [lo, hi), relative to lo, as at most three rectangles.
 

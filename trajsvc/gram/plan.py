@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trajsvc.anatomy.blocks import Extent
 from trajsvc.errors import LimitExceeded
@@ -38,6 +39,8 @@ ON_DISK = 16
 """times the memory budget: what sums may take in files where they do not fit into the budget"""
 WORKED_ON = 8
 """matrices of T × T in memory at once, where those of all blocks lie in files"""
+ROW_NORMS = 3
+"""Numbers that are kept of a row of a matrix at a checkpoint: squared norms of its update, its displacement, its weights."""
 SLABS_WANTED = 96
 SLAB_MIN = 16 * MIB
 SLAB_MAX = 128 * MIB
@@ -104,6 +107,8 @@ class Plan:
     sample_fraction: float = 0.0
     on_disk: bool = False
     """whether the blocks' sums and Grams lie in files while they are made, since the budget does not hold them"""
+    row_widths: tuple[int, ...] = ()
+    """of every block the width of its matrix's rows, whose norms are summed too, 0 where it has none; empty: no block's are"""
 
     @property
     def bytes(self) -> int:
@@ -116,7 +121,9 @@ class Plan:
     @property
     def file_bytes(self) -> int:
         """Bytes of the files in which sums and Grams lie while they are made; 0 where the budget holds them."""
-        return file_bytes(self.blocks, self.rows, self.new) if self.on_disk else 0
+        if not self.on_disk:
+            return 0
+        return file_bytes(self.blocks, self.rows, self.new) + rows_memory(self.matrix_rows, self.rows, self.new)
 
     def slab_read_bytes(self, slab: Slab) -> int:
         """Return the bytes read for one slab over all checkpoints (an upper bound when checkpoints differ in stored
@@ -135,6 +142,17 @@ class Plan:
             for block, extent in column.blocks:
                 sizes[block] = extent.size
         return sizes
+
+    @property
+    def matrix_rows(self) -> int:
+        """How many rows there are in all blocks whose rows are counted apart."""
+        return int(self.row_places[-1])
+
+    @cached_property
+    def row_places(self) -> NDArray[np.int64]:
+        """Where the rows of every block begin among those of all, and their total."""
+        counts = [size // w if w else 0 for size, w in zip(self.block_sizes().tolist(), self.row_widths, strict=False)]
+        return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
     def stratum_order(self, block: int) -> list[int]:
         """Return the replicates in the order in which their strata lie in a block."""
@@ -169,7 +187,7 @@ class Plan:
             "slabs": [[s.sample, [(g.column, g.lo, g.hi, g.replicate) for g in s.segments]] for s in self.slabs],
             "rows": [self.rows, self.new],
             "kernel": [KERNEL, self.replicates, self.precision, self.dtype],
-            "counted": ["changes", self.known],
+            "counted": ["changes", self.known, *self.row_widths],
         }
         return hashlib.sha256(json.dumps(facts, separators=(",", ":")).encode()).hexdigest()
 
@@ -196,12 +214,13 @@ def make_plan(
     workspace: int = 0,
     slab: int | None = None,
     reserve: int = 0,
+    row_widths: Sequence[int] = (),
 ) -> Plan:
     """Cut ``columns`` × ``rows`` checkpoints into slabs that ``threads`` workers can hold within ``memory`` bytes.
 
     ``reserve`` bytes of the budget are left to the caller; every worker's kernel takes ``workspace`` bytes. ``slab`` (bytes) overrides
     what the budget suggests. With ``known`` (see ``Plan``) the sample has no slabs of its own: nothing is estimated, and columns are cut
-    into fewer segments.
+    into fewer segments. ``row_widths``: see ``Plan``.
     Raises LimitExceeded (``memory-budget``) when even the smallest slabs do not fit; the message says what would.
     """
     columns = tuple(columns)
@@ -212,13 +231,14 @@ def make_plan(
     if partial == 0 or new < rows:
         replicates = 0
     row_bytes = sum(c.size * c.itemsize for c in columns)
-    smallest = rows * max((min(c.size, granule(c.size)) * c.itemsize for c in columns), default=0)
+    items = [_item_bytes(c, rows, new, row_widths) for c in columns]
+    smallest = max((min(c.size, granule(c.size)) * item for c, item in zip(columns, items, strict=True)), default=0)
+    counted = rows_memory(_matrix_rows(columns, row_widths), rows, new)
     wanted = max(slab or max(SLAB_MIN, rows * row_bytes // SLABS_WANTED), smallest)
     sums = _Sums(blocks, partial, rows, new)
-    room = _Room(memory, reserve, threads, workspace, smallest, wanted)
-    fit = room.fit(sums, replicates, on_disk=False)
-    if not fit.fits and file_bytes(blocks, rows, new) <= ON_DISK * memory:
-        fit = room.fit(sums, 0, on_disk=True)
+    fit = _Room(memory, reserve + counted, threads, workspace, smallest, wanted).fit(sums, replicates, on_disk=False)
+    if not fit.fits and file_bytes(blocks, rows, new) + counted <= ON_DISK * memory:
+        fit = _Room(memory, reserve, threads, workspace, smallest, wanted).fit(sums, 0, on_disk=True)
     if not fit.fits:
         need = fit.fixed + threads * workspace + (threads + 1) * (smallest * 4 // 3 + 3 * fit.one_result)
         raise LimitExceeded(
@@ -227,7 +247,7 @@ def make_plan(
             hint=f"Give --memory {math.ceil(need / MIB) + 1}MiB, fewer --threads, or fewer checkpoints with --steps.",
         )
     most_blocks = max(1, min(blocks, fit.result_bytes // (2 * fit.one_result)))
-    packer = _Packer(columns, rows, fit.slab_bytes, most_blocks)
+    packer = _Packer(columns, items, fit.slab_bytes, most_blocks)
     apart: Sequence[Mapping[int, tuple[int, int]]] = [{}] * len(columns) if known else sampled
     slabs = packer.pack(_sample_segments(columns, apart, fit.replicates), sample=True)
     slabs += packer.pack(_rest_segments(columns, apart), sample=False, first=len(slabs))
@@ -236,7 +256,7 @@ def make_plan(
         projected_memory=fit.fixed
         + threads * workspace
         + (threads + 1) * (fit.slab_bytes + 2 * fit.one_result * most_blocks), row_bytes=row_bytes, dtype=dtype,
-        known=known, sample_fraction=sample_fraction, on_disk=fit.on_disk,
+        known=known, sample_fraction=sample_fraction, on_disk=fit.on_disk, row_widths=tuple(row_widths),
     )  # fmt: skip
 
 
@@ -353,6 +373,23 @@ def sums_memory(blocks: int, rows: int, new: int | None = None) -> int:
     return 4 * blocks * pair_count(rows, rows if new is None else new) * 8
 
 
+def rows_memory(count: int, rows: int, new: int) -> int:
+    """Return the bytes that the norms of ``count`` rows of matrices take while they are made: the sums and a copy of them while they are
+    written, and in an append those of the old checkpoints beside all of them.
+    """
+    return 8 * ROW_NORMS * count * (2 * new if new == rows else 2 * new + 2 * rows)
+
+
+def _matrix_rows(columns: Sequence[ColumnSpec], widths: Sequence[int]) -> int:
+    return sum(extent.size // widths[b] for c in columns for b, extent in c.blocks if widths and widths[b])
+
+
+def _item_bytes(column: ColumnSpec, rows: int, new: int, widths: Sequence[int]) -> int:
+    """Return the bytes that one element of a column takes in a slab: as stored at all checkpoints, and its share of the rows' norms."""
+    narrowest = min((widths[b] for b, _ in column.blocks if widths and widths[b]), default=0)
+    return column.itemsize * rows + (-(-8 * ROW_NORMS * new // narrowest) if narrowest else 0)
+
+
 def _sample_segments(
     columns: Sequence[ColumnSpec], sampled: Sequence[Mapping[int, tuple[int, int]]], replicates: int
 ) -> list[Segment]:
@@ -382,8 +419,8 @@ def _rest_segments(columns: Sequence[ColumnSpec], sampled: Sequence[Iterable[int
 class _Packer:
     """Fills slabs with segments in order, cutting long ones at granules."""
 
-    def __init__(self, columns: Sequence[ColumnSpec], rows: int, slab_bytes: int, max_blocks: int) -> None:
-        self.columns, self.rows, self.slab_bytes, self.max_blocks = columns, rows, slab_bytes, max_blocks
+    def __init__(self, columns: Sequence[ColumnSpec], items: Sequence[int], slab_bytes: int, max_blocks: int) -> None:
+        self.columns, self.items, self.slab_bytes, self.max_blocks = columns, items, slab_bytes, max_blocks
 
     def pack(self, segments: Sequence[Segment], *, sample: bool, first: int = 0) -> list[Slab]:
         slabs: list[Slab] = []
@@ -392,7 +429,7 @@ class _Packer:
         for segment in segments:
             column = self.columns[segment.column]
             g = granule(column.size)
-            item = column.itemsize * self.rows
+            item = self.items[segment.column]
             at = segment.lo
             while at < segment.hi:
                 fits = room // item

@@ -23,10 +23,11 @@ from trajsvc.anatomy.blocks import Extent
 from trajsvc.errors import Cancelled
 from trajsvc.gram.kernels.base import Kernel, RowGroup, part_of, raw_rows, raw_size
 from trajsvc.gram.kernels.changes import count_changes
+from trajsvc.gram.kernels.rows import add_row_norms
 from trajsvc.gram.pairs import add_exactly
 from trajsvc.gram.plan import Plan, Segment, Slab, granule
 from trajsvc.gram.rounding import observe
-from trajsvc.gram.sums import SlabResult, empty_result
+from trajsvc.gram.sums import SlabResult, empty_result, row_ranges_of
 
 
 @dataclass(slots=True)
@@ -91,12 +92,32 @@ class SlabWorker:
         loaded = self._load(slab, result, cancelled)
         with computing, np.errstate(all="ignore"):  # non-finite values are counted, not warned of
             place = {int(b): i for i, b in enumerate(result.blocks)}
+            counted = {
+                (r.segment, r.block): result.row_norms[r.place : r.place + r.count]
+                for r in row_ranges_of(self.plan, slab)
+            }
             for number, (segment, groups) in enumerate(zip(slab.segments, loaded, strict=True)):
                 if cancelled():
                     raise Cancelled
                 self._digest(number, segment, groups, result)
                 self._multiply(slab, segment, groups, place, result, cancelled)
+                self._add_rows(number, segment, groups, counted)
         return result
+
+    def _add_rows(
+        self,
+        number: int,
+        segment: Segment,
+        rows: list[RowGroup],
+        counted: dict[tuple[int, int], NDArray[np.float64]],
+    ) -> None:
+        """Add the norms of the rows of the segment's matrices."""
+        plan, wide = self.plan, self.plan.precision == "float64"
+        for block, extent in plan.columns[segment.column].blocks:
+            sums = counted.get((number, block))
+            if sums is not None:
+                width = plan.row_widths[block]
+                add_row_norms(rows, extent, segment.lo, segment.hi, width, sums, self.kernel, wide, plan.dtype)
 
     def _sizes(self, slab: Slab) -> list[int]:
         """Return the bytes that each segment of ``slab`` takes in the buffer."""

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage_schema.files.roomy import Allocate, release
+from trajsvc.gram.extents import position
 from trajsvc.gram.pairs import add_exactly, matrices, pair_count
-from trajsvc.gram.plan import Plan, Slab
+from trajsvc.gram.plan import ROW_NORMS, Plan, Slab
 from trajsvc.gram.rounding import ValueStatistics
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -49,6 +50,10 @@ class SlabResult:
     """(nb, R, pairs)"""
     counts: NDArray[np.int64]
     """(nb, R) elements in each replicate"""
+    row_ranges: NDArray[np.int64]
+    """(m, 2): of every segment's part of a matrix the first of its rows among those of the plan, and how many; ``row_ranges_of``"""
+    row_norms: NDArray[np.float64]
+    """(rows of all ranges, 3, new) sums of ``kernels.rows``"""
 
     @property
     def nbytes(self) -> int:
@@ -88,6 +93,8 @@ class GramState:
     """(block, T, 2)"""
     replicates: dict[int, NDArray[np.float64]] = field(default_factory=dict)
     counts: NDArray[np.int64] = field(init=False)
+    row_norms: NDArray[np.float64] = field(init=False)
+    """(rows of all matrices, 3, new)"""
 
     def __post_init__(self) -> None:
         b, t, new = self.plan.blocks, self.plan.rows, self.plan.new
@@ -101,6 +108,7 @@ class GramState:
         self.zeros = np.zeros((len(self.plan.columns), t), np.int64)
         self.changes = np.zeros((b, t, 2), np.int64)
         self.counts = np.zeros((b, self.plan.replicates), np.int64)
+        self.row_norms = self.allocate((self.plan.matrix_rows, ROW_NORMS, new))
 
     def add(self, result: SlabResult) -> None:
         """Add the next slab in order."""
@@ -125,6 +133,11 @@ class GramState:
                 self.replicates[int(block)] = result.replicates[i].copy()
             else:
                 held += result.replicates[i]
+        at = 0
+        for first, count in result.row_ranges.tolist():
+            self.row_norms[first : first + count] += result.row_norms[at : at + count]
+            at += count
+        release(self.row_norms)
         self.statistics.merge(result.statistics)
         self.fingerprint += result.fingerprint
         self.crc.append(result.crc)
@@ -137,6 +150,11 @@ class GramState:
         known = self.plan.known
         self.fingerprint[:known] = fingerprints
         self.zeros[:, :known] = zeros
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the sums that grow with the checkpoints."""
+        return self.sums.nbytes + self.row_norms.nbytes
 
     @property
     def fraction(self) -> float:
@@ -178,7 +196,7 @@ class GramState:
             "sums": self.sums, "seen": self.seen, "sampled": self.sampled, "nonfinite": self.nonfinite,
             "rounding": self.rounding, "fingerprint": self.fingerprint,
             "counts": self.counts, "zeros": self.zeros, "changes": self.changes,
-            "crc": self.crc_rows(),
+            "crc": self.crc_rows(), "row_norms": self.row_norms,
             "replicate_blocks": ids, "replicates": held,
             "bits": stats.bits, "largest": stats.largest, "beyond": stats.beyond_float32,
         }  # fmt: skip
@@ -190,6 +208,7 @@ class GramState:
         rest = dict(arrays)
         state = cls(plan, cursor, allocate)
         state.sums[...] = rest.pop("sums")
+        state.row_norms[...] = rest.pop("row_norms")
         state.statistics = _statistics(rest)
         ids, held = rest.pop("replicate_blocks"), rest.pop("replicates")
         state.replicates = {int(i): np.array(h) for i, h in zip(ids, held, strict=True)}
@@ -207,12 +226,41 @@ class GramState:
         return [(s.column, s.lo, s.hi) for slab in self.plan.slabs[: self.cursor] for s in slab.segments]
 
 
+@dataclass(frozen=True, slots=True)
+class RowRange:
+    """Rows of a matrix that one segment of a slab holds, in whole or in part."""
+
+    segment: int
+    block: int
+    first: int
+    """among the rows of all matrices of the plan"""
+    count: int
+    place: int
+    """of the first in the slab's result"""
+
+
+def row_ranges_of(plan: Plan, slab: Slab) -> list[RowRange]:
+    """Return the rows of matrices that a slab's segments hold, in the order of the segments and their blocks."""
+    found: list[RowRange] = []
+    at = 0
+    for number, segment in enumerate(slab.segments if plan.row_widths else ()):
+        for block, extent in plan.columns[segment.column].blocks:
+            width = plan.row_widths[block]
+            begin, end = position(extent, segment.lo), position(extent, segment.hi)
+            if width and end > begin:
+                first, count = begin // width, -(-end // width) - begin // width
+                found.append(RowRange(number, block, int(plan.row_places[block]) + first, count, at))
+                at += count
+    return found
+
+
 def empty_result(plan: Plan, slab: Slab) -> SlabResult:
     """Return a result of zeros for the blocks that ``slab`` may touch."""
     blocks = np.array(sorted({b for s in slab.segments for b, _ in plan.columns[s.column].blocks}), dtype=np.int64)
     nb, t, r = len(blocks), plan.rows, plan.replicates if slab.sample else 0
     looked = nb if slab.sample or plan.known else 0
     pairs = pair_count(t, plan.new)
+    ranges = np.array([(r.first, r.count) for r in row_ranges_of(plan, slab)], np.int64).reshape(-1, 2)
     return SlabResult(
         slab=slab.index, blocks=blocks, sums=np.zeros((nb, 2, pairs)), seen=np.zeros(nb, np.int64),
         nonfinite=np.zeros((nb, t), np.int64), rounding=np.zeros((looked, t, 2)), looked=np.zeros(looked, np.int64),
@@ -220,6 +268,7 @@ def empty_result(plan: Plan, slab: Slab) -> SlabResult:
         crc=np.zeros((len(slab.segments), t), np.uint32),
         zeros=np.zeros((len(slab.segments), t), np.int64), changes=np.zeros((nb, t, 2), np.int64),
         replicates=np.zeros((nb, r, pairs)), counts=np.zeros((nb, r), np.int64),
+        row_ranges=ranges, row_norms=np.zeros((int(ranges[:, 1].sum()), ROW_NORMS, plan.new)),
     )  # fmt: skip
 
 

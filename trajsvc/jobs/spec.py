@@ -18,7 +18,7 @@ from trajsvc.gradients.options import GradientChoices
 from trajsvc.jobs.states import Kind
 from trajsvc.spectra.options import SpectrumChoices
 
-_LATER: Final = ("replace", "state", "step_pattern")
+_LATER: Final = ("replace", "state", "step_pattern", "rows")
 
 
 class GradientWork(GradientChoices):

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trajsvc.measures.row_statistics import RowStatistics
 from trajsvc.measures.trees import Tree, total_updates
 
 Array = NDArray[np.float64]
@@ -67,6 +68,7 @@ class GroupGram:
     (Σ ulp²/12), NaN where unknown. ``error`` is that of every inner product, relative to the product of the norms.
     ``same`` is (T,), equal numbers for checkpoints of equal parameters, None where that is not known. ``changes`` is (T, 2), how many
     values differ from the checkpoint before and how many of these had changed there too, NaN where that is not known.
+    ``rows`` are numbers of the rows of the group's matrices, computed when they are asked for, None where they are not known.
 
     Where the update basis loses digits, ``trees`` are the group in other bases, of all stored checkpoints, of which this one has those
     numbered ``at``. Lengths are those of the Grams times 2^``scale``; ``rounding`` is in the Grams' unit.
@@ -83,6 +85,7 @@ class GroupGram:
     at: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     scale: int = 0
     changes: Array | None = None
+    rows: RowStatistics | None = None
 
     @property
     def unit(self) -> float:
@@ -137,8 +140,10 @@ class GroupGram:
         for value, which in ((0.0, lengths == 0.0), (np.nan, np.isnan(lengths))):
             gram[which] = gram[:, which] = value
         changes = None if self.changes is None else _between_neighbours(self.changes, index)
+        rows = None if self.rows is None else self.rows.select(index)
+        rounding = self.rounding[index]
         return replace(
-            self, steps=self.steps[index], gram=gram, rounding=self.rounding[index], same=same, changes=changes
+            self, steps=self.steps[index], gram=gram, rounding=rounding, same=same, changes=changes, rows=rows
         )
 
 

@@ -346,6 +346,54 @@ class MeasureMethods(ABC):
         """
         return self._array("update_overlap_chance", group, steps)
 
+    def row_top_share(self, group: str = "network", steps: Steps = None) -> DataArray:
+        """Share of the update's squared norm in the 5 % of rows that it moves most. Axes (update); no unit.
+        Source: trajsvc.
+
+        Rows are those of the group's matrices: neurons, and tokens of an embedding. NaN where they were not counted.
+        """
+        return self._array("row_top_share", group, steps)
+
+    def row_participation(self, group: str = "network", steps: Steps = None) -> DataArray:
+        """(Σe)²/(R Σe²) of the R rows, e the squared norm of a row's update. Axes (update); no unit.
+        Source: common usage.
+        """
+        return self._array("row_participation", group, steps)
+
+    def row_still(self, group: str = "network", steps: Steps = None) -> DataArray:
+        """Share of the rows that an update leaves exactly as they were. Axes (update); no unit. Source:
+        trajsvc.
+        """
+        return self._array("row_still", group, steps)
+
+    def row_never_moved(self, group: str = "network", steps: Steps = None) -> DataArray:
+        """Share of the rows that no update up to this one has moved. Axes (update); no unit. Source:
+        trajsvc.
+        """
+        return self._array("row_never_moved", group, steps)
+
+    def row_angle(self, group: str = "network", steps: Steps = None) -> DataArray:
+        """Median over the rows of the angle between a row before and after. Axes (update); unit: degree.
+        Source: trajsvc.
+        """
+        return self._array("row_angle", group, steps)
+
+    def row_angle_spread(self, group: str = "network", steps: Steps = None) -> DataArray:
+        """95th less 5th percentile of the angles of the rows. Axes (update); unit: degree. Source: trajsvc."""
+        return self._array("row_angle_spread", group, steps)
+
+    def row_overlap(self, group: str = "network", steps: Steps = None) -> DataArray:
+        """|A_t ∩ A_{t+1}| / |A_t ∪ A_{t+1}|, A_t the 5 % of rows that update t moves most. Axes (step); no
+        unit. Source: trajsvc.
+        """
+        return self._array("row_overlap", group, steps)
+
+    def row_overlap_chance(self, group: str = "network", steps: Steps = None) -> DataArray:
+        """pq / (p + q − pq), the overlap of random sets with the shares p and q of the rows. Axes (step);
+        no unit. Source: trajsvc.
+        """
+        return self._array("row_overlap_chance", group, steps)
+
     def random_walk(self, group: str = "network", steps: Steps = None) -> DataArray:
         """Relative map expected of a random walk with the same update norms. Axes (step, step_2); no unit. Source:
         Hallmarks (arXiv 2403.07379).

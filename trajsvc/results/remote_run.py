@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage_schema.models.results import Hyperparameter
-from storage_schema.runs.contents import BlockTable, CheckpointTable, GroupTrees
+from storage_schema.runs.contents import BlockTable, CheckpointTable, GroupRows, GroupTrees
+from trajsvc.anatomy.blocks import Group
 from trajsvc.client import Client
 from trajsvc.errors import NotFound
 from trajsvc.results.remote_gradients import ServerGradients
@@ -85,6 +86,23 @@ class ServerGrams:
     def group_changes(self, group: str, blocks: Sequence[int]) -> NDArray[np.float64] | None:
         return self._arrays(group).get("changes")
 
+    @cached_property
+    def has_rows(self) -> bool:
+        return bool(self.attributes.get("rows"))
+
+    def group_rows(self, group: str, blocks: Sequence[int]) -> GroupRows | None:
+        try:
+            found = self.client.arrays(f"runs/{self.name}/rows/norms", group=group)
+        except NotFound as error:
+            if error.kind == "rows-not-found":
+                return None
+            raise
+        return GroupRows(found["block"], found["index"], found["norms"])
+
+    def row_statistics(self, group: str) -> NDArray[np.float64] | None:
+        """Return what ``trajsvc.measures.row_statistics.statistics_of`` gives for the group; None where its rows were not kept."""
+        return self.client.arrays(f"runs/{self.name}/gram", group=group, rows=True).get("rows")
+
     def group_trees(self, group: str, blocks: Sequence[int]) -> GroupTrees | None:
         found = self._arrays(group)
         if "tree_gram" not in found:
@@ -114,8 +132,12 @@ class RemoteRun(Run):
 
     def __init__(self, client: Client, name: str) -> None:
         self.client = client
-        super().__init__(name, ServerGrams(client, name))
+        self.grams = ServerGrams(client, name)
+        super().__init__(name, self.grams)
         weakref.finalize(self, client.close)
+
+    def _row_statistics(self, group: Group) -> NDArray[np.float64] | None:
+        return self.grams.row_statistics(group.id)
 
     def spectrum_answers(self) -> ServerSpectra:
         return ServerSpectra(self.client, self.name)

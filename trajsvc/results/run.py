@@ -35,6 +35,7 @@ from trajsvc.measures.base import GroupGram, error_of
 from trajsvc.measures.finite import usable
 from trajsvc.measures.jackknife import standard_error
 from trajsvc.measures.registry import measure_named
+from trajsvc.measures.row_statistics import RowStatistics, statistics_of
 from trajsvc.measures.trees import Tree
 from trajsvc.results import tables
 from trajsvc.results.drawing import RunPlots, drawing, exporting
@@ -46,6 +47,7 @@ from trajsvc.steps import select_steps
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
 
+    from storage_schema.models.rows import RowsOf
     from storage_schema.models.spectra import Of
     from storage_schema.runs.gram_store import GramStore
     from trajsvc.results.cross import CrossMethods
@@ -350,8 +352,14 @@ class Run(MeasureMethods):
         _, same = np.unique(np.array(self.stored.checkpoints.fingerprint), return_inverse=True)
         changes = None if undefined else self.stored.group_changes(found.id, found.blocks)
         steps = self.stored.checkpoints.step
-        whole = GroupGram(found.id, steps, gram, found.parameters, rounding, error, same, changes=changes)
+        rows = None if undefined else RowStatistics.lazy(lambda: self._row_statistics(found))
+        whole = GroupGram(found.id, steps, gram, found.parameters, rounding, error, same, changes=changes, rows=rows)
         return whole if undefined else self._in_trees(whole, found)
+
+    def _row_statistics(self, group: Group) -> NDArray[np.float64] | None:
+        """Compute the numbers of the rows of a group's matrices at all stored checkpoints; None where rows were not counted."""
+        rows = self.stored.group_rows(group.id, group.blocks)
+        return None if rows is None else statistics_of(rows.norms)
 
     def _in_trees(self, whole: GroupGram, group: Group) -> GroupGram:
         """Return the group in the bases in which its blocks have all their digits, if the update basis is not enough."""
@@ -442,6 +450,15 @@ class Run(MeasureMethods):
         from trajsvc.results.losses import dataset, losses
 
         return dataset(losses(self, names, steps=steps))
+
+    def rows(self, group: str = "network", of: RowsOf = "update", steps: Steps = None) -> DataArray:
+        """Return how every row (neuron) of a group's matrices moved, (row, step), with the tensor and the index of each.
+
+        Raises NotFound (``rows-not-found``) where rows were not kept.
+        """
+        from trajsvc.results.rows import row_array
+
+        return row_array(self, group, of, steps)
 
     def explain(self) -> Records[Statement]:
         """Say in words what the numbers of this run say, each with the number, what chance would give, and where it was seen."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trajsvc.anatomy.blocks import Anatomy, Block
+from trajsvc.anatomy.neurons import cut_by_columns, row_width, stack_of
 from trajsvc.measures.spectra.stored import KEPT
 from trajsvc.trajectory.matrix import Trajectory
 
@@ -82,20 +83,12 @@ def matrices_of(trajectory: Trajectory) -> Matrices:
             left_out[block.tensor] = "a vector" if shape else "a single number"
         elif not block.size:
             left_out[block.tensor] = "empty"
-        elif (what := _stack(block, shape)) is not None:
+        elif (what := stack_of(block, shape)) is not None:
             found += _stacked(index, block, shape, what)
         else:
             whole = _whole(index, block, shape)
             found += [whole, *_heads(whole, block, shape, dims.get(block.layer))]
     return Matrices(tuple(found), left_out)
-
-
-def _stack(block: Block, shape: Sequence[int]) -> str | None:
-    if len(shape) != 3:
-        return None
-    if "expert" in block.tensor.lower():
-        return "expert"
-    return block.component.removeprefix("attention.") if block.component in _HEADED else None
 
 
 def _stacked(index: int, block: Block, shape: Sequence[int], what: str) -> Iterator[Matrix]:
@@ -109,15 +102,10 @@ def _stacked(index: int, block: Block, shape: Sequence[int], what: str) -> Itera
 
 
 def _whole(index: int, block: Block, shape: Sequence[int]) -> Matrix:
-    # A part that is cut along rows holds whole rows; one that is cut along columns holds a piece of every row.
-    width = block.size // shape[0] if _by_columns(block, shape) else math.prod(shape[1:])
+    width = row_width(block, shape)
     note = "" if len(shape) == 2 else f"{' × '.join(map(str, shape))} as {block.size // width} × {width}"
     words = (block.name, block.tensor, block.part, block.layer, block.component)
     return Matrix(*words, index, width, 0, block.size // width, 0, width, None, note)
-
-
-def _by_columns(block: Block, shape: Sequence[int]) -> bool:
-    return bool(block.extent.length % math.prod(shape[1:]))
 
 
 def _heads(whole: Matrix, block: Block, shape: Sequence[int], dim: int | None) -> Iterator[Matrix]:
@@ -129,14 +117,14 @@ def _heads(whole: Matrix, block: Block, shape: Sequence[int], dim: int | None) -
     words = (block.layer, block.component, whole.block, whole.width)
     for head in range(features // dim):
         at = head * dim
-        place = (0, whole.rows, at, dim) if _by_columns(block, shape) else (at, dim, 0, whole.columns)
+        place = (0, whole.rows, at, dim) if cut_by_columns(block, shape) else (at, dim, 0, whole.columns)
         part = f"{letter}.{head}"
         yield Matrix(f"{block.tensor}[{part}]", block.tensor, part, *words, *place, head)
 
 
 def _features(block: Block, shape: Sequence[int]) -> int:
     """Return the output features of a projection: its rows, or of a part that is cut along columns its columns."""
-    return block.size // (shape[0] if _by_columns(block, shape) else math.prod(shape[1:]))
+    return block.size // (shape[0] if cut_by_columns(block, shape) else math.prod(shape[1:]))
 
 
 def _head_dims(anatomy: Anatomy, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:

@@ -26,6 +26,7 @@ export const MORE = [
   ["How it is computed", [
     { name: "precision", label: "Precision", options: [["", "float64"], ["float32", "float32"]], hint: "Type of the products; float32 is faster and gives six digits." },
     { name: "dtype", label: "Round values to", options: [["", "nothing: as stored"], ["float16", "float16"], ["bfloat16", "bfloat16"], ["float32", "float32"]], hint: "As if the run had been stored in this type." },
+    { name: "rows", label: "Rows (neurons)", options: [["", "as usual: where memory holds them"], ["true", "yes"], ["false", "no"]], hint: "Keep how every row of the matrices moved." },
     { name: "device", label: "Device", options: [["", "CPU"], ["cuda", "GPU"]], hint: "Without a worker that has a GPU it runs on CPUs." },
     { name: "memory", label: "Memory", placeholder: "as the server allows", hint: "Memory that a process may use, such as 512 MiB or 2 GiB." },
   ]],
@@ -60,6 +61,7 @@ const READ = {
   revisions: several, exclude: several, rename: several,
   preview: numberOf, heads: numberOf, priority: numberOf, memory: bytesOf,
   copy: (v) => v === "true",
+  rows: (v) => v === "true",
 };
 
 // values: text by field, true for a box that is ticked.

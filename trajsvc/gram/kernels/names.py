@@ -28,6 +28,7 @@ EXPORTED: Final = {
     "products": 1,
     "widen_rows": 6,
     **{f"changed_{size}": 5 for size in (2, 4, 8)},
+    **{f"rows_{kind}": 7 for kind in KINDS},
     **{f"{name}_{kind}": n for kind in KINDS for name, n in (("pack", 3), ("subtract", 4), ("dots", 4), ("widen", 3))},
 }
 """The functions and how many integers each takes."""

@@ -46,6 +46,7 @@ class Library:
         self.widen_rows = self._function("widen_rows", EXPORTED["widen_rows"])
         self.changed = {size: self._function(f"changed_{size}", EXPORTED[f"changed_{size}"]) for size in (2, 4, 8)}
         """by the size of a stored value"""
+        self.rows = [self._function(f"rows_{kind}", EXPORTED[f"rows_{kind}"]) for kind in KINDS]
         self._products = self._function("products", EXPORTED["products"])
         self._order = PARAMETERS
 
@@ -142,7 +143,7 @@ def _path(wide: bool) -> Path | None:
     from llvmlite import binding
 
     digest = hashlib.sha256()
-    for module in ("emitter.py", "names.py", "native.py", "routines.py"):
+    for module in ("emitter.py", "names.py", "native.py", "routines.py", "row_routine.py"):
         digest.update(Path(__file__).with_name(module).read_bytes())
     facts = (llvmlite.__version__, binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten())
     digest.update(repr(facts).encode())

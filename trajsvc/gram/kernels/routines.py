@@ -21,6 +21,7 @@ from llvmlite import ir
 
 from trajsvc.gram.kernels.emitter import DOUBLE, INTEGER, SINGLE, Emitter, Value, vector
 from trajsvc.gram.kernels.names import EXPORTED, FLOAT16, FLOAT32, FLOAT64, KINDS, PARAMETERS, RUN, SIZES, lanes_of
+from trajsvc.gram.kernels.row_routine import row_norms
 
 LANES = 32
 """Values that are compared at once."""
@@ -51,6 +52,8 @@ class Routines:
         self._export("widen_rows", self._widen_rows)
         for size in (2, 4, 8):
             self._export(f"changed_{size}", partial(self._changed, size))
+        for kind in KINDS:
+            self._export(f"rows_{kind}", partial(row_norms, self.e, partial(self._widened, kind=kind), SIZES[kind]))
 
     @property
     def module(self) -> ir.Module:
