@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from api.answer_route import AnswerRoute
 from api.dependencies import Reader, ServiceOf
 from api.formats import answer, csv_bytes, documented, figure_makers, json_bytes, npz_bytes
 from api.routes.results import Format, Group, RunName, Steps
@@ -14,7 +15,7 @@ from trajsvc.anatomy.groups import find_group
 from trajsvc.figures.of_rows import BINS, rows_of
 from trajsvc.results.rows import not_found, row_trajectories, rows_answer, rows_arrays, rows_table
 
-router = APIRouter(prefix="/v1", tags=["results"])
+router = APIRouter(prefix="/v1", tags=["results"], route_class=AnswerRoute)
 
 MOST = 4096
 """rows that an answer in text has at most"""
