@@ -27,7 +27,9 @@ WITHHELD: Final = frozenset({b"if-none-match", b"authorization", b"cookie"})
 
 
 class AnswerRoute(StrictRoute):
-    """A route of a result. A GET whose function is not a coroutine is answered by a process, where the server has them."""
+    """A route of a result. A GET whose function is not a coroutine is answered by a process, where the server has them;
+    as long as they are not ready, the server's threads answer for all but figures and exports.
+    """
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
@@ -41,8 +43,11 @@ class AnswerRoute(StrictRoute):
             service = service_of(request)
             if not service.apart:
                 return await handle(request)
+            large = heavy or _is_drawn(request)
+            if not large and not service.processes.ready():  # the server has just begun
+                return await handle(request)
             await check_token(request, service, scope)
-            return await _answered(request, service, heavy or _is_drawn(request))
+            return await _answered(request, service, large)
 
         return passed_on
 

@@ -22,7 +22,20 @@ from pydantic_core import to_json
 
 from api.purposes import ANSWER, PLAN, Purpose
 from api.work_messages import ANSWER as ANSWERED
-from api.work_messages import BEGUN, CANCELLED, ERROR, FILE, REQUEST, STOP, Head, Inbox, Message, error_of, packed
+from api.work_messages import (
+    BEGUN,
+    CANCELLED,
+    ERROR,
+    FILE,
+    READY,
+    REQUEST,
+    STOP,
+    Head,
+    Inbox,
+    Message,
+    error_of,
+    packed,
+)
 from trajsvc.errors import Cancelled
 from trajsvc.jobs.spec import JobSpec
 from trajsvc.settings import ServiceSettings
@@ -100,11 +113,20 @@ class WorkProcesses:
         self._lock = threading.Lock()
         self._forking: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
+        self._ready = False
 
     def start(self) -> None:
         """Start what forks the processes, without waiting for it."""
         with self._lock:
             self._started()
+
+    def ready(self) -> bool:
+        """Return whether what forks the processes has imported what they need: until then a new one takes seconds."""
+        with self._lock:
+            if not self._ready and self._socket is not None:
+                with suppress(OSError):  # nothing was said yet, or it has died
+                    self._ready = self._socket.recv(len(READY), socket.MSG_DONTWAIT) == READY
+            return self._ready
 
     def run(self, work: str, stop: Stop, **arguments: Any) -> bytes:
         """Return the JSON that one of ``api.work.WORK`` makes of ``arguments``.
@@ -209,6 +231,7 @@ class WorkProcesses:
             self._forking.kill()
             self._forking.wait()
         self._socket = self._forking = None
+        self._ready = False
 
 
 def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The process that forks the processes which work for a server: ``python -m api.work_server``, with a socket as standard input.
 
-It imports once what planning needs and has no thread but its first, so that a fork takes milliseconds and shares the
-memory of the imports. Each byte that comes through the socket brings the socket of one process to be forked. It ends
-when the server's end of its socket is closed, however the server ended; a forked process ends with its own socket.
+It imports once what the work needs and has no thread but its first, so that a fork takes milliseconds and shares the
+memory of the imports; then it says that it is ready. Each byte that comes through the socket brings the socket of one
+process to be forked. It ends when the server's end of its socket is closed, however the server ended; a forked process
+ends with its own socket.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from queue import SimpleQueue
 from typing import Any, Final
@@ -27,7 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.purposes import ANSWER, PURPOSES, Purpose
 from api.resources import Resources
 from api.work import WORK
-from api.work_messages import BEGUN, CANCELLED, ERROR, REQUEST, RESULT, STOP, Inbox, error_content, packed
+from api.work_messages import BEGUN, CANCELLED, ERROR, READY, REQUEST, RESULT, STOP, Inbox, error_content, packed
 from storage_schema.files.system_errors import of_any
 from trajsvc.errors import Cancelled, TrajsvcError
 from trajsvc.jobs.database import unreachable
@@ -78,7 +80,9 @@ def main() -> None:
     poll.register(server, select.POLLIN)
     prepared = False
     while True:
-        prepared = prepared or prepare(lambda: bool(poll.poll(0)))
+        if not prepared and (prepared := prepare(lambda: bool(poll.poll(0)))):
+            with suppress(OSError):  # the server has gone
+                server.sendall(READY)
         came, descriptors, _, _ = socket.recv_fds(server, 1, 1)
         if not came:
             return

@@ -26,6 +26,10 @@ SETTINGS: Final = {
     "distributed.comm.timeouts.connect": "10s",
     "distributed.comm.timeouts.tcp": "30s",
     "distributed.worker.daemon": True,
+    # What dask watches of itself takes a tenth of a core while nothing is computed.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "5s",
 }
 
 log = structlog.get_logger()

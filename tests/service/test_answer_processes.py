@@ -48,8 +48,25 @@ def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     words = ["analyze", str(source), "--store", str(folder / "store"), "--no-figures"]
     subprocess.run([sys.executable, "-m", "trajsvc", *words], env=environment(), check=True, capture_output=True)
     server = start_server(folder, command="api")
+    soon(lambda: server.ask("/v1/runs") and answering_processes(server))
     yield server
     server.process.kill_all()
+
+
+@pytest.mark.timing
+@pytest.mark.dear
+def test_a_server_that_has_just_begun_answers_itself(tmp_path: Path) -> None:
+    """What forks the processes is stopped in the middle of its imports, and goes on later."""
+    server = start_server(tmp_path, command="api")
+    try:
+        (forking,) = soon(lambda: descendants(server.process.pid))[:1]
+        os.kill(forking, signal.SIGSTOP)
+        assert server.ask("/v1/runs")[0] == 200
+        assert not descendants(forking)
+        os.kill(forking, signal.SIGCONT)
+        soon(lambda: server.ask("/v1/runs")[0] == 200 and descendants(forking))
+    finally:
+        server.process.kill_all()
 
 
 def answering_processes(server: Server) -> list[int]:
