@@ -146,10 +146,8 @@ def row_bytes(trajectory: Trajectory) -> int:
 
 def keeps_rows(trajectory: Trajectory, options: Options, stored: bool | None = None) -> bool:
     """Decide whether the norms of rows are kept: as a ``stored`` run that is added to has them; else as the user says; else if
-    they take no more than their share of the memory. A preview has none.
+    they take no more than their share of the memory. A preview sums them as the analysis that goes on from it does, and keeps none.
     """
-    if options.preview is not None:
-        return False
     if stored is not None:
         return stored
     return row_bytes(trajectory) <= options.memory // ROW_SHARE if options.rows is None else options.rows
