@@ -19,7 +19,7 @@ import trajsvc
 from trajsvc.errors import NotFound
 from trajsvc.integrations.feed import LOG, LOWEST, CheckpointFeed
 
-PATIENT = 120.0
+PATIENT = 600
 
 
 def until(true: Callable[[], bool]) -> None:

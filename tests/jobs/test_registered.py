@@ -64,7 +64,7 @@ def test_the_digests_are_of_the_bytes_and_of_what_is_registered(registered: Regi
 
 def test_reading_much_data_stops_when_it_is_told_to(registered: Registered) -> None:
     with pytest.raises(Cancelled):
-        registered.digests(GradientWork(probe="pythia", data="text"), lambda: True)
+        registered.digests(GradientWork(probe="pythia", data="text"), stop=lambda: True)
 
 
 def test_ids_and_files_are_checked_when_the_service_starts(tmp_path: Path) -> None:

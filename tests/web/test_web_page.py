@@ -493,6 +493,7 @@ class TestAccess:
         finally:
             server.process.stop()
         open_page.expected.append("401")  # type: ignore[attr-defined]
+        open_page.expected.append("ERR_CONNECTION_REFUSED")  # type: ignore[attr-defined]  # it looks for the first run
 
     def test_a_place_that_is_not_there(self, site: Server, open_page: Open) -> None:
         page = open_page(f"{site.address}/#/run/nothing")

@@ -35,6 +35,7 @@ FILLED = {
     "rename": "visual.=model.visual.",
     "rules": "ours",
     "copy": "true",
+    "rows": "false",
     "archive": True,
     "recompute": True,
     "replace": True,
@@ -49,6 +50,7 @@ SENT = {
     "exclude": ["teacher.*", "pos_encoder.pe"],
     "rename": ["visual.=model.visual."],
     "copy": True,
+    "rows": False,
     "preview": 0.02,
 }
 

@@ -24,7 +24,7 @@ export class Chart {
   constructor({ height = 220, name = () => "chart", onrange = null, level = 3 } = {}) {
     Object.assign(this, { height, name, onrange });
     this.place = h("div", { class: "plot" });
-    this.head = h(`h${level}`, {});
+    this.head = h(`h${level}`, { hidden: true }); // until it says something
     this.note = h("p", { class: "note" });
     this.logs = h("button", { type: "button", class: "quiet logs", onclick: () => this.#turn() }, "log");
     this.element = h("section", { class: "chart" }, h("div", { class: "charthead" }, this.head, h("div", { class: "downloads" }, this.logs, this.#buttons())), this.place, this.note);
@@ -54,6 +54,7 @@ export class Chart {
     this.logs.setAttribute("aria-pressed", String(spec.log));
     this.logs.setAttribute("aria-label", `log scale of ${spec.title}`);
     this.head.textContent = spec.title;
+    this.head.hidden = false;
     const hidden = spec.log && spec.series.some((s) => s.y.some((v) => v <= 0)) ? "Values of 0 or less are not drawn." : "";
     this.note.textContent = [spec.note, hidden].filter(Boolean).join(" ");
     this.note.hidden = !this.note.textContent;

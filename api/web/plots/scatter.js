@@ -12,7 +12,7 @@ const NEAR = 14; // pixels from a point that still mean it
 export class Scatter {
   constructor({ name = () => "scatter", level = 3 } = {}) {
     this.name = name;
-    this.head = h(`h${level}`, {});
+    this.head = h(`h${level}`, { hidden: true }); // until it says something
     this.canvas = h("canvas", { role: "img" });
     this.tip = h("div", { class: "tip", hidden: true });
     this.box = h("div", { class: "scatterbox" }, this.canvas, this.tip);
@@ -37,6 +37,7 @@ export class Scatter {
   show(spec) {
     this.spec = spec;
     this.head.textContent = spec.title;
+    this.head.hidden = false;
     this.note.textContent = spec.note ?? "";
     this.note.hidden = !spec.note;
     this.draw();
