@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schema.files.roomy import release
+from storage_schema.files.roomy import each, release
 from storage_schema.models.results import Finding
 from trajsvc.anatomy.blocks import Block
 from trajsvc.anatomy.buffers import like_a_buffer, parameter_by_name
@@ -140,7 +140,7 @@ def _forgetful(gram: NDArray[np.float64], norms: NDArray[np.float64]) -> bool:
 
 def _movements(gram: NDArray[np.float64], members: Mapping[str, Sequence[int]]) -> dict[str, float]:
     """Return each tensor's share of the sum of the squared updates of all; what is not finite counts for nothing."""
-    diagonal = np.diagonal(gram, axis1=1, axis2=2)[:, 1:]
+    diagonal = np.array([part.diagonal()[1:].copy() for part in each(gram)])
     moved = {name: float(np.nansum(diagonal[group][np.isfinite(diagonal[group])])) for name, group in members.items()}
     total = sum(moved.values())
     return {name: own / total if total > 0 else 0.0 for name, own in moved.items()}
