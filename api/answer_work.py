@@ -24,7 +24,9 @@ INLINE: Final = 4 * 2**20
 """bytes of a body that is sent to the server; a larger one is a file that it reads"""
 
 _app: Final[FastAPI] = routed()
-_services: Final[dict[str, Service]] = {}
+_services: Final[dict[int, Service]] = {}
+"""by the ``id`` of their settings, which are kept"""
+_runner: Final = asyncio.Runner()
 
 
 def send(connection: socket.socket, settings: ServiceSettings, request: Mapping[str, Any]) -> None:
@@ -32,7 +34,7 @@ def send(connection: socket.socket, settings: ServiceSettings, request: Mapping[
     limit_memory(settings.answer_memory)
     service = _service(settings)
     _app.state.service, _app.state.places = service, service.places
-    head, body = asyncio.run(_exchange(request))
+    head, body = _runner.run(_exchange(request))
     if isinstance(body, bytes):
         connection.sendall(packed(ANSWER, head.packed() + b"\n" + body))
         return
@@ -41,7 +43,7 @@ def send(connection: socket.socket, settings: ServiceSettings, request: Mapping[
 
 
 def _service(settings: ServiceSettings) -> Service:
-    key = settings.model_dump_json()
+    key = id(settings)
     if key not in _services:
         held = Service.attached(settings)
         held.answers = AnswerCache(0)  # the server keeps answers

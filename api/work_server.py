@@ -135,7 +135,7 @@ def _send_answer(connection: socket.socket, request: dict[str, Any]) -> None:
     from api import answer_work
 
     try:
-        answer_work.send(connection, ServiceSettings(**request["settings"]), request["arguments"])
+        answer_work.send(connection, _settings(request), request["arguments"])
     except TrajsvcError as error:
         connection.sendall(packed(ERROR, error_content(error)))
     except BaseException as error:
@@ -159,15 +159,26 @@ def _watch(connection: socket.socket, requests: SimpleQueue[bytes], over: thread
     os._exit(0)
 
 
-_held: dict[str, Resources] = {}
+_read: dict[str, ServiceSettings] = {}
+_held: dict[int, Resources] = {}
+"""by the settings' ``id``: they are kept"""
+
+
+def _settings(request: dict[str, Any]) -> ServiceSettings:
+    """Return the settings of a request, which are read once: to look for them in files takes longer than a small answer."""
+    key = json.dumps(request["settings"])
+    if key not in _read:
+        _read[key] = ServiceSettings(**request["settings"])
+    return _read[key]
 
 
 def _answer(request: dict[str, Any], over: threading.Event) -> bytes:
     """Return the message that answers a request."""
     try:
-        key = json.dumps(request["settings"])
+        settings = _settings(request)
+        key = id(settings)
         if key not in _held:
-            _held[key] = Resources.attached(ServiceSettings(**request["settings"]))
+            _held[key] = Resources.attached(settings)
         return packed(RESULT, WORK[request["work"]](_held[key], request["arguments"], over.is_set).encode())
     except Cancelled:
         return packed(ERROR, error_content(TrajsvcError(CANCELLED, "the work was asked to stop")))
