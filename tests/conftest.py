@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 import worker_groups
+from hypothesis import HealthCheck, settings
 
+# How long an example takes says something of the machine, not of the program.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 pytest.register_assert_rewrite("contracts")  # its classes are no test modules of their own
 
 MEMORY = Path("/dev/shm")
