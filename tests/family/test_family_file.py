@@ -115,7 +115,7 @@ def test_sizes_as_people_write_them(text: str, size: float) -> None:
 
 @pytest.mark.parametrize("text", ["9" * 2000, "9" * 2000 + "M", "1e308B", "1e999"])
 def test_a_size_beyond_all_numbers_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(UsageError, match="more than a number can be|not a size") as caught:
+    with pytest.raises(UsageError, match=r"more than a number can be|not a size") as caught:
         load_family(write(tmp_path, f'name = "f"\n[[runs]]\nsource = "a"\nsize = "{text}"\n'))
     assert caught.value.kind == "bad-family"
 
