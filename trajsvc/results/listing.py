@@ -123,6 +123,8 @@ def check_fields(found: Sequence[Listed], fields: Iterable[str]) -> None:
             close = get_close_matches(field, known, n=3)
             meant = f"Did you mean {' or '.join(close)}? " if close else ""
             hint = f"{meant}Hyperparameters: {_some(sorted(own))}. Facts: {_some(list(OWN))}. Measures: {_some(sorted(MEASURED))}."
+            if not own:
+                hint += " trajsvc set RUN KEY=VALUE gives a run a hyperparameter."
             raise UsageError("bad-field", f"no run has a {field[:100]!r}", hint=hint)
 
 
