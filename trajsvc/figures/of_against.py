@@ -46,7 +46,8 @@ def parallel_of(answer: AgainstAnswer, fields: Sequence[str] = ()) -> Figure:
         raise UsageError("bad-field", f"no run has a {unknown[0][:100]!r}", hint=f"There are {', '.join(known)}.")
     if not 2 <= len(wanted) <= MOST_AXES:
         raise UsageError("bad-field", f"{len(wanted)} axes", hint=f"Name 2 to {MOST_AXES}: lr,weight_decay,mds")
-    return parallel_figure({_title(name): [value_of(row, name) for row in answer.rows] for name in wanted})
+    values = {_title(name): [value_of(row, name) for row in answer.rows] for name in wanted}
+    return parallel_figure(values, [row.run for row in answer.rows])
 
 
 def _title(name: str) -> str:

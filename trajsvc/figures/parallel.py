@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trajsvc.figures.family import Value, size_label, value_scale
-from trajsvc.figures.style import GREY, PAGE, in_paper_style, new_figure
+from trajsvc.figures.style import GREY, PAGE, in_paper_style, legend_above, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 TICKS = 5
 LONGEST = 14
 """letters of a word at an axis"""
+NAMED = 9
+"""runs that a legend names"""
 
 
 @dataclass(frozen=True)
@@ -67,21 +69,24 @@ def _short(word: str) -> str:
 
 
 @in_paper_style
-def parallel_figure(fields: Mapping[str, Sequence[Value]], *, title: str = "") -> Figure:
-    """Draw a line for every run through its values of ``fields``, coloured by the last; a value that a run does not have breaks its
-    line.
+def parallel_figure(fields: Mapping[str, Sequence[Value]], runs: Sequence[str]) -> Figure:
+    """Draw a line for every one of ``runs`` through its values of ``fields``, coloured by the last; a value that a run does not have
+    breaks its line. A legend names few runs.
     """
     import matplotlib
 
     axes_of = [coordinate(name, values) for name, values in fields.items()]
     at = np.arange(len(axes_of), dtype=np.float64)
     last = axes_of[-1].places
-    figure = new_figure(max(PAGE, 0.95 * len(axes_of)), 3.0 + (0.25 if title else 0))
+    figure = new_figure(max(PAGE, 0.95 * len(axes_of)), 3.0)
     axes = figure.subplots()
     through = np.stack([one.places for one in axes_of])
     for k in np.argsort(np.nan_to_num(last, nan=-1.0), kind="stable"):
         colour = GREY if np.isnan(last[k]) else matplotlib.colormaps["viridis"](0.92 * float(last[k]))
-        axes.plot(at, through[:, k], color=colour, linewidth=0.9, alpha=0.75, marker="o", markersize=2, zorder=1)
+        name = runs[k] if len(runs) <= NAMED else None
+        axes.plot(
+            at, through[:, k], label=name, color=colour, linewidth=0.9, alpha=0.75, marker="o", markersize=2, zorder=1
+        )
     for x, one in zip(at, axes_of, strict=True):
         axes.axvline(float(x), color="black", linewidth=0.7, zorder=2)
         for y, text in one.ticks:
@@ -95,6 +100,5 @@ def parallel_figure(fields: Mapping[str, Sequence[Value]], *, title: str = "") -
     axes.set_xlim(-0.1, float(at[-1]) + 0.45)
     for side in ("left", "right", "top", "bottom"):
         axes.spines[side].set_visible(False)
-    if title:
-        figure.suptitle(title)
+    legend_above(axes)
     return figure
