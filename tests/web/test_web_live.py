@@ -58,10 +58,9 @@ class TestRun:
         page.locator(".jobline", has_text=name).get_by_role("link", name="Open estimate").click()
         ready(page)
         digests = [drawn_is_current(slow, page, name)]
-        assert re.fullmatch(
-            r"estimate from [\d.]+ % of the parameters, ± \S+ \(median of cells\), sharpening",
-            page.locator(".estimatestrip > span").first.text_content(),
-        )
+        said = re.compile(r"estimate from [\d.]+ % of the parameters, ± \S+ \(median of cells\), sharpening")
+        strip = page.locator(".estimatestrip > span").first
+        eventually(page, lambda: compared(bool(said.fullmatch(strip.text_content())), True))
         assert page.locator(".estimatestrip progress").count() == 1
         _, _, answer = slow.server.ask(f"/v1/runs/{name}/map")
         assert_drawn(page, answer, *scale_of(page), palette(page))
