@@ -43,6 +43,18 @@ def until(page: Any, what: str, seconds: float = 180.0) -> None:
         page.wait_for_timeout(50)
 
 
+def settled(page: Any) -> None:
+    """Waits until nothing of the document has changed for a quarter of a second."""
+    page.evaluate(
+        """() => new Promise((done) => {
+          let timer = setTimeout(end, 250);
+          const seen = new MutationObserver(() => { clearTimeout(timer); timer = setTimeout(end, 250); });
+          function end() { seen.disconnect(); requestAnimationFrame(() => done()); }
+          seen.observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
+        })"""
+    )
+
+
 def eventually(page: Any, check: Callable[[], object], seconds: float = 180.0) -> None:
     """Waits for ``check`` to raise no AssertionError any more; the last one is raised."""
     end = time.monotonic() + seconds

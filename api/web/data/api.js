@@ -26,15 +26,18 @@ export function onUnauthorised(ask) {
   askToken = ask;
 }
 
-function headers(more = {}) {
-  const token = sessionStorage.getItem("trajsvc-token");
-  return token ? { ...more, authorization: `Bearer ${token}` } : more;
+function keepToken(token) {
+  if (token) sessionStorage.setItem("trajsvc-token", token);
+  return token;
 }
+const kept = () => sessionStorage.getItem("trajsvc-token");
+const headers = (more, token) => (token ? { ...more, authorization: `Bearer ${token}` } : more);
 
 export async function ask(path, options = {}, again = true) {
+  const sent = kept();
   let response;
   try {
-    response = await fetch(path, { ...options, headers: headers(options.headers) });
+    response = await fetch(path, { ...options, headers: headers(options.headers ?? {}, sent) });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem(0, { detail: "the server cannot be reached", hint: "Is `trajsvc serve` still running? Reload to try again." });
@@ -42,13 +45,10 @@ export async function ask(path, options = {}, again = true) {
   if (response.ok) return response;
   const body = await response.json().catch(() => ({}));
   if (response.status === 401 && again) {
-    // Requests that were refused together ask once.
-    asking ??= askToken().finally(() => (asking = null));
-    const token = await asking;
-    if (token) {
-      sessionStorage.setItem("trajsvc-token", token);
-      return ask(path, options, false);
-    }
+    // Requests that were refused together ask once, those too whose refusal comes when a token was given already.
+    if (!asking && kept() !== sent) return ask(path, options, false);
+    asking ??= askToken().then(keepToken).finally(() => (asking = null));
+    if (await asking) return ask(path, options, false);
   }
   throw new Problem(response.status, body);
 }
