@@ -73,12 +73,17 @@ def test_shuffled_examples_are_drawn_once_and_named() -> None:
 def test_batches_of_the_same_examples_are_the_same() -> None:
     probe = PointsProbe(8)
     a, b = probe.examples[:2]
-    probe.examples = [a, b, b, a, *probe.examples[4:]]
+    probe.examples = [a, b, b, a, a, b, *probe.examples[6:]]
     work = job(probe, examples=8, batch=2)
-    for same in (compute_sets(work, ("example", "batch"))["batch"].same, batch_set(work).same):
+    of_examples, alone = compute_sets(work, ("example", "batch"))["batch"].same, batch_set(work).same
+    for same in (of_examples, alone):
         assert same is not None
-        assert (same[:, 0] == same[:, 1]).all()
-        assert len(np.unique(same[0])) == 3
+        assert (same[:, 0] == same[:, 2]).all()
+    assert of_examples is not None
+    assert (
+        of_examples[:, 0] == of_examples[:, 1]
+    ).all()  # by themselves they differ by what order does to rounding, on some processors
+    assert len(np.unique(of_examples[0])) == 2
 
 
 def test_coordinate_ratios_are_those_of_two_disjoint_halves() -> None:
