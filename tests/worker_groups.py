@@ -25,6 +25,7 @@ SHARING = {
     **{
         f"tests/web/test_web_{name}.py": "a page"
         for name in (
+            "access",
             "against",
             "downloads",
             "figures",
