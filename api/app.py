@@ -32,6 +32,7 @@ from api.routes import (
     spectra,
     zarr,
 )
+from api.work_processes import WorkProcesses
 from storage_schema.runs.store import RunStore
 from trajsvc.errors import UsageError
 from trajsvc.jobs.data_roots import Roots
@@ -73,8 +74,8 @@ DESCRIBED: Final = (
 """The files of routes that ``openapi.json`` describes, in the order in which a request is compared with them."""
 
 
-def make_service(settings: ServiceSettings, *, auth: bool, apart: bool = False) -> Service:
-    """Make the parts of a server; ``apart``: results are computed by processes of their own.
+def make_service(settings: ServiceSettings, *, auth: bool, processes: WorkProcesses | None = None) -> Service:
+    """Make the parts of a server whose results ``processes`` compute, or it itself.
 
     Raises UsageError, NotFound, Refused, TryAgain if the settings are invalid.
     """
@@ -90,9 +91,9 @@ def make_service(settings: ServiceSettings, *, auth: bool, apart: bool = False) 
             "no-token", "the server is to ask for tokens, and none is valid",
             hint="Make one with `trajsvc tokens create NAME`, or set TRAJSVC_TOKEN.",
         )  # fmt: skip
-    return Service(
-        settings, RunCache(settings.store), JobQueue(engine), Roots(settings.roots), tokens=tokens, auth=auth, apart=apart
-    )  # fmt: skip
+    parts = settings, RunCache(settings.store), JobQueue(engine), Roots(settings.roots)
+    apart = processes is not None
+    return Service(*parts, tokens=tokens, processes=processes or WorkProcesses(settings), auth=auth, apart=apart)
 
 
 def make_app(service: Service, hosts: tuple[str, ...] | None = ()) -> FastAPI:

@@ -34,9 +34,11 @@ class Service(Resources):
     """What routes use: the store's runs, the jobs, the tokens, and the cache of answers."""
 
     tokens: TokenStore
+    processes: WorkProcesses
+    """of their own, which plan and check submissions"""
     auth: bool
     apart: bool = False
-    """whether processes of their own compute results"""
+    """whether ``processes`` compute results too"""
     answers: AnswerCache = field(default_factory=AnswerCache)
     kept: KeptAnswers = field(default_factory=KeptAnswers)
     streams: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(STREAMS))
@@ -44,7 +46,6 @@ class Service(Resources):
     def __post_init__(self) -> None:
         self.places = Places(self.settings)
         self.long_work = LongWork.of(self.settings)
-        self.processes = WorkProcesses(self.settings)
         _ = self.registered  # wrong ones are an error now
 
     @classmethod
@@ -52,7 +53,7 @@ class Service(Resources):
         """Return the service of a process that answers what the server has checked."""
         engine = attach(settings.database_url)
         parts = settings, RunCache(settings.store), JobQueue(engine), Roots(settings.roots)
-        return cls(*parts, tokens=TokenStore(engine), auth=False)
+        return cls(*parts, tokens=TokenStore(engine), processes=WorkProcesses(settings), auth=False)
 
     @property
     def quota(self) -> Quota:

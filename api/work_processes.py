@@ -5,6 +5,8 @@ A process does one request at a time, and is kept for the next. One that does no
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
 import os
 import select
 import signal
@@ -13,8 +15,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from typing import Any, BinaryIO, Final
 
 from pydantic import BaseModel
@@ -107,6 +110,7 @@ class WorkProcesses:
     """The processes of one server. Safe from any thread."""
 
     def __init__(self, settings: ServiceSettings) -> None:
+        self._forked: BaseProcess | None = None
         self._settings = settings.model_dump(mode="json", exclude={"token"})
         self._seconds = {PLAN.key: settings.plan_seconds, ANSWER.key: settings.answer_seconds}
         self._idle: dict[bytes, list[_Process]] = {PLAN.key: [], ANSWER.key: []}
@@ -115,8 +119,24 @@ class WorkProcesses:
         self._socket: socket.socket | None = None
         self._ready = False
 
+    def fork(self, serve: Callable[[socket.socket, socket.socket], None]) -> None:
+        """Start what forks the processes, ``work_server.forked``, as a fork of this process, with which it shares its imports.
+
+        For a process that has imported the application and has no threads yet: a thread that holds a lock would hold it for ever in the
+        fork. Where this is not called, and when that process has died, ``start`` starts a Python, which imports everything again.
+        """
+        gc.collect()
+        gc.freeze()  # what the two share is not written to
+        with self._lock:
+            self._socket, theirs = socket.socketpair()
+            with theirs:
+                self._forked = multiprocessing.get_context("fork").Process(
+                    target=serve, args=(theirs, self._socket), daemon=True
+                )
+                self._forked.start()
+
     def start(self) -> None:
-        """Start what forks the processes, without waiting for it."""
+        """Start what forks the processes, unless it has been started, without waiting for it."""
         with self._lock:
             self._started()
 
@@ -211,7 +231,7 @@ class WorkProcesses:
         process.close()
 
     def _started(self) -> socket.socket:
-        if self._socket is None or self._forking is None or self._forking.poll() is not None:
+        if self._socket is None or not self._lives():
             self._end()
             self._socket, theirs = socket.socketpair()
             path = os.pathsep.join(p for p in sys.path if p)
@@ -224,13 +244,21 @@ class WorkProcesses:
                 )  # fmt: skip
         return self._socket
 
+    def _lives(self) -> bool:
+        if self._forked is not None:
+            return self._forked.is_alive()
+        return self._forking is not None and self._forking.poll() is None
+
     def _end(self) -> None:
         if self._socket is not None:
             self._socket.close()
         if self._forking is not None:
             self._forking.kill()
             self._forking.wait()
-        self._socket = self._forking = None
+        if self._forked is not None:
+            self._forked.kill()
+            self._forked.join()
+        self._socket = self._forking = self._forked = None
         self._ready = False
 
 

@@ -1,4 +1,5 @@
-"""The process that forks the processes which work for a server: ``python -m api.work_server``, with a socket as standard input.
+"""The process that forks the processes which work for a server: a fork of the server that has not begun, or ``python -m api.work_server``,
+with a socket as standard input.
 
 It imports once what the work needs and has no thread but its first, so that a fork takes milliseconds and shares the
 memory of the imports; then it says that it is ready. Each byte that comes through the socket brings the socket of one
@@ -37,6 +38,7 @@ from trajsvc.logs import configure
 from trajsvc.settings import ServiceSettings
 
 PR_SET_PDEATHSIG: Final = 1
+PR_SET_NAME: Final = 15
 OVERDUE: Final = 30.0
 """Seconds beyond a request's time after which the kernel ends a process that the server has not ended."""
 REQUESTS: Final = 200
@@ -71,10 +73,26 @@ def prepare(wanted: Callable[[], bool] = lambda: False) -> bool:
 
 
 def main() -> None:
+    """Serve the socket that is the standard input."""
+    serve(socket.socket(fileno=0))
+
+
+def forked(server: socket.socket, others: socket.socket) -> None:
+    """Serve ``server`` in a fork of the process that has its other end, ``others``."""
+    others.close()  # or the end of the server's process would not be seen
+    os.setpgid(0, 0)  # ^C in a terminal is for the server
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 1)
+    _call("trajsvc-work")
+    serve(server)
+
+
+def serve(server: socket.socket) -> None:
     """Fork a process for every socket that comes, until there is no server."""
     os.nice(min(purpose.nice for purpose in PURPOSES.values()))
     configure("planner")
-    server = socket.socket(fileno=0)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
     poll = select.poll()
     poll.register(server, select.POLLIN)
@@ -128,6 +146,12 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() == 1:  # it has ended already
         os._exit(0)
+
+
+def _call(name: str) -> None:
+    """Have ``ps`` and ``top`` call this process by a name of its own (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode()[:15])
 
 
 def _send_answer(connection: socket.socket, request: dict[str, Any]) -> None:

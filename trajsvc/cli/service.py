@@ -277,7 +277,9 @@ def make_api(settings: ServiceSettings, host: str) -> tuple[Any, bool]:
     """Make the application, and return with it whether it asks for tokens."""
     from threadpoolctl import threadpool_limits
 
+    from api import work_server
     from api.app import make_app, make_service
+    from api.work_processes import WorkProcesses
     from trajsvc.logs import configure
 
     reachable = host not in LOOPBACK
@@ -289,8 +291,9 @@ def make_api(settings: ServiceSettings, host: str) -> tuple[Any, bool]:
         )  # fmt: skip
     configure("api")
     threadpool_limits(1)  # small matrices: threads would wait for each other more than they compute
-    service = make_service(settings, auth=asks, apart=True)
-    return make_app(service, (*settings.hosts, host)), asks
+    processes = WorkProcesses(settings)
+    processes.fork(work_server.forked)  # while there is one thread, and no connection to the database
+    return make_app(make_service(settings, auth=asks, processes=processes), (*settings.hosts, host)), asks
 
 
 def listen(app: Any, host: str, port: int, settings: ServiceSettings, asks: bool) -> None:
