@@ -15,6 +15,7 @@ from storage_schema.format.arrays import FLOAT_TYPES
 from storage_schema.models.results import Finding
 from storage_schema.runs.contents import RowTable, RunContents, TreeTable
 from trajsvc.analysis import integrity
+from trajsvc.analysis.arrangements import Look, arrangements
 from trajsvc.analysis.suspects import suspects
 from trajsvc.gram.estimate import estimated, left_out_grams
 from trajsvc.gram.plan import ROW_NORMS
@@ -34,6 +35,7 @@ def run_contents(
     old: RunContents | None = None,
     replicates: bool = True,
     averages: Mapping[str, str] | None = None,
+    look: Look | None = None,
     trees: TreeTable | None = None,
     left: str = "",
 ) -> RunContents:
@@ -44,6 +46,7 @@ def run_contents(
         old: The run before these checkpoints were appended (None: computed anew).
         replicates: Keep an estimate with what its standard errors are computed from.
         averages: tensor → the one that it is a moving average of.
+        look: Says how a tensor that jumps is arranged; None where values cannot be read again.
         trees: The blocks that the update basis does not serve.
         left: Why they were not computed again, if they were not.
     """
@@ -52,7 +55,7 @@ def run_contents(
     if old is not None:
         kept = len(trajectory.rows) - state.plan.new
         rounding[:, :kept] = old.rounding[:, :kept]
-    findings = _findings(trajectory, state, gram, averages or {}, str(facts["precision"]), trees, left)
+    findings = _findings(trajectory, state, gram, averages or {}, look, str(facts["precision"]), trees, left)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     created = now if old is None else old.attributes.get("created", now)
     rows = _rows(state, old)
@@ -116,6 +119,7 @@ def _findings(
     state: GramState,
     gram: NDArray[np.float64],
     averages: Mapping[str, str],
+    look: Look | None,
     precision: str,
     trees: TreeTable | None,
     left: str,
@@ -139,16 +143,19 @@ def _findings(
     )
     proved = {f.steps for f in read if f.kind == "identical"}
     listed = [f for f in trajectory.findings if f.kind != "identical" or f.steps not in proved]
+    scaled = gram if trees is None else _updates(gram, trees, state.allocate, scaled=True)
+    matrices = {c.name for c, shape in zip(trajectory.columns, trajectory.shapes, strict=True) if len(shape) > 1}
     doubted = suspects(
         blocks,
-        gram if trees is None else _updates(gram, trees, state.allocate, scaled=True),
+        scaled,
         state.nonfinite,
         averages=averages,
         doubtful=trajectory.doubtful,
-        matrices={c.name for c, shape in zip(trajectory.columns, trajectory.shapes, strict=True) if len(shape) > 1},
+        matrices=matrices,
         others=list(trajectory.anatomy.left_out),
     )
-    return [*listed, *doubted, *read, *_no_errors(state)]
+    moved = [] if look is None else arrangements(blocks, scaled, trajectory.steps.tolist(), look, matrices)
+    return [*listed, *doubted, *moved, *read, *_no_errors(state)]
 
 
 def _no_errors(state: GramState) -> list[Finding]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from storage_schema.runs.contents import RunContents, TreeTable
 from storage_schema.runs.reader import StoredRun
 from storage_schema.runs.store import RunWriter
 from trajsvc.analysis import assemble, identity
+from trajsvc.analysis.arrangements import Look
 from trajsvc.analysis.job import AnalysisJob, OpenedJob, open_job
 from trajsvc.analysis.observer import Outcome
 from trajsvc.analysis.options import Options
@@ -30,6 +32,7 @@ from trajsvc.gram.kernels.choose import KernelFactory, must_compile
 from trajsvc.gram.plan import KERNEL, Plan
 from trajsvc.gram.sums import GramState
 from trajsvc.trajectory import tables
+from trajsvc.trajectory.arrangement import rearranged
 from trajsvc.trajectory.copy import ThetaSink
 from trajsvc.trajectory.likeness import like_averages
 from trajsvc.trajectory.matrix import Trajectory
@@ -214,6 +217,7 @@ class _Computation:
             facts_of(self.trajectory, self.plan, state, self.options, self.before) | {identity.ATTRIBUTE: known},
             old=self.before,
             averages=_averages(self.trajectory),
+            look=_look(self.trajectory),
             trees=trees,
             left=left,
         )
@@ -251,9 +255,20 @@ def _averages(trajectory: Trajectory) -> dict[str, str]:
     """Find tensors that move as averages of others, if the files are on this machine."""
     if trajectory.source.remote is not None:
         return {}
+    return like_averages(_values(trajectory), [c.name for c in trajectory.columns])
+
+
+def _look(trajectory: Trajectory) -> Look | None:
+    """Return what says how a tensor is arranged, if the files are on this machine."""
+    if trajectory.source.remote is not None:
+        return None
+    return partial(rearranged, _values(trajectory))
+
+
+def _values(trajectory: Trajectory) -> Values:
     names = [c.name for c in trajectory.columns]
     rows = [(r.checkpoint, dict(zip(names, r.entries, strict=True))) for r in trajectory.rows]
-    return like_averages(Values(trajectory.source, rows), names)
+    return Values(trajectory.source, rows)
 
 
 def check_unchanged(trajectory: Trajectory) -> None:
