@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import inspect
 import json
 import os
@@ -21,8 +22,10 @@ from fastapi.routing import APIRoute
 from service_process import REPOSITORY, Server, descendants, environment, make_run, start_server
 from test_work_processes import alive, soon
 
+import trajsvc
 from api.answer_cache import KeptAnswers
 from api.answer_route import AnswerRoute
+from api.answer_work import INLINE
 from api.app import DESCRIBED
 from api.bodies import check_json
 from trajsvc.errors import UsageError
@@ -53,20 +56,12 @@ def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.process.kill_all()
 
 
-@pytest.mark.timing
-@pytest.mark.dear
-def test_a_server_that_has_just_begun_answers_itself(tmp_path: Path) -> None:
-    """What forks the processes is stopped in the middle of its imports, and goes on later."""
-    server = start_server(tmp_path, command="api")
-    try:
-        (forking,) = soon(lambda: descendants(server.process.pid))[:1]
-        os.kill(forking, signal.SIGSTOP)
-        assert server.ask("/v1/runs")[0] == 200
-        assert not descendants(forking)
-        os.kill(forking, signal.SIGCONT)
-        soon(lambda: server.ask("/v1/runs")[0] == 200 and descendants(forking))
-    finally:
-        server.process.kill_all()
+def test_a_server_that_has_just_begun_answers_itself(apart: Server) -> None:
+    here = App(apart.store.parent)
+    here.service.apart = True  # and its processes are never started
+    assert here.ask("/v1/runs").status == 200
+    assert here.ask(f"{RUN}/map").status == 200
+    assert not here.service.processes.ready()
 
 
 def answering_processes(server: Server) -> list[int]:
@@ -84,6 +79,24 @@ def test_every_answer_is_the_one_that_the_server_would_give(apart: Server) -> No
         assert headers["x-request-id"]
         if status >= 400:
             assert json.loads(content)["request_id"] == headers["x-request-id"]
+
+
+@pytest.mark.slow
+def test_a_large_answer_is_whole(apart: Server, tmp_path: Path) -> None:
+    """More than is sent through a socket: it comes as a file that the process had, in either encoding."""
+    source = make_run(tmp_path / "long", steps=800, tensors=1, size=2**9)
+    trajsvc.analyze(source, store=apart.store, threads=1)
+    here = App(apart.store.parent)
+    for path in ("/v1/runs/long/gram?f=npz", "/v1/runs/long/map"):
+        found = here.ask(path)
+        status, headers, content = apart.ask(path, raw=True)
+        assert (status, len(content)) == (200, len(found.body))
+        assert len(content) > INLINE
+        assert content == found.body
+        assert {n: headers.get(n) for n in TOLD} == {n: found.headers.get(n) for n in TOLD}
+        _, headers, packed = apart.ask(path, headers={"accept-encoding": "gzip"}, raw=True)
+        assert (gzip.decompress(packed) if headers.get("content-encoding") == "gzip" else packed) == found.body
+        assert apart.ask(path, headers={"if-none-match": headers["etag"]})[0] == 304
 
 
 SMALL = {
