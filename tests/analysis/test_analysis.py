@@ -195,6 +195,7 @@ def test_checkpoints_that_are_gone_are_not_lost(tmp_path: Path) -> None:
     assert trajsvc.analyze(folder, store=store, replace=True).steps.tolist() == [100, 200, 300, 400, 500]
 
 
+@pytest.mark.slow
 @pytest.mark.dear
 @pytest.mark.timing
 @pytest.mark.parametrize("kill", slow_but([signal.SIGKILL, signal.SIGINT], [signal.SIGKILL]))

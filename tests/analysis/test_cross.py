@@ -294,6 +294,7 @@ def test_the_command(pair: tuple[Path, list[Any], list[Any]], tmp_path: Path) ->
     assert command("a", *store).exit_code == 2
 
 
+@pytest.mark.slow
 def test_several_runs_as_a_matrix(pair: tuple[Path, list[Any], list[Any]], tmp_path: Path) -> None:
     _, a, b = pair
     c = walk(5, 21)
@@ -311,6 +312,7 @@ def test_several_runs_as_a_matrix(pair: tuple[Path, list[Any], list[Any]], tmp_p
     assert [row["runs"] for row in listed] == [["a", "b"]]
 
 
+@pytest.mark.slow
 def test_a_family_of_seeds_is_a_matrix_with_a_warning_that_they_are_not_aligned(tmp_path: Path) -> None:
     """Three seeds of two rates: members of a seed begin together, seeds apart; pairs of other seeds are compared and warned of."""
     store, members, text = tmp_path / "store", {}, 'name = "seeds"\n'

@@ -49,6 +49,7 @@ def grams(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     return RunStore(store).open("run").block_grams()
 
 
+@pytest.mark.slow
 def test_a_plan_says_what_grams_take_in_memory_and_in_files(folder: Path) -> None:
     for memory, on_disk in ((BUDGET, True), (512 * 2**20, False)):
         options = Options(memory=memory, threads=1)
@@ -61,6 +62,7 @@ def test_a_plan_says_what_grams_take_in_memory_and_in_files(folder: Path) -> Non
         assert facts["memory"] <= memory
 
 
+@pytest.mark.slow
 def test_grams_in_files_have_the_same_bits_and_leave_no_file(folder: Path, grams: np.ndarray, tmp_path: Path) -> None:
     trajsvc.analyze(str(folder), store=tmp_path, name="run", steps=f"first:{STEPS - 3}", memory=BUDGET, threads=1)
     stored = RunStore(tmp_path).open("run")
@@ -131,6 +133,7 @@ run_analysis(AnalysisJob(open_source(sys.argv[1]), Path(sys.argv[2]), "run", opt
 """
 
 
+@pytest.mark.slow
 def test_grams_in_files_are_resumed_after_a_kill(folder: Path, grams: np.ndarray, tmp_path: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", KILLED, str(folder), str(tmp_path), str(BUDGET)], check=False)
     assert killed.returncode == -signal.SIGKILL
@@ -149,6 +152,7 @@ def test_grams_in_files_are_resumed_after_a_kill(folder: Path, grams: np.ndarray
     assert not [path for path in tmp_path.rglob("tmp*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_an_estimate_says_that_sums_in_files_leave_it_without_errors(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     names, values = [f"layers.{b}.weight" for b in range(16)], rng.standard_normal((16, 130, 140)).astype(np.float16)

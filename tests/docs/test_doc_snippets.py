@@ -72,6 +72,7 @@ def shows(text: str, line: str) -> bool:
     return re.search(rf"^\s*{pattern}\s*$", text, re.MULTILINE) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", RUN)
 def test_consoles_of_a_page_do_what_they_show(page: str, folder: Path) -> None:
     commands = console(page)

@@ -13,6 +13,7 @@ from trajsvc.cli import analyze
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "pythia-nano"
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_while_there_is_time(tmp_path: Path) -> None:
     run = trajsvc.analyze(EXAMPLE, store=tmp_path / "store", threads=1)
     for seconds, names, left in (
@@ -25,6 +26,7 @@ def test_figures_are_drawn_while_there_is_time(tmp_path: Path) -> None:
         assert sorted(p.stem for p in folder.glob("*")) == names
 
 
+@pytest.mark.slow
 def test_the_command_says_which_it_left_and_draws_all_into_a_named_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,7 @@ def imported(commands: list[list[str]], modules: tuple[str, ...], store: Path) -
     return [json.loads(line) for line in done.stderr.splitlines() if line.startswith("[")]
 
 
+@pytest.mark.slow
 def test_an_analysis_on_a_cpu_needs_no_torch(tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save_file
@@ -155,6 +156,7 @@ def test_a_damaged_store_is_an_error_and_not_an_answer(tmp_path: Path) -> None:
     assert "gram" in done.stderr
 
 
+@pytest.mark.slow
 def test_colour_only_where_it_is_wanted(store: Path) -> None:
     assert "\x1b[" not in trajsvc(store, "show", "nano").stdout
     assert "\x1b[38" in trajsvc(store, "map", "nano", FORCE_COLOR="1", COLORTERM="truecolor").stdout

@@ -302,6 +302,7 @@ def test_a_run_has_the_figures_that_it_has_the_checkpoints_and_layers_for(store:
     assert list(run_figures(trajsvc.open(tmp_path, "short"))) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", slow_but([[5], [0, 1], [0, 1, 2]], [[0, 1]]))
 def test_short_runs_are_shown_by_every_command(tmp_path: Path, steps: list[int]) -> None:
     made_runs.commit(tmp_path, made_runs.make("short", made_runs.transformer_blocks(1), steps))
@@ -341,6 +342,7 @@ def test_a_store_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         assert not (tmp_path / "none").exists(), "reading makes no store"
 
 
+@pytest.mark.slow
 def test_measures_draw_what_is_named_or_say_why_not(cli: Cli, made: Made, tmp_path: Path) -> None:
     figure = tmp_path / "curves.svg"
     assert cli("measures", made.name, "--names", "update_ratio,mu_lag", "-o", figure).exit_code == 0
@@ -362,6 +364,7 @@ def test_heterogeneity_has_two_distances_and_any_origin(cli: Cli, made: Made) ->
     assert cli("qkv", made.name, "--origin", "987654321").exit_code == 4
 
 
+@pytest.mark.slow
 def test_runs_at_other_steps_are_compared_with_a_warning(cli: Cli, made: Made, tmp_path: Path) -> None:
     commit(tmp_path, make("long", transformer_blocks(1), list(range(0, 90, 10)), seed=1))
     commit(tmp_path, make("short", transformer_blocks(1), list(range(0, 90, 20)), seed=1))

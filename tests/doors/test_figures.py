@@ -279,6 +279,7 @@ def test_ticks_are_few_and_hold_both_ends(count: int, most: int) -> None:
     assert not count or (places[0], places[-1]) == (0, count - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", slow_but([0, 1, 2, 3], [1]))
 def test_few_or_undefined_points_still_make_figures(tmp_path: Path, count: int) -> None:
     nothing = [np.full(max(0, count - k), np.nan) for k in (2, 1, 0, 0, 1, 1)]

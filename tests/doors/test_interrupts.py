@@ -133,6 +133,7 @@ def sweep(command: str, store: Path, folder: Path, count: int, turn: int) -> Non
             assert np.load(own / "map.npz")["map"].ndim == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", slow_but(COMMANDS, ["measures", "analyze"]))
 def test_an_interrupt_at_any_instant_exits_130_without_a_traceback(
     command: str, store: Path, tmp_path: Path, turn: int
@@ -148,6 +149,7 @@ def test_an_interrupt_at_many_instants_exits_130_without_a_traceback(
     sweep(command, store, tmp_path, MANY[command], turn)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("apart", slow_but([1, 200], [200]))
 def test_a_second_interrupt_exits_130_without_a_traceback(apart: int, store: Path, tmp_path: Path) -> None:
     words, whole = COMMANDS["analyze"]
@@ -160,6 +162,7 @@ def test_a_second_interrupt_exits_130_without_a_traceback(apart: int, store: Pat
         check(run(words, store, own, at, at + apart), at, total, whole)
 
 
+@pytest.mark.slow
 def test_what_was_interrupted_is_brought_to_its_end_by_the_same_command(store: Path, tmp_path: Path) -> None:
     words, _ = COMMANDS["analyze"]
     whole = run(words, store, tmp_path)

@@ -36,6 +36,7 @@ def pushed(store: Path, to: str, folder: Path, **environment: str) -> subprocess
     return done
 
 
+@pytest.mark.slow
 def test_content_is_the_curves_and_numbers_of_the_groups(store: Path, made: Made) -> None:
     content = content_of(trajsvc.open(store, "nano"), ["layer/1"], ["update_norm", "mds"])
     assert list(content.curves) == ["layer/1/update_norm"]
@@ -49,6 +50,7 @@ def test_content_is_the_curves_and_numbers_of_the_groups(store: Path, made: Made
     assert {"map", "layers"} <= set(content.pictures)
 
 
+@pytest.mark.slow
 @needs("tensorboard")
 def test_tensorboard_reads_curves_and_pictures(store: Path, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import IMAGES, SCALARS, EventAccumulator
@@ -81,6 +83,7 @@ def records(path: Path) -> Iterator[bytes]:
             held = b""
 
 
+@pytest.mark.slow
 @needs("wandb")
 def test_an_offline_run_of_wandb_has_the_history_and_summary(store: Path, tmp_path: Path) -> None:
     from wandb.proto.wandb_internal_pb2 import Record

@@ -42,6 +42,7 @@ def test_a_page_keeps_to_its_size(store: Path, tmp_path: Path) -> None:
     assert set(small) < {g for g in whole if g.count("/") < 2}
 
 
+@pytest.mark.slow
 def test_figures_as_a_pdf(store: Path, tmp_path: Path) -> None:
     for name in ("one.pdf", "two.pdf"):
         assert ask(store, tmp_path / name, "--group", "layer/3", "-q").exit_code == 0

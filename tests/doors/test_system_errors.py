@@ -118,6 +118,7 @@ def test_a_closed_output_is_an_error_and_closed_messages_are_none(place: Path) -
     assert "run" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_folder_that_was_deleted_is_said(place: Path) -> None:
     gone = place / "gone"
     gone.mkdir()

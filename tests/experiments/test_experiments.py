@@ -77,6 +77,7 @@ def test_what_does_not_come_out_in_seconds_is_reported_as_measured(name: str, tm
         assert found["order_at_the_largest"][0] in found["seconds"]
 
 
+@pytest.mark.slow
 def test_updates_stay_in_the_subspace_they_are_confined_to() -> None:
     import torch
 

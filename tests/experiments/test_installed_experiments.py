@@ -85,6 +85,7 @@ def test_one_that_cannot_be_used_says_why_when_it_is_named(installed: Path, name
     assert "mine" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_a_script_s_checkpoints_become_runs_of_a_family(installed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()

@@ -166,6 +166,7 @@ def test_folders_of_images_are_classes(image_folder: Path) -> None:
         ImageFolder(image_folder / "val")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cifar10", "imagenet"])
 def test_a_checkpoint_an_epoch(
     kind: str, cifar10: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

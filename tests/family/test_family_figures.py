@@ -316,6 +316,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "store"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "suffix"),
     [
@@ -345,6 +346,7 @@ def test_the_command_draws_a_family(store: Path, tmp_path: Path, arguments: tupl
             assert f">{word}</text>" in data.decode(), "text stays text"
 
 
+@pytest.mark.slow
 def test_families_without_attention_or_without_runs_say_so(store: Path, tmp_path: Path) -> None:
     file = tmp_path / "figure.png"
     none = trajsvc("compare", "--family", "g", "--qkv", "-o", file, "--store", store)

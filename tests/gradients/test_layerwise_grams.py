@@ -229,6 +229,7 @@ def test_grams_are_those_of_the_gradients_of_each_example(case: str) -> None:
     assert found.facts["by_autograd"] == by_autograd
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["convolutions", "words", "reused, with positions", "routed"])
 def test_results_do_not_depend_on_what_is_evaluated_and_held_together(case: str) -> None:
     net, losses, examples, _ = made(case)

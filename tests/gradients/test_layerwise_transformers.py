@@ -94,6 +94,7 @@ def blocks_of(network: Any) -> tuple[Block, ...]:
     return dissect(tensors, network.config.to_dict()).blocks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_grams_are_those_of_the_gradients_of_each_example(name: str) -> None:
     make, losses, examples = NETWORKS[name]

@@ -196,6 +196,7 @@ def test_gradients_at_moved_embeddings_have_the_embeddings_own(ids: Path, tmp_pa
     assert found.gram[embedding, 1, 1] > 0.0
 
 
+@pytest.mark.slow
 def test_the_example_that_ships_is_computed_as_its_readme_says(tmp_path: Path) -> None:
     trajsvc.analyze(NANO, store=tmp_path, name="nano", threads=1)
     chosen = GradientOptions(probe="causal-lm", data=str(TEXT), examples=6, batch=2, length=32, steps="64,1500,5000")

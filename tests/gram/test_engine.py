@@ -97,6 +97,7 @@ def test_the_fast_way_keeps_six_digits(types: tuple[str, ...], size: float) -> N
         assert relative(state.gram[block], theta.oracle(block)) < SINGLE
 
 
+@pytest.mark.slow
 @pytest.mark.timing
 @settings(deadline=None, max_examples=15)
 @given(
@@ -131,6 +132,7 @@ def test_every_byte_is_read_once(theta: MemoryTheta) -> None:
     assert all((c == 1).all() for c in count)
 
 
+@pytest.mark.slow
 @pytest.mark.timing
 @pytest.mark.parametrize("compact", [False, True])
 def test_an_interrupted_run_resumes_to_the_same_bits(theta: MemoryTheta, compact: bool) -> None:
@@ -247,6 +249,7 @@ def test_estimates_after_the_sample_cover_the_truth() -> None:
     assert 0.5 < np.median(far) < 1.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("awake", slow_but([0.5, 0.7], [0.7]))
 def test_estimates_hold_where_neighbours_are_alike(awake: float) -> None:
     """An embedding whose later rows no token uses: they never move. Neither right after the sample nor in the middle is the estimate far

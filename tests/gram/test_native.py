@@ -33,6 +33,7 @@ def said(process: subprocess.Popen[str]) -> list[str]:
     return out.split()
 
 
+@pytest.mark.slow
 def test_a_kernel_is_compiled_once(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "cache"
     assert said(run(folder)) == ["False", "True", "8"]
@@ -42,12 +43,14 @@ def test_a_kernel_is_compiled_once(tmp_path: Path) -> None:
     assert [(p, p.stat().st_mtime_ns) for p in folder.iterdir()] == [(kept, written)]
 
 
+@pytest.mark.slow
 def test_several_processes_compile_at_once(tmp_path: Path) -> None:
     started = [run(tmp_path) for _ in range(3)]
     assert {said(process)[1] for process in started} == {"True"}
     assert [p.suffix for p in tmp_path.iterdir()] == [".o"]
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_kept_it_is_compiled_every_time(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
@@ -73,6 +76,7 @@ def test_code_that_others_may_have_written_is_not_loaded(tmp_path: Path, monkeyp
     assert not native.is_compiled(True)
 
 
+@pytest.mark.slow
 def test_code_that_is_damaged_is_compiled_anew(tmp_path: Path) -> None:
     said(run(tmp_path))
     [kept] = tmp_path.iterdir()

@@ -40,6 +40,7 @@ def test_every_element_is_in_exactly_one_segment(specs: list[ColumnSpec], rows: 
     assert all((s == 1).all() for s in seen)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(columns(), st.integers(1, 40))
 def test_sample_slabs_come_first_and_touch_every_block(specs: list[ColumnSpec], rows: int) -> None:

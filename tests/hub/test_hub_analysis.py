@@ -60,6 +60,7 @@ def test_the_bits_are_those_of_a_local_analysis(way: str, hubs: Hubs, local: Pat
     assert there.verify() == ()
 
 
+@pytest.mark.slow
 def test_a_copy_is_the_default_and_no_copy_keeps_the_grams_alone(hubs: Hubs, tmp_path: Path) -> None:
     hubs(example())
     assert trajsvc.analyze("hf://local/pythia-nano", store=tmp_path / "a").stored.has_theta
@@ -97,6 +98,7 @@ def plan_of(store: Path, **more: object) -> dict[str, object]:
     return json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", slow_but(["no_copy", "copy"], ["no_copy"]))
 def test_requests_and_bytes_are_those_of_the_plan(mode: str, hubs: Hubs, tmp_path: Path) -> None:
     hub = hubs(example())
@@ -114,6 +116,7 @@ def test_requests_and_bytes_are_those_of_the_plan(mode: str, hubs: Hubs, tmp_pat
     assert probed["kinds"]["refs"] == 1
 
 
+@pytest.mark.slow
 def test_a_preview_reads_its_share_and_going_on_reads_the_rest(hubs: Hubs, local: Path, tmp_path: Path) -> None:
     hub = hubs(example())
     plan = plan_of(tmp_path)
@@ -128,6 +131,7 @@ def test_a_preview_reads_its_share_and_going_on_reads_the_rest(hubs: Hubs, local
     assert cdn_bytes(hub) <= plan["bytes"] + gaps
 
 
+@pytest.mark.slow
 def test_a_copy_after_a_preview_asks_for_the_rest(hubs: Hubs, local: Path, tmp_path: Path) -> None:
     hub = hubs(example())
     trajsvc.analyze("hf://local/pythia-nano", store=tmp_path, name="run", preview="1%")
@@ -241,6 +245,7 @@ def test_ranges_that_nothing_proves_are_said(hubs: Hubs, tmp_path: Path) -> None
     assert "unproved" not in [f.kind for f in copied.findings]
 
 
+@pytest.mark.slow
 @pytest.mark.dear
 @pytest.mark.timing
 @pytest.mark.parametrize("copy", slow_but([True, False], [False]))
@@ -324,6 +329,7 @@ def test_a_repository_that_is_trained_into_is_watched(hubs: Hubs, tmp_path: Path
     assert trajsvc.open(tmp_path, "watched").steps.tolist() == [0, 10, 20, 30]
 
 
+@pytest.mark.slow
 @pytest.mark.dear
 @pytest.mark.timing
 @pytest.mark.parametrize("command", slow_but(["analyze", "plan"], ["analyze"]))

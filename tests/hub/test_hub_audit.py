@@ -8,6 +8,7 @@ from pathlib import Path
 
 import in_process
 import numpy as np
+import pytest
 from hub_faults import Fault
 from hub_server import HubServer
 from published import faulty_pythia, pythia_like
@@ -25,6 +26,7 @@ def audit(source: str, *more: str, status: int) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_every_fault_of_a_published_run_is_in_the_report(hubs: Hubs, tmp_path: Path) -> None:
     steps = (0, *(2**k for k in range(10)), *range(1000, 143001, 1000))
     run = faulty_pythia(tmp_path / "run", id="EleutherAI/pythia-70m", steps=steps, hidden=48, vocab=64)

@@ -184,6 +184,7 @@ def test_without_a_network_one_is_told_soon_what_to_set(
     assert all(word in str(caught.value) for word in ("HTTPS_PROXY", "HF_ENDPOINT", "HF_HUB_OFFLINE"))
 
 
+@pytest.mark.slow
 @pytest.mark.timing
 def test_a_name_that_is_looked_up_for_ever_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "https://slow.invalid")

@@ -74,6 +74,7 @@ def test_too_many_requests_makes_everybody_wait(made: Make, style: str) -> None:
     assert style == "none" or time.monotonic() - begun > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.timing
 def test_windows_of_the_rate_limit_are_kept_to(made: Make) -> None:
     server, fetcher, file = made(cdn="off", limiter=RateLimiter())

@@ -113,6 +113,7 @@ def interrupt() -> Iterator[Callable[[], None]]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 def test_no_sink_is_touched_after_an_interrupt_from_the_keyboard(made: Make, interrupt: Callable[[], None]) -> None:
     server, fetcher, file = made(stall_seconds=120.0, connections=4)
     server.faults.trickle = 100_000.0

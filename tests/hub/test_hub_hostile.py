@@ -345,6 +345,7 @@ def test_commits_are_those_of_the_hub() -> None:
     assert len({commit_of(s) for s in STEPS}) == len(STEPS)
 
 
+@pytest.mark.slow
 @pytest.mark.timing
 def test_patterns_are_matched_until_the_caller_is_to_stop() -> None:
     """Ten thousand names of 246 characters, and a pattern that takes milliseconds for each."""

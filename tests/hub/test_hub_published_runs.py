@@ -31,6 +31,7 @@ def plan_of(source: str, store: Path, *more: str, status: int = 0) -> dict:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_the_faults_of_published_runs_are_named_before_anything_is_loaded(hubs: Hubs, tmp_path: Path) -> None:
     run = faulty_pythia(tmp_path / "run", id="EleutherAI/pythia-70m", steps=PYTHIA_STEPS, hidden=48, vocab=64)
     hub = hubs(run.repo)
@@ -60,6 +61,7 @@ def _weights(folder: Path) -> dict[str, Path]:
     return {p.name: p for p in folder.iterdir() if p.suffix == ".safetensors"}
 
 
+@pytest.mark.slow
 def test_a_dirty_run_is_analysed_with_what_is_wrong_said(hubs: Hubs, tmp_path: Path) -> None:
     published = faulty_pythia(tmp_path / "run", swap=True)
     hubs(published.repo)

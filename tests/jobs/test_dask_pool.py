@@ -117,6 +117,7 @@ def test_a_run_has_the_same_bits_on_workers_as_on_threads(
     assert not list((tmp_path / "work").rglob("*.slab")), "nothing is left behind"
 
 
+@pytest.mark.slow
 def test_what_is_computed_again_in_another_basis_has_the_same_bits_on_workers(cluster: Cluster, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", corrupted=5)
     analyse(run, tmp_path / "threads", ThreadPool(2))
@@ -135,6 +136,7 @@ def test_the_example_has_the_same_bits_on_workers_as_on_threads(cluster: Cluster
     assert bits(tmp_path / "dask") == bits(tmp_path / "threads")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["run", "example"])
 def test_a_run_with_its_copy_has_the_same_bits_on_workers_as_on_threads(
     cluster: Cluster, tmp_path: Path, run: Path, source: str
@@ -147,6 +149,7 @@ def test_a_run_with_its_copy_has_the_same_bits_on_workers_as_on_threads(
     assert any(name.startswith("theta") for name in found)
 
 
+@pytest.mark.slow
 def test_a_run_with_its_copy_is_computed_again_from_the_files_of_that_time(
     cluster: Cluster, tmp_path: Path, run: Path
 ) -> None:
@@ -183,6 +186,7 @@ def test_the_same_bytes_in_another_place_are_read_there(
         guard.join()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_appended_to_has_the_same_bits_on_workers(cluster: Cluster, tmp_path: Path, run: Path) -> None:
     for name, pool in (("threads", ThreadPool(2)), ("dask", DaskPool(cluster, threads=2))):
         folder = tmp_path / f"{name}-data"
@@ -193,6 +197,7 @@ def test_a_run_that_is_appended_to_has_the_same_bits_on_workers(cluster: Cluster
     assert bits(tmp_path / "dask") == bits(tmp_path / "threads")
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_the_middle_changes_no_bit(
     cluster: Cluster, tmp_path: Path, run: Path, wanted: dict[str, bytes]
 ) -> None:
@@ -206,6 +211,7 @@ def test_a_worker_killed_in_the_middle_changes_no_bit(
     assert set(cluster.client().run(os.getpid).values()) != before
 
 
+@pytest.mark.slow
 def test_every_worker_killed_at_once_changes_no_bit(
     cluster: Cluster, tmp_path: Path, run: Path, wanted: dict[str, bytes]
 ) -> None:

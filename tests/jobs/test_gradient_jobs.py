@@ -136,6 +136,7 @@ class Beside:
         assert not self.thread.is_alive(), "the runner goes on"
 
 
+@pytest.mark.slow
 def test_a_job_ends_with_the_bits_of_one_process_and_tells_checkpoint_by_checkpoint(
     place: Place, cluster: Cluster, wanted: dict[str, dict[int, bytes]]
 ) -> None:
@@ -207,6 +208,7 @@ def test_a_runner_whose_job_was_taken_over_stores_nothing_more(
     assert (found.state, found.owner) == (State.RUNNING, "the other")
 
 
+@pytest.mark.slow
 @pytest.mark.dear
 @pytest.mark.timing
 def test_a_job_whose_workers_are_killed_goes_on(
@@ -223,6 +225,7 @@ def test_a_job_whose_workers_are_killed_goes_on(
     assert place.left() == []
 
 
+@pytest.mark.slow
 @pytest.mark.timing
 def test_a_cancelled_job_stops_between_examples_and_keeps_what_is_stored(
     place: Place, cluster: Cluster, tmp_path: Path

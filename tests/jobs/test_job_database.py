@@ -50,6 +50,7 @@ def test_an_empty_database_is_brought_to_the_tables_of_the_schema(new_database: 
             assert kept == {(tuple(k.column_keys), k.referred_table.name) for k in table.foreign_key_constraints}
 
 
+@pytest.mark.slow
 @pytest.mark.timing
 def test_processes_that_migrate_at_once_all_find_the_tables(new_database: Callable[[], str]) -> None:
     url = new_database()

@@ -599,6 +599,7 @@ def test_jobs_are_found_by_state_run_and_family(queue: JobQueue) -> None:
 # -- many at once -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.timing
 def test_threads_claim_every_job_exactly_once(queue: JobQueue, engine: Engine) -> None:
     made = {put(queue, f"run{k}").id for k in range(200)}
@@ -610,6 +611,7 @@ def test_threads_claim_every_job_exactly_once(queue: JobQueue, engine: Engine) -
     assert time.monotonic() - begun < 300
 
 
+@pytest.mark.slow
 @pytest.mark.timing
 def test_two_doors_make_one_job_of_each_work_however_often_it_is_submitted(
     queue: JobQueue, engine: Engine, database: str
@@ -623,6 +625,7 @@ def test_two_doors_make_one_job_of_each_work_however_often_it_is_submitted(
     assert len(queue.jobs(limit=1000)) == 60
 
 
+@pytest.mark.slow
 @pytest.mark.timing
 def test_four_processes_claim_every_job_exactly_once(queue: JobQueue, engine: Engine, database: str) -> None:
     made = {put(queue, f"run{k}").id for k in range(100)}

@@ -97,6 +97,7 @@ def test_a_running_job_is_read_as_an_estimate_that_sharpens(
     assert told == sorted(told)
 
 
+@pytest.mark.slow
 def test_an_exact_run_is_not_hidden_by_the_estimate_of_its_recomputation(
     place: Place, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +142,7 @@ def test_an_estimate_that_cannot_be_written_is_no_fault_of_the_job(place: Place,
     assert RunCache(place.store).open("small").estimate is None
 
 
+@pytest.mark.slow
 def test_a_large_run_that_is_copied_first_is_sampled_before(
     place: Place, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +182,7 @@ def test_a_preview_may_be_sharpened_and_gives_way_to_the_run(place: Place, clust
     assert book.open("small").estimate is None
 
 
+@pytest.mark.slow
 @pytest.mark.timing
 def test_readers_never_see_half_an_estimate(place: Place, cluster: Cluster) -> None:
     """An estimate is replaced, taken away and committed while others read: there is none, or a whole one."""

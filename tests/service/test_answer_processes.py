@@ -214,6 +214,7 @@ def test_the_description_is_the_committed_one_and_is_not_made_anew(apart: Server
     assert content == (REPOSITORY / "api" / "openapi.json").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.dear
 @pytest.mark.timing
 def test_tokens_are_asked_for_before_anything_is_computed(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def test_the_answer_is_that_of_python(app: App) -> None:
     assert [row["runs"] for row in json.loads(answer.body)["spreads"]] == [["run-0", "run-1"]]
 
 
+@pytest.mark.slow
 def test_tables_and_pictures(app: App) -> None:
     rows = list(csv.DictReader(io.StringIO(app.ask("/v1/against?by=lr&run=run-0&run=run-2&f=csv").body.decode())))
     assert [(row["run"], row["place"]) for row in rows] == [("run-2", "0.01"), ("run-0", "0.1")]

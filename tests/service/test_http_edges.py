@@ -209,6 +209,7 @@ ODD = st.one_of(
 TARGETS = ["/live", "/v1/runs", "/v1/jobs", "/v1/runs/run/map", "/v1/runs/run/zarr/zarr.json", "/", "/v1/measures"]
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(target=st.sampled_from(TARGETS), name=st.sampled_from(PARSED), value=ODD, own_host=st.booleans())
 def test_no_header_whatever_its_bytes_breaks_the_server(

@@ -14,6 +14,7 @@ from service_process import Server
 import trajsvc
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["csv", "parquet", "npz"])
 def test_an_archive_has_the_tables_of_the_run(server: Server, stored: str, form: str, tmp_path: Path) -> None:
     status, headers, body = server.ask(f"/v1/runs/{stored}/export?f={form}&groups=network&groups=layer/*", raw=True)
@@ -52,6 +53,7 @@ def test_what_is_wrong_is_a_problem(server: Server, stored: str) -> None:
         assert (status, problem["type"].rsplit("/", 1)[-1].rsplit(":", 1)[-1]) == (code, kind), problem
 
 
+@pytest.mark.slow
 def test_a_run_on_a_server_is_exported_here(server: Server, stored: str, tmp_path: Path) -> None:
     remote = trajsvc.open(server.address, stored)
     remote.export(tmp_path / "remote", groups=["network", "layer/1"])

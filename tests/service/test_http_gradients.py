@@ -172,6 +172,7 @@ def test_the_client_submits_gradients(server: Server, job: dict[str, Any]) -> No
     assert again["id"] == job["id"]
 
 
+@pytest.mark.slow
 @pytest.mark.dear
 @pytest.mark.timing
 def test_the_command_line_submits_and_follows(server: Server, job: dict[str, Any]) -> None:
@@ -215,6 +216,7 @@ def test_the_command_line_submits_and_follows(server: Server, job: dict[str, Any
     assert "It has nano" in refused.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.dear
 @pytest.mark.timing
 @pytest.mark.parametrize("copy", [True, False], ids=["copied", "streamed"])
@@ -248,6 +250,7 @@ def test_measures_of_gradients_describe_themselves(server: Server) -> None:
     assert all(row["definition"] and row["source"] and row["units"] for row in rows)
 
 
+@pytest.mark.slow
 def test_the_server_that_answers_does_not_import_torch() -> None:
     words = "import sys, api.app, api.routes.gradients, trajsvc.jobs.registered; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", words], env=environment(), capture_output=True, text=True, check=True)

@@ -58,6 +58,7 @@ def test_without_a_token_nothing_is_told_but_that_it_lives(guarded: Server) -> N
     assert nobody.ask("/live")[0] == 200
 
 
+@pytest.mark.slow
 @pytest.mark.dear
 @pytest.mark.timing
 def test_scopes_are_kept(guarded: Server) -> None:
@@ -165,6 +166,7 @@ def test_answers_carry_what_a_browser_needs(guarded: Server) -> None:
         assert headers["referrer-policy"] == "no-referrer"
 
 
+@pytest.mark.slow
 def test_a_reachable_server_without_tokens_does_not_start(tmp_path: Path) -> None:
     for words, text in ((["--no-auth"], "open to everybody"), ([], "none is valid")):
         done = subprocess.run(
@@ -175,6 +177,7 @@ def test_a_reachable_server_without_tokens_does_not_start(tmp_path: Path) -> Non
         assert text in done.stderr
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_said(guarded: Server, tmp_path: Path) -> None:
     port = guarded.address.rpartition(":")[2]
     done = subprocess.run(

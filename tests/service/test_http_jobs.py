@@ -56,6 +56,7 @@ def test_a_folder_is_analysed_and_equals_the_local_analysis(server: Server, tmp_
     assert last["mds"] == local.mds()
 
 
+@pytest.mark.slow
 @pytest.mark.dear
 @pytest.mark.timing
 def test_a_repository_of_the_hub_is_copied_and_equals_the_folder(server: Server, stored: str) -> None:
@@ -74,6 +75,7 @@ def test_a_repository_of_the_hub_is_copied_and_equals_the_folder(server: Server,
     assert np.array_equal(other.block_grams(), run.block_grams())
 
 
+@pytest.mark.slow
 @pytest.mark.dear
 @pytest.mark.timing
 def test_the_same_work_is_one_job_until_the_source_changes(server: Server, data: Path) -> None:
@@ -126,6 +128,7 @@ def test_events_are_replayed_after_the_one_that_was_seen_and_polled_alike(server
     assert [(e["id"], e["event"]) for e in polled] == [(e["id"], e["event"]) for e in every[1:]]
 
 
+@pytest.mark.slow
 @pytest.mark.dear
 @pytest.mark.timing
 def test_a_running_job_stops_when_it_is_cancelled(server: Server, data: Path) -> None:
@@ -277,6 +280,7 @@ def test_a_plan_costs_nothing_and_says_what_would_be_read(server: Server) -> Non
     assert len(server.ask("/v1/jobs?limit=200")[2]["items"]) == before
 
 
+@pytest.mark.slow
 @pytest.mark.dear
 @pytest.mark.timing
 def test_a_job_that_asks_for_a_gpu_runs_on_cpus_where_there_is_none(server: Server, data: Path) -> None:
@@ -290,6 +294,7 @@ def test_a_job_that_asks_for_a_gpu_runs_on_cpus_where_there_is_none(server: Serv
     assert np.allclose(one, other, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.dear
 @pytest.mark.timing
 def test_a_run_is_recomputed_as_another_type(server: Server, data: Path) -> None:

@@ -133,6 +133,7 @@ def test_what_cannot_be_answered_is_an_error_of_its_kind(
     assert (found, problem["type"]) == (status, f"urn:trajsvc:problem:{kind}"), problem
 
 
+@pytest.mark.slow
 @pytest.mark.dear
 @pytest.mark.timing
 def test_a_job_is_cancelled_and_its_work_goes_on_when_it_is_asked_again(server: Server, job: dict[str, Any]) -> None:
@@ -152,6 +153,7 @@ def test_measures_of_spectra_describe_themselves(server: Server) -> None:
     assert all(row["definition"] and row["source"] and row["units"] for row in rows)
 
 
+@pytest.mark.slow
 def test_the_server_that_answers_does_not_import_torch() -> None:
     words = "import sys, api.routes.spectra, trajsvc.jobs.spec; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", words], env=environment(), capture_output=True, text=True, check=True)

@@ -122,6 +122,7 @@ def many(count: int, attempt: Callable[[], tuple[int, dict[str, str], Any]]) -> 
         return [f.result() for f in [pool.submit(attempt) for _ in range(count)]]
 
 
+@pytest.mark.slow
 def test_readers_do_not_wait_for_a_hub_that_hangs(tmp_path: Path, idle: str) -> None:
     with hostile("silence", "refs") as hub, serving(tmp_path, hub, TRAJSVC_HUB_SECONDS="4") as server:
         with answering("60 plans of a Hub that hangs, /v1/runs", f"{server.address}/v1/runs", idle):

@@ -39,6 +39,7 @@ async def ask(client: Any, tool: str, **arguments: Any) -> Any:
     return found[0] if len(found) == 1 else found
 
 
+@pytest.mark.slow
 def test_a_conversation(server: Server, stored: str) -> None:
     async def conversation(client: Any) -> None:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}

@@ -25,6 +25,7 @@ def test_the_committed_description_is_the_present_one() -> None:
     assert TARGET.read_text("utf-8") == text(), "write it anew: python -m api"
 
 
+@pytest.mark.slow
 def test_every_operation_has_an_id_a_tag_and_words() -> None:
     description = json.loads(text())
     ids = []

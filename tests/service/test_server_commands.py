@@ -40,6 +40,7 @@ def test_a_submission_is_followed_to_its_end(server: Server) -> None:
     assert "succeeded" in trajsvc(server, "jobs").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.dear
 @pytest.mark.timing
 def test_a_failure_is_said_with_its_cause_and_exit_code(server: Server) -> None:
@@ -66,6 +67,7 @@ def test_a_run_of_the_server_is_shown_as_one_of_a_store(server: Server, stored: 
     assert json.loads(numbers.stdout)["measures"]["mds"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.dear
 @pytest.mark.timing
 def test_a_job_is_cancelled_by_its_id(server: Server, data: Path) -> None:
@@ -76,6 +78,7 @@ def test_a_job_is_cancelled_by_its_id(server: Server, data: Path) -> None:
     assert server.wait(job["id"])["state"] in ("cancelled", "succeeded")
 
 
+@pytest.mark.slow
 @pytest.mark.dear
 @pytest.mark.timing
 def test_a_family_is_submitted_as_a_whole_and_compared(server: Server, tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def api(tmp_path: Path) -> Iterator[Server]:
     found.process.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", slow_but([1, 2], [2]))
 def test_a_server_ends_with_its_runner(tmp_path: Path, times: int) -> None:
     server = start_server(tmp_path)
@@ -63,6 +64,7 @@ def test_a_server_without_a_runner_ends(api: Server) -> None:
     assert interrupt(api.process) == 130
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", slow_but([signal.SIGINT, signal.SIGTERM], [signal.SIGINT]))
 def test_a_runner_ends(tmp_path: Path, number: signal.Signals) -> None:
     words = ["runner", "--workers", "1"]
@@ -100,6 +102,7 @@ def scheduler(tmp_path: Path) -> Iterator[str]:
         process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", slow_but([signal.SIGINT, signal.SIGTERM], [signal.SIGTERM]))
 def test_a_worker_leaves_its_scheduler_and_ends(tmp_path: Path, scheduler: str, number: signal.Signals) -> None:
     process = Process(["worker", scheduler, "--processes", "1"], tmp_path / "log", environment(), tmp_path)

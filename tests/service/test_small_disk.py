@@ -31,6 +31,7 @@ def enlarge(disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,size=1g", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_copy_that_does_not_fit_fails_and_goes_on_with_space(small_disk: Path, tmp_path: Path) -> None:
     source = make_run(tmp_path / "run", steps=20, tensors=8, size=2**18)  # 160 MB
     store = small_disk / "store"

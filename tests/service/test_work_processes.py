@@ -73,6 +73,7 @@ def plan_of_the_folder(server: Server) -> None:
     assert plan["steps"] == [0, 10, 20]
 
 
+@pytest.mark.slow
 def test_one_that_does_not_stop_for_a_client_that_went_is_killed(tmp_path: Path) -> None:
     with planning(tmp_path) as (server, _):
         client = asking(server)

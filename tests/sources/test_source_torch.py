@@ -228,6 +228,7 @@ def _sing(path: str) -> None:
     raise SystemExit
 
 
+@pytest.mark.slow
 def test_a_deflated_bomb_is_not_inflated(tmp_path: Path, region: Open) -> None:
     path = tmp_path / "bomb.pt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a/data.pkl", "w") as out:

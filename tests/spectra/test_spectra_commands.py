@@ -59,6 +59,7 @@ def test_measures_are_in_the_shape_of_machine_output(cli: Cli) -> None:
     assert by_id == found
 
 
+@pytest.mark.slow
 def test_tables_for_people_and_programs(cli: Cli, tmp_path: Path) -> None:
     assert "weights" in cli("ls").stdout
     assert "stable_rank" in cli("measures", "--tensor", "layers.0.up.weight").stdout
@@ -79,6 +80,7 @@ def test_tables_for_people_and_programs(cli: Cli, tmp_path: Path) -> None:
         assert target.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_figure_is_of_the_measures_that_are_named(cli: Cli, tmp_path: Path) -> None:
     words = ("measures", "--tensor", "layers.0.up.weight")
     cli(*words, "--names", "frobenius,rank", "-o", str(tmp_path / "named.svg"))
@@ -106,6 +108,7 @@ def test_every_option_is_a_field() -> None:
     assert set(SPECTRA) == set(SpectrumOptions.model_fields)
 
 
+@pytest.mark.slow
 @pytest.mark.dear
 @pytest.mark.timing
 def test_a_killed_computation_goes_on_where_it_was(memory_folders: Callable[[], Path]) -> None:

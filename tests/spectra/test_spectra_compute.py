@@ -308,6 +308,7 @@ def test_errors_say_what_there_is(in_memory: Path) -> None:
         answers(store).measures("c.weight", "weights")
 
 
+@pytest.mark.slow
 def test_labelled_arrays(in_memory: Path) -> None:
     store = small_run(in_memory)
     compute_spectra(store, "run", EVERYTHING)

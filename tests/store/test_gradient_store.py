@@ -265,6 +265,7 @@ def test_a_set_that_is_not_there_is_named_with_those_that_are(store: RunStore, r
     assert store.open("run").gradients.names() == ()
 
 
+@pytest.mark.slow
 @pytest.mark.dear
 @pytest.mark.timing
 def test_a_death_at_any_instant_leaves_the_other_steps_and_what_goes_on(store: RunStore, tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def test_what_is_committed_comes_back(memory_folders: Callable[[], Path], one: R
         assert run.parameters == contents.blocks.size.sum()
 
 
+@pytest.mark.slow
 @given(st.sets(st.integers(0, 40)), st.integers(1, 9))
 @settings(max_examples=20, deadline=None)
 def test_the_gram_of_a_set_is_the_sum_in_order(memory_folders: Callable[[], Path], chosen: set[int], span: int) -> None:

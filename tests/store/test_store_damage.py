@@ -68,6 +68,7 @@ def damage(path: Path, how: str) -> None:
 HOW = ("first bit", "middle bit", "last bit", "cut", "longer", "empty", "gone")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", HOW)
 def test_damage_to_any_file_is_found(run: StoredRun, how: str) -> None:
     """Every file of the run in turn: reading everything raises, naming the file; putting it right makes it readable."""

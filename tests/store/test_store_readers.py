@@ -26,6 +26,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrays, "GRAM_SHARD_BYTES", 72)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("small", [2**20, 64])
 def test_readers_beside_another_process_never_see_a_mixture(
     store: RunStore, monkeypatch: pytest.MonkeyPatch, small: int

@@ -69,6 +69,7 @@ def jigsaws(draw: st.DrawFn) -> tuple[int, int, str, list[tuple[int, int, int]]]
     return rows, columns, draw(st.sampled_from(arrays.FLOAT_TYPES)), draw(st.permutations(pieces))
 
 
+@pytest.mark.slow
 @given(jigsaws(), st.data())
 @settings(max_examples=60, deadline=None)
 def test_pieces_in_any_order_make_the_matrix(

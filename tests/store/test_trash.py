@@ -95,6 +95,7 @@ def test_names_cannot_leave_the_store(store: RunStore, name: str) -> None:
     assert sorted(p.name for p in store.root.parent.iterdir() if p.is_dir()) == ["store"]
 
 
+@pytest.mark.slow
 def test_commands(store: RunStore) -> None:
     def ask(*words: str, code: int = 0) -> str:
         done = CliRunner().invoke(make_app(), [*words, "--store", str(store.root)])

@@ -51,6 +51,7 @@ class TestAccess:
         assert findings(page, "color-contrast") == []
         page.emulate_media(color_scheme="light")
 
+    @pytest.mark.slow
     def test_the_header_leaves_room_on_a_phone(self, site: Server, open_page: Open) -> None:
         page = open_page(f"{site.address}/#/run/pythia-nano", width=390, height=844)
         page.wait_for_selector("#top nav a")
@@ -84,6 +85,7 @@ class TestAccess:
         open_page.expected.append("401")  # type: ignore[attr-defined]
         open_page.expected.append("ERR_CONNECTION_REFUSED")  # type: ignore[attr-defined]  # it looks for the first run
 
+    @pytest.mark.slow
     def test_a_place_that_is_not_there(self, site: Server, open_page: Open) -> None:
         page = open_page(f"{site.address}/#/run/nothing")
         page.wait_for_selector("text=Not here")

@@ -52,6 +52,7 @@ def test_points_are_the_servers_values(described: Server, open_page: Open) -> No
     assert "lr" in page.locator("h2", has_text="MDS against lr").inner_text()
 
 
+@pytest.mark.slow
 def test_a_brush_filters_the_table_and_is_in_the_address(described: Server, open_page: Open) -> None:
     page = open_page(f"{described.address}/#/against?{WHERE}&by=seed&names=mds")
     ready(page, 3)

@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.timing, pytest.mark.dear]
 Open = Callable[..., Any]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_two_runs_are_compared_from_the_page(site: Server, open_page: Open, dark: bool) -> None:
     page = open_page(f"{site.address}/#/compare?runs=logged,logged-faster", dark=dark)
@@ -51,6 +52,7 @@ def test_two_runs_are_compared_from_the_page(site: Server, open_page: Open, dark
     assert findings(page) == []
 
 
+@pytest.mark.slow
 def test_a_phone_shows_two_runs_without_scrolling_sideways(site: Server, open_page: Open) -> None:
     page = open_page(f"{site.address}/#/cross?a=logged&b=plain", width=390, height=844)
     page.wait_for_selector(".cross[data-ready]")

@@ -62,6 +62,7 @@ def images(svg: ET.Element) -> list[tuple[float, float, Any]]:
     return found
 
 
+@pytest.mark.slow
 def test_every_map_of_the_components_stands_in_its_row_and_column(site: Server, open_page: Open) -> None:
     page = open_page(f"{site.address}/#/run/patchy/layers?show=components")
     until(page, "document.querySelector('.matrixscroll')?.dataset.painted >= 4")
@@ -133,6 +134,7 @@ FIGURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", slow_but(FIGURES, ["map", "map, log", "tokens", "compared curves"]))
 def test_a_figure_says_run_group_origin_and_axis(site: Server, open_page: Open, which: str) -> None:
     address, place, words, axis = FIGURES[which]
@@ -196,6 +198,7 @@ DECAYS = {
 }
 
 
+@pytest.mark.slow
 def test_a_line_joins_members_that_are_equal_in_all_else(site: Server, open_page: Open) -> None:
     members = [
         {"source": f"runs:{n}", "name": n, "size": 1000, "hyperparameters": {"weight_decay": decay, "momentum": momentum}}
@@ -240,6 +243,7 @@ def test_an_axis_that_counts_no_steps_is_not_called_step(site: Server, open_page
     assert not any("step" in (t or "") for t in texts)
 
 
+@pytest.mark.slow
 def test_tiles_tables_and_comparisons_name_the_axis(site: Server, open_page: Open) -> None:
     """Readouts, headers of tables and of files, of a run whose checkpoints are epochs."""
 

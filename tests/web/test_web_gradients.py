@@ -46,6 +46,7 @@ def numbers(rows: list[list[str]], column: int) -> list[float]:
     return [float(row[column]) for row in rows[1:] if row[column]]
 
 
+@pytest.mark.slow
 def test_a_measure_of_chosen_groups_is_drawn_beside_the_trajectory_on_one_axis(site: Server, open_page: Open) -> None:
     page = opened(open_page, site, "set=example&measure=confusion&groups=network,layer/1&curve=norms")
     rows = saved(page, "[data-chart=gradient]")
@@ -59,6 +60,7 @@ def test_a_measure_of_chosen_groups_is_drawn_beside_the_trajectory_on_one_axis(s
     assert numbers(beside, 1) == pytest.approx(trajectory["measures"]["norm"], rel=1e-9)
 
 
+@pytest.mark.slow
 def test_the_picture_by_layer_and_step_has_the_colours_of_the_values(site: Server, open_page: Open) -> None:
     page = opened(open_page, site, "set=example&measure=coherence&lo=0&hi=0.5&palette=cividis")
     _, _, answer = site.ask(f"{API}/example/layers?names=coherence")
@@ -111,6 +113,7 @@ def _at(page: Any, step: int) -> None:
         assert page.locator(f"[data-chart={chart}] .u-value").first.text_content() == str(step)
 
 
+@pytest.mark.slow
 def test_everything_in_view_is_in_the_address(site: Server, open_page: Open) -> None:
     page = opened(open_page, site, "")
     page.get_by_label("Set", exact=True).select_option("example")
@@ -143,6 +146,7 @@ def test_a_run_without_gradients_says_how_to_compute_them(site: Server, open_pag
     assert "trajsvc gradients compute plain" in page.locator("pre").text_content()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_axe_finds_nothing_and_a_phone_does_not_scroll_sideways(site: Server, open_page: Open, dark: bool) -> None:
     page = opened(open_page, site, dark=dark, width=390, height=844)

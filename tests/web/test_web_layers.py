@@ -22,6 +22,7 @@ PARTS = ("attention.q", "attention.k", "attention.v", "attention.out", "mlp.gate
 
 
 class TestLayers:
+    @pytest.mark.slow
     def test_a_hundred_maps_are_a_hundred_pictures(self, site: Server, open_page: Open) -> None:
         """One putImageData a map and nothing else, whatever is shown of them: what makes a hundred maps fast."""
         page = open_page(f"{site.address}/#/run/deep/layers?size=90", width=1500, height=1900)
@@ -39,6 +40,7 @@ class TestLayers:
             assert 101 <= page.evaluate("window.pictures") < 2 * 101
         assert page.evaluate("document.querySelectorAll('.grid *').length") == elements < 10 * 101
 
+    @pytest.mark.slow
     def test_a_grid_is_one_answer_and_what_is_visible_is_drawn(self, site: Server, open_page: Open) -> None:
         page = open_page(f"{site.address}/#/")
         asked: list[str] = []
@@ -63,6 +65,7 @@ class TestLayers:
         eventually(page, lambda: compared(f"{want[row, column]:.5f}" in page.locator(".readout").text_content(), True))
         page.set_viewport_size({"width": 1400, "height": 1000})
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("view", slow_but(["tm", "updates"], ["updates"]))
     def test_one_scale_spans_all_maps_whatever_is_in_view(self, site: Server, open_page: Open, view: str) -> None:
         page = open_page(f"{site.address}/#/run/deep/layers?size=240&view={view}", width=1000, height=700)

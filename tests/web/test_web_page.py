@@ -52,6 +52,7 @@ class TestRun:
             answer["map"] = [row[:60] for row in answer["map"][:60]]
         assert_drawn(page, answer, -0.5, 1, "cividis")
 
+    @pytest.mark.slow
     def test_a_range_by_brushing_is_the_selection_of_the_api(self, site: Server, open_page: Open) -> None:
         page = open_page(f"{site.address}/#/run/deep")
         ready(page)
@@ -75,6 +76,7 @@ class TestRun:
         page.go_back()
         until(page, "!location.hash.includes('from=')")
 
+    @pytest.mark.slow
     def test_dragging_the_origin_recomputes_at_once(self, site: Server, open_page: Open) -> None:
         page = open_page(f"{site.address}/#/run/deep?view=rtm")
         ready(page)
@@ -133,6 +135,7 @@ class TestRun:
         for step, angle in expected.items():
             assert float(at[step][column]) == pytest.approx(angle, rel=1e-9)
 
+    @pytest.mark.slow
     def test_phases_are_those_that_the_server_finds(self, site: Server, open_page: Open) -> None:
         for steps in (None, (0, 2500), (0, 3500)):
             asked = f"?from={steps[0]}&to={steps[1]}" if steps else ""
@@ -151,6 +154,7 @@ class TestRun:
         page = open_page(f"{site.address}/#/run/pythia-nano?from=0&to=4")
         page.wait_for_selector("text=Too few checkpoints to say.")
 
+    @pytest.mark.slow
     def test_downloads(self, site: Server, open_page: Open) -> None:
         page = open_page(f"{site.address}/#/run/plain")
         ready(page)
@@ -166,6 +170,7 @@ class TestRun:
         rows = [line.split(",") for line in found["CSV"].decode().splitlines()]
         np.testing.assert_allclose([[float(v) for v in r[1:]] for r in rows[1:]], answer["map"], rtol=1e-9)
 
+    @pytest.mark.slow
     def test_a_name_that_looks_like_an_element_is_text(self, site: Server, open_page: Open) -> None:
         page = open_page(f"{site.address}/#/run/deep/layers?show=table")
         page.wait_for_selector("table")

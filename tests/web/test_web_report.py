@@ -152,6 +152,7 @@ class TestFile:
 
 
 class TestFromDisk:
+    @pytest.mark.slow
     @pytest.mark.dear
     @pytest.mark.timing
     def test_everything_works_without_a_server(self, made: tuple[Path, Run], open_page: Open) -> None:
@@ -188,6 +189,7 @@ class TestFromDisk:
                 wanted = [getattr(expected[layer], field) for field in fields]
                 assert [float(v) for v in values[: len(fields)]] == pytest.approx(wanted, rel=1e-9)
 
+    @pytest.mark.slow
     @pytest.mark.dear
     @pytest.mark.timing
     def test_phases_are_those_of_the_whole_run(self, made: tuple[Path, Run], open_page: Open) -> None:

@@ -24,6 +24,7 @@ def box(page: Any, place: str) -> dict[str, float]:
     return page.locator(place).first.bounding_box()  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 def test_map_curves_and_numbers_fill_the_first_screen(site: Server, open_page: Open) -> None:
     page = open_page(f"{site.address}/#/run/pythia-nano", width=1440, height=900)
     ready(page)
@@ -37,6 +38,7 @@ def test_map_curves_and_numbers_fill_the_first_screen(site: Server, open_page: O
     assert box(page, ".numbers")["x"] + box(page, ".numbers")["width"] > 1380
 
 
+@pytest.mark.slow
 def test_a_legend_says_the_last_values_and_how_each_line_is_drawn(site: Server, open_page: Open) -> None:
     page = open_page(f"{site.address}/#/run/pythia-nano")
     ready(page)
@@ -50,6 +52,7 @@ def test_a_legend_says_the_last_values_and_how_each_line_is_drawn(site: Server, 
     assert styles[1:] == ["solid", "dashed", "dotted"]
 
 
+@pytest.mark.slow
 def test_any_curve_can_have_logarithms_and_the_address_keeps_it(site: Server, open_page: Open) -> None:
     page = open_page(f"{site.address}/#/run/pythia-nano")
     ready(page)
@@ -69,6 +72,7 @@ def test_any_curve_can_have_logarithms_and_the_address_keeps_it(site: Server, op
     until(page, "!location.hash.includes('log=')")
 
 
+@pytest.mark.slow
 def test_every_compared_map_says_its_value_at_the_step(site: Server, open_page: Open) -> None:
     page = open_page(f"{site.address}/#/compare?runs=logged,logged-faster,plain&axis=linear")
     page.wait_for_selector(".compare[data-ready]")
@@ -84,6 +88,7 @@ def test_every_compared_map_says_its_value_at_the_step(site: Server, open_page: 
     assert tips[2] is None, "the third run ended before these steps"
 
 
+@pytest.mark.slow
 def test_averages_of_the_last_checkpoints_are_a_curve(site: Server, open_page: Open) -> None:
     page = open_page(f"{site.address}/#/run/pythia-nano?group=layer%2F2&from=64&to=5000")
     page.wait_for_selector("[data-chart=averages] .uplot")
@@ -101,6 +106,7 @@ def test_averages_of_the_last_checkpoints_are_a_curve(site: Server, open_page: O
         assert float(norm) == pytest.approx(one["norm"] / wanted[1]["norm"])
 
 
+@pytest.mark.slow
 def test_eight_runs_are_pictures_and_any_number_is_a_table(site: Server, open_page: Open, tmp_path: Path) -> None:
     from storage_schema.runs.store import RunStore
 
@@ -134,6 +140,7 @@ def test_eight_runs_are_pictures_and_any_number_is_a_table(site: Server, open_pa
             shutil.rmtree(Path(RunStore(site.store).path(name)))
 
 
+@pytest.mark.slow
 def test_layers_of_runs_lie_over_each_other_by_depth(site: Server, open_page: Open) -> None:
     page = open_page(f"{site.address}/#/compare?runs=pythia-nano,patchy")
     page.wait_for_selector("[data-chart=layers] .uplot")

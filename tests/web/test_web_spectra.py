@@ -34,6 +34,7 @@ def numbers(page: Any, chart: str, column: int) -> list[float]:
     return [float(row[column]) for row in rows[1:] if row[column]]
 
 
+@pytest.mark.slow
 def test_the_charts_show_what_the_api_says(site: Server, open_page: Open, spectra: str) -> None:
     page = open_page(f"{site.address}/{TAB}?of=weights&tensor={TENSOR}")
     page.wait_for_selector(".spectra[data-ready=true] [data-chart=singular-values] .uplot", timeout=120_000)
@@ -52,6 +53,7 @@ def test_the_charts_show_what_the_api_says(site: Server, open_page: Open, spectr
     assert findings(page) == []
 
 
+@pytest.mark.slow
 def test_another_kind_is_chosen_and_the_address_says_so(site: Server, open_page: Open, spectra: str) -> None:
     page = open_page(f"{site.address}/{TAB}?tensor={TENSOR}")
     page.wait_for_selector(".spectra[data-ready=true] [data-chart=singular-values] .uplot", timeout=120_000)
@@ -68,6 +70,7 @@ def test_a_run_without_spectra_says_how_to_compute_them(site: Server, open_page:
     assert "trajsvc spectra compute plain" in page.locator("pre").text_content()
 
 
+@pytest.mark.slow
 def test_the_form_has_spectra_computed_and_draws_them(site: Server, open_page: Open) -> None:
     page = open_page(f"{site.address}/#/run/patchy/spectra")
     page.wait_for_selector("text=No matrix of this run")
