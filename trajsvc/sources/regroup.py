@@ -1,5 +1,5 @@
-"""Match tensors that some checkpoints of a run store apart and others as one: experts of a mixture, gate and up, Q, K
-and V.
+"""Match tensors that some checkpoints of a run store otherwise than others: experts of a mixture, gate and up, Q, K and V apart or as
+one; with axes of length 1 or without.
 
 Stored as one they are the parts one after the other, each in C order. So the parts are pieces of the whole, and the
 whole holds the parts as ranges: nothing is copied, the bytes are read where they lie.
@@ -15,13 +15,24 @@ from typing import Final
 from storage_schema.format.arrays import ITEMSIZE
 from trajsvc.sources.base import Piece, TensorEntry
 
-_EXPERTS: Final = re.compile(r"(?P<stem>.+\.experts)\.(?P<what>gate_up_proj|down_proj)(?:\.weight)?\Z")
-_DENSE: Final = re.compile(r"(?P<stem>.+)\.(?P<what>gate_up_proj|qkv_proj)\.(?P<leaf>weight|bias)\Z")
+_EXPERTS: Final = re.compile(r"(?P<stem>.+\.experts)\.(?P<what>[A-Za-z]\w*(?:\.[A-Za-z]\w*)??)(?:\.weight)?\Z")
+_DENSE: Final = re.compile(r"(?P<stem>.+)\.(?P<what>[A-Za-z]\w*)\.(?P<leaf>weight|bias)\Z")
+_IN_PROJ: Final = re.compile(r"(?P<stem>.+)\.in_proj_(?P<leaf>weight|bias)\Z")
 _OF_EXPERT: Final = {
     "gate_up_proj": (("gate_proj.weight", "up_proj.weight"), ("w1.weight", "w3.weight")),
     "down_proj": (("down_proj.weight",), ("w2.weight",)),
 }
-_OF_DENSE: Final = {"gate_up_proj": ("gate_proj", "up_proj"), "qkv_proj": ("q_proj", "k_proj", "v_proj")}
+"""Leaves of an expert whose own names differ from that of the stack; others are stacked under their own."""
+_QKV: Final = (
+    ("q_proj", "k_proj", "v_proj"), ("q", "k", "v"), ("query", "key", "value"), ("to_q", "to_k", "to_v"), ("wq", "wk", "wv"),
+    ("Wq", "Wk", "Wv"), ("q_lin", "k_lin", "v_lin"),
+)  # fmt: skip
+_GATE_UP: Final = (("gate_proj", "up_proj"), ("w1", "w3"))
+_OF_DENSE: Final = {
+    "gate_up_proj": _GATE_UP, "w13": _GATE_UP, "w12": (("w1", "w2"),), "qkv_proj": _QKV, "qkv": _QKV, "Wqkv": _QKV, "to_qkv": _QKV,
+    "kv_proj": tuple(p[1:] for p in _QKV), "to_kv": tuple(p[1:] for p in _QKV),
+}  # fmt: skip
+"""Projections that are stored one after the other. Those of GPT-NeoX (``query_key_value``) are mixed head by head, and are none."""
 
 
 def regrouped(
@@ -45,6 +56,15 @@ def regrouped(
                 break
     for name, entry in list(out.items()):
         if name in target:
+            there = target[name].shape
+            if (
+                entry.shape != there
+                and _long(entry.shape) == _long(there)
+                and entry.strides is None
+                and entry.encoding is None
+            ):
+                out[name] = replace(entry, shape=there)
+                done[f"{_shown(name)} {list(entry.shape)} → {list(there)}"] = None
             continue
         for parts in part_names(name, entry.shape, target):
             apart = _apart(entry, [(p, target[p].shape) for p in parts])
@@ -55,21 +75,40 @@ def regrouped(
     return out, tuple(done)
 
 
+def _long(shape: tuple[int, ...]) -> list[int]:
+    """Return the axes that are longer than 1: those of a convolution of length 1 are those of a linear layer."""
+    return [n for n in shape if n != 1]
+
+
 def part_names(name: str, shape: tuple[int, ...], names: Mapping[str, TensorEntry]) -> list[list[str]]:
     """Return the lists of ``names`` that would be the parts of a tensor stored as one, in its order."""
     found = []
-    if (match := _EXPERTS.match(name)) and len(shape) == 3:
+    if shape and (match := _EXPERTS.match(name)):
         stems = [match["stem"], match["stem"].replace(".mlp.experts", ".block_sparse_moe.experts")]
         for stem in dict.fromkeys(stems):
-            for leaves in _OF_EXPERT[match["what"]]:
-                parts = [f"{stem}.{e}.{leaf}" for e in range(shape[0]) for leaf in leaves]
-                if all(p in names for p in parts):
-                    found.append(parts)
+            for leaves in _OF_EXPERT.get(match["what"], ((match["what"],), (f"{match['what']}.weight",))):
+                found.append(_of_experts(stem, leaves, shape, names))
+    elif match := _IN_PROJ.match(name):
+        for three in _QKV:
+            found.append([f"{match['stem']}.{part}.{match['leaf']}" for part in three])
+            found.append([f"{match['stem']}.{part}_{match['leaf']}" for part in three])
     elif match := _DENSE.match(name):
-        parts = [f"{match['stem']}.{leaf}.{match['leaf']}" for leaf in _OF_DENSE[match["what"]]]
-        if all(p in names for p in parts):
-            found.append(parts)
-    return found
+        for leaves in _OF_DENSE.get(match["what"], ()):
+            found.append([f"{match['stem']}.{leaf}.{match['leaf']}" for leaf in leaves])
+    return [parts for parts in found if parts and all(p in names for p in parts)]
+
+
+def _of_experts(
+    stem: str, leaves: Sequence[str], shape: tuple[int, ...], names: Mapping[str, TensorEntry]
+) -> list[str]:
+    """Return the experts' parts of a stack: (experts, …), or (experts · rows, columns) where as many experts are there as fill it."""
+    count = shape[0]
+    first = names.get(f"{stem}.0.{leaves[0]}")
+    if len(shape) == 2 and first is not None and len(first.shape) == 2 and first.shape[0]:
+        count = shape[0] // (first.shape[0] * len(leaves))
+    if f"{stem}.{count}.{leaves[0]}" in names:
+        return []
+    return [f"{stem}.{e}.{leaf}" for e in range(count) for leaf in leaves]
 
 
 def _together(name: str, shape: tuple[int, ...], parts: Sequence[TensorEntry]) -> TensorEntry | None:
@@ -87,7 +126,7 @@ def _together(name: str, shape: tuple[int, ...], parts: Sequence[TensorEntry]) -
         pieces=None,
     )
     if sum(p.size for p in parts) != whole.size or any(
-        not _plain(p, first.dtype) or p.shape[-1:] != shape[-1:] for p in parts
+        not _plain(p, first.dtype) or not _alike(p.shape, shape) for p in parts
     ):
         return None
     pieces = []
@@ -106,8 +145,13 @@ def _apart(entry: TensorEntry, parts: Sequence[tuple[str, tuple[int, ...]]]) -> 
         part = replace(entry, name=name, shape=shape, storage=None, storage_offset=0, storage_nbytes=0, crc32=None)
         found[name] = replace(part, offset=entry.offset + at * ITEMSIZE.get(entry.dtype, 1))
         at += part.size
-    fits = at == entry.size and _plain(entry, entry.dtype) and all(s[-1:] == entry.shape[-1:] for _, s in parts)
+    fits = at == entry.size and _plain(entry, entry.dtype) and all(_alike(s, entry.shape) for _, s in parts)
     return found if fits else {}
+
+
+def _alike(part: tuple[int, ...], whole: tuple[int, ...]) -> bool:
+    """Return whether a part has rows as long as those of the whole; of a vector, whether it is one."""
+    return len(part) == 1 if len(whole) == 1 else part[-1:] == whole[-1:]
 
 
 def _plain(entry: TensorEntry, dtype: str) -> bool:

@@ -3,15 +3,16 @@ or removed.
 
 ``spelt_alike`` brings every checkpoint to the names that most have (of the later ones when two are as frequent). What
 is known to be the same is renamed: prefixes that moved (``model.layers`` → ``model.language_model.layers``), the two
-forms of weight and spectral normalisation, ``gamma`` and ``beta``, projections and experts that were stored apart and
-are stored as one. A change is made only if it leaves no second reading, and shapes agree.
+forms of weight and spectral normalisation, ``gamma`` and ``beta``, an adapter with its name or without; projections and
+experts that were stored apart and are stored as one are regrouped. A change is made only if it leaves no second
+reading, and shapes agree.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -37,6 +38,12 @@ _LEAVES: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
         (r"(.+\.)parametrizations\.(\w+)\.original1\Z", r"\1\2_v"),
         (r"(.+\.)parametrizations\.(\w+)\.original\Z", r"\1\2_orig"),
         (r"(.+\.)parametrizations\.(\w+)\.[0-9]+\._([uv])\Z", r"\1\2_\3"),
+        (r"(.+\.lora_(?:A|B|magnitude_vector))\.\w+\.weight\Z", r"\1.weight"),
+        (r"(.+\.lora_(?:A|B|magnitude_vector))\.weight\Z", r"\1.default.weight"),
+        (r"(.+\.lora_(?:embedding_A|embedding_B|magnitude_vector))\.\w+\Z", r"\1"),
+        (r"(.+\.lora_(?:embedding_A|embedding_B|magnitude_vector))\Z", r"\1.default"),
+        (r"(.+)\.modules_to_save\.\w+\.(\w+)\Z", r"\1.\2"),
+        (r"(.+)\.(\w+)\Z", r"\1.modules_to_save.default.\2"),
     )
 )
 """(a name's form, the other form of the same tensor)."""
@@ -208,3 +215,33 @@ def _pairs(name: str, shape: tuple[int, ...], ends: Mapping[str, list[str]], fre
 
 def _numbers(prefix: str) -> list[str]:
     return [part for part in prefix.split(".") if part.isdigit()]
+
+
+_FACTORS: Final = (
+    ("weight normalisation", ("{stem}{leaf}_g", "{stem}{leaf}_v"), "torch.nn.utils.remove_weight_norm"),
+    (
+        "weight normalisation",
+        ("{stem}parametrizations.{leaf}.original0", "{stem}parametrizations.{leaf}.original1"),
+        "torch.nn.utils.parametrize.remove_parametrizations",
+    ),
+    ("spectral normalisation", ("{stem}{leaf}_orig",), "torch.nn.utils.remove_spectral_norm"),
+    (
+        "spectral normalisation",
+        ("{stem}parametrizations.{leaf}.original",),
+        "torch.nn.utils.parametrize.remove_parametrizations",
+    ),
+)
+
+
+def factored(mine: Collection[str], others: Collection[str]) -> str | None:
+    """Say, with the remedy, that ``others`` store a tensor of ``mine`` as what it is computed from; None where they do not.
+
+    No rename makes one of the other: weight = g · v / ‖v‖.
+    """
+    for name in mine:
+        stem, dot, leaf = name.rpartition(".")
+        for what, forms, remedy in _FACTORS:
+            parts = [form.format(stem=stem + dot, leaf=leaf) for form in forms]
+            if name not in others and all(p in others for p in parts):
+                return f"{name} is stored as {' and '.join(parts)} where there is {what}: save all checkpoints after `{remedy}`"
+    return None

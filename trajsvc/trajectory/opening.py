@@ -22,7 +22,7 @@ from trajsvc.gram.plan import ColumnSpec
 from trajsvc.sources.base import CheckpointRef, CheckpointSource, CheckpointTensors, TensorEntry
 from trajsvc.sources.rename_hints import suggested_renames
 from trajsvc.sources.renames import Rename, apply_renames, read_renames
-from trajsvc.sources.spelling import spelt_alike
+from trajsvc.sources.spelling import factored, spelt_alike
 from trajsvc.trajectory.common_rows import cut_finding, cut_to_common_rows
 from trajsvc.trajectory.describe import Describer
 from trajsvc.trajectory.elements import whole_record
@@ -275,7 +275,11 @@ def _difference(candidate: _Candidate, reference: _Candidate) -> Finding:
 
 def _with_renames(finding: Finding, candidate: _Candidate, reference: _Candidate, uri: str) -> Finding:
     """Add to ``finding`` the command that would map one checkpoint's names to the other's, if there is one."""
-    renames = suggested_renames(dict(candidate.signature), dict(reference.signature))
+    mine, theirs = dict(candidate.signature), dict(reference.signature)
+    for one, other in ((mine, theirs), (theirs, mine)):
+        if told := factored(one, other):
+            return finding.model_copy(update={"message": f"{finding.message}. {told}"})
+    renames = suggested_renames(mine, theirs)
     if not renames:
         return finding
     options = " ".join(f"--rename {shlex.quote(text)}" for text in renames)
