@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -75,11 +76,17 @@ def test_a_feed_reads_while_training_goes_on_and_the_last_checkpoint_after(tmp_p
 
 @pytest.mark.timing
 @pytest.mark.slow
-def test_a_trainer_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("interrupts", [signal.default_int_handler, signal.SIG_IGN], ids=["foreground", "background"])
+def test_a_trainer_that_is_killed_leaves_no_process(tmp_path: Path, interrupts: Any) -> None:
+    """A shell has a trainer in its background ignore ^C, and so do the processes that the trainer starts."""
     save(tmp_path / "run", 1)
     save(tmp_path / "run", 2)
-    feed = CheckpointFeed(tmp_path / "run", store=tmp_path / "store", interval=60, settle=60)
-    feed.saved()
+    feed = CheckpointFeed(tmp_path / "run", store=tmp_path / "store", interval=3600, settle=3600)
+    before = signal.signal(signal.SIGINT, interrupts)
+    try:
+        feed.saved()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert feed.process is not None
     assert feed.process.stdin is not None
     feed.process.stdin.close()  # as the end of the trainer's process does

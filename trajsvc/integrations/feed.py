@@ -8,7 +8,6 @@ pipe. Then it adds the last checkpoint and ends too.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -85,7 +84,7 @@ def follow(words: Sequence[str]) -> int:
     command = [sys.executable, "-m", "trajsvc", "watch", *words]
     watch = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     sys.stdin.buffer.read()
-    watch.send_signal(signal.SIGINT)
+    watch.terminate()  # SIGINT, which a trainer in the background of a shell has ignored, would be lost before the command handles it
     watch.wait()
     return subprocess.call([*command, "--once", "--settle", "0"], stdin=subprocess.DEVNULL)
 
