@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from pydantic import BaseModel
@@ -123,8 +124,11 @@ class WorkProcesses:
         """Start what forks the processes, ``work_server.forked``, as a fork of this process, with which it shares its imports.
 
         For a process that has imported the application and has no threads yet: a thread that holds a lock would hold it for ever in the
-        fork. Where this is not called, and when that process has died, ``start`` starts a Python, which imports everything again.
+        fork. Where this is not called or there are threads, and when that process has died, ``start`` starts a Python, which imports
+        everything again.
         """
+        if not one_thread():
+            return
         gc.collect()
         gc.freeze()  # what the two share is not written to
         with self._lock:
@@ -260,6 +264,14 @@ class WorkProcesses:
             self._forked.join()
         self._socket = self._forking = self._forked = None
         self._ready = False
+
+
+def one_thread() -> bool:
+    """Return whether this process has one thread, those that libraries started counted. False where that cannot be told (not on Linux)."""
+    try:
+        return sum(1 for _ in Path("/proc/self/task").iterdir()) == 1
+    except OSError:
+        return False
 
 
 def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:

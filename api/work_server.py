@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
 
@@ -81,10 +82,10 @@ def forked(server: socket.socket, others: socket.socket) -> None:
     """Serve ``server`` in a fork of the process that has its other end, ``others``."""
     others.close()  # or the end of the server's process would not be seen
     os.setpgid(0, 0)  # ^C in a terminal is for the server
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _forget_signals()
     with open(os.devnull, "wb") as nothing:
         os.dup2(nothing.fileno(), 1)
+    _close_all_but({0, 1, 2, server.fileno()})
     _call("trajsvc-work")
     serve(server)
 
@@ -146,6 +147,21 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() == 1:  # it has ended already
         os._exit(0)
+
+
+def _forget_signals() -> None:
+    """Handle signals as a new program does."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _close_all_but(kept: set[int]) -> None:
+    """Close the descriptors that the server has, or was given: a pipe held open here would seem open to whoever reads it."""
+    for descriptor in {int(entry.name) for entry in Path("/proc/self/fd").iterdir()} - kept:
+        with suppress(OSError):  # the listing's own is closed by now
+            os.close(descriptor)
 
 
 def _call(name: str) -> None:

@@ -131,8 +131,8 @@ def serve(
         store=store, roots=_pairs(root), rules_files=_pairs(rules_file), probes=_words(probe), gradient_data=_pairs(data),
         database=database, scheduler=scheduler, workers=workers, hosts=host_name, auth=auth,
     )  # fmt: skip
+    environment = {**os.environ, **exported(settings)}  # of a runner, which may have threads
     app, asks = make_api(settings, host)
-    environment = {**os.environ, **exported(settings)}
     command = [sys.executable, "-m", "trajsvc", "runner", "--jobs", str(jobs)]
     with Supervised(command, environment):
         listen(app, host, port, settings, asks)
@@ -275,6 +275,8 @@ def exported(settings: ServiceSettings) -> dict[str, str]:
 
 def make_api(settings: ServiceSettings, host: str) -> tuple[Any, bool]:
     """Make the application, and return with it whether it asks for tokens."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):  # before numpy is imported and starts threads
+        os.environ[name] = "1"
     from threadpoolctl import threadpool_limits
 
     from api import work_server
