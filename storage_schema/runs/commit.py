@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from storage_schema.files.durable import make_dir, replace_file, sync_dir, sync_many
+from storage_schema.files.durable import replace_file, sync_dir, sync_many
 from storage_schema.format.manifest import MANIFEST, PENDING, FileEntry, Manifest
 from storage_schema.runs.about import ABOUT
 from storage_schema.runs.beside import ALL
@@ -55,18 +55,28 @@ def publish(run: Path, manifest: Manifest) -> None:
 def settle(run: Path, manifest: Manifest) -> None:
     """Move a committed generation's files to their places and remove what no generation needs. May be repeated."""
     pending = run / manifest.pending()
-    touched: set[Path] = set()
-    for key, path in list(staged_files(pending)):
-        if key in manifest.files:
-            make_dir((run / key).parent)
-            path.replace(run / key)
-            touched.add((run / key).parent)
-    for directory in touched:
+    for directory in _move(pending, run):
         sync_dir(directory)
     _sweep(run, manifest)
     if pending.is_dir():  # last: it is the sign that there is something to settle
         shutil.rmtree(pending)
     sync_dir(run)
+
+
+def _move(stage: Path, place: Path) -> set[Path]:
+    """Move what is staged to its place, a folder that has none yet as a whole; return the folders into which something was moved.
+
+    Each folder that is made anew would be made durable, which takes longer than all else of the commit of a small run.
+    """
+    touched: set[Path] = set()
+    for path in list(stage.iterdir()) if stage.is_dir() else []:
+        target = place / path.name
+        if path.is_dir() and target.is_dir():
+            touched |= _move(path, target)
+        else:
+            path.replace(target)
+            touched.add(place)
+    return touched
 
 
 def _sweep(run: Path, manifest: Manifest) -> None:

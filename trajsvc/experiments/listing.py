@@ -7,7 +7,6 @@ import os
 from storage_schema.models.experiments import ExperimentResult, ExperimentRow
 from trajsvc.experiments.base import Experiment
 from trajsvc.experiments.kept import open_result, result_names
-from trajsvc.experiments.registry import experiments
 
 
 def rows_of(store: str | os.PathLike[str]) -> list[ExperimentRow]:
@@ -15,6 +14,8 @@ def rows_of(store: str | os.PathLike[str]) -> list[ExperimentRow]:
 
     Raises DamagedStore (``experiment-damaged``).
     """
+    from trajsvc.experiments.registry import experiments  # the recipes import analyses, gradients and figures
+
     known = experiments()
     results = {name: open_result(store, name) for name in result_names(store)}
     about: list[Experiment | ExperimentResult] = [*known.values()]
