@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from trajsvc.figures.style import COLUMN, LINES, PAGE, in_paper_style, new_figure, step_axis
+from trajsvc.figures.style import (
+    COLUMN,
+    GREY,
+    LINES,
+    PAGE,
+    fitting,
+    in_paper_style,
+    legend_below,
+    new_figure,
+    step_axis,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,8 +30,8 @@ MARKERS = "osD^vP"
 
 @in_paper_style
 def compare_figure(names: Sequence[str], measures: Mapping[str, Sequence[float | None]], *, title: str = "") -> Figure:
-    """Draw a bar chart for every measure, a bar for every run in the order of ``names``; an undefined value leaves a
-    gap.
+    """Draw a bar chart for every measure, a bar for every run in the order of ``names``; an undefined value is written
+    out: it is no bar of 0.
     """
     columns = min(4, len(measures))
     rows = math.ceil(len(measures) / columns)
@@ -33,11 +43,17 @@ def compare_figure(names: Sequence[str], measures: Mapping[str, Sequence[float |
     for k, (measure, values) in enumerate(measures.items()):
         axes = places[k // columns, k % columns]
         heights = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
-        axes.barh(at, np.nan_to_num(heights), color=[LINES[i % len(LINES)] for i in at], height=0.7)
+        defined = np.isfinite(heights)
+        axes.barh(at[defined], heights[defined], color=[LINES[i % len(LINES)] for i in at[defined]], height=0.7)
+        for i in at[~defined].tolist():
+            axes.text(0.02, i, "undefined", transform=axes.get_yaxis_transform(), va="center", color=GREY, fontsize=6)
+        axes.set_ylim(-0.6, len(names) - 0.4)
         axes.set_title(measure.replace("_", " "))
-        axes.set_yticks(at, list(names) if k % columns == 0 else [""] * len(names))
+        axes.set_yticks(at, [fitting(n, 40) for n in names] if k % columns == 0 else [""] * len(names))
         axes.invert_yaxis()
         axes.locator_params(axis="x", nbins=4)
+        if not defined.any():
+            axes.set_xticks([])
     if title:
         figure.suptitle(title)
     return figure
@@ -63,7 +79,7 @@ def overlay_figure(
     columns = min(2, len(panels))
     rows = math.ceil(len(panels) / columns)
     names = list(dict.fromkeys(curve.name for _, _, curves in panels for curve in curves))
-    legend = 0.2 * math.ceil(len(names) / 3) + 0.05 if len(names) > 1 else 0.0
+    legend = 0.2 * len(names) / (1 if max(map(len, names), default=0) > 30 else 3) + 0.15 if len(names) > 1 else 0.0
     figure = new_figure(PAGE, 2.2 * rows + legend + (0.25 if title else 0))
     places = figure.subplots(rows, columns, squeeze=False).ravel()
     for place in places[len(panels) :]:
@@ -86,7 +102,7 @@ def overlay_figure(
     if len(names) > 1:
         handles = {line.get_label(): line for place in places for line in place.get_lines()}
         shown = [handles[name] for name in names]
-        figure.legend(shown, names, loc="outside lower center", ncols=min(3, len(names)), frameon=False)
+        legend_below(figure, shown, names)
     return figure
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trajsvc.figures.maps import Panel, draw_map, scale_of
-from trajsvc.figures.style import GREY, LINES, PAGE, in_paper_style, new_figure
+from trajsvc.figures.style import GREY, LINES, PAGE, in_paper_style, legend_below, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,7 +102,7 @@ def family_measures_figure(
     handles = {line.get_label(): line for place in places for line in place.get_lines()}
     if len(lines) > 1 and handles:
         shown = [name for name in lines if name in handles][:LISTED]
-        figure.legend([handles[n] for n in shown], shown, loc="outside lower center", ncols=3, frameon=False)
+        legend_below(figure, [handles[n] for n in shown], shown)
     figure.draw_without_rendering()  # the panels' final places, so that labels can keep clear of each other
     for axes, values in zip(places, measures.values(), strict=False):
         found = [(x, values[k], labels[k]) for k, x in zip(known, across, strict=True) if values[k] is not None]
@@ -384,5 +384,5 @@ def family_qkv_figure(
     if title:
         figure.suptitle(title)
     handles = places[0, 0].get_lines()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=1.8)
+    legend_below(figure, handles, labels, columns)
     return figure

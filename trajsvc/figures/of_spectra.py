@@ -9,7 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trajsvc.errors import UsageError
-from trajsvc.figures.style import COLUMN, GREY, LINES, PAGE, in_paper_style, legend_above, new_figure, step_axis
+from trajsvc.figures.style import (
+    COLUMN,
+    GREY,
+    LINES,
+    PAGE,
+    in_paper_style,
+    legend_above,
+    legend_below,
+    new_figure,
+    step_axis,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,7 +133,7 @@ def layers_figure(answer: SpectrumLayersAnswer, axis: str, *, heads: bool = Fals
         axes.set_xlabel("layer")
         _layer_ticks(axes, layers)
     handles, labels = places[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    legend_below(figure, handles, labels, 4)
     grey = f", grey at {answer.steps[0]}" if len(answer.steps) > 1 else ""
     figure.suptitle(f"{answer.run}: {WHAT[answer.of]} at {axis} {answer.steps[-1]}{grey}")
     return figure

@@ -33,6 +33,10 @@ SUFFIXES: Final = (".png", ".svg", ".pdf")
 LINES: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 """Okabe and Ito's palette, told apart with any colour vision."""
 GREY: Final = "#7f7f7f"
+LETTER: Final = 0.058
+"""width of a letter of a legend, in inches, on average"""
+MARKED: Final = 7
+"""letters' width of a legend's line with its marker and what separates columns"""
 
 _RC: Final[Any] = {
     "font.size": 8,
@@ -102,6 +106,29 @@ def legend_above(axes: Axes, columns: int = 3) -> None:
             bbox_to_anchor=(0, 0.98),
             borderaxespad=0,
         )
+
+
+def fitting(name: str, longest: int) -> str:
+    """Return ``name`` in at most ``longest`` characters, with … for its middle: runs differ at their beginnings and ends."""
+    if len(name) <= longest:
+        return name
+    head = (longest - 1) // 2
+    return f"{name[:head]}…{name[len(name) - (longest - 1 - head) :]}"
+
+
+def legend_below(figure: Figure, handles: Sequence[Any], names: Sequence[str], columns: int = 3) -> None:
+    """Put a legend below all panels, in as many ``columns`` as names of this length leave room for."""
+    room = int(figure.get_figwidth() / LETTER)
+    shown = [fitting(name, room - MARKED) for name in names]
+    fit = room // (max(map(len, shown)) + MARKED)
+    figure.legend(
+        handles,
+        shown,
+        loc="outside lower center",
+        ncols=max(1, min(columns, fit, len(shown))),
+        frameon=False,
+        handlelength=1.8,
+    )
 
 
 def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 300) -> Path:
