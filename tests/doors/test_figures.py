@@ -200,7 +200,7 @@ def figure_bands(figure: Any) -> list[Any]:
 def test_comparisons_draw_every_value_and_leave_gaps_for_undefined_ones() -> None:
     figure = compare_figure(["one", "two", "three"], {"mds": [0.5, None, 0.9], "mu": [0.1, -0.2, 0.3]})
     widths = [p.get_width() for p in figure.axes[0].patches]
-    assert widths == [0.5, 0.0, 0.9]
+    assert widths == [0.5, 0.9]
     assert [p.get_width() for p in figure.axes[1].patches] == [0.1, -0.2, 0.3]
 
 
