@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from trajsvc.errors import DamagedCheckpoint, LimitExceeded
@@ -17,6 +18,7 @@ MAX_RANK: Final = 16
 MAX_NAME: Final = 512
 MAX_ELEMENTS: Final = 2**56
 """No machine holds more; below it no product with an element's size overflows 64 bits."""
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def too_much(path: str, what: str, limit: str, tensor: str | None = None) -> LimitExceeded:
@@ -43,7 +45,7 @@ def check_name(path: str, name: str) -> None:
         raise too_much(
             path, f"a tensor name of {length:,} bytes ({name[:40]!r}…)", f"{MAX_NAME} bytes", name[:MAX_NAME]
         )
-    if length == 0 or any(ord(c) < 32 or ord(c) == 127 for c in name):
+    if length == 0 or _CONTROL.search(name):
         raise DamagedCheckpoint(
             "bad-name",
             f"{path}: {name!r} is no name for a tensor",
