@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from job_making import only_connect, together
 from sqlalchemy import Engine, inspect, select, text
 
+from storage_schema.migrations import HEAD, config
 from storage_schema.tables import metadata
 from trajsvc.errors import Refused, TryAgain, UsageError
 from trajsvc.jobs import database
@@ -36,6 +38,23 @@ def differences(engine: Engine) -> list[object]:
     with engine.begin() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         return list(compare_metadata(context, metadata))
+
+
+def test_the_last_revision_is_the_one_at_which_nothing_is_done(
+    new_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ScriptDirectory.from_config(config()).get_current_head() == HEAD
+    url = new_database()
+    connect(url).dispose()
+
+    def refused(*_: object) -> None:
+        raise AssertionError("a present database was migrated")
+
+    monkeypatch.setattr("alembic.command.upgrade", refused)
+    with connected(url) as engine:
+        assert differences(engine) == []
+    with pytest.raises(AssertionError):
+        connect(new_database())
 
 
 def test_an_empty_database_is_brought_to_the_tables_of_the_schema(new_database: Callable[[], str]) -> None:
