@@ -12,6 +12,8 @@ from fuzz_targets import TARGETS, check, mutated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", sorted(TARGETS))
 def test_seeds_are_read(name: str) -> None:

@@ -25,6 +25,8 @@ from storage_schema.runs.store import RunStore
 from trajsvc.errors import TrajsvcError
 from trajsvc.sources.resolve import open_named
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 Hubs = Callable[..., HubServer]
 KILLS = 2

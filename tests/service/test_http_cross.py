@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 import trajsvc
 from trajsvc.cli.main import make_app
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def compared(server: Server, data: Path) -> dict[str, Any]:

@@ -16,6 +16,8 @@ import trajsvc
 from trajsvc.client import Client
 from trajsvc.results import gradient_answers
 
+pytestmark = pytest.mark.slow
+
 BODY: dict[str, Any] = {"probe": "nano", "data": "text", "examples": 6, "batch": 2, "length": 16, "steps": "0,64,5000"}
 PATH = "/v1/runs/pythia-nano/gradients"
 

@@ -15,6 +15,8 @@ from service_process import Server, environment
 import trajsvc
 from trajsvc.client import Client
 
+pytestmark = pytest.mark.slow
+
 PATH = "/v1/runs/pythia-nano/spectra"
 TENSOR = "gpt_neox.layers.0.attention.query_key_value.weight[q]"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pythia-nano"

@@ -14,7 +14,7 @@ from test_work_processes import alive, plan_of_the_folder, soon
 
 from api.work_processes import one_thread
 
-pytestmark = [pytest.mark.timing, pytest.mark.dear]
+pytestmark = [pytest.mark.slow, pytest.mark.timing, pytest.mark.dear]
 
 
 @pytest.fixture

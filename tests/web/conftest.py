@@ -23,6 +23,14 @@ RUNS = ("pythia-nano", "plain", "deep", "logged", "logged-faster", "patchy")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
+@pytest.hookimpl(tryfirst=True)  # before those that are not wanted are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all that needs a browser as slow: a server with runs, the browser and its pages are a third of a suite's time."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """``trajsvc serve`` with six analysed runs, a family of two of them, and data for more."""
