@@ -69,6 +69,16 @@ def test_people_get_text_on_stdout_and_nothing_on_stderr(cli: Cli, name: str) ->
     assert "\x1b[" not in result.stdout, "no colour where it is not wanted"
 
 
+def test_layers_show_the_same_groups_as_the_summary(cli: Cli) -> None:
+    def first_words(text: str) -> list[str]:
+        lines = text[text.index("layer ") :].split("\n\n")[0].splitlines()
+        return [line.split()[0] for line in lines[2:] if line.strip()]
+
+    alone, within = (first_words(cli(*words).stdout) for words in (["layers", "nano"], ["show", "nano"]))
+    assert alone == within
+    assert (alone[0], alone[-1]) == ("embedding", "unembedding")
+
+
 def test_exactly_the_keys_of_the_contract(cli: Cli) -> None:
     assert set(cli.json("measures", "nano")) == {"run", "group", "parameters", "steps", "measures", "undefined"}
     assert set(cli.json("map", "nano")) == {"run", "group", "origin", "steps", "map"}

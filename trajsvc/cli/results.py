@@ -238,7 +238,8 @@ def layers(
         return emit(json_text([row.model_dump() for row in rows]), output, quiet)
     if kind == "csv":
         return emit(csv_rows([r.model_dump() for r in rows], list(LayerRow.model_fields)), output, quiet)
-    return results_console().print(layer_table(rows))
+    first, last = tables.around(opened, steps)
+    return results_console().print(layer_table([*first, *rows, *last]))
 
 
 def qkv(

@@ -28,7 +28,7 @@ from trajsvc.results.measure_methods import Steps
 if TYPE_CHECKING:
     from trajsvc.results.run import Run
 from trajsvc.results.depth import attention_layers
-from trajsvc.results.tables import layer_row, layers, qkv_row, standard_errors
+from trajsvc.results.tables import around, layers, qkv_row, standard_errors
 
 COMPARE_MEASURES = (
     "mds", "mds_by_length", "relative_mds", "random_walk_mds", "path_length", "tortuosity", "mu", "alpha", "settling_step",
@@ -158,7 +158,6 @@ def phase_row(phase: Any) -> PhaseRow:
 def summary(run: Run) -> Summary:
     """Summarise a run: what a researcher wants to know first."""
     row = run_row(run)
-    known = run.groups()
     attention = [qkv_row(run, g, None) for g in attention_layers(run)]
     return Summary(
         run=run.name,
@@ -179,7 +178,7 @@ def summary(run: Run) -> Summary:
         network_errors=standard_errors(run, NETWORK_MEASURES, "network", None),
         phases=phases(run),
         layers=layers(run),
-        others=[layer_row(run, g, None) for g in ("embedding", "unembedding") if g in known],
+        others=[row for rows in around(run) for row in rows],
         qkv=attention,
         statements=explain(run, attention),
         learning_rate=run.learning_rate,

@@ -117,6 +117,13 @@ def layers(run: MeasureMethods, steps: Steps = None) -> list[LayerRow]:
     return [layer_row(run, group, steps, depths.get(group)) for group in run.layer_ids()]
 
 
+def around(run: MeasureMethods, steps: Steps = None) -> tuple[list[LayerRow], list[LayerRow]]:
+    """Return the rows of what lies before the layers and after them: the embedding, the unembedding, where there are any."""
+    known = run.groups()
+    first, last = ([layer_row(run, g, steps)] if g in known else [] for g in ("embedding", "unembedding"))
+    return first, last
+
+
 def qkv_row(run: MeasureMethods, group: str, steps: Steps, origin: int | None = None) -> QkvRow:
     """Compare Q, K and V of one layer, by their maps relative to ``origin`` if one is given."""
     from trajsvc.measures.heterogeneity import qkv_heterogeneity
