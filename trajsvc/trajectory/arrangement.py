@@ -23,7 +23,7 @@ LEAST: Final = 64
 """Elements of the smallest tensor of which anything is said."""
 MOST: Final = 2**26
 """Elements of the largest tensor whose rows are looked for."""
-WHOLE: Final = 2**22
+WHOLE: Final = 2**20
 """Elements up to which a tensor is read whole, so that columns too can be looked for."""
 SIDE: Final = 256
 """Rows and columns of the corner of a matrix that is compared with its transpose."""
