@@ -82,6 +82,16 @@ CASES: dict[str, tuple[Shapes, Change]] = {
         each(lambda n, t: (n, t[..., None])),
     ),
     "a position's axis": ({"pos_embed": (10, 8), "head.weight": (4, 8)}, each(lambda n, t: (n, t[None]) if n == "pos_embed" else (n, t))),
+    "patches as a matrix": (
+        {"patch_embed.proj.weight": (6, 3, 2, 2), "patch_embed.proj.bias": (6,), "head.weight": (4, 6)},
+        each(lambda n, t: (n, t.reshape(6, 12) if t.ndim == 4 else t)),
+    ),
+    "layers that are scanned over": (
+        {f"model.layers.{i}.{w}": s for i in range(3) for w, s in (("a.weight", (4, 8)), ("a.bias", (4,)))},
+        lambda p: {n: t for n, t in p.items() if "layers" not in n}
+        | {f"model.layers.a.{w}": torch.stack([p[f"model.layers.{i}.a.{w}"] for i in range(3)]) for w in ("weight", "bias")},
+    ),
+    "a base below an adapter": (QKV, each(lambda n, t: (re.sub(r"\.(weight|bias)\Z", r".base_layer.\1", n), t) if "attn" in n else (n, t))),
     "an adapter's name": (
         {f"base.layers.{i}.q.lora_{w}.weight": (2, 8) for i in range(2) for w in "AB"} | {"base.layers.0.q.lora_magnitude_vector": (8,)},
         each(lambda n, t: (f"{n}.default" if n.endswith("vector") else re.sub(r"(lora_.)\.weight", r"\1.default.weight", n), t)),
@@ -102,6 +112,19 @@ def test_what_is_stored_otherwise_is_one_run(tmp_path: Path, what: str, first: b
     assert_right(run, points)
     assert not said(run)
     assert of_kind(run, "renamed").details["renamed"]
+
+
+@pytest.mark.parametrize("shape", [(7, 3, 2, 2), (6, 5, 2, 2)], ids=["rows", "columns"])
+def test_a_kernel_of_another_size_is_another_tensor(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    points = Maker(14).walk({"a.weight": (6, 12), "head.weight": (4, 6)}, count=5)
+    others = Maker(15).walk({"a.weight": shape, "head.weight": (4, 6)}, count=2)
+    assert said(analysed(tmp_path, [*others, *points])) & {"shape-change", "common-rows"}
+
+
+def test_one_layer_less_in_a_stack_is_another_model(tmp_path: Path) -> None:
+    points = Maker(16).walk({f"layers.{i}.weight": (4, 8) for i in range(4)}, count=5)
+    stacks = [{"layers.weight": torch.stack(list(p.values())[:3])} for p in points[:2]]
+    assert "name-change" in said(analysed(tmp_path, [*stacks, *points[2:]]))
 
 
 def test_one_expert_less_is_another_model(tmp_path: Path) -> None:

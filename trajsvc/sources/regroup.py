@@ -1,5 +1,5 @@
-"""Match tensors that some checkpoints of a run store otherwise than others: experts of a mixture, gate and up, Q, K and V apart or as
-one; with axes of length 1 or without.
+"""Match tensors that some checkpoints of a run store otherwise than others: experts of a mixture, layers, gate and up, Q, K and V apart
+or as one; with axes of length 1 or without; kernels as matrices.
 
 Stored as one they are the parts one after the other, each in C order. So the parts are pieces of the whole, and the
 whole holds the parts as ranges: nothing is copied, the bytes are read where they lie.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from typing import Final
 
 from storage_schema.format.arrays import ITEMSIZE
@@ -59,7 +60,7 @@ def regrouped(
             there = target[name].shape
             if (
                 entry.shape != there
-                and _long(entry.shape) == _long(there)
+                and _same_elements(entry.shape, there)
                 and entry.strides is None
                 and entry.encoding is None
             ):
@@ -75,9 +76,18 @@ def regrouped(
     return out, tuple(done)
 
 
-def _long(shape: tuple[int, ...]) -> list[int]:
-    """Return the axes that are longer than 1: those of a convolution of length 1 are those of a linear layer."""
-    return [n for n in shape if n != 1]
+def _same_elements(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Return whether two shapes are views of the same elements in one order: they differ in axes of length 1 (a convolution of length
+    1 and a linear layer), or one is the other with all axes but the first as one (the patches of a vision model).
+    """
+    if [n for n in shape if n != 1] == [n for n in other if n != 1]:
+        return True
+    return (
+        2 in (len(shape), len(other))
+        and shape[:1] == other[:1]
+        and prod(shape) == prod(other)
+        and 1 not in (len(shape), len(other))
+    )
 
 
 def part_names(name: str, shape: tuple[int, ...], names: Mapping[str, TensorEntry]) -> list[list[str]]:
@@ -95,7 +105,19 @@ def part_names(name: str, shape: tuple[int, ...], names: Mapping[str, TensorEntr
     elif match := _DENSE.match(name):
         for leaves in _OF_DENSE.get(match["what"], ()):
             found.append([f"{match['stem']}.{leaf}.{match['leaf']}" for leaf in leaves])
+    found.append(_of_layers(name, shape, names))
     return [parts for parts in found if parts and all(p in names for p in parts)]
+
+
+def _of_layers(name: str, shape: tuple[int, ...], names: Mapping[str, TensorEntry]) -> list[str]:
+    """Return the layers' tensors of a stack of (layers, …), as trainers in JAX scan over: the name with a number in one place."""
+    words = name.split(".")
+    for k in range(1, len(words) if len(shape) > 1 else 1):
+        stem, rest = ".".join(words[:k]), ".".join(words[k:])
+        first = names.get(f"{stem}.0.{rest}")
+        if first is not None and first.shape == shape[1:] and f"{stem}.{shape[0]}.{rest}" not in names:
+            return [f"{stem}.{layer}.{rest}" for layer in range(shape[0])]
+    return []
 
 
 def _of_experts(

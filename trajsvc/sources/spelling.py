@@ -42,6 +42,8 @@ _LEAVES: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
         (r"(.+\.lora_(?:A|B|magnitude_vector))\.weight\Z", r"\1.default.weight"),
         (r"(.+\.lora_(?:embedding_A|embedding_B|magnitude_vector))\.\w+\Z", r"\1"),
         (r"(.+\.lora_(?:embedding_A|embedding_B|magnitude_vector))\Z", r"\1.default"),
+        (r"(.+)\.base_layer\.(\w+)\Z", r"\1.\2"),
+        (r"(.+)\.(\w+)\Z", r"\1.base_layer.\2"),
         (r"(.+)\.modules_to_save\.\w+\.(\w+)\Z", r"\1.\2"),
         (r"(.+)\.(\w+)\Z", r"\1.modules_to_save.default.\2"),
     )
