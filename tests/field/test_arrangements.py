@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from field_runs import Maker, analysed
+from field_runs import Maker, analysed, of_kind, said
 
 from storage_schema.models.results import Finding
 from trajsvc.results.run import Run
@@ -102,3 +103,72 @@ def test_a_vocabulary_too_large_to_be_held_is_looked_at_in_parts(tmp_path: Path)
     run = analysed(tmp_path, [p if t < 2 else {"emb.weight": p["emb.weight"][order]} for t, p in enumerate(points)])
     (finding,) = rearranged(run)
     assert "emb.weight with its rows in another order" in finding.message
+
+
+def layers(count: int, shape: tuple[int, ...] = (12, 16)) -> dict[str, tuple[int, ...]]:
+    return {f"layers.{i}.{w}.weight": shape for i in range(count) for w in ("w1", "w3")}
+
+
+def by_text(name: str) -> str:
+    """The layer's name where layers were numbered in the order of their numbers as text: 0, 1, 10, 11, 2 …."""
+    order = sorted(map(str, range(12)))
+    return re.sub(r"(?<=layers\.)\d+", lambda m: str(order.index(m[0])), name)
+
+
+EXCHANGES: dict[str, tuple[int, Callable[[str], str], int]] = {
+    "gate and up under each other's names": (3, lambda n: n.translate(str.maketrans("13", "31")) if n[7] != "1" else n, 4),
+    "layers in the order of text": (12, by_text, 20),
+    "layers from the last": (4, lambda n: re.sub(r"(?<=layers\.)\d", lambda m: str(3 - int(m[0])), n), 8),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", EXCHANGES)
+def test_tensors_under_each_other_s_names_are_said(tmp_path: Path, what: str) -> None:
+    count, name, moved = EXCHANGES[what]
+    points = Maker(6).walk({**layers(count), "emb.weight": (12, 16), "norm.weight": (16,)}, count=7, start=0.3)
+    new = {n: name(n) if n.startswith("layers.") else n for n in points[0]}
+    assert sorted(new.values()) == sorted(points[0])
+    run = analysed(tmp_path, [p if t < 3 else {new[n]: w for n, w in p.items()} for t, p in enumerate(points)])
+    (finding,) = rearranged(run)
+    assert finding.steps == (200, 300)
+    expected = {b: f"with the values of {a}" for a, b in new.items() if a != b}
+    assert finding.details["tensors"] == expected
+    assert f"{moved} tensors are stored in another arrangement" in finding.message
+    assert said(run) == {"rearranged"}  # none is called an average of the other, with the line that leaves it out
+
+
+def test_a_target_that_is_overwritten_now_and_then_is_an_average_still(tmp_path: Path) -> None:
+    points = Maker(7).walk({"net.weight": (16, 16)}, count=7)
+    both = [{**p, "other.weight": points[0 if t < 3 else 3]["net.weight"]} for t, p in enumerate(points)]
+    run = analysed(tmp_path, both)
+    assert "other.weight moves like an average of net.weight" in of_kind(run, "suspect-tensors").message
+
+
+@pytest.mark.parametrize("shift", [-1.0, 1.0])
+def test_gains_stored_less_one_are_said(tmp_path: Path, shift: float) -> None:
+    shapes = {f"layers.{i}.{n}": s for i in range(6) for n, s in (("fc.weight", (12, 8)), ("norm.weight", (12,)))}
+    points = Maker(8).walk(shapes, count=6, start=0.05, move=0.004)
+    gain = 1.0 if shift < 0 else 0.0
+    stored = [
+        {n: w + gain + (shift if t > 2 else 0.0) if "norm" in n else w for n, w in p.items()}
+        for t, p in enumerate(points)
+    ]
+    (finding,) = rearranged(analysed(tmp_path, stored))
+    assert finding.steps == (200, 300)
+    how = "with 1 taken from" if shift < 0 else "with 1 added to"
+    assert f"and 2 more {how} every element" in finding.message
+    assert set(finding.details["tensors"]) == {n for n in points[0] if "norm" in n}
+
+
+@pytest.mark.parametrize("what", ["from zero", "towards one", "one number"])
+def test_gains_that_are_trained_are_none(tmp_path: Path, what: str) -> None:
+    make = Maker(9)
+    points = make.walk({"fc.weight": (12, 8), "norm.weight": (32,), "scale": (1,)}, count=6, start=0.05, move=0.004)
+    for t, p in enumerate(points):
+        if what == "from zero":
+            p["norm.weight"] = p["norm.weight"] + 1.0 if t > 2 else torch.zeros(32)
+        if what == "towards one" and t > 2:
+            p["norm.weight"] = p["norm.weight"] + 0.8 + make.tensor(32, scale=0.2)
+        if what == "one number":
+            p["scale"] = p["scale"] + (1.0 if t > 2 else 0.0)
+    assert rearranged(analysed(tmp_path, points)) == []

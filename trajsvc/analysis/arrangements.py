@@ -6,8 +6,8 @@ put back: which arrangement is right, only the files' owner knows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Final
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,32 +28,56 @@ FIRST: Final = 8
 TENSORS: Final = 256
 SHOWN: Final = 4
 
-Look = Callable[[str, int, int], str | None]
-"""(tensor, checkpoint before, checkpoint after) → how it is arranged, None where no arrangement explains it"""
+
+class Look(Protocol):
+    """What reads values of tensors that jump: ``trajsvc.trajectory.arrangement``."""
+
+    def of(self, name: str, before: int, after: int) -> str | None:
+        """Say how a tensor is arranged at checkpoint ``after``; None where no arrangement explains it."""
+
+    def exchanged(self, names: Sequence[str], before: int, after: int) -> dict[str, str]:
+        """Return tensor at ``after`` → the other one that held its values at ``before``."""
 
 
 def arrangements(
-    blocks: Sequence[Block], gram: NDArray[np.float64], steps: Sequence[int], look: Look, names: Collection[str]
+    blocks: Sequence[Block],
+    gram: NDArray[np.float64],
+    steps: Sequence[int],
+    look: Look,
+    matrices: Collection[str],
+    vectors: Collection[str] = (),
 ) -> list[Finding]:
     """Return one warning for each step from which on tensors are arranged otherwise.
 
     Args:
         gram: (block, T, T) in the update basis.
         look: reads values; see ``Look``.
-        names: Tensors of two axes or more.
+        matrices: Tensors of two axes or more.
+        vectors: Tensors of one axis.
     """
     found = []
-    jumps = _jumps(blocks, gram, set(names))
+    kinds = set(matrices), set(vectors)
+    jumps = _jumps(blocks, gram, set().union(*kinds))
     for t in sorted(sorted(jumps, key=lambda t: -len(jumps[t]))[:STEPS]):
         said: dict[str, str] = {}
-        for k, name in enumerate(jumps[t][:TENSORS]):
-            if k == FIRST and not said:
-                break
-            if how := look(name, t - 1, t):
-                said[name] = how
-        if said:
-            found.append(_finding(said, steps[t - 1], steps[t]))
+        first, rest = ([n for n in jumps[t] if n in kind][:TENSORS] for kind in kinds)
+        for names in (first, rest):
+            said |= _arranged(names, t, look)
+        others = look.exchanged([n for n in first if n not in said], t - 1, t)
+        if said or others:
+            found.append(_finding(said, others, steps[t - 1], steps[t]))
     return found
+
+
+def _arranged(names: Sequence[str], t: int, look: Look) -> dict[str, str]:
+    """Return tensor → how it is arranged at checkpoint ``t``, seen from the one before."""
+    said: dict[str, str] = {}
+    for k, name in enumerate(names):
+        if k == FIRST and not said:
+            break
+        if how := look.of(name, t - 1, t):
+            said[name] = how
+    return said
 
 
 def _jumps(blocks: Sequence[Block], gram: NDArray[np.float64], names: set[str]) -> Mapping[int, list[str]]:
@@ -78,21 +102,25 @@ def _jumps(blocks: Sequence[Block], gram: NDArray[np.float64], names: set[str]) 
     return found
 
 
-def _finding(said: Mapping[str, str], before: int, after: int) -> Finding:
+def _finding(said: Mapping[str, str], others: Mapping[str, str], before: int, after: int) -> Finding:
     ways: dict[str, list[str]] = {}
     for name, how in said.items():
         ways.setdefault(how, []).append(name)
-    parts = []
-    for how, names in ways.items():
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        parts.append(f"{', '.join(names[:SHOWN])}{more} {how}")
-    many = len(said) > 1
+    parts = [f"{', '.join(names[:SHOWN])}{_more(names)} {how}" for how, names in ways.items()]
+    if others:
+        shown = [f"{name} with the values of {other}" for name, other in list(others.items())[:SHOWN]]
+        parts.append(f"{', '.join(shown)}{_more(list(others))}{' exchanged likewise' if len(others) > SHOWN else ''}")
+    every = {**said, **{name: f"with the values of {other}" for name, other in others.items()}}
     return Finding(
         kind="rearranged",
-        message=f"from step {after} on {len(said)} tensor{'s are' if many else ' is'} stored in another arrangement: {'; '.join(parts)}. "
-        f"Distances and angles across that step are of the files, not of training: analyse ..{before} and {after}.. apart with --steps, "
-        "or save the checkpoints of one side as those of the other",
+        message=f"from step {after} on {len(every)} tensor{'s are' if len(every) > 1 else ' is'} stored in another arrangement: "
+        f"{'; '.join(parts)}. Distances and angles across that step are of the files, not of training: "
+        f"analyse ..{before} and {after}.. apart with --steps, or save the checkpoints of one side as those of the other",
         steps=(before, after),
-        tensors=tuple(list(said)[:20]),
-        details={"tensors": dict(list(said.items())[:100])},
+        tensors=tuple(list(every)[:20]),
+        details={"tensors": dict(list(every.items())[:100])},
     )
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

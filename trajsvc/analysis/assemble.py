@@ -154,7 +154,8 @@ def _findings(
         matrices=matrices,
         others=list(trajectory.anatomy.left_out),
     )
-    moved = [] if look is None else arrangements(blocks, scaled, trajectory.steps.tolist(), look, matrices)
+    vectors = {c.name for c, shape in zip(trajectory.columns, trajectory.shapes, strict=True) if len(shape) == 1}
+    moved = [] if look is None else arrangements(blocks, scaled, trajectory.steps.tolist(), look, matrices, vectors)
     return [*listed, *doubted, *moved, *read, *_no_errors(state)]
 
 

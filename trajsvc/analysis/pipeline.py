@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from trajsvc.gram.kernels.choose import KernelFactory, must_compile
 from trajsvc.gram.plan import KERNEL, Plan
 from trajsvc.gram.sums import GramState
 from trajsvc.trajectory import tables
-from trajsvc.trajectory.arrangement import rearranged
+from trajsvc.trajectory.arrangement import Arrangements
 from trajsvc.trajectory.copy import ThetaSink
 from trajsvc.trajectory.likeness import like_averages
 from trajsvc.trajectory.matrix import Trajectory
@@ -262,7 +261,7 @@ def _look(trajectory: Trajectory) -> Look | None:
     """Return what says how a tensor is arranged, if the files are on this machine."""
     if trajectory.source.remote is not None:
         return None
-    return partial(rearranged, _values(trajectory))
+    return Arrangements(_values(trajectory))
 
 
 def _values(trajectory: Trajectory) -> Values:

@@ -1,5 +1,5 @@
-"""Find by its values whether a tensor is stored in another arrangement than at the checkpoint before: transposed, or with its rows or
-columns in another order.
+"""Find by its values whether a tensor is stored in another arrangement than at the checkpoint before: transposed, with its rows or
+columns in another order, under another tensor's name, or less 1.
 
 Names and shapes say nothing of it: a square matrix that was saved as [in, out] and is now [out, in] fits, and so does a fused
 projection whose halves changed places.
@@ -7,7 +7,7 @@ projection whose halves changed places.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -19,6 +19,10 @@ Array = NDArray[np.float64]
 
 EXPLAINED: Final = 0.25
 """Share of the squared distance that may be left when a tensor is put back as it was."""
+SHIFTED: Final = 0.01
+"""The same of a vector to which 1 is added. A gain that grows from 0 towards 1 has more."""
+SHORTEST: Final = 8
+"""Elements of the shortest vector of which anything is said."""
 LEAST: Final = 64
 """Elements of the smallest tensor of which anything is said."""
 MOST: Final = 2**26
@@ -33,6 +37,69 @@ PARTS: Final = (2, 3, 4, 6, 8)
 """Equal parts whose order is told."""
 
 
+class Arrangements:
+    """What values say of the arrangement of tensors that jump from one checkpoint to the next; see ``analysis.arrangements.Look``."""
+
+    def __init__(self, values: Values) -> None:
+        self.values = values
+
+    def of(self, name: str, before: int, after: int) -> str | None:
+        """Say how tensor ``name`` at ``after`` is arranged, seen from ``before``; None where nothing explains it."""
+        return rearranged(self.values, name, before, after)
+
+    def exchanged(self, names: Sequence[str], before: int, after: int) -> dict[str, str]:
+        """Return tensor at ``after`` → the other of ``names`` whose values it had at ``before``."""
+        return exchanged(self.values, names, before, after)
+
+
+def exchanged(values: Values, names: Sequence[str], before: int, after: int) -> dict[str, str]:
+    """Return tensor at checkpoint ``after`` → the other of ``names`` that held its values at ``before``.
+
+    Compared are windows of tensors of one shape: b_j holds a_i where ‖b_j − a_i‖² ≤ ``EXPLAINED``·‖b_j − a_j‖², i is nearest of all,
+    and nearest to no other. Raises what the source raises.
+    """
+    shapes: dict[tuple[int, ...], list[str]] = {}
+    for name in names:
+        first, second = values.entry(before, name), values.entry(after, name)
+        if first is not None and second is not None and first.shape == second.shape and first.size >= LEAST:
+            shapes.setdefault(first.shape, []).append(name)
+    found: dict[str, str] = {}
+    for alike in shapes.values():
+        if len(alike) > 1:
+            a, b = (np.stack([_sample(values, t, n) for n in alike]) for t in (before, after))
+            found |= {alike[j]: alike[i] for j, i in _exchanges(a, b)}
+    return found
+
+
+def _exchanges(a: Array, b: Array) -> list[tuple[int, int]]:
+    """Return (row of ``b``, another row of ``a`` that it is nearest to)."""
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return []
+    distance = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :] - 2.0 * a @ b.T
+    nearest, least = distance.argmin(axis=0), distance.min(axis=0)
+    found = [(j, int(i)) for j, i in enumerate(nearest) if i != j and max(0.0, least[j]) <= EXPLAINED * distance[j, j]]
+    taken = [i for _, i in found]
+    return [(j, i) for j, i in found if taken.count(i) == 1]
+
+
+def _sample(values: Values, checkpoint: int, name: str) -> Array:
+    return np.concatenate(values.read(values.windows(checkpoint, name)))
+
+
+def _shifted(values: Values, name: str, before: int, after: int) -> str | None:
+    """Say whether a vector is stored less 1, as the weights of normalisations that multiply by 1 + w are; or no more so.
+
+    A constant is at its initialisation: nothing is said of it.
+    """
+    a, b = (_sample(values, t, name) for t in (before, after))
+    if a.size < SHORTEST or not np.isfinite(a).all() or np.ptp(a) == 0.0:
+        return None
+    for shift, how in ((-1.0, "with 1 taken from every element"), (1.0, "with 1 added to every element")):
+        if _explains(a + shift, a, b, SHIFTED):
+            return how
+    return None
+
+
 def rearranged(values: Values, name: str, before: int, after: int) -> str | None:
     """Say how tensor ``name`` at checkpoint ``after`` is arranged as seen from checkpoint ``before``; None where nothing explains it.
 
@@ -40,7 +107,11 @@ def rearranged(values: Values, name: str, before: int, after: int) -> str | None
     Raises what the source raises.
     """
     first, second = values.entry(before, name), values.entry(after, name)
-    if first is None or second is None or first.shape != second.shape or len(first.shape) < 2 or first.size < LEAST:
+    if first is None or second is None or first.shape != second.shape:
+        return None
+    if len(first.shape) == 1:
+        return _shifted(values, name, before, after)
+    if len(first.shape) < 2 or first.size < LEAST:
         return None
     if first.size > MOST:
         return None
@@ -75,9 +146,9 @@ def _of_whole(a: Array, b: Array) -> str | None:
     return None
 
 
-def _explains(moved: Array, a: Array, b: Array) -> bool:
+def _explains(moved: Array, a: Array, b: Array, share: float = EXPLAINED) -> bool:
     rest, whole = float(np.sum((b - moved) ** 2)), float(np.sum((b - a) ** 2))
-    return bool(np.isfinite(whole)) and whole > 0.0 and rest <= EXPLAINED * whole
+    return bool(np.isfinite(whole)) and whole > 0.0 and rest <= share * whole
 
 
 def _spread(rows: int) -> list[int]:

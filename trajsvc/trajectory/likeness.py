@@ -68,15 +68,25 @@ def _among(values: Values, names: Sequence[str]) -> dict[str, str]:
             )
             if not most >= EXPLAINED * moved * (1.0 - SLACK):
                 continue
-            explained = sum(
+            explained = [
                 explained_by_average(samples[a, name], samples[b, name], [samples[a, other], samples[b, other]])
                 for a, b in chosen
-            )
-            if explained > best:
-                best, by = explained, other
+            ]
+            if sum(explained) > best and _always(explained, [float(u @ u) for u in totals]):
+                best, by = sum(explained), other
         if best >= EXPLAINED * moved:
             found[name] = by
     return found
+
+
+def _always(explained: Sequence[float], moved: Sequence[float]) -> bool:
+    """Return whether the updates but the largest are explained too.
+
+    A tensor that takes another's place once, as where names were exchanged, is no average of it.
+    """
+    largest = max(range(len(moved)), key=moved.__getitem__)
+    rest = [i for i in range(len(moved)) if i != largest]
+    return sum(explained[i] for i in rest) >= EXPLAINED * sum(moved[i] for i in rest)
 
 
 def _updates(checkpoints: int) -> list[tuple[int, int]]:
