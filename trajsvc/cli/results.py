@@ -41,6 +41,14 @@ if TYPE_CHECKING:
 ByLayer = Annotated[
     bool, typer.Option("--layers", help="With -o FILE.png|svg|pdf: a map for every layer, on one scale.")
 ]
+Several = Annotated[
+    str | None,
+    typer.Option(
+        "--groups",
+        metavar="ID,GLOB",
+        help="Of several groups, separated by commas: with -o FILE.npz an array for each, and steps; or --format json.",
+    ),
+]
 Null = Annotated[
     bool,
     typer.Option(
@@ -72,6 +80,7 @@ def map_(
     steps: StepsOption = None,
     by_layer: ByLayer = False,
     null: Null = False,
+    several: Several = None,
     store: StoreOption = None,
     form: FormatOption = None,
     output: OutputOption = None,
@@ -83,6 +92,12 @@ def map_(
 
     kind = choose(form, output, ("json", "csv", "npy", "npz", *FIGURES))
     opened = open_run(store, run)
+    if several is not None:
+        if by_layer or null or group != "network":
+            raise UsageError(
+                "bad-option", "--groups takes the place of --group, --layers and --null", hint="Leave these out."
+            )
+        return _several(opened, several, origin, steps, kind, output, quiet)
     if by_layer and kind not in FIGURES:
         raise UsageError("needs-figure", "--layers makes a figure", hint=f"trajsvc map {run} --layers -o layers.png")
     if null and (by_layer or kind not in FIGURES):
@@ -101,6 +116,27 @@ def map_(
     if output is not None:
         return _write_arrays(answer, kind, output, quiet)
     return _print_map(opened, answer, steps)
+
+
+def _several(
+    run: Run, several: str, origin: int | None, steps: str | None, kind: str, output: Path | None, quiet: bool
+) -> None:
+    import numpy as np
+
+    from trajsvc.results.labels import plain
+
+    patterns = [pattern.strip() for pattern in several.split(",") if pattern.strip()]
+    if not patterns or not (kind == "json" or (kind == "npz" and output is not None)):
+        hint = f"trajsvc map {run.name} --groups 'layer/*' -o maps.npz, or --format json"
+        raise UsageError("bad-format", "Maps of several groups are written as npz or json", hint=hint)
+    found = run.maps(patterns, origin, steps)
+    groups, numbers = found["group"].values.tolist(), found["step"].values
+    if kind == "npz" and output is not None:
+        arrays = dict(zip(groups, found.values, strict=True))
+        return write_file(output, lambda out: np.savez(out, steps=numbers, **arrays), quiet=quiet)
+    maps = dict(zip(groups, plain(found.values), strict=True))
+    body = {"run": run.name, "origin": origin, "axis": run.axis, "steps": numbers.tolist(), "maps": maps}
+    return emit(json_text(body), output, quiet)
 
 
 def _write_arrays(answer: MapAnswer, kind: str, output: Path, quiet: bool) -> None:

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from trajsvc.anatomy.groups import match_groups
-from trajsvc.errors import NotFound, Refused, UsageError
+from trajsvc.errors import Refused, UsageError
 from trajsvc.export.of_beside import gradient_table, spectrum_tables
 from trajsvc.export.of_run import describe, run_tables
 from trajsvc.export.table import Shown, Table
 from trajsvc.export.writers import WRITERS
+from trajsvc.results.group_globs import chosen_groups
 from trajsvc.version import __version__
 
 if TYPE_CHECKING:
@@ -82,24 +82,6 @@ def export_run(
         }
         (place / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n", "utf-8")
     return manifest
-
-
-def chosen_groups(run: Run, patterns: Sequence[str] | None) -> list[str]:
-    """Return the ids of the groups that any of the globs matches, in the run's order; without globs all but single tensors.
-
-    Raises NotFound (``group-not-found``) for a glob that matches none.
-    """
-    known = run.groups()
-    if patterns is None:
-        return [group for group in known if not group.startswith("tensor/")]
-    found: set[str] = set()
-    for pattern in patterns:
-        matched = match_groups(known, pattern)
-        if not matched:
-            hint = f"`trajsvc groups {run.name}` lists what can be measured; 'layer/*' matches several."
-            raise NotFound("group-not-found", f"{run.name} has no group {pattern!r}", hint=hint)
-        found |= set(matched)
-    return [group for group in known if group in found]
 
 
 def _tables(run: Run, groups: Sequence[str], steps: Steps) -> Iterator[Table]:

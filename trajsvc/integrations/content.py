@@ -51,8 +51,8 @@ def content_of(run: Run, groups: Sequence[str] | None = None, names: Sequence[st
     along lags or components.
     """
     from trajsvc.errors import UsageError
-    from trajsvc.export.folder import chosen_groups
     from trajsvc.measures.registry import measure_named
+    from trajsvc.results.group_globs import chosen_groups
     from trajsvc.results.labels import axis
 
     known = [group for group in GROUPS if group == "network" or run.layer_ids()]

@@ -451,6 +451,16 @@ class Run(MeasureMethods):
 
         return dataset(losses(self, names, steps=steps))
 
+    def maps(self, groups: Sequence[str], origin: int | None = None, steps: Steps = None) -> DataArray:
+        """Return the trajectory maps of several groups, (group, step, step_2), each as ``trajectory_map`` gives it; no unit.
+
+        ``groups`` are ids or globs (``["layer/*/attention.q"]``); they come in the run's order. Raises NotFound
+        (``group-not-found``, ``step-not-found``).
+        """
+        from trajsvc.results.group_globs import maps
+
+        return maps(self, groups, origin, steps)
+
     def rows(self, group: str = "network", of: RowsOf = "update", steps: Steps = None) -> DataArray:
         """Return how every row (neuron) of a group's matrices moved, (row, step), with the tensor and the index of each.
 
