@@ -32,6 +32,7 @@ SHARING = {
             "gradients",
             "layers",
             "page",
+            "rows",
             "static",
             "submit",
             "training",

@@ -17,6 +17,7 @@ const LOADERS = {
   layers: () => import("./views/layers.js").then((m) => m.layersView),
   gradients: () => import("./views/gradients.js").then((m) => m.gradientsView),
   spectra: () => import("./views/spectra.js").then((m) => m.spectraView),
+  rows: () => import("./views/rows.js").then((m) => m.rowsView),
   compare: () => import("./views/compare.js").then((m) => m.compareView),
   against: () => import("./views/against.js").then((m) => m.againstView),
   cross: () => import("./views/cross.js").then((m) => m.crossView),
@@ -34,7 +35,7 @@ function routeOf(parts) {
   const [first, name, tab, ...rest] = parts;
   if (first === undefined) return ["runs"];
   if (rest.length) return null;
-  if (first === "run" && name) return { undefined: ["run", name], layers: ["layers", name], gradients: ["gradients", name], spectra: ["spectra", name] }[tab] ?? null;
+  if (first === "run" && name) return { undefined: ["run", name], layers: ["layers", name], gradients: ["gradients", name], spectra: ["spectra", name], rows: ["rows", name] }[tab] ?? null;
   if (tab !== undefined) return null;
   if (["family", "experiment", "job"].includes(first) && name) return [first, name];
   return name === undefined && ["compare", "against", "cross", "families", "experiments", "submit", "jobs"].includes(first) ? [first] : null;

@@ -23,6 +23,7 @@ PLACES = {
     "qkv": "#/run/pythia-nano/layers?show=qkv",
     "table": "#/run/pythia-nano/layers?show=table",
     "depth": "#/run/pythia-nano/layers?show=depth",
+    "rows": "#/run/pythia-nano/rows",
     "training": "#/run/logged?along=tokens",
     "compare": "#/compare?runs=pythia-nano,plain",
     "compare tokens": "#/compare?runs=logged,logged-faster&align=tokens",

@@ -278,6 +278,9 @@ export const spectrumMeasures = (name, of, tensor) => json(spectraOf(name, `/mea
 export const singularValues = (name, of, tensor) => json(spectraOf(name, `/values${query({ of, tensor })}`));
 export const spectrumLayers = (name, of) => json(spectraOf(name, `/layers${query({ of, names: "sigma_1,stable_rank,effective_rank" })}`));
 
+// Rows (neurons) of matrices. A report holds none.
+export const rows = (name, asked) => json(`${at(name)}/rows${query(asked)}`);
+
 // What averages of checkpoints would be. A report holds none.
 export const averages = (name, group, range) => (isReport ? Promise.resolve(null) : json(`${at(name)}/averages${query({ group, steps: spec(range) })}`));
 

@@ -33,13 +33,13 @@ export class HeatView {
     for (const end of this.ends) end();
   }
 
-  // {rows: names, steps, values: a row after the other, scale, kind, title, caption, label: of the axis, unit, counted: what a step is}
+  // {rows: names, steps, values: a row after the other, drawn and scaleUnit: what colours show where that differs, scale, kind, title, caption, label: of the axis, unit, counted: what a step is}
   show(state) {
     this.state = state;
     this.axis = makeAxis(state.steps, state.kind);
     if (this.cell && (this.cell[0] >= state.rows.length || this.cell[1] >= state.steps.length)) this.cell = null;
     this.draw();
-    this.box.setAttribute("aria-label", `${state.title}. ${state.rows.length} layers by ${state.steps.length} checkpoints. Arrow keys move the cell.`);
+    this.box.setAttribute("aria-label", `${state.title}. ${state.rows.length} ${state.what ?? "layers"} by ${state.steps.length} checkpoints. Arrow keys move the cell.`);
   }
 
   draw() {
@@ -54,9 +54,9 @@ export class HeatView {
       Object.assign(canvas.style, { width: `${box.width}px`, height: `${box.height}px` });
     }
     Object.assign(this.box.style, { width: `${box.width}px`, height: `${box.height}px` });
-    draw(heatScene({ ...this.state, axis: this.axis, box, colours }), this.base.getContext("2d"), ratio);
+    draw(heatScene({ ...this.#drawn(), axis: this.axis, box, colours }), this.base.getContext("2d"), ratio);
     Object.assign(this.image.style, { left: `${box.left}px`, top: `${box.top}px`, width: `${box.wide}px`, height: `${box.high}px` });
-    paintHeat(this.image, Math.round(box.wide * ratio), this.state, this.axis, this.state.scale, colours);
+    paintHeat(this.image, Math.round(box.wide * ratio), this.#drawn(), this.axis, this.state.scale, colours);
     this.#mark();
   }
 
@@ -100,8 +100,14 @@ export class HeatView {
     this.#mark();
   }
 
-  value() {
-    return this.cell && this.cell[0] >= 0 ? this.state.values[this.cell[0] * this.state.steps.length + this.cell[1]] : null;
+  // The state as colours show it: values that are drawn otherwise than they are said, and their unit.
+  #drawn() {
+    const { drawn, scaleUnit } = this.state;
+    return drawn ? { ...this.state, values: drawn, unit: scaleUnit } : this.state;
+  }
+
+  value({ values } = this.state) {
+    return this.cell && this.cell[0] >= 0 ? values[this.cell[0] * this.state.steps.length + this.cell[1]] : null;
   }
 
   lines() {
@@ -131,7 +137,7 @@ export class HeatView {
     if (!this.shown) return;
     const [first, ...rest] = this.lines();
     this.tip.replaceChildren();
-    add(this.tip, [h("div", { class: "value" }, h("span", { class: "swatch", vars: { "--swatch": css(this.value(), this.state.scale) } }), first), rest.map((r) => h("div", {}, r))]);
+    add(this.tip, [h("div", { class: "value" }, h("span", { class: "swatch", vars: { "--swatch": css(this.value(this.#drawn()), this.state.scale) } }), first), rest.map((r) => h("div", {}, r))]);
     const [w, t] = [this.tip.offsetWidth, this.tip.offsetHeight];
     this.tip.style.left = `${x + 14 + w > left + wide ? Math.max(0, x - w - 14) : x + 14}px`;
     const y = top + (i + 0.5) * row;
@@ -141,8 +147,8 @@ export class HeatView {
   scene() {
     const image = document.createElement("canvas");
     const box = heatLayout(this.state.rows, 760);
-    paintHeat(image, Math.round(box.wide * 2), this.state, this.axis, this.state.scale, LIGHT);
-    return heatScene({ ...this.state, axis: this.axis, box, colours: LIGHT, image });
+    paintHeat(image, Math.round(box.wide * 2), this.#drawn(), this.axis, this.state.scale, LIGHT);
+    return heatScene({ ...this.#drawn(), axis: this.axis, box, colours: LIGHT, image });
   }
 
   buttons() {

@@ -28,6 +28,7 @@ export function runHead(name, answer, summary, tab, params) {
       link("layers", "Layers", ["run", name, "layers"]),
       isReport ? null : link("gradients", "Gradients", ["run", name, "gradients"]),
       isReport ? null : link("spectra", "Spectra", ["run", name, "spectra"]),
+      isReport ? null : link("rows", "Rows", ["run", name, "rows"], { group: params.group }),
       isReport ? null : h("a", { href: href(["compare"], { runs: name }) }, "Compare…"),
     ),
     summary ? h("div", { class: "findings" }, integrity(summary), summary.statements?.length ? inWords(summary.statements) : null) : null,

@@ -15,14 +15,15 @@ const ANYWHERE = {
 };
 const OF_GRADIENTS = { curve: ["curve", CURVES], order: ["order", ["cluster", "given"]] };
 const OF_SPECTRA = { of: ["kind of spectra", ["weights", "displacement", "updates"]] };
+const OF_ROWS = { of: ["number of rows", ["update", "ratio", "angle", "displacement", "weights"]] };
 const SHOWN = { run: ["values", "error"], layers: ["grid", "components", "qkv", "depth", "table"] };
 
 // {params: those that make sense, unknown: texts about the others}
 export function checked(kind, params) {
-  if (!["run", "layers", "gradients", "spectra", "compare", "family"].includes(kind)) return { params, unknown: [] };
+  if (!["run", "layers", "gradients", "spectra", "rows", "compare", "family"].includes(kind)) return { params, unknown: [] };
   const known = { ...params };
   const unknown = [];
-  const choices = { ...ANYWHERE, ...(SHOWN[kind] && { show: ["view", SHOWN[kind]] }), ...(kind === "gradients" && OF_GRADIENTS), ...(kind === "spectra" && OF_SPECTRA) };
+  const choices = { ...ANYWHERE, ...(SHOWN[kind] && { show: ["view", SHOWN[kind]] }), ...(kind === "gradients" && OF_GRADIENTS), ...(kind === "spectra" && OF_SPECTRA), ...(kind === "rows" && OF_ROWS) };
   const drop = (name, text) => {
     delete known[name];
     unknown.push(text);
