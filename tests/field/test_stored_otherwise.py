@@ -5,6 +5,7 @@ name) are the same parameters; what cannot be mapped says what to do.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,6 +93,12 @@ CASES: dict[str, tuple[Shapes, Change]] = {
         | {f"model.layers.a.{w}": torch.stack([p[f"model.layers.{i}.a.{w}"] for i in range(3)]) for w in ("weight", "bias")},
     ),
     "a base below an adapter": (QKV, each(lambda n, t: (re.sub(r"\.(weight|bias)\Z", r".base_layer.\1", n), t) if "attn" in n else (n, t))),
+    "layers counted from 1": (
+        QKV | {f"encoder.blocks.{i}.weight": (4, 8) for i in range(3)},
+        each(lambda n, t: (re.sub(r"(?<=layers\.|blocks\.)\d", lambda m: str(int(m[0]) + 1), n), t)),
+    ),
+    "numbers behind an underscore": (QKV, each(lambda n, t: (n.replace("layers.", "layers_"), t))),
+    "names as paths": (QKV, each(lambda n, t: (n.replace(".", "/"), t))),
     "an adapter's name": (
         {f"base.layers.{i}.q.lora_{w}.weight": (2, 8) for i in range(2) for w in "AB"} | {"base.layers.0.q.lora_magnitude_vector": (8,)},
         each(lambda n, t: (f"{n}.default" if n.endswith("vector") else re.sub(r"(lora_.)\.weight", r"\1.default.weight", n), t)),
@@ -119,6 +126,70 @@ def test_a_kernel_of_another_size_is_another_tensor(tmp_path: Path, shape: tuple
     points = Maker(14).walk({"a.weight": (6, 12), "head.weight": (4, 6)}, count=5)
     others = Maker(15).walk({"a.weight": shape, "head.weight": (4, 6)}, count=2)
     assert said(analysed(tmp_path, [*others, *points])) & {"shape-change", "common-rows"}
+
+
+def test_layers_counted_from_1_are_another_model_s_where_values_say_so(tmp_path: Path) -> None:
+    """A first layer that was removed and a new last one: the layers between have kept their numbers."""
+    points = Maker(20).walk({f"m.layers.{i}.weight": (8, 8) for i in range(5)}, count=6)
+    first = [{n: t for n, t in p.items() if "4" not in n} for p in points[:2]]
+    assert "name-change" in said(
+        analysed(tmp_path, [*first, *({n: t for n, t in p.items() if "0" not in n} for p in points[2:])])
+    )
+
+
+def test_two_parts_of_a_model_are_not_one(tmp_path: Path) -> None:
+    points = Maker(17).walk({f"layers.{i}.weight": (4, 8) for i in range(4)}, count=5)
+    later = [{re.sub(r"\d", lambda m: str(int(m[0]) + 4), n): t for n, t in p.items()} for p in points[:2]]
+    assert "name-change" in said(analysed(tmp_path, [*later, *points[2:]]))
+
+
+MAPPED: dict[str, tuple[Shapes, Callable[[str], str]]] = {
+    "another layer in a sequence": (
+        {"net.0.weight": (12, 8), "net.2.weight": (8, 12), "net.2.bias": (8,)}, lambda n: n.replace("net.2", "net.3"),
+    ),
+    "layers of one shape in a sequence": (
+        {f"{i}.weight": (8, 8) for i in (0, 2, 4)}, lambda n: re.sub(r"\A\d", lambda m: str(int(m[0]) * 3 // 2), n),
+    ),
+    "numbers inside of words": (
+        {f"encoder.layer{i}.fc.{leaf}": s for i in (1, 2) for leaf, s in (("weight", (8, 12)), ("bias", (8,)))},
+        lambda n: re.sub(r"layer(\d)", r"layers.\1", n),
+    ),
+    "a position's name": ({"pos_embed": (10, 8), "fc.weight": (4, 8)}, lambda n: n.replace("pos_embed", "position_embedding.weight")),
+    "a head's name": ({"fc.weight": (10, 8), "fc.bias": (10,), "conv.weight": (8, 3)}, lambda n: n.replace("fc.", "head.")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["at first", "at last"])
+@pytest.mark.parametrize("what", MAPPED)
+def test_the_renames_that_are_shown_work(tmp_path: Path, what: str, first: bool) -> None:
+    shapes, name = MAPPED[what]
+    points = Maker(18).walk(shapes, count=7)
+    stored = [{name(n): t for n, t in p.items()} if (i < 3) == first else p for i, p in enumerate(points)]
+    run = analysed(tmp_path, stored)
+    assert len(run.steps) == 4
+    message = next(f.message for f in run.findings if f.kind == "name-change" and "`" in f.message)
+    words = shlex.split(message.split("`")[1])
+    assert words[:2] == ["trajsvc", "analyze"]
+    assert set(words[3::2]) == {"--rename"}
+    again = analysed(tmp_path, stored, called="again", rename=words[4::2])
+    assert_right(again, points)
+    assert not said(again)
+
+
+@pytest.mark.parametrize(
+    ("change", "how"),
+    [
+        (lambda p: {n: t.T.contiguous() for n, t in p.items()}, "transposed, as [in, out] and [out, in]"),
+        (lambda p: {"flat_param": torch.cat([t.ravel() for t in p.values()])}, "as one tensor"),
+    ],
+    ids=["transposed", "flat"],
+)
+def test_what_cannot_be_mapped_says_what_it_may_be(tmp_path: Path, change: Change, how: str) -> None:
+    points = Maker(19).walk({"a.weight": (12, 8), "b.weight": (8, 12)}, count=5)
+    run = analysed(tmp_path, [*map(change, points[:2]), *points[2:]])
+    (message,) = [f.message for f in run.findings if "Both hold 192 parameters" in f.message]
+    assert how in message
+    assert "--steps" in message
 
 
 def test_one_layer_less_in_a_stack_is_another_model(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 LOOKED_AT: Final = 200
 """Names that are compared with those that are missing."""
-MOST: Final = 6
+MOST: Final = 12
 """Renames that are suggested at most: where more are needed the checkpoints are of another model."""
+_DIGITS: Final = re.compile(r"[0-9]+")
 _NUMBER: Final = re.compile(r"(?<![^.])[0-9]+(?![^.])")
 
 
@@ -77,14 +78,55 @@ def _renamed(texts: list[str], names: Shapes) -> dict[str, tuple[int, ...]] | No
 
 def _candidates(left: Shapes, free: Shapes) -> Iterator[str]:
     """Yield renames by which at least one name becomes a missing one: numbers stay, and what differs is one run of
-    parts.
+    parts; or modules are counted otherwise, in the same order.
     """
-    missing: dict[tuple[object, ...], list[str]] = {}
-    for name, shape in free.items():
-        missing.setdefault((shape, *_NUMBER.findall(name)), []).append(name)
-    for name, shape in islice(left.items(), LOOKED_AT):
-        for other in missing.get((shape, *_NUMBER.findall(name)), ())[: LOOKED_AT // 4]:
-            yield from _between(name.split("."), other.split("."))
+    for number, renames in ((_NUMBER, _between), (_DIGITS, _inside)):
+        missing: dict[tuple[object, ...], list[str]] = {}
+        for name, shape in free.items():
+            missing.setdefault((shape, *number.findall(name)), []).append(name)
+        for name, shape in islice(left.items(), LOOKED_AT):
+            for other in missing.get((shape, *number.findall(name)), ())[: LOOKED_AT // 4]:
+                yield from renames(name.split("."), other.split("."))
+    yield from _counted(left, free)
+
+
+def _inside(old: list[str], new: list[str]) -> Iterator[str]:
+    """Yield the rename by an expression where numbers stand inside of parts, as ``layer1`` and ``layers.1``."""
+    tail = 0
+    while tail < min(len(old), len(new)) - 1 and old[-1 - tail] == new[-1 - tail]:
+        tail += 1
+    before, after = (".".join(parts[: len(parts) - tail]) for parts in (old, new))
+    if _DIGITS.findall(before) != _DIGITS.findall(after) or _NUMBER.findall(before) == _NUMBER.findall(after):
+        return
+    numbers = iter(range(1, len(after)))
+    source = r"(\d+)".join(re.escape(part) for part in _DIGITS.split(before))
+    to = _DIGITS.sub(lambda _: rf"\{next(numbers)}", after)
+    yield f"^{source}\\.={to}." if tail else f"^{source}\\Z={to}"
+
+
+def _counted(left: Shapes, free: Shapes) -> Iterator[str]:
+    """Yield the renames of modules by number where as many are missing, of the same tensors, as in a sequence that was given another
+    layer without parameters.
+    """
+    mine, theirs = _modules(left), _modules(free)
+    for stem in mine.keys() & theirs.keys():
+        one, other = mine[stem], theirs[stem]
+        if len(one) == len(other):
+            pairs = list(zip(sorted(one), sorted(other), strict=True))
+            if all(one[a] == other[b] for a, b in pairs):
+                yield from (f"{stem}{a}.={stem}{b}." for a, b in pairs)
+
+
+def _modules(names: Shapes) -> dict[str, dict[int, dict[str, tuple[int, ...]]]]:
+    """Return stem → number → what is below it, by the first number of each name."""
+    found: dict[str, dict[int, dict[str, tuple[int, ...]]]] = {}
+    for name, shape in names.items():
+        parts = name.split(".")
+        k = next((k for k, part in enumerate(parts[:-1]) if part.isascii() and part.isdigit() and len(part) < 7), None)
+        if k is not None:
+            module = found.setdefault("".join(f"{p}." for p in parts[:k]), {}).setdefault(int(parts[k]), {})
+            module[".".join(parts[k + 1 :])] = shape
+    return found
 
 
 def _between(old: list[str], new: list[str]) -> Iterator[str]:

@@ -4,8 +4,8 @@ or removed.
 ``spelt_alike`` brings every checkpoint to the names that most have (of the later ones when two are as frequent). What
 is known to be the same is renamed: prefixes that moved (``model.layers`` → ``model.language_model.layers``), the two
 forms of weight and spectral normalisation, ``gamma`` and ``beta``, an adapter with its name or without; projections and
-experts that were stored apart and are stored as one are regrouped. A change is made only if it leaves no second
-reading, and shapes agree.
+experts that were stored apart and are stored as one are regrouped; ``blocks_0`` and ``blocks.0`` are two spellings of
+one name. A change is made only if it leaves no second reading, and shapes agree.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def spelt_alike(checkpoints: Sequence[Tensors], config: Mapping[str, Any] | None
         renames = plans[_signature(tensors)]
         named = {renames.get(n, n): e for n, e in tensors.items()}
         whole, regroups = regrouped(named, target)
-        found.append(Spelt(whole, (*already, *_said(renames), *regroups)))
+        found.append(Spelt(whole, (*already, *said(renames), *regroups)))
     return found
 
 
@@ -89,10 +89,10 @@ def _signature(tensors: Tensors) -> frozenset[tuple[str, tuple[int, ...]]]:
 
 
 def _moved(before: Tensors, after: Tensors) -> tuple[str, ...]:
-    return _said({a: b for a, b in zip(before, after, strict=True) if a != b})
+    return said({a: b for a, b in zip(before, after, strict=True) if a != b})
 
 
-def _said(renames: Mapping[str, str]) -> tuple[str, ...]:
+def said(renames: Mapping[str, str]) -> tuple[str, ...]:
     """Describe renames in few lines: what differs at the beginning or the end, numbers as ``#``."""
     said = Counter(_difference(old, new) for old, new in renames.items())
     return tuple(text for text, _ in said.most_common())
@@ -123,10 +123,13 @@ def _plan(mine: Tensors, target: Tensors) -> dict[str, str]:
     free = {n: e.shape for n, e in target.items() if n not in mine}
     if not left or not free:
         return {}
-    renames = _leaf_renames(left, free)
-    for old, new in renames.items():
-        left.pop(old)
-        free.pop(new)
+    renames: dict[str, str] = {}
+    for find in (_leaf_renames, _respelt):
+        found = find(left, free)
+        for old, new in found.items():
+            left.pop(old)
+            free.pop(new)
+        renames |= found
     while left and free:
         step = _prefix_renames(left, free)
         if step is None:
@@ -152,6 +155,26 @@ def _leaf_renames(left: Shapes, free: Shapes) -> dict[str, str]:
                 found[name] = other
                 break
     return found
+
+
+def _respelt(left: Shapes, free: Shapes) -> dict[str, str]:
+    """Return renames between names of the same words and numbers in one order: ``blocks_0.w``, ``blocks.0.w``, ``blocks/0/w``."""
+    words: dict[tuple[str, ...], list[str]] = {}
+    for name in free:
+        words.setdefault(_words(name), []).append(name)
+    found: dict[str, str] = {}
+    for name, shape in left.items():
+        there = words.get(_words(name), [])
+        if len(there) == 1 and free[there[0]] == shape:
+            found[name] = there[0]
+    return found if len(set(found.values())) == len(found) else {}
+
+
+def _words(name: str) -> tuple[str, ...]:
+    return tuple(_WORD.findall(name))
+
+
+_WORD: Final = re.compile(r"[^\W\d_]+|\d+")
 
 
 def other_forms(name: str) -> Iterator[str]:

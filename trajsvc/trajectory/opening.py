@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from storage_schema.format.arrays import ITEMSIZE
@@ -24,6 +25,7 @@ from trajsvc.sources.rename_hints import suggested_renames
 from trajsvc.sources.renames import Rename, apply_renames, read_renames
 from trajsvc.sources.spelling import factored, spelt_alike
 from trajsvc.trajectory.common_rows import cut_finding, cut_to_common_rows
+from trajsvc.trajectory.counted import counted_alike
 from trajsvc.trajectory.describe import Describer
 from trajsvc.trajectory.elements import whole_record
 from trajsvc.trajectory.float8 import decoded, float8_finding
@@ -83,7 +85,7 @@ def open_trajectory(
             f"no checkpoint of {source.uri} can be read",
             hint="See the findings with `trajsvc plan --skip-damaged`, or choose others with --steps.",
         )
-    spelt, noted = _spelt(headers, renames)
+    spelt, noted = _spelt(source, headers, renames)
     findings.extend(noted)
     values = decoded(spelt, _config_of(headers))
     describe = Describer(_config_of(headers), rules, heads, values.scales)
@@ -100,7 +102,7 @@ def open_trajectory(
             rows.append(Row(candidate.checkpoint, tuple(candidate.tensors[n] for n in names)))
         else:
             finding = _difference(candidate, reference)
-            hinted = candidate.signature in asked or finding.kind != "name-change"
+            hinted = candidate.signature in asked
             findings.append(finding if hinted else _with_renames(finding, candidate, reference, source.uri))
             asked.add(candidate.signature)
             excluded.append(Excluded(candidate.checkpoint.step, candidate.checkpoint.label, finding.message))
@@ -189,7 +191,7 @@ def _config_of(headers: Sequence[tuple[CheckpointRef, CheckpointTensors]]) -> Ma
 
 
 def _spelt(
-    headers: Sequence[tuple[CheckpointRef, CheckpointTensors]], renames: Sequence[Rename]
+    source: CheckpointSource, headers: Sequence[tuple[CheckpointRef, CheckpointTensors]], renames: Sequence[Rename]
 ) -> tuple[list[dict[str, TensorEntry]], list[Finding]]:
     """Return every checkpoint's tensors under the names of the run, and findings about what was renamed."""
     named: list[dict[str, TensorEntry]] = []
@@ -201,11 +203,12 @@ def _spelt(
             raise error.about(step=checkpoint.step) from None
         used |= fitted
         named.append({names[n]: e for n, e in header.tensors.items()})
+    named, counted = counted_alike(source, [checkpoint for checkpoint, _ in headers], named)
     spelt = spelt_alike(named, _config_of(headers))
     moved: dict[tuple[str, ...], list[int]] = {}
-    for (checkpoint, _), found in zip(headers, spelt, strict=True):
-        if found.renamed:
-            moved.setdefault(found.renamed, []).append(checkpoint.step)
+    for (checkpoint, _), first, found in zip(headers, counted, spelt, strict=True):
+        if what := (*first, *found.renamed):
+            moved.setdefault(what, []).append(checkpoint.step)
     return [s.tensors for s in spelt], [
         *(renamed_finding(what, steps) for what, steps in moved.items()),
         *(unused_rename(r.text) for r in renames if r.text not in used),
@@ -274,17 +277,33 @@ def _difference(candidate: _Candidate, reference: _Candidate) -> Finding:
 
 
 def _with_renames(finding: Finding, candidate: _Candidate, reference: _Candidate, uri: str) -> Finding:
-    """Add to ``finding`` the command that would map one checkpoint's names to the other's, if there is one."""
+    """Add to ``finding`` the command that would map one checkpoint's names to the other's, or what else is known of the difference."""
     mine, theirs = dict(candidate.signature), dict(reference.signature)
     for one, other in ((mine, theirs), (theirs, mine)):
         if told := factored(one, other):
             return finding.model_copy(update={"message": f"{finding.message}. {told}"})
-    renames = suggested_renames(mine, theirs)
+    renames = suggested_renames(mine, theirs) if finding.kind == "name-change" else ()
     if not renames:
-        return finding
+        return finding.model_copy(update={"message": f"{finding.message}{_stored_otherwise(mine, theirs)}"})
     options = " ".join(f"--rename {shlex.quote(text)}" for text in renames)
     message = f"{finding.message}. If these are the same tensors: `trajsvc analyze {shlex.quote(uri)} {options}`"
     return finding.model_copy(update={"message": message, "details": {"rename": list(renames)}})
+
+
+def _stored_otherwise(mine: Mapping[str, tuple[int, ...]], theirs: Mapping[str, tuple[int, ...]]) -> str:
+    """Say where two checkpoints may hold the same parameters although no rename maps them; empty where nothing says so."""
+    numbers = [sum(prod(shape) for shape in shapes.values()) for shapes in (mine, theirs)]
+    if numbers[0] != numbers[1]:
+        return ""
+    reshaped = [n for n in mine.keys() & theirs.keys() if mine[n] != theirs[n]]
+    if reshaped and mine.keys() == theirs.keys() and all(mine[n] == theirs[n][::-1] for n in reshaped):
+        how = "transposed, as [in, out] and [out, in]"
+    else:
+        how = "under other names, as one tensor, or transposed"
+    return (
+        f". Both hold {numbers[0]:,} parameters, perhaps the same ones ({how}): save the checkpoints of one side as those of the other, "
+        "or analyse each side apart with --steps"
+    )
 
 
 def _all_left_out(anatomy: Anatomy, candidates: Sequence[_Candidate]) -> Anatomy:
