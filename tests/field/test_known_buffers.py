@@ -256,3 +256,22 @@ def test_biases_of_parallel_branches_stay_equal_and_are_two(tmp_path: Path) -> N
     run = analysed(tmp_path, full, kind="safetensors")
     assert_right(run, full)
     assert not run.findings
+
+
+@pytest.mark.parametrize("tied", [(0,), (0, 1, 2), (5,)], ids=["at first", "some steps", "at last"])
+def test_one_object_at_some_steps_is_two_parameters(tmp_path: Path, tied: tuple[int, ...]) -> None:
+    """A torch file has one storage for what is one object in memory: a head before it is untied, a copy of what training begins with."""
+    points = Maker(9).walk({"wte.weight": (30, 8), "fc.weight": (8, 8)})
+    heads = Maker(10).walk({"lm_head.weight": (30, 8)})
+    full = [{**p, **({"lm_head.weight": p["wte.weight"]} if t in tied else heads[t])} for t, p in enumerate(points)]
+    run = analysed(tmp_path, full)
+    assert_right(run, full)
+    assert not said(run)
+
+
+def test_one_object_that_is_a_copy_later_is_one_parameter(tmp_path: Path) -> None:
+    points = Maker(11).walk({"wte.weight": (30, 8), "fc.weight": (8, 8)})
+    full = [
+        {**p, "lm_head.weight": p["wte.weight"] if t < 3 else p["wte.weight"].clone()} for t, p in enumerate(points)
+    ]
+    assert_right(analysed(tmp_path, full), points)

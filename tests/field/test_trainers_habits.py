@@ -77,6 +77,10 @@ BESIDE: dict[str, Beside] = {
     },
     "slopes": lambda m, p, i: {"h.0.attn.slopes": TABLE[0, :8, 0], "alibi": TABLE},
     "fixed positions": lambda m, p, i: {"pos_embed": TABLE, "decoder_pos_embed": TABLE},
+    "gradients": lambda m, p, i: {f"{n}.grad": m.tensor(*v.shape) for n, v in p.items()},
+    "momenta": lambda m, p, i: {
+        f"{n}_{w}": m.tensor(*v.shape) for n, v in p.items() for w in ("momentum", "exp_avg_sq")
+    },
     "average in one word": lambda m, p, i: {f"ema_{n.replace('.', '_')}": v for n, v in p.items()},
 }
 
@@ -100,3 +104,8 @@ def test_learned_positions_are_parameters(tmp_path: Path) -> None:
     run = analysed(tmp_path, points)
     assert_right(run, points)
     assert not said(run)
+
+
+def test_a_word_alone_is_no_state_of_an_optimizer(tmp_path: Path) -> None:
+    points = Maker(7).walk({"gate_grad.weight": (8, 8), "edge.grad": (8, 8), "edge.weight": (8, 8)})
+    assert_right(analysed(tmp_path, points), points)

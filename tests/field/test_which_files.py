@@ -335,3 +335,17 @@ def test_what_lies_beside_in_series_of_its_own_is_no_model(tmp_path: Path) -> No
         save(tmp_path / "run" / f"optimizer_{i + 1}.pt", {"optimizer": {"state": {0: {"exp_avg": torch.zeros(3)}}}})
         save(tmp_path / "run" / f"stats_{i + 1}.pt", {"loss": 3.0})
     right(analyzed(tmp_path / "run"), points)
+
+
+def test_shards_beside_a_whole_file_are_named(tmp_path: Path) -> None:
+    points = walk(3)
+    for i, point in enumerate(points):
+        folder, names = tmp_path / "run" / f"checkpoint-{100 * i}", list(point)
+        save(folder / "model.safetensors", point)
+        for k, part in enumerate((names[:2], names[2:]), 1):
+            save(folder / f"model-0000{k}-of-00002.safetensors", {n: point[n] + 1 for n in part})
+    run = analyzed(tmp_path / "run")
+    right(run, points)
+    found = findings(run, "ignored-file")
+    assert len(found) == 3
+    assert "model-00001-of-00002.safetensors, model-00002-of-00002.safetensors passed over" in found[0].message

@@ -91,6 +91,8 @@ _OPTIMIZER: Final = re.compile(r"(?:optimizers?|optim|lr_schedulers?|grad_scaler
 _POINTER: Final = re.compile(r"(?:\w+_)?(?:ptr|pointer)(?:_\w+)?\Z")
 _QUEUE: Final = ending(r"(?:\w+_)?queue(?:_\w+)?|memory_bank")
 _POWER: Final = re.compile(r"(?P<module>.+)\.parametrizations\.(?P<parameter>\w+)\.[0-9]+\._[uv]\Z")
+_KEPT_BESIDE: Final = re.compile(r"(.+)[._](grad|main_grad|momentum|momentum_buffer|exp_avg|exp_avg_sq)\Z")
+"""What is kept for a tensor under its name and a word."""
 _SINGULAR: Final = ending(r"u[0-9]+|sv[0-9]+")
 _OF_CODEBOOK: Final = frozenset(("N", "ema_count", "ema_weight", "ema_embed", "inited", "usage"))
 _MARKS_OF_CODEBOOK: Final = ("z_avg", "cluster_size", "embed_avg", "ema_count", "ema_cluster_size")
@@ -159,6 +161,8 @@ def buffer_reason(rule: Rule | None, name: str, shape: Shape, beside: Collection
 
 
 def _by_neighbours(name: str, beside: Collection[str]) -> str | None:
+    if (kept := _KEPT_BESIDE.match(name)) and kept[1] in beside:
+        return "gradient" if kept[2].endswith("grad") else "state of an optimizer"
     stem, _, last = name.rpartition("_")
     if last in ("u", "v") and (f"{stem}_orig" in beside or f"{stem}_bar" in beside):
         return "vector of spectral normalisation"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trajsvc.anatomy.blocks import Anatomy
@@ -35,13 +35,14 @@ class Describer:
         config: Mapping[str, Any] | None,
         copies: Mapping[str, str],
         reasons: Mapping[str, str],
+        apart: Collection[str] = (),
     ) -> Anatomy:
         """Describe a checkpoint's tensors.
 
-        ``copies`` is tensor → the one that it equals, ``reasons`` tensor → why it is not a parameter.
+        ``copies`` is tensor → the one that it equals, ``reasons`` tensor → why it is not a parameter, ``apart`` those of ``untied``.
         """
         equal = {n: other for n, other in copies.items() if n in tensors and other in tensors}
-        tied = {**equal, **_tied(tensors)}
+        tied = {**equal, **{n: other for n, other in _tied(tensors).items() if n not in apart}}
         shapes: list[Any] = [[n, e.shape, e.dtype] for n, e in tensors.items()]
         key = json.dumps([*shapes, sorted(tied.items()), reasons is self.known])
         if key not in self._seen:
@@ -59,6 +60,20 @@ class Describer:
             return self(tensors, None, {}, self.known)
         except TrajsvcError:
             return Anatomy("", ())
+
+
+def untied(checkpoints: Sequence[Mapping[str, TensorEntry]]) -> set[str]:
+    """Return the tensors that share another's bytes at some checkpoints and have their own at others: parameters that were tied or began
+    as one object, and move apart.
+    """
+    ties = [_tied(tensors) for tensors in checkpoints]
+    pairs = {pair for tied in ties for pair in tied.items()}
+    return {
+        name
+        for name, other in pairs
+        for tensors, tied in zip(checkpoints, ties, strict=True)
+        if name in tensors and other in tensors and tied.get(name, name) != tied.get(other, other)
+    }
 
 
 def _tied(tensors: Mapping[str, TensorEntry]) -> dict[str, str]:

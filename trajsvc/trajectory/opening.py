@@ -26,7 +26,7 @@ from trajsvc.sources.renames import Rename, apply_renames, read_renames
 from trajsvc.sources.spelling import factored, spelt_alike
 from trajsvc.trajectory.common_rows import cut_finding, cut_to_common_rows
 from trajsvc.trajectory.counted import counted_alike
-from trajsvc.trajectory.describe import Describer
+from trajsvc.trajectory.describe import Describer, untied
 from trajsvc.trajectory.elements import whole_record
 from trajsvc.trajectory.float8 import decoded, float8_finding
 from trajsvc.trajectory.matrix import Excluded, Row, Trajectory
@@ -241,10 +241,11 @@ def _dissected(
         **aside.reasons,
         **{n: f"left out by --exclude {pattern}" for n, pattern in unwanted.items()},
     }
+    apart = untied(spelt)
     candidates = []
     for (checkpoint, header), tensors in zip(headers, spelt, strict=True):
         try:
-            anatomy = describe(tensors, header.config, aside.copies, reasons)
+            anatomy = describe(tensors, header.config, aside.copies, reasons, apart)
         except TrajsvcError as error:
             raise error.about(step=checkpoint.step, file=checkpoint.files[0].path) from None
         candidates.append(_Candidate(checkpoint, tensors, anatomy, header.config or config))

@@ -168,12 +168,14 @@ def _own(folder: Folder, wish: Wish) -> Weights | None:
     rest = [
         n
         for n in (*safe, *torch)
-        if n not in found.files and not (SHARD.fullmatch(n) and n.startswith(_stem(found.files[-1])))
+        if n not in found.files
+        and not (found.format.endswith("-sharded") and SHARD.fullmatch(n) and n.startswith(_stem(found.files[-1])))
     ]
     others = [
         _stem(n)
         for n in rest
-        if words_of(_stem(n)) != words_of(_stem(found.files[0])) or _numbered_apart(n, found.files[0])
+        if not ((shard := SHARD.fullmatch(n)) and shard[1] == _stem(found.files[0]))
+        and (words_of(_stem(n)) != words_of(_stem(found.files[0])) or _numbered_apart(n, found.files[0]))
     ]
     passed = [n for n in rest if _stem(n) not in others]
     return replace(found, passed_over=tuple(passed), others=tuple(dict.fromkeys(others)), chosen=_stem(found.files[0]))
