@@ -21,6 +21,10 @@ WAYS: dict[str, tuple[tuple[int, ...], Way, str]] = {
     "square matrix": ((24, 24), lambda w: w.T, "transposed"),
     "square experts": ((3, 20, 20), lambda w: w.transpose(1, 2), "transposed"),
     "as many channels in as out": ((12, 12, 3, 3), lambda w: w.transpose(0, 1), "transposed"),
+    "square matrix, sorted too": (
+        (24, 24), lambda w: torch.cat([w.T[12:], w.T[:12]]), "transposed, and with its rows in halves that changed places",
+    ),
+    "convolution and correlation": ((8, 4, 3, 3), lambda w: w.flip(2, 3), "with its kernels turned round"),
     "gate and up": ((48, 16), lambda w: torch.cat([w[24:], w[:24]]), "with its rows in halves that changed places"),
     "queries, keys, values": (
         (48, 16),

@@ -98,6 +98,7 @@ CASES: dict[str, tuple[Shapes, Change]] = {
         each(lambda n, t: (re.sub(r"(?<=layers\.|blocks\.)\d", lambda m: str(int(m[0]) + 1), n), t)),
     ),
     "numbers behind an underscore": (QKV, each(lambda n, t: (n.replace("layers.", "layers_"), t))),
+    "names in capitals": (QKV, each(lambda n, t: (n.upper(), t))),
     "names as paths": (QKV, each(lambda n, t: (n.replace(".", "/"), t))),
     "an adapter's name": (
         {f"base.layers.{i}.q.lora_{w}.weight": (2, 8) for i in range(2) for w in "AB"} | {"base.layers.0.q.lora_magnitude_vector": (8,)},

@@ -171,7 +171,7 @@ def _respelt(left: Shapes, free: Shapes) -> dict[str, str]:
 
 
 def _words(name: str) -> tuple[str, ...]:
-    return tuple(_WORD.findall(name))
+    return tuple(_WORD.findall(name.lower()))
 
 
 _WORD: Final = re.compile(r"[^\W\d_]+|\d+")

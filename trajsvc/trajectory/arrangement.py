@@ -140,7 +140,14 @@ def _of_whole(a: Array, b: Array) -> str | None:
         wanted = _spread(len(x))
         if said := _of_rows({i: x[i] for i in wanted}, iter([(0, y)]), len(x), what):
             return said
+    if a.ndim == 2 and a.shape[0] == a.shape[1]:
+        x = np.ascontiguousarray(a.T)
+        if said := _of_rows({i: x[i] for i in _spread(len(x))}, iter([(0, b)]), len(x), "rows"):
+            return f"{TRANSPOSED}, and {said}"
     if a.ndim > 2:
+        turned = tuple(range(2, a.ndim))
+        if turned and _explains(np.flip(a, turned), a, b):
+            return "with its kernels turned round"
         x, y = (v.reshape(-1, v.shape[-1]) for v in (a, b))
         return _of_rows({i: x[i] for i in _spread(len(x))}, iter([(0, y)]), len(x), "rows")
     return None
