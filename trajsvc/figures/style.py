@@ -117,7 +117,9 @@ def fitting(name: str, longest: int) -> str:
 
 
 def legend_below(figure: Figure, handles: Sequence[Any], names: Sequence[str], columns: int = 3) -> None:
-    """Put a legend below all panels, in as many ``columns`` as names of this length leave room for."""
+    """Put a legend below all panels, in as many ``columns`` as names of this length leave room for; none without names."""
+    if not names:
+        return
     room = int(figure.get_figwidth() / LETTER)
     shown = [fitting(name, room - MARKED) for name in names]
     fit = room // (max(map(len, shown)) + MARKED)
