@@ -73,12 +73,13 @@ def test_another_arrangement_is_said(tmp_path: Path, what: str, start: float) ->
         assert rearranged(analysed(tmp_path, moved, steps=side, called=f"side {side[-1]}")) == []
 
 
-def test_many_tensors_are_one_warning_and_the_way_back_another(tmp_path: Path) -> None:
+@pytest.mark.parametrize("otherwise", [(2, 3), (2,)])
+def test_many_tensors_are_one_warning_and_the_way_back_another(tmp_path: Path, otherwise: tuple[int, ...]) -> None:
     shapes = {f"layers.{i}.weight": (16, 16) for i in range(12)}
     points = Maker(1).walk(shapes, count=6, start=0.3, move=0.002)
-    moved = [p if t not in (2, 3) else {n: w.T.contiguous() for n, w in p.items()} for t, p in enumerate(points)]
+    moved = [p if t not in otherwise else {n: w.T.contiguous() for n, w in p.items()} for t, p in enumerate(points)]
     found = rearranged(analysed(tmp_path, moved))
-    assert [f.steps for f in found] == [(100, 200), (300, 400)]
+    assert [f.steps for f in found] == [(100, 200), (100 * otherwise[-1], 100 * otherwise[-1] + 100)]
     assert all(
         "12 tensors are stored in another arrangement" in f.message and "and 8 more transposed" in f.message
         for f in found
@@ -98,6 +99,13 @@ def test_a_jump_of_training_is_none(tmp_path: Path, what: str) -> None:
         points[3:] = make.walk({"a.weight": (24, 24), "b.weight": (48, 16)}, count=3, start=0.1, move=0.005)
     if what == "noise":
         points = [{n: make.tensor(*w.shape) for n, w in p.items()} for p in points]
+    assert rearranged(analysed(tmp_path, points)) == []
+
+
+@pytest.mark.parametrize("shape", [(3000, 4), (4, 3000), (20_000, 8)])
+def test_one_of_many_short_rows_is_near_to_any_by_chance(tmp_path: Path, shape: tuple[int, int]) -> None:
+    make = Maker(6)
+    points = [*make.walk({"a.weight": shape}, count=3, move=1e-4), *make.walk({"a.weight": shape}, count=3, move=1e-4)]
     assert rearranged(analysed(tmp_path, points)) == []
 
 

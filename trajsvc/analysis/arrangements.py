@@ -20,9 +20,9 @@ JUMP: Final = 0.25
 """Squared update from which on it is a jump, relative to the sum of the squared norms before and after: 1 for two unrelated points of
 equal norm, 0.25 for a cosine of 0.75."""
 BESIDE: Final = 4.0
-"""Times that the squared update is larger than those before and after it."""
-STEPS: Final = 8
-"""Steps that are looked at, those at which most tensors jump first."""
+"""Times that the squared update is larger than the smaller of those before and after it."""
+STEPS: Final = 16
+"""Steps that are looked at, those at which a tensor jumps furthest for it."""
 FIRST: Final = 8
 """Tensors that are looked at where a step is in question; the rest of those that jump, where one of them is rearranged."""
 TENSORS: Final = 256
@@ -58,14 +58,16 @@ def arrangements(
     found = []
     kinds = set(matrices), set(vectors)
     jumps = _jumps(blocks, gram, set().union(*kinds))
-    for t in sorted(sorted(jumps, key=lambda t: -len(jumps[t]))[:STEPS]):
+    for t in sorted(sorted(jumps, key=lambda t: -max(jumps[t].values()))[:STEPS]):
         said: dict[str, str] = {}
-        first, rest = ([n for n in jumps[t] if n in kind][:TENSORS] for kind in kinds)
+        furthest = sorted(jumps[t], key=lambda n: -jumps[t][n])
+        first, rest = ([n for n in furthest if n in kind][:TENSORS] for kind in kinds)
         for names in (first, rest):
             said |= _arranged(names, t, look)
         others = look.exchanged([n for n in first if n not in said], t - 1, t)
         if said or others:
-            found.append(_finding(said, others, steps[t - 1], steps[t]))
+            in_order = {name: said[name] for name in jumps[t] if name in said}
+            found.append(_finding(in_order, others, steps[t - 1], steps[t]))
     return found
 
 
@@ -80,13 +82,13 @@ def _arranged(names: Sequence[str], t: int, look: Look) -> dict[str, str]:
     return said
 
 
-def _jumps(blocks: Sequence[Block], gram: NDArray[np.float64], names: set[str]) -> Mapping[int, list[str]]:
-    """Return checkpoint → the tensors that jump to it."""
+def _jumps(blocks: Sequence[Block], gram: NDArray[np.float64], names: set[str]) -> Mapping[int, dict[str, float]]:
+    """Return checkpoint → the tensors that jump to it, each with how many times the usual its squared update is."""
     members: dict[str, list[int]] = {}
     for b, block in enumerate(blocks):
         if block.tensor in names:
             members.setdefault(block.tensor, []).append(b)
-    found: dict[int, list[str]] = {}
+    found: dict[int, dict[str, float]] = {}
     for name, group in members.items():
         release(gram)
         whole = gram[group[0]] if len(group) == 1 else np.asarray(sum(gram[b] for b in group))
@@ -94,11 +96,13 @@ def _jumps(blocks: Sequence[Block], gram: NDArray[np.float64], names: set[str]) 
             continue
         updates = np.diagonal(whole)[1:]
         norms = np.cumsum(np.cumsum(whole, axis=0), axis=1).diagonal()
-        beside = np.zeros((2, len(updates)))
+        beside = np.full((2, len(updates)), np.inf)
         beside[0, 1:], beside[1, :-1] = updates[:-1], updates[1:]
-        jumped = (updates >= JUMP * (norms[:-1] + norms[1:])) & (updates > BESIDE * beside.max(axis=0)) & (updates > 0)
+        usual = beside.min(axis=0)  # one of both may be the way back
+        usual[~np.isfinite(usual)] = 0.0
+        jumped = (updates >= JUMP * (norms[:-1] + norms[1:])) & (updates > BESIDE * usual) & (updates > 0)
         for t in np.flatnonzero(jumped).tolist():
-            found.setdefault(t + 1, []).append(name)
+            found.setdefault(t + 1, {})[name] = float(updates[t] / usual[t]) if usual[t] > 0 else np.inf
     return found
 
 

@@ -184,29 +184,32 @@ def _chunks(values: Values, checkpoint: int, name: str, rows: int) -> Iterator[t
 
 
 def _of_rows(wanted: dict[int, Array], chunks: Iterator[tuple[int, Array]], count: int, what: str) -> str | None:
-    """Look for each of the ``wanted`` rows among all rows of the other checkpoint, by the least distance."""
+    """Look for each of the ``wanted`` rows among all ``count`` rows of the other checkpoint, by the least distance.
+
+    The nearest must be that near to what is second too: of many rows of few columns one is near to any row by chance.
+    """
     index = list(wanted)
     mine = np.stack([wanted[i] for i in index])
     if count < 4 or mine.shape[1] < 2 or not np.isfinite(mine).all():
         return None
     squares = (mine**2).sum(axis=1)
-    least, place, same = np.full(len(index), np.inf), np.zeros(len(index), np.int64), np.full(len(index), np.inf)
+    same, place = np.full(len(index), np.inf), np.zeros(len(index), np.int64)
+    nearest = np.full((len(index), 2), np.inf)
     for low, theirs in chunks:
         if not np.isfinite(theirs).all():
             return None
-        distance = squares[:, None] + (theirs**2).sum(axis=1)[None, :] - 2.0 * mine @ theirs.T
-        best = distance.argmin(axis=1)
-        better = distance[np.arange(len(index)), best] < least
-        least = np.where(better, distance[np.arange(len(index)), best], least)
-        place = np.where(better, low + best, place)
+        distance = np.maximum(squares[:, None] + (theirs**2).sum(axis=1) - 2.0 * mine @ theirs.T, 0.0)
+        best, least = distance.argmin(axis=1), distance.min(axis=1)
+        place = np.where(least < nearest[:, 0], low + best, place)
+        nearest = np.sort(
+            np.hstack([nearest, np.partition(distance, 1, axis=1)[:, :2] if len(theirs) > 1 else distance])
+        )[:, :2]
         for k, i in enumerate(index):
             if low <= i < low + len(theirs):
                 same[k] = distance[k, i - low]
-    if (
-        place.tolist() == index
-        or len(set(place.tolist())) < len(place)
-        or least.clip(min=0.0).sum() > EXPLAINED * same.sum()
-    ):
+    found, second = nearest.sum(axis=0)
+    moved = place.tolist() != index and len(set(place.tolist())) == len(index)
+    if not moved or found > EXPLAINED * min(float(same.sum()), float(second)):
         return None
     return f"with its {what} {_order(index, place.tolist(), count)}"
 
