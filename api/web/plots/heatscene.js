@@ -43,19 +43,19 @@ export function paintHeat(canvas, width, { rows, steps, values }, axis, scale, c
   context.putImageData(image, 0, 0);
 }
 
-// A scale for any numbers: from the least to the greatest, about 0 where some are below it.
-export function heatScale(values) {
+// A scale for any numbers: from the least to the greatest; about 0 where some are below it, unless that means nothing (logarithms).
+export function heatScale(values, { aboutZero = true } = {}) {
   let [least, greatest] = [Infinity, -Infinity];
   for (const v of values) {
     if (v < least) least = v;
     if (v > greatest) greatest = v;
   }
   if (least > greatest) return { low: 0, high: 1, palette: "viridis" };
-  if (least < 0) {
+  if (aboutZero && least < 0) {
     const most = Math.max(-least, greatest);
     return { low: -most, high: most, palette: "RdBu_r" };
   }
-  return greatest > least ? { low: least, high: greatest, palette: "viridis" } : { low: Math.min(0, least), high: greatest || 1, palette: "viridis" };
+  return greatest > least ? { low: least, high: greatest, palette: "viridis" } : { low: Math.min(0, least), high: Math.max(0, greatest) || 1, palette: "viridis" };
 }
 
 export function heatScene({ rows, axis, scale, box, colours, image, title, caption, label, unit }) {

@@ -1,13 +1,13 @@
 // Rows (neurons, tokens of an embedding) of a group's matrices over training: which moved, and when.
 
 import { axisName } from "../base/axisname.js";
-import { choice, dropdown, fileName, fill, h, keepingFocus, number } from "../base/dom.js";
+import { choice, fileName, fill, h, keepingFocus, number } from "../base/dom.js";
 import * as api from "../data/api.js";
 import { axisText, suited } from "../plots/axis.js";
 import { heatScale } from "../plots/heatscene.js";
 import { HeatView } from "../plots/heatview.js";
 import { captionOf } from "../widgets/captions.js";
-import { adjusted, axisChoice, scaleControls } from "../widgets/controls.js";
+import { adjusted, axisChoice, groupChoice, scaleControls } from "../widgets/controls.js";
 import { runHead } from "./runhead.js";
 
 const BINS = 48;
@@ -20,7 +20,6 @@ const SAID = {
   displacement: ["distance", "the norm of each row's displacement from the first checkpoint"],
   weights: ["norm", "the norm of each row"],
 };
-const KINDS = [["Network", /^network/], ["Layers", /^layer\/[^/]+$/], ["Components", /^component\//], ["Embedding", /^(un)?embedding$/], ["Parts of layers", /^layer\/[^/]+\//], ["Tensors", /^tensor\//]];
 
 export async function rowsView(name, params, context) {
   const [answer, groups] = await Promise.all([api.run(name), api.groups(name)]);
@@ -88,11 +87,10 @@ class RowsView {
   }
 
   #controls() {
-    const options = KINDS.map(([label, pattern]) => ({ label, options: this.groups.filter((g) => pattern.test(g.id)).map((g) => [g.id, g.id]) })).filter((o) => o.options.length);
-    const pick = (name, first) => (value) => this.change({ [name]: value === first ? null : value, lo: null, hi: null }, { push: true });
+    const pick = (name) => (value) => this.change({ [name]: value, lo: null, hi: null }, { push: true });
     keepingFocus(this.controls, () => fill(this.controls,
-      dropdown("Group", options, this.group, pick("group", "network"), { class: "group" }),
-      choice("Of", OF, this.of, pick("of", "update")),
+      groupChoice(this.groups, this.group, pick("group")),
+      choice("Of", OF, this.of, pick("of")),
       axisChoice(this.kind, this.change)));
   }
 
@@ -102,8 +100,7 @@ class RowsView {
     const logarithmic = this.of !== "angle";
     const values = Float64Array.from(rows.flatMap((r) => r.values.map((v) => v ?? NaN)));
     const drawn = logarithmic ? values.map((v) => (v > 0 ? Math.log10(v) : NaN)) : values;
-    const scale = adjusted(heatScale(drawn), this.params);
-    if (logarithmic && scale.palette === "RdBu_r") Object.assign(scale, { ...spanOf(drawn), palette: "viridis" }, this.params.lo === undefined ? {} : { low: Number(this.params.lo) }, this.params.hi === undefined ? {} : { high: Number(this.params.hi) });
+    const scale = adjusted(heatScale(drawn, { aboutZero: false }), this.params);
     const { kind } = this;
     const alone = new Set(rows.map((r) => r.tensor)).size === 1;
     keepingFocus(this.scale, () => fill(this.scale, scaleControls(scale, this.params, this.change)));
@@ -126,9 +123,3 @@ class RowsView {
 }
 
 const rowText = (r, alone) => `${alone ? "row" : r.tensor} ${r.count > 1 ? `${r.row}–${r.row + r.count - 1}` : r.row}`;
-
-function spanOf(values) {
-  const defined = values.filter((v) => v === v);
-  const [low, high] = [Math.min(...defined), Math.max(...defined)];
-  return high > low ? { low, high } : { low: low - 1, high: low + 1 };
-}

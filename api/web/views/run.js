@@ -2,7 +2,7 @@
 
 import { axisName, axisNames } from "../base/axisname.js";
 import { scaleOf } from "../base/colors.js";
-import { add, dropdown, fileName, fill, h, keepingFocus, number } from "../base/dom.js";
+import { add, fileName, fill, h, keepingFocus, number } from "../base/dom.js";
 import { dropsOf, loggedWithin, ratesWithin } from "../base/rates.js";
 import { href } from "../base/url.js";
 import * as api from "../data/api.js";
@@ -13,7 +13,7 @@ import { Chart } from "../plots/chart.js";
 import { MapView } from "../plots/mapview.js";
 import { Timeline } from "../plots/timeline.js";
 import { captionOf, groupText } from "../widgets/captions.js";
-import { VIEW_NOTES, VIEW_TITLES, adjusted, alongChoice, axisChoice, besideChoice, scaleControls, valuesChoice, viewChoice } from "../widgets/controls.js";
+import { VIEW_NOTES, VIEW_TITLES, adjusted, alongChoice, axisChoice, besideChoice, groupChoice, scaleControls, valuesChoice, viewChoice } from "../widgets/controls.js";
 import { errorMap, errorScale, medianError } from "../widgets/estimate.js";
 import { Live } from "../widgets/live.js";
 import { Said } from "../widgets/said.js";
@@ -22,8 +22,6 @@ import { averagesOf, curvesOf, fillLegend, fillPhases, numbersOf } from "./runcu
 import { runHead } from "./runhead.js";
 
 const NEAR = ["cosine", "angles"]; // curves that stand beside the map
-const KINDS = [["Network", /^network/], ["Layers", /^layer\/[^/]+$/], ["Components", /^component\//], ["Embedding", /^(un)?embedding$/], ["Parts of layers", /^layer\/[^/]+\//], ["Tensors", /^tensor\//]];
-
 export async function runView(name, params, context) {
   const [answer, groups] = await Promise.all([api.run(name), api.groups(name)]);
   return new RunView(name, answer, groups, params, context);
@@ -281,12 +279,9 @@ class RunView {
       return;
     }
     this.controlKey = key;
-    const options = KINDS
-      .map(([label, pattern]) => ({ label, options: this.groups.filter((g) => pattern.test(g.id)).map((g) => [g.id, g.id]) }))
-      .filter((o) => o.options.length);
     keepingFocus(this.controls, () => fill(
       this.controls,
-      dropdown("Group", options, this.group, (group) => change({ group: group === "network" ? null : group }, { push: true }), { class: "group" }),
+      groupChoice(this.groups, this.group, (group) => change({ group }, { push: true })),
       viewChoice(params, change),
       ["tm", "rtm"].includes(params.view ?? "tm") ? besideChoice(params, change) : null,
       errors ? valuesChoice(params, change) : null,

@@ -22,6 +22,16 @@ export const VIEW_NOTES = {
   walk: "What the relative map at the first checkpoint would be if updates were independent directions.",
 };
 
+const GROUPS = [["Network", /^network/], ["Layers", /^layer\/[^/]+$/], ["Components", /^component\//], ["Embedding", /^(un)?embedding$/], ["Parts of layers", /^layer\/[^/]+\//], ["Tensors", /^tensor\//]];
+
+// The group of a view among all of a run, by their kinds.
+export function groupChoice(groups, chosen, pick) {
+  const options = GROUPS
+    .map(([label, pattern]) => ({ label, options: groups.filter((g) => pattern.test(g.id)).map((g) => [g.id, g.id]) }))
+    .filter((o) => o.options.length);
+  return dropdown("Group", options, chosen, (group) => pick(group === "network" ? null : group), { class: "group" });
+}
+
 export const viewChoice = (params, change) =>
   choice("Map", VIEWS, params.view ?? "tm", (view) => change({ view: view === "tm" ? null : view }, { push: true }));
 
