@@ -25,6 +25,8 @@ from trajsvc.errors import NotFound, Refused, TrajsvcError, TryAgain
 from trajsvc.sources.hub.address import parse_address
 from trajsvc.sources.hub.source import HubOptions, HubSource
 
+pytestmark = pytest.mark.slow
+
 Hubs = Callable[..., HubServer]
 STEPS = [0, 10, 20, 30, 40, 50]
 CANARY = "hf_canaryCanaryCanary0123"

@@ -30,6 +30,8 @@ from trajsvc.sources.hub.address import parse_address
 from trajsvc.sources.hub.source import HubOptions, HubSource
 from trajsvc.sources.transport.cancel import Interrupted
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 LONG = "x" * 100_000
 

@@ -25,6 +25,8 @@ from trajsvc.trajectory.opening import open_trajectory
 from trajsvc.trajectory.prefetch import ReadAhead
 from trajsvc.trajectory.remote import RemoteTheta
 
+pytestmark = pytest.mark.slow
+
 
 def plan_of(trajectory: Trajectory) -> Plan:
     return make_plan(trajectory.columns, len(trajectory.rows), slab=2**19)

@@ -21,7 +21,7 @@ from storage_schema.errors import RunMissing
 from storage_schema.format import arrays
 from storage_schema.runs.store import RunStore, StoredRun
 
-pytestmark = [pytest.mark.timing, pytest.mark.dear]
+pytestmark = [pytest.mark.slow, pytest.mark.timing, pytest.mark.dear]
 
 KILLS = 40
 
