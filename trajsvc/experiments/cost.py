@@ -163,7 +163,7 @@ def peak_memory() -> Iterator[Callable[[], int]]:
 
     def watch() -> None:
         while not done.wait(_INTERVAL):
-            most.append(max(most.pop(), anonymous_memory()))
+            most[0] = max(most[0], anonymous_memory())  # never empty: it is read meanwhile
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
