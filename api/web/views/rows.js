@@ -117,7 +117,7 @@ class RowsView {
     const last = steps.length - 1;
     const whole = (values) => Math.sqrt(values.reduce((sum, v) => sum + (v ?? 0) ** 2, 0));
     fill(this.table, h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The rows with most" }, h("table", {},
-      h("thead", {}, h("tr", {}, ["tensor", "row", "root of the sum of squares", `at ${axisName(this.answer.row)} ${steps[last]}`].map((t) => h("th", { scope: "col" }, t)))),
+      h("thead", {}, h("tr", {}, ["tensor", "row", "root of the sum of squares", `at ${axisName(this.answer.row)} ${steps[last]}`].map((t, i) => h("th", { scope: "col", class: i ? "numeric" : undefined }, t)))),
       h("tbody", {}, rows.map((r) => h("tr", {}, h("td", {}, r.tensor), h("td", { class: "numeric" }, r.row), h("td", { class: "numeric" }, number(whole(r.values), 4)), h("td", { class: "numeric" }, r.values[last] === null ? "undefined" : number(r.values[last], 4))))))));
   }
 }
