@@ -40,7 +40,8 @@ _GENERIC: Final = frozenset(
         "stage", "phase", "ingredient", "unsharded", "pytorch", "torch", "lit", "hf", "huggingface", "full", "file", "val", "valid",
         "train", "test", "eval", "monitor", "acc", "accuracy", "loss", "score", "psnr", "ssim", "fid", "bleu", "rouge", "wer", "cer",
         "ppl", "perplexity", "auc", "auroc", "iou", "miou", "dice", "mae", "mse", "rmse", "reward", "return", "elo", "top", "f", "lr",
-        "bs", "at", "of", "and", "by", "fp", "bf", "float", "diffusion", "consolidated",
+        "bs", "at", "of", "and", "by", "fp", "bf", "float", "diffusion", "consolidated", "resume", "resumed", "restart", "restarted",
+        "continued", "first", "early", "mid", "middle", "late",
     }
 )  # fmt: skip
 """Words that tell no state from another."""

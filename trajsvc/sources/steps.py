@@ -23,6 +23,7 @@ __all__ = [
     "scaled",
     "stage_of",
     "without_decimals",
+    "without_scores",
     "without_settings",
 ]
 
@@ -46,12 +47,17 @@ _SCORE: Final = re.compile(
     r"\d+\.\d+(?:\.\d+)*(?:e-?\d+)?(?![\d.]*[kmbt](?![a-z]))|(?<!\d)20\d\d([-_])[01]?\d\1[0-3]?\d(?!\d)|(?<!\d)20\d{6}[-_t]\d{4,6}(?!\d)"
 )
 """A number with a decimal point that counts nothing, and dates."""
-_MEASURED: Final = re.compile(
-    r"(?<![a-z])(?:acc|accuracy|loss|score|psnr|ssim|fid|bleu|rouge|wer|cer|ppl|perplexity|auc|auroc|m?iou|dice|mae|mse|rmse|reward|return"
-    r"|elo|top[15]|f1|lr|bs|seed|fold|rank|version|v|dim|hidden|width|depth|layers?|heads?|size|res|ctx|seq|seqlen|gpus?|nodes?)"
-    r"[-_=]?\d+(?![a-z0-9])"
+_SCORES: Final = (
+    r"acc|accuracy|loss|score|psnr|ssim|fid|bleu|rouge|wer|cer|ppl|perplexity|auc|auroc|m?iou|m?ap|dice|mae|mse|rmse|reward|return"
+    r"|elo|top[15]|f1"
 )
-"""Scores and settings that are whole numbers."""
+_SETTINGS: Final = (
+    "lr|bs|seed|fold|rank|version|v|dim|hidden|width|depth|layers?|heads?|size|res|ctx|seq|seqlen|gpus?|nodes?"
+)
+_SCORED, _MEASURED = (
+    re.compile(rf"(?<![a-z])(?:{words})[-_=]?\d+(?![a-z0-9])") for words in (_SCORES, f"{_SCORES}|{_SETTINGS}")
+)
+"""Scores, and scores and settings, that are whole numbers."""
 
 _EPOCH_AND_STEP: Final = re.compile(
     r"(?:checkpoint_(?=\d+_\d)|(?<![a-z])e(?=\d+[-_]?s\d))(\d+)[-_]?s?(\d+)(?![a-z0-9])"
@@ -133,6 +139,13 @@ def scaled(text: str) -> int | None:
 def without_decimals(text: str) -> str:
     """Replace dates and numbers with a decimal point that count nothing in ``text`` (in lower case) by ``~``."""
     return _SCORE.sub("~", text)
+
+
+def without_scores(text: str) -> str:
+    """Replace each character of dates and scores in ``text`` (in lower case) by ``~``."""
+    for pattern in (_SCORE, _SCORED):
+        text = pattern.sub(lambda match: "~" * len(match[0]), text)
+    return text
 
 
 def without_settings(text: str) -> str:

@@ -116,7 +116,9 @@ def _explained(found: list[Found], how: How) -> list[Found]:
         own = kind
         if own is None and by_updates and _EPOCH_ONLY.fullmatch(one.name.label):
             own = "epoch"  # checkpoint_3_2000 is update 2000, checkpoint3 the end of epoch 3
-        result.append(one if one.name.sure or own is None else replace(one, name=replace(one.name, kind=own)))
+        result.append(
+            one if one.name.sure or own is None else replace(one, name=replace(one.name, kind=own, sure=True))
+        )
     return result
 
 

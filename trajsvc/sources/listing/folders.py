@@ -33,6 +33,7 @@ from trajsvc.sources.listing.numbered import (
 )
 from trajsvc.sources.listing.series import one_series
 from trajsvc.sources.listing.stages import labelled, staged_folders
+from trajsvc.sources.listing.two_readings import check_numbers
 from trajsvc.sources.named import PATHS, Naming
 from trajsvc.sources.order import WORDS, with_thousands
 from trajsvc.sources.steps import StepName, stage_of
@@ -86,9 +87,10 @@ def list_glob(pattern: str, root: str, how: How) -> Listing:
     """
     listing = Listing()
     places = _places(pattern)
+    apart = len({os.path.dirname(place) for place in places}) > 1  # noqa: PTH120
     refused: list[TrajsvcError] = []
     for place, whole in places.items():
-        name = _name_of(os.path.relpath(place, root), how) or _from_keys(place, how)
+        name = _name_of(os.path.relpath(place, root), how, apart=apart) or _from_keys(place, how)
         if name is None and len(places) == 1:
             name = StepName(0, os.path.basename(place), "index")  # noqa: PTH119
         if name is None:
@@ -131,6 +133,7 @@ def _one_run(where: str, how: How, listing: Listing) -> None:
     if left != how.state:
         found = [replace(f, weights=replace(f.weights, wish=left)) for f in found]
     listing.found, _ = one_axis(found, where, how, listing)
+    check_numbers(listing.found, where, listing)
 
 
 def _arrange(folder: Folder, loose: Sequence[str], how: How, listing: Listing) -> None:
@@ -322,8 +325,11 @@ def _runs_deeper(folder: Folder, how: How, depth: int = 2) -> list[str]:
     return found[:_LOOKED_BELOW]
 
 
-def _name_of(relative: str, how: How) -> StepName | None:
-    """Return the step in the last part of a path that names one, with the stage that an earlier part names."""
+def _name_of(relative: str, how: How, *, apart: bool) -> StepName | None:
+    """Return the step in the last part of a path that names one, with the stage that an earlier part names.
+
+    Checkpoints that lie ``apart``, in several folders, are called by these too: they may be those of several runs.
+    """
     if how.pattern is not None:
         return how.pattern.read(relative, label_of(relative))
     parts = Path(relative).parts
@@ -331,9 +337,10 @@ def _name_of(relative: str, how: How) -> StepName | None:
         name = how.parse(parts[place])
         if name is not None:
             stage = next((s for part in parts[:place] if (s := stage_of(part)) is not None), None)
-            if stage is None or "stage" in name.extra:
-                return name
-            return replace(name, extra={**name.extra, "stage": stage}, label="/".join((*parts[:place], name.label)))
+            name = replace(name, label="/".join((*parts[:place], name.label))) if apart else name
+            return (
+                name if stage is None or "stage" in name.extra else replace(name, extra={**name.extra, "stage": stage})
+            )
     return None
 
 

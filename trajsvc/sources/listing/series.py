@@ -4,12 +4,15 @@ stages, two networks.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from trajsvc.errors import NotFound, Refused
 from trajsvc.sources.formats.layout import Found
 from trajsvc.sources.listing.entries import Listing, some
+from trajsvc.sources.listing.two_readings import ask_about_words
 from trajsvc.sources.states import Wish, ambiguous, choose, is_average, matched, series_of
 from trajsvc.sources.steps import STAGES
 
@@ -24,11 +27,17 @@ def one_series(found: Sequence[Found], where: str, wish: Wish, listing: Listing)
     by_key = {str(i): f for i, f in enumerate(found)}
     alike = series_of({key: f.name.label for key, f in by_key.items()})
     groups = {_name(words): [by_key[key] for key in keys] for words, keys in alike.items()}
-    if len(groups) < 2 or len(groups) > max(2, len(found) // 2):  # names that all differ say nothing
+    if len(groups) < 2:
         return list(found), wish
     name, left = matched(list(groups), wish)
-    if name is None and all(len(g) == 1 for g in groups.values()) and not _overlap(*list(groups.values())[:2]):
+    if name is None and _gone_on(groups):
         return list(found), wish
+    single = all(len(g) == 1 for g in groups.values()) and not _overlap(*list(groups.values())[:2])
+    if len(groups) > max(2, len(found) // 2) or (name is None and single):
+        if all(set(_words(n)) <= STAGES.keys() for n in groups):
+            return _staged(groups), wish
+        ask_about_words(found, where, listing)
+        return list(found), wish  # names that all differ in hashes and dates say nothing
     if name is None:
         name = _main(groups, where, wish)
         if name is None:
@@ -46,6 +55,15 @@ def one_series(found: Sequence[Found], where: str, wish: Wish, listing: Listing)
             others=[other],
         )
     return groups[name], left
+
+
+def _gone_on(groups: dict[str, list[Found]]) -> bool:
+    """Return whether the series are one training that was resumed: ``version_1`` begins behind the last step of ``version_0``."""
+    numbers = {name: re.fullmatch(r"(?:version|part)(\d+)", name) for name in groups}
+    if not all(numbers.values()):
+        return False
+    rising = [sorted(f.name.step for f in groups[n]) for n in sorted(groups, key=lambda n: int(re.sub(r"\D", "", n)))]
+    return all(a[-1] < b[0] for a, b in pairwise(rising))
 
 
 def _main(groups: dict[str, list[Found]], where: str, wish: Wish) -> str | None:
