@@ -14,7 +14,7 @@ class Finding(BaseModel):
 
     kind: str
     """``identical``, ``zero-update``, ``non-finite``, ``shape-change``, ``name-change``, ``missing-shard``, ``stale-shard``,
-    ``unreadable``, ``step-order``, ``outlier``, ``mostly-zero``, ``growing``, ``ignored-file`` …"""
+    ``unreadable``, ``step-order``, ``order``, ``jump``, ``outlier``, ``mostly-zero``, ``growing``, ``ignored-file`` …"""
     severity: Literal["info", "warning", "error"] = "warning"
     message: str
     steps: tuple[int, ...] = ()

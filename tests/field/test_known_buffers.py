@@ -266,7 +266,7 @@ def test_one_object_at_some_steps_is_two_parameters(tmp_path: Path, tied: tuple[
     full = [{**p, **({"lm_head.weight": p["wte.weight"]} if t in tied else heads[t])} for t, p in enumerate(points)]
     run = analysed(tmp_path, full)
     assert_right(run, full)
-    assert not said(run)
+    assert said(run) <= {"jump"}  # to values of another start, where it was the embedding
 
 
 def test_one_object_that_is_a_copy_later_is_one_parameter(tmp_path: Path) -> None:

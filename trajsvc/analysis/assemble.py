@@ -16,11 +16,13 @@ from storage_schema.models.results import Finding
 from storage_schema.runs.contents import RowTable, RunContents, TreeTable
 from trajsvc.analysis import integrity
 from trajsvc.analysis.arrangements import Look, arrangements
+from trajsvc.analysis.continuity import continuity
 from trajsvc.analysis.suspects import suspects
 from trajsvc.gram.estimate import estimated, left_out_grams
 from trajsvc.gram.plan import ROW_NORMS
 from trajsvc.gram.rounding import expected_rounding
 from trajsvc.gram.sums import GramState, appended
+from trajsvc.measures.finite import usable
 from trajsvc.measures.trees import Tree
 from trajsvc.trajectory.matrix import Trajectory
 from trajsvc.trajectory.tables import axis_of, block_table, checkpoint_table
@@ -156,7 +158,9 @@ def _findings(
     )
     vectors = {c.name for c, shape in zip(trajectory.columns, trajectory.shapes, strict=True) if len(shape) == 1}
     moved = [] if look is None else arrangements(blocks, scaled, trajectory.steps.tolist(), look, matrices, vectors)
-    return [*listed, *doubted, *moved, *read, *_no_errors(state)]
+    explained = {f.steps[1]: set(f.details["tensors"]) for f in moved}
+    unlike = continuity(blocks, scaled, trajectory.steps.tolist(), usable(state.nonfinite)[0], explained)
+    return [*listed, *doubted, *moved, *unlike, *read, *_no_errors(state)]
 
 
 def _no_errors(state: GramState) -> list[Finding]:
