@@ -19,7 +19,7 @@ import { COMMAND, chosenGroups, clusterTables, inRange, mapOfStep, measuresOf, s
 import { CURVES } from "../widgets/choices.js";
 import { GradientForm } from "./gradientform.js";
 import { curvesOf } from "./runcurves.js";
-import { runHead } from "./runhead.js";
+import { RunTab } from "./runtab.js";
 
 const CLUSTERS = 8;
 
@@ -28,14 +28,12 @@ export async function gradientsView(name, params, context) {
   return new GradientsView(name, answer, groups, sets, params, context);
 }
 
-class GradientsView {
-  constructor(name, answer, groups, sets, params, { change }) {
-    Object.assign(this, { name, answer, groups, sets, change, params });
-    this.title = `${name}: gradients`;
+class GradientsView extends RunTab {
+  constructor(name, answer, groups, sets, params, context) {
+    super("gradients", name, answer, params, context);
+    Object.assign(this, { groups, sets });
+    const { change } = context;
     const range = (found, done) => change({ from: found?.[0] ?? null, to: found?.[1] ?? null }, { push: done });
-    this.head = h("div");
-    this.controls = h("div", { class: "controls" });
-    this.status = h("div", { class: "inlinestatus", role: "status" });
     this.chart = new Chart({ name: () => this.#fileName(this.measure), onrange: range, height: 260 });
     this.chart.element.dataset.chart = "gradient";
     this.beside = new Chart({ name: () => fileName(name, this.chosen[0], this.curve), onrange: range, height: 260 });
@@ -59,38 +57,24 @@ class GradientsView {
         h("div", { class: "mapandclusters" }, this.map.element, this.clusters)));
     this.form = api.isReport ? null : new GradientForm(name, { open: !sets.length, ondone: (job) => this.#computed(job) });
     this.element = h("div", { class: "gradients" }, this.head, this.controls, this.status, this.pictures, this.form?.element);
-    api.summary(name).then((summary) => {
-      if (this.gone) return;
-      this.summary = summary;
-      this.#head();
-      if (this.lines) this.#curves();
-    }, () => {});
   }
 
-  destroy() {
-    this.gone = true;
-    this.form?.destroy();
-    for (const part of [this.chart, this.beside, this.heat, this.map]) part.destroy();
+  parts() {
+    return [this.form, this.chart, this.beside, this.heat, this.map];
+  }
+
+  // The curves know when the learning rate fell.
+  summarised() {
+    if (this.lines) this.#curves();
   }
 
   #fileName(...words) {
     return fileName(this.name, this.set?.set, ...words);
   }
 
-  #head() {
-    keepingFocus(this.head, () => fill(this.head, runHead(this.name, this.answer, this.summary, "gradients", this.params)));
-  }
-
-  #fail(error) {
-    fill(this.status, h("div", { class: "problem", role: "alert" }, error.message, error.hint ? h("span", { class: "hint" }, ` ${error.hint}`) : null));
-  }
-
   async update(params) {
-    this.params = params;
-    this.#head();
+    const current = this.begin(params);
     if (!this.sets.length) return this.#none();
-    const mine = (this.turn = (this.turn ?? 0) + 1);
-    const current = () => !this.gone && this.turn === mine;
     this.set = this.sets.find((s) => s.set === params.set) ?? this.sets[0];
     fill(this.status);
     try {
@@ -108,7 +92,7 @@ class GradientsView {
       await Promise.all([this.#load(current), this.#layers(current), this.#map(current)]);
       if (current()) this.element.dataset.ready = "true";
     } catch (error) {
-      if (current()) this.#fail(error);
+      if (current()) this.fail(error);
     }
   }
 

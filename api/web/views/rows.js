@@ -8,7 +8,7 @@ import { heatScale } from "../plots/heatscene.js";
 import { HeatView } from "../plots/heatview.js";
 import { captionOf } from "../widgets/captions.js";
 import { adjusted, axisChoice, groupChoice, scaleControls } from "../widgets/controls.js";
-import { runHead } from "./runhead.js";
+import { RunTab } from "./runtab.js";
 
 const BINS = 48;
 const TOP = 10;
@@ -26,13 +26,10 @@ export async function rowsView(name, params, context) {
   return new RowsView(name, answer, groups, params, context);
 }
 
-class RowsView {
-  constructor(name, answer, groups, params, { change }) {
-    Object.assign(this, { name, answer, groups, params, change });
-    this.title = `${name}: rows`;
-    this.head = h("div");
-    this.controls = h("div", { class: "controls" });
-    this.status = h("div", { class: "inlinestatus", role: "status" });
+class RowsView extends RunTab {
+  constructor(name, answer, groups, params, context) {
+    super("rows", name, answer, params, context);
+    this.groups = groups;
     this.heat = new HeatView({ name: () => fileName(name, this.group, `rows-${this.of}`) });
     this.heatTitle = h("h2", {});
     this.note = h("p", { class: "note" });
@@ -43,29 +40,16 @@ class RowsView {
         h("div", { class: "charthead" }, this.heatTitle, this.heat.buttons()), this.scale, this.note, this.heat.element),
       h("h2", { class: "section" }, "The rows with most"), this.table);
     this.element = h("div", { class: "rowsview" }, this.head, this.controls, this.status, this.pictures);
-    api.summary(name).then((summary) => {
-      if (this.gone) return;
-      this.summary = summary;
-      this.#head();
-    }, () => {});
   }
 
-  destroy() {
-    this.gone = true;
-    this.heat.destroy();
-  }
-
-  #head() {
-    keepingFocus(this.head, () => fill(this.head, runHead(this.name, this.answer, this.summary, "rows", this.params)));
+  parts() {
+    return [this.heat];
   }
 
   async update(params) {
-    this.params = params;
+    const current = this.begin(params);
     this.of = params.of ?? "update";
     this.group = this.groups.some((g) => g.id === params.group) ? params.group : "network";
-    this.#head();
-    const mine = (this.turn = (this.turn ?? 0) + 1);
-    const current = () => !this.gone && this.turn === mine;
     try {
       const asked = { group: this.group, of: this.of };
       const [all, most] = await Promise.all([api.rows(this.name, { ...asked, bins: BINS }), api.rows(this.name, { ...asked, top: TOP })]);
@@ -87,11 +71,8 @@ class RowsView {
   }
 
   #controls() {
-    const pick = (name) => (value) => this.change({ [name]: value, lo: null, hi: null }, { push: true });
-    keepingFocus(this.controls, () => fill(this.controls,
-      groupChoice(this.groups, this.group, pick("group")),
-      choice("Of", OF, this.of, pick("of")),
-      axisChoice(this.kind, this.change)));
+    const pick = this.picks("lo", "hi");
+    this.drawControls(groupChoice(this.groups, this.group, pick("group")), choice("Of", OF, this.of, pick("of")), axisChoice(this.kind, this.change));
   }
 
   #draw({ rows, steps, total }) {

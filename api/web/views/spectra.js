@@ -1,12 +1,12 @@
 // Singular values of a run's matrices: of one over training, its ranks, the ranks of all by depth, and σ₁ of Q, K and V.
 
 import { axisName } from "../base/axisname.js";
-import { choice, dropdown, fileName, fill, h, keepingFocus } from "../base/dom.js";
+import { choice, dropdown, fileName, fill, h } from "../base/dom.js";
 import * as api from "../data/api.js";
 import { suited } from "../plots/axis.js";
 import { Chart } from "../plots/chart.js";
 import { axisChoice } from "../widgets/controls.js";
-import { runHead } from "./runhead.js";
+import { RunTab } from "./runtab.js";
 import { SpectrumForm } from "./spectrumform.js";
 import { COMMAND, depthSpecs, qkvSpecs, rankSpec, valuesSpec } from "./spectrumfacts.js";
 
@@ -18,13 +18,11 @@ export async function spectraView(name, params, context) {
   return new SpectraView(name, answer, rows, params, context);
 }
 
-class SpectraView {
-  constructor(name, answer, rows, params, { change }) {
-    Object.assign(this, { name, answer, rows, params, change });
-    this.title = `${name}: spectra`;
-    this.head = h("div");
-    this.controls = h("div", { class: "controls" });
-    this.status = h("div", { class: "inlinestatus", role: "status" });
+class SpectraView extends RunTab {
+  constructor(name, answer, rows, params, context) {
+    super("spectra", name, answer, params, context);
+    this.rows = rows;
+    const { change } = context;
     const range = (found, done) => change({ from: found?.[0] ?? null, to: found?.[1] ?? null }, { push: done });
     const made = (what, onrange, height = 260) => {
       const chart = new Chart({ name: () => fileName(name, this.of, what), onrange, height });
@@ -34,25 +32,18 @@ class SpectraView {
     this.values = made("singular-values", range, 320);
     this.ranks = made("ranks", range, 320);
     this.depth = ["stable_rank", "effective_rank"].map((n) => made(n, null));
-    this.parts = ["Q", "K", "V"].map((n) => made(n, range, 220));
+    this.heads = ["Q", "K", "V"].map((n) => made(n, range, 220));
     this.partsHead = h("h2", { class: "section" }, "σ₁ of Q, K and V");
     this.pictures = h("div", { hidden: true },
       h("h2", { class: "section" }, "One matrix over training"), h("div", { class: "charts" }, this.values.element, this.ranks.element),
       h("h2", { class: "section" }, "By depth"), h("div", { class: "charts" }, this.depth.map((c) => c.element)),
-      this.partsHead, (this.partsPlace = h("div", { class: "charts" }, this.parts.map((c) => c.element))));
+      this.partsHead, (this.partsPlace = h("div", { class: "charts" }, this.heads.map((c) => c.element))));
     this.form = new SpectrumForm(name, { open: !rows.length, ondone: () => this.#again() });
     this.element = h("div", { class: "spectra" }, this.head, this.controls, this.status, this.form.element, this.pictures);
-    api.summary(name).then((summary) => {
-      if (this.gone) return;
-      this.summary = summary;
-      this.#head();
-    }, () => {});
   }
 
-  destroy() {
-    this.gone = true;
-    this.form.destroy();
-    for (const chart of [this.values, this.ranks, ...this.depth, ...this.parts]) chart.destroy();
+  parts() {
+    return [this.form, this.values, this.ranks, ...this.depth, ...this.heads];
   }
 
   async #again() {
@@ -60,20 +51,13 @@ class SpectraView {
     if (!this.gone) this.update(this.params);
   }
 
-  #head() {
-    keepingFocus(this.head, () => fill(this.head, runHead(this.name, this.answer, this.summary, "spectra", this.params)));
-  }
-
   async update(params) {
-    this.params = params;
-    this.#head();
+    const current = this.begin(params);
     if (!this.rows.length) {
       fill(this.status, h("div", { class: "empty" }, h("p", {}, "No matrix of this run has been decomposed yet. Fill in the form, or compute spectra with"), h("pre", {}, COMMAND(this.name))));
       this.element.dataset.ready = "true";
       return;
     }
-    const mine = (this.turn = (this.turn ?? 0) + 1);
-    const current = () => !this.gone && this.turn === mine;
     fill(this.status);
     try {
       this.of = this.rows.find((r) => r.of === params.of)?.of ?? this.rows[0].of;
@@ -87,18 +71,18 @@ class SpectraView {
       this.#draw(values, measures, layers);
       this.element.dataset.ready = "true";
     } catch (error) {
-      if (current()) fill(this.status, h("div", { class: "problem", role: "alert" }, error.message, error.hint ? h("span", { class: "hint" }, ` ${error.hint}`) : null));
+      if (current()) this.fail(error);
     }
   }
 
   #controls(table, tensor) {
     const layers = [...new Set(table.map((m) => m.layer))];
     const options = layers.map((layer) => ({ label: layer === "" ? "Around the layers" : `Layer ${layer}`, options: table.filter((m) => m.layer === layer).map((m) => [m.name, `${m.name} (${m.rows} × ${m.columns})`]) }));
-    const pick = (name) => (value) => this.change({ [name]: value }, { push: true });
-    keepingFocus(this.controls, () => fill(this.controls,
+    const pick = this.picks();
+    this.drawControls(
       choice("Of", this.rows.map((r) => [r.of, TEXT[r.of]]), this.of, pick("of")),
       dropdown("Matrix", options, tensor, pick("tensor")),
-      axisChoice(this.kind, this.change)));
+      axisChoice(this.kind, this.change));
   }
 
   #draw(values, measures, layers) {
@@ -110,6 +94,6 @@ class SpectraView {
     depthSpecs(layers).forEach((spec, i) => this.depth[i].show(spec));
     const parts = qkvSpecs(layers, inRange(layers.steps, this.params));
     this.partsHead.hidden = this.partsPlace.hidden = !parts.length;
-    parts.forEach((spec, i) => this.parts[i].show({ ...shared, ...spec }));
+    parts.forEach((spec, i) => this.heads[i].show({ ...shared, ...spec }));
   }
 }
