@@ -81,6 +81,32 @@ BESIDE: dict[str, Beside] = {
     "momenta": lambda m, p, i: {
         f"{n}_{w}": m.tensor(*v.shape) for n, v in p.items() for w in ("momentum", "exp_avg_sq")
     },
+    "state of a train state": lambda m, p, i: (
+        {f"opt_state.0.{w}.params.{n}": m.tensor(*v.shape) for n, v in p.items() for w in ("mu", "nu")}
+        | {"batch_stats.BatchNorm_0.mean": m.tensor(9) * i, "batch_stats.BatchNorm_0.var": m.tensor(9).abs() + i}
+    ),
+    "state of an optimizer further in": lambda m, p, i: {
+        f"app.optim.state.{n}.sum": m.tensor(*v.shape).abs() * i for n, v in p.items()
+    },
+    "chained optimizers": lambda m, p, i: {
+        f"chained_{k}.optimizer.state.{w}.{n}": v if w == "fp32_param" else m.tensor(*v.shape)
+        for k, (n, v) in enumerate(p.items())
+        for w in ("fp32_param", "exp_avg")
+    },
+    "several optimizers": lambda m, p, i: {f"optimizer_1.state.{n}.buf": m.tensor(*v.shape) for n, v in p.items()},
+    "momenta under a word": lambda m, p, i: {
+        f"opt.{n}.{w}": m.tensor(*v.shape) for n, v in p.items() for w in ("m", "v")
+    },
+    "variables of an optimizer": lambda m, p, i: {
+        f"adam/{n.replace('.', '_')}_{w}": m.tensor(*v.shape) for n, v in p.items() for w in ("momentum", "velocity")
+    },
+    "statistics with slashes": lambda m, p, i: {
+        "net/~/bn/~/mean_ema/average": m.tensor(9) * i,
+        "net/obs_norm/mean": m.tensor(9) * i,
+        "net/~/bn/~/var_ema/hidden": m.tensor(9) * i,
+    },
+    "master copies": lambda m, p, i: {f"master_params.{n}": v + 1e-6 for n, v in p.items()},
+    "banks of features": lambda m, p, i: {"contrast.memory_v1": m.tensor(50, 16).abs()},
     "average in one word": lambda m, p, i: {f"ema_{n.replace('.', '_')}": v for n, v in p.items()},
 }
 
@@ -107,5 +133,6 @@ def test_learned_positions_are_parameters(tmp_path: Path) -> None:
 
 
 def test_a_word_alone_is_no_state_of_an_optimizer(tmp_path: Path) -> None:
-    points = Maker(7).walk({"gate_grad.weight": (8, 8), "edge.grad": (8, 8), "edge.weight": (8, 8)})
+    shapes = {"gate_grad.weight": (8, 8), "edge.grad": (8, 8), "edge.weight": (8, 8), "opt.decoder.weight": (8, 8)}
+    points = Maker(7).walk(shapes | {"learned.optimizer.lstm.weight": (8, 8), "memory_tokens": (4, 8)})
     assert_right(analysed(tmp_path, points), points)

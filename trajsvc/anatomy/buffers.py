@@ -36,6 +36,8 @@ NAMED: Final[tuple[tuple[str, str], ...]] = (
     (r"(activation_post_process|\w*fake_quant\w*|\w*observer\w*)\.[\w.]+", "statistics of quantisation-aware training"),
     (r"_amax|_pre_quant_scale|amax_history|\w*_amax_history", "statistics of quantisation"),
     (r"moving_(mean|variance|var)", "running statistics of a normalisation"),
+    (r"batch_stats\.[\w.]+|(mean|var)_ema\.(average|hidden|counter)", "running statistics of a normalisation"),
+    (r"memory_(v[12]|l|ab)", "bank of features"),
     (
         r"(un)?normali[sz]e_\w+\.buffer_\w+\.\w+|\w*normali[sz]er\.params_dict\.[\w.]+|debiasing_term",
         "statistics of a normaliser",
@@ -87,12 +89,22 @@ _COUNTER: Final = ending(
     r"(\w+_)?(counter|(global_?|num_|n_)?(steps?|iters?|iterations?|updates?|epochs?)|(samples|tokens|examples|batches|frames)_seen)(_count|_seen|_done)?"
 )
 """A number that counts how far the training is; a tensor of one element."""
-_OPTIMIZER: Final = re.compile(r"(?:optimizers?|optim|lr_schedulers?|grad_scaler)(?:_states?)?\.")
+_OPTIMIZER: Final = re.compile(
+    r"(?:optimizers?|optim|lr_schedulers?|grad_scaler)(?:_states?)?\."
+    r"|(?:.+\.)?(?:opt(?:im(?:izer)?)?_states?|optimizer_\d+|chained_\d+\.optimizer)\."
+    r"|(?:.+\.)?(?:optimizers?|optim|opt)\.(?:\w+\.)?(?:state|param_groups|fp32_param|exp_avg\w*)\."
+    r"|(?:adam|adamw|nadam|sgd|rmsprop|adagrad|adadelta|adafactor|muon)(?:_\d+)?\."
+)
+"""State of an optimizer: at the top, deeper where its own word or that of its state follows, under its own name."""
 _POINTER: Final = re.compile(r"(?:\w+_)?(?:ptr|pointer)(?:_\w+)?\Z")
 _QUEUE: Final = ending(r"(?:\w+_)?queue(?:_\w+)?|memory_bank")
 _POWER: Final = re.compile(r"(?P<module>.+)\.parametrizations\.(?P<parameter>\w+)\.[0-9]+\._[uv]\Z")
 _KEPT_BESIDE: Final = re.compile(r"(.+)[._](grad|main_grad|momentum|momentum_buffer|exp_avg|exp_avg_sq)\Z")
 """What is kept for a tensor under its name and a word."""
+_KEPT_UNDER: Final = re.compile(
+    r"(?P<word>opt|optim|optimizer|mu|nu|master(?:_params?|_weights?)?|fp32_params?)\.(?P<rest>.+)\Z"
+)
+"""What is kept for a tensor under a word and its name."""
 _SINGULAR: Final = ending(r"u[0-9]+|sv[0-9]+")
 _OF_CODEBOOK: Final = frozenset(("N", "ema_count", "ema_weight", "ema_embed", "inited", "usage"))
 _MARKS_OF_CODEBOOK: Final = ("z_avg", "cluster_size", "embed_avg", "ema_count", "ema_cluster_size")
@@ -145,10 +157,11 @@ def buffer_reason(rule: Rule | None, name: str, shape: Shape, beside: Collection
     A causal mask is known by its rule's anchored name, or in any network by a shape that no parameter has: [1, 1, T, T]
     (``attn.bias``, ``attn.mask``).
     """
+    plain = name.replace("~/", "").replace("/", ".")
     for text, what in NAMED:
-        if ending(text).match(name):
+        if ending(text).match(plain):
             return what
-    if _OPTIMIZER.match(name):
+    if _OPTIMIZER.match(plain):
         return "state of an optimizer"
     if rule is not None and any(ending(text).match(name) for text in rule.buffers):
         return "mask of attention"
@@ -163,6 +176,8 @@ def buffer_reason(rule: Rule | None, name: str, shape: Shape, beside: Collection
 def _by_neighbours(name: str, beside: Collection[str]) -> str | None:
     if (kept := _KEPT_BESIDE.match(name)) and kept[1] in beside:
         return "gradient" if kept[2].endswith("grad") else "state of an optimizer"
+    if (under := _KEPT_UNDER.match(name)) and (under["rest"] in beside or under["rest"].rpartition(".")[0] in beside):
+        return "master copy of a parameter" if under["word"].startswith(("master", "fp32")) else "state of an optimizer"
     stem, _, last = name.rpartition("_")
     if last in ("u", "v") and (f"{stem}_orig" in beside or f"{stem}_bar" in beside):
         return "vector of spectral normalisation"

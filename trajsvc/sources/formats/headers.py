@@ -19,6 +19,8 @@ from trajsvc.sources.formats.torch_state import TorchFile, read_torch, under
 from trajsvc.sources.tensor_names import strip_wrappers
 
 CONFIG: Final = "config.json"
+_PARTS: Final = {"complex64": "float32", "complex128": "float64"}
+"""Complex types and the type of their parts."""
 
 Tensors = dict[str, TensorEntry]
 
@@ -57,7 +59,18 @@ def read_checkpoint(
     names = strip_wrappers(list(read.tensors), lightning=read.lightning, file=first)
     config, problems = _config(files, found.config_folders)
     noted = (f.model_copy(update={"steps": (step,)}) for f in (*read.findings, *problems))
-    return CheckpointTensors({names[n]: e for n, e in read.tensors.items()}, config, read.left_out, tuple(noted))
+    tensors = {names[n]: _as_real(e) for n, e in read.tensors.items()}
+    return CheckpointTensors(tensors, config, read.left_out, tuple(noted))
+
+
+def _as_real(entry: TensorEntry) -> TensorEntry:
+    """Return a complex tensor as its real and imaginary parts, which are its bytes: a last axis of two."""
+    real = _PARTS.get(entry.dtype)
+    if real is None:
+        return entry
+    strides = entry.strides and (*(2 * s for s in entry.strides), 1)
+    pieces = entry.pieces and tuple(replace(p, lo=2 * p.lo, hi=2 * p.hi) for p in entry.pieces)
+    return replace(entry, dtype=real, shape=(*entry.shape, 2), strides=strides, pieces=pieces)
 
 
 def _read(files: FileAccess, found: Found, torch: Callable[[str], TorchFile]) -> _Read:
