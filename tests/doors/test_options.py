@@ -12,12 +12,13 @@ import pytest
 import typer
 
 import trajsvc
-from api.requests import GradientSubmission, Recomputation, Submission
+from api.requests import GradientSubmission, Recomputation, SpectrumSubmission, Submission
 from trajsvc.analysis.options import Options, RunOptions, bad_option
 from trajsvc.cli.gradient_options import GRADIENTS
 from trajsvc.cli.main import make_app
 from trajsvc.cli.options import ANALYSIS, SERVED
 from trajsvc.errors import UsageError
+from trajsvc.families.beside import GradientsTable, SpectraTable
 from trajsvc.families.file import Member, MemberOptions
 from trajsvc.gradients.options import GradientChoices, GradientOptions
 from trajsvc.jobs.options import options_of
@@ -150,6 +151,18 @@ def test_a_family_s_member_carries_every_option() -> None:
     words = {RunOptions.model_fields[k].alias or k: list(v) if isinstance(v, tuple) else v for k, v in GIVEN.items()}
     member = Member.model_validate({"source": "/runs/a", **words})
     assert member.given() == {**words, **{name: GIVEN[name] for name in ("revisions", "exclude", "rename")}}
+
+
+@pytest.mark.parametrize(
+    ("table", "command_of", "body"),
+    [(SpectraTable, "spectra", SpectrumSubmission), (GradientsTable, "gradients", GradientSubmission)],
+)
+def test_a_family_s_tables_take_what_their_commands_and_requests_take(table: Any, command_of: str, body: Any) -> None:
+    shown = {p.name for p in command(command_of).commands["compute"].params}
+    of_the_command = shown - {"run", "store", "source", "form", "quiet"}
+    assert set(table.model_fields) == of_the_command
+    of_the_server = set(body.model_fields) - {"priority"}
+    assert of_the_server <= set(table.model_fields)
 
 
 def test_words_are_read_alike_at_every_door() -> None:

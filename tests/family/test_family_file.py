@@ -129,7 +129,7 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "no name": (RUN, ("name is missing",)),
     "no source": ('name = "f"\n[[runs]]\nseed = 1', ("runs[1] source is missing",)),
     "empty source": ('name = "f"\n[[runs]]\nsource = ""', ("runs[1] source is empty",)),
-    "unknown key": (f'name = "f"\ncolour = 1\n{RUN}', ("colour", "Keys here: name, title, tags, defaults, runs")),
+    "unknown key": (f'name = "f"\ncolour = 1\n{RUN}', ("colour", "Keys here: name, title, tags, defaults, spectra, gradients, runs")),
     "unknown key of a member": (f'name = "f"\n{RUN}sede = 1', ("runs[1] (a) sede", "Did you mean 'seed'?")),
     "unknown option": (f'name = "f"\n[defaults]\nstep = "a"\n{RUN}', ("defaults step", "Did you mean 'steps'?")),
     "a path for a name": (f'name = "../f"\n{RUN}', ("name", "not a run name", "would do")),

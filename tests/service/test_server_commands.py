@@ -103,6 +103,41 @@ def test_a_family_is_submitted_as_a_whole_and_compared(server: Server, tmp_path:
     assert server.ask("/v1/families/pair/compare?f=png&show=maps", raw=True)[2].startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
+@pytest.mark.dear
+@pytest.mark.timing
+def test_spectra_and_gradients_of_a_family_are_jobs_of_the_server(server: Server, tmp_path: Path) -> None:
+    family = tmp_path / "family.toml"
+    family.write_text(
+        'name = "beside"\n[defaults]\nsteps = "first:3"\n'
+        '[spectra]\nof = ["weights"]\ngroups = ["layer/0"]\nsteps = [0, 1]\n'
+        '[gradients]\nprobe = "nano"\ndata = "text"\nexamples = 4\nbatch = 2\nlength = 16\nsets = ["batch"]\nsteps = "0"\n'
+        '[[runs]]\nname = "beside-both"\nsource = "runs:pythia-nano"\n'
+        '[[runs]]\nname = "beside-one"\nsource = "hf://local/pythia-nano"\ngradients = false\n'
+        '[[runs]]\nname = "beside-none"\nsource = "runs:pythia-nano"\nspectra = false\ngradients = {data = "nowhere"}\n'
+    )
+    words = ["batch", str(family), "--server", server.address, "--memory", "128MiB", "--format", "json"]
+    done = trajsvc(server, *words)
+    assert done.exit_code == 3, done.stderr
+    rows = {r["member"]: r for r in json.loads(done.stdout)["members"]}
+    counts = {n: (r["spectra"], r["spectra_new"], r["gradients"], r["gradients_new"]) for n, r in rows.items()}
+    assert counts == {
+        "beside-both": (2, 2, 1, 1), "beside-one": (2, 2, None, None), "beside-none": (None, None, None, None),
+    }  # fmt: skip
+    assert [r["state"] for r in rows.values()] == ["done", "done", "failed"]
+    failure = rows["beside-none"]
+    assert (failure["kind"], failure["checkpoints"]) == ("data-not-registered", 3)
+    assert "gradients: " in failure["error"]
+    assert server.ask("/v1/runs/beside-both/gradients")[2][0]["steps"] == [0]
+    assert server.ask("/v1/runs/beside-one/spectra")[2][0]["steps"] == [0, 1]
+    again = {r["member"]: r for r in json.loads(trajsvc(server, *words).stdout)["members"]}
+    assert [again[n]["state"] for n in ("beside-both", "beside-one")] == ["unchanged", "unchanged"]
+    assert (again["beside-both"]["spectra_new"], again["beside-both"]["gradients_new"]) == (0, 0)
+    kept = server.ask("/v1/families/beside")[2]
+    assert kept["spectra"] == {"of": ["weights"], "groups": ["layer/0"], "steps": "0,1"}
+    assert kept["runs"][1]["gradients"] is False
+
+
 def test_a_server_that_is_not_there_or_not_named(tmp_path: Path) -> None:
     assert trajsvc(None, "jobs").exit_code == 2
     gone = trajsvc(None, "jobs", "--server", "http://127.0.0.1:9")

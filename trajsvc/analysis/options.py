@@ -49,7 +49,7 @@ def _parsed(parse: Callable[[str], float]) -> BeforeValidator:
     return BeforeValidator(read)
 
 
-def _one_text(value: object) -> object:
+def one_text(value: object) -> object:
     """Convert a list of steps to the text that selects them."""
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         return value
@@ -74,7 +74,7 @@ class RunOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    steps: Annotated[str | None, BeforeValidator(_one_text)] = Field(
+    steps: Annotated[str | None, BeforeValidator(one_text)] = Field(
         default=None, description="checkpoints to read: 0,1,2 · 1000..5000 · every:4 · first:10 · last:5"
     )
     revisions: Annotated[tuple[str, ...], BeforeValidator(several)] = Field(

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajsvc.cli.batch_beside import check_beside
+from trajsvc.cli.batch_members import EmbeddedRunner, MemberRunner, options_of
+from trajsvc.cli.batch_outcome import MemberOutcome, State
 from trajsvc.cli.interrupts import release_results, stop_on_interrupt
 from trajsvc.cli.jobs import connect
 from trajsvc.cli.options import FormatOption, QuietOption, StoreOption, takes_options
@@ -23,8 +26,8 @@ from trajsvc.errors import (
 
 if TYPE_CHECKING:
     from trajsvc.families.file import Family, Member
-from trajsvc.cli.batch_members import EmbeddedRunner, MemberOutcome, MemberRunner, State, options_of
 
+BESIDE = ("spectra", "gradients")
 STYLES: Mapping[State, str] = {"failed": "red", "stopped": "yellow", "not begun": "dim"}
 
 EPILOG = """Examples:
@@ -59,6 +62,16 @@ A family's file, folders relative to it:
 
   lr = 1e-3
 
+  \\[spectra]                                  spectra of every member, with the options of `spectra compute`
+
+  of = \\["weights", "updates"]
+
+  \\[gradients]                                and gradients, with those of `gradients compute`
+
+  probe = "causal-lm"
+
+  data = "text.txt"                          of a server the name that it has for its data
+
 Stopped with ^C, the same command resumes. Exit codes: 0 all well, 3 some failed, 1 all failed, 130 interrupted.
 """
 
@@ -92,7 +105,8 @@ def batch(
 ) -> None:
     """Analyse a family of runs, one after another, and keep the family in the store.
 
-    Options given here apply to every member and take precedence over the family's file.
+    Spectra and gradients that its file asks for are computed beside each run. Options given here apply to every member and take
+    precedence over the family's file.
     """
     from trajsvc.cli.batch_members import runs_in_repository
     from trajsvc.families.file import expanded, load_family, save_family
@@ -107,6 +121,7 @@ def batch(
     members = chosen_members(family, only)
     for member in members:
         options_of(family, member, chosen)
+        check_beside(family, member, served=server is not None)
     if dry_run:
         return _show_plan(family, members, root, kind)
     with stop_on_interrupt() as stop:
@@ -197,7 +212,14 @@ def _sayer(count: int, quiet: bool) -> Callable[[int, MemberOutcome], None]:
 
 def _counts(outcome: MemberOutcome) -> str:
     told = [(outcome.checkpoints, "checkpoints"), (outcome.new, "new"), (outcome.left_out, "left out")]
-    return ", ".join(f"{count} {what}" for count, what in told if count)
+    beside = [(what, *_beside(outcome, what)) for what in BESIDE]
+    said = [f"{what} of {there} ({new} new)" for what, there, new in beside if there is not None]
+    return ", ".join([*(f"{count} {what}" for count, what in told if count), *said])
+
+
+def _beside(outcome: MemberOutcome, what: str) -> tuple[int | None, int | None]:
+    """Return at how many checkpoints ``what`` is stored, and at how many of them it was computed now; None where it was not asked for."""
+    return getattr(outcome, what), getattr(outcome, f"{what}_new")
 
 
 def _show_outcomes(family: Family, outcomes: Sequence[MemberOutcome], store: str, kind: str) -> None:
@@ -209,9 +231,12 @@ def _show_outcomes(family: Family, outcomes: Sequence[MemberOutcome], store: str
         return emit(json_text({"family": family.name, "store": store, "members": rows}), None)
     if kind == "csv":
         return emit(csv_rows(rows, [f.name for f in fields(MemberOutcome)]), None)
-    table = new_table(["member", "state", ">checkpoints", ">new", ">left out", ">seconds", "error"])
+    beside = [what for what in BESIDE if any(getattr(o, what) is not None for o in outcomes)]
+    columns = [name for what in beside for name in (f">{what}", ">new")]
+    table = new_table(["member", "state", ">checkpoints", ">new", ">left out", *columns, ">seconds", "error"])
     for o in outcomes:
-        counts = ["" if n is None else str(n) for n in (o.checkpoints, o.new, o.left_out)]
+        found = (o.checkpoints, o.new, o.left_out, *(n for what in beside for n in _beside(o, what)))
+        counts = ["" if n is None else str(n) for n in found]
         style = STYLES.get(o.state)
         state = f"[{style}]{o.state}[/{style}]" if style else o.state
         table.add_row(
@@ -236,16 +261,20 @@ def _show_plan(family: Family, members: Sequence[Member], store: Path, kind: str
     rows: list[dict[str, Any]] = [
         {
             "member": m.name, "source": m.source, "size": m.size, "seed": m.seed,
-            "hyperparameters": dict(m.hyperparameters), "options": family.options(m).given(), "stored": m.name in stored,
+            "hyperparameters": dict(m.hyperparameters), "options": family.options(m).given(), **_asked(family, m),
+            "stored": m.name in stored,
         }
         for m in members
     ]  # fmt: skip
     if kind == "json":
         return emit(json_text({"family": family.name, "store": str(store), "members": rows}), None)
     if kind == "csv":
-        flat = [{**r, "hyperparameters": _pairs(r["hyperparameters"]), "options": _pairs(r["options"])} for r in rows]
+        words = ("hyperparameters", "options", *BESIDE)
+        flat = [{**r, **{name: _pairs(r[name]) for name in words if r[name] is not None}} for r in rows]
         return emit(csv_rows(flat, list(rows[0])), None)
-    table = new_table(["member", "~source", ">size", ">seed", "~hyperparameters", "~options", "stored"])
+    beside = [what for what in BESIDE if any(row[what] is not None for row in rows)]
+    columns = [f"~{what}" for what in ("hyperparameters", "options", *beside)]
+    table = new_table(["member", "~source", ">size", ">seed", *columns, "stored"])
     for row in rows:
         told = ["" if row[n] is None else f"{row[n]:,}" for n in ("size", "seed")]
         table.add_row(
@@ -254,12 +283,22 @@ def _show_plan(family: Family, members: Sequence[Member], store: Path, kind: str
             *told,
             safe(_pairs(row["hyperparameters"])),
             safe(_pairs(row["options"])),
+            *("none" if row[what] is None else safe(_pairs(row[what]) or "all") for what in beside),
             "yes" if row["stored"] else "no",
         )
     console = results_console()
     console.print(table)
     console.print(f"\nfamily {family.name}, store {store}; nothing was read or written", markup=False, highlight=False)
     return None
+
+
+def _asked(family: Family, member: Member) -> dict[str, dict[str, Any] | None]:
+    """Return what the family's file says of the spectra and gradients of a member; None where it asks for none."""
+    tables = {"spectra": family.spectra_of(member), "gradients": family.gradients_of(member)}
+    return {
+        what: None if table is None else table.model_dump(mode="json", exclude_unset=True)
+        for what, table in tables.items()
+    }
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from trajsvc.cli.batch_beside import ENDED, ServedBeside, parts_here, with_beside
+from trajsvc.cli.batch_outcome import MemberOutcome, State, failed, job_error
 from trajsvc.cli.options import SERVED
 from trajsvc.cli.output import errors_console
 from trajsvc.cli.running import make_options
-from trajsvc.errors import (
-    EXIT_TRY_AGAIN,
-    Cancelled,
-    TrajsvcError,
-    UsageError,
-)
+from trajsvc.errors import Cancelled, TrajsvcError, UsageError
 
 if TYPE_CHECKING:
     import threading
@@ -36,28 +33,6 @@ if TYPE_CHECKING:
     from trajsvc.families.file import Family, Member
 
 
-State = Literal["done", "unchanged", "appended", "failed", "stopped", "not begun"]
-
-
-@dataclass(frozen=True)
-class MemberOutcome:
-    """The outcome of one member. ``seconds`` is wall-clock time; ``again`` says that its error may be temporary."""
-
-    member: str
-    state: State
-    checkpoints: int | None = None
-    """in the store, usable"""
-    new: int | None = None
-    """of them computed now"""
-    left_out: int | None = None
-    """in the source and not in the run: damaged, or of another shape"""
-    seconds: float | None = None
-    kind: str | None = None
-    error: str | None = None
-    hint: str | None = None
-    again: bool = False
-
-
 class MemberRunner(Protocol):
     """Where one member is executed: in this process, or elsewhere."""
 
@@ -67,7 +42,7 @@ class MemberRunner(Protocol):
 
 
 class EmbeddedRunner:
-    """Analyse members in this process, into ``store``.
+    """Analyse members in this process, into ``store``, and compute what their family asks for beside.
 
     ``given`` holds options that take precedence over the family's.
     """
@@ -84,13 +59,18 @@ class EmbeddedRunner:
     def run(self, member: Member) -> MemberOutcome:
         began = time.monotonic()
         try:
-            outcome = self._analyse(member)
-            return self._done(member, outcome, time.monotonic() - began)
+            done = self._done(member, self._analyse(member))
+            parts = parts_here(self.family, member, self.store, self.stop, self.given, live=self._live)
+            return replace(with_beside(done, parts), seconds=time.monotonic() - began)
         except (Cancelled, KeyboardInterrupt):
             self.stop.set()
             return MemberOutcome(member.name, "stopped", seconds=time.monotonic() - began)
         except Exception as error:  # no failure of one member stops the others
             return failed(member.name, error, time.monotonic() - began)
+
+    @property
+    def _live(self) -> bool:
+        return not self.quiet and errors_console().is_terminal
 
     def _analyse(self, member: Member) -> Outcome:
         from trajsvc.analysis import pipeline
@@ -101,8 +81,7 @@ class EmbeddedRunner:
         from trajsvc.gram.thread_pool import ThreadPool
 
         options = options_of(self.family, member, self.given)
-        live = not self.quiet and errors_console().is_terminal
-        observer: Observer = LiveObserver() if live else NullObserver()
+        observer: Observer = LiveObserver() if self._live else NullObserver()
         with contextlib.ExitStack() as open_things:
             if isinstance(observer, LiveObserver):
                 open_things.callback(observer.close)
@@ -115,7 +94,7 @@ class EmbeddedRunner:
                 AnalysisJob(source, self.store, member.name, options, pool, observer, self.stop)
             )
 
-    def _done(self, member: Member, outcome: Outcome, seconds: float) -> MemberOutcome:
+    def _done(self, member: Member, outcome: Outcome) -> MemberOutcome:
         from trajsvc.results.run import open as open_stored
 
         states: dict[str, State] = {"unchanged": "unchanged", "appended": "appended"}
@@ -125,7 +104,6 @@ class EmbeddedRunner:
             checkpoints=len(open_stored(self.store, outcome.name).steps),
             new=len(outcome.new_steps),
             left_out=len(outcome.left_out),
-            seconds=seconds,
         )
 
 
@@ -169,25 +147,8 @@ def runs_in_repository(member: Member, store: Path | None) -> list[str]:
     return []
 
 
-def failed(name: str, error: Exception, seconds: float) -> MemberOutcome:
-    """Return the outcome of a member that ended in ``error``."""
-    if os.environ.get("TRAJSVC_DEBUG", "") not in ("", "0"):
-        import traceback
-
-        traceback.print_exception(error)
-    if not isinstance(error, TrajsvcError):
-        said = f"{type(error).__name__}: {error}"
-        hint = "This was not foreseen: TRAJSVC_DEBUG=1 shows where it happened."
-        return MemberOutcome(name, "failed", seconds=seconds, kind="unexpected", error=said, hint=hint)
-    said = str(error).removesuffix(f"\n{error.hint}") if error.hint else str(error)
-    again = error.outcome.exit_code == EXIT_TRY_AGAIN
-    return MemberOutcome(
-        name, "failed", seconds=seconds, kind=error.kind, error=said, hint=error.hint or None, again=again
-    )
-
-
 class ServerRunner:
-    """Submit members to ``client``.
+    """Submit members to ``client``, and once a member's run is stored the jobs of what its family asks for beside.
 
     Running the same command again finds the same jobs, so that nothing is computed twice.
 
@@ -200,6 +161,9 @@ class ServerRunner:
         self.family, self.client, self.stop = family, client, stop
         self.given = {k: v for k, v in given.items() if v is not None}
         self._jobs: dict[str, dict[str, Any] | TrajsvcError] = {}
+        self._beside = ServedBeside(family, client, stop, self.given, self._look_ahead)
+        self._ahead = deque(members)
+        """members whose runs may be stored before it is their turn"""
         client.put(f"families/{family.name}", family.model_dump(mode="json", by_alias=True, exclude_unset=True))
         for member in members:
             if stop.is_set():
@@ -233,24 +197,31 @@ class ServerRunner:
             if isinstance(job, TrajsvcError):
                 raise job
             known = job["state"] == "succeeded"
-            while job["state"] not in ("succeeded", "failed", "cancelled"):
+            while job["state"] not in ENDED:
                 if self.stop.wait(1.0):
-                    return MemberOutcome(member.name, "stopped", seconds=time.monotonic() - began)
+                    raise Cancelled
                 job = self.client.job(job["id"])
-            return self._outcome(member, job, known=known)
+                self._look_ahead()
+            if job["state"] != "succeeded":
+                return failed(member.name, job_error(job), _seconds(job))
+            return with_beside(self._outcome(member, job, known=known), self._beside.parts(member))
+        except Cancelled:
+            return MemberOutcome(member.name, "stopped", seconds=time.monotonic() - began)
         except TrajsvcError as error:
             return failed(member.name, error, time.monotonic() - began)
 
+    def _look_ahead(self) -> None:
+        """Look whether the run of another member is stored, and submit what is to be computed beside it: the server has work then,
+        while this waits for the member whose turn it is."""
+        self._ahead.rotate(-1)
+        member = self._ahead[0]
+        job = self._jobs.get(member.name)
+        if isinstance(job, dict):
+            with contextlib.suppress(TrajsvcError):  # said when it is its turn
+                if self.client.job(job["id"])["state"] == "succeeded":
+                    self._beside.begin(member)
+
     def _outcome(self, member: Member, job: dict[str, Any], *, known: bool) -> MemberOutcome:
-        seconds = (job["finished"] or 0.0) - (job["started"] or job["finished"] or 0.0)
-        if job["state"] == "cancelled":
-            return failed(
-                member.name, UsageError("cancelled", "the job was cancelled", hint="Submit it again."), seconds
-            )
-        if job["state"] == "failed":
-            cause = job["cause"] or {}
-            error = TrajsvcError(cause.get("kind", "failed"), cause.get("message", ""), hint=cause.get("hint", ""))
-            return failed(member.name, error, seconds)
         result = job["result"] or {}
         states = {"unchanged": "unchanged", "appended": "appended"}
         return MemberOutcome(
@@ -259,5 +230,10 @@ class ServerRunner:
             checkpoints=len(self.client.get(f"runs/{member.name}/checkpoints")),
             new=0 if known else len(result.get("new_steps", [])),
             left_out=len(result.get("left_out", [])),
-            seconds=seconds,
+            seconds=_seconds(job),
         )
+
+
+def _seconds(job: Mapping[str, Any]) -> float:
+    """Return how long a job ran; 0 for one that never did."""
+    return float((job["finished"] or 0.0) - (job["started"] or job["finished"] or 0.0))

@@ -13,7 +13,8 @@
     [runs.hyperparameters]
     lr = 1e-3
 
-A member may set an option itself; it then holds instead of the default. In the store a family is ``families/<name>.json``.
+A member may set an option itself; it then holds instead of the default. Tables ``[spectra]`` and ``[gradients]`` have more computed of
+every member (``trajsvc.families.beside``). In the store a family is ``families/<name>.json``.
 """
 
 from __future__ import annotations
@@ -29,7 +30,16 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from storage_schema.errors import BadRunName
 from storage_schema.errors import UsageError as WrongTag
@@ -40,6 +50,15 @@ from storage_schema.runs.about import MOST, check_tag
 from storage_schema.runs.store import RunStore
 from trajsvc.analysis.options import RunOptions
 from trajsvc.errors import DamagedStore, NotFound, UsageError, printable
+from trajsvc.families.beside import (
+    KEYS,
+    GradientsChoice,
+    GradientsTable,
+    SpectraChoice,
+    SpectraTable,
+    merged,
+    placed,
+)
 from trajsvc.sources.run_names import default_name as local_name
 
 FAMILIES: Final = "families"
@@ -123,6 +142,12 @@ class Member(MemberOptions):
     size: Size | None = None
     seed: int | None = None
     hyperparameters: dict[str, Annotated[Scalar, BeforeValidator(_scalar)]] = Field(default={})
+    spectra: SpectraChoice | None = Field(
+        default=None, description="options that differ from the family's; false: none"
+    )
+    gradients: GradientsChoice | None = Field(
+        default=None, description="options that differ from the family's; false: none"
+    )
 
     @field_validator("name")
     @classmethod
@@ -148,6 +173,8 @@ class Family(BaseModel):
     tags: list[str] = Field(default=[], max_length=MOST)
     """to find it by, as those of a run; those of an experiment have ``experiment:NAME``"""
     defaults: MemberOptions = MemberOptions()
+    spectra: SpectraTable | None = Field(default=None, description="spectra to compute of every member")
+    gradients: GradientsTable | None = Field(default=None, description="gradients to compute of every member")
     runs: list[Member] = Field(min_length=1)
 
     @field_validator("name")
@@ -175,9 +202,29 @@ class Family(BaseModel):
             )
         return value
 
+    @field_validator("runs")
+    @classmethod
+    def _with_probe_and_data(cls, value: list[Member], info: ValidationInfo) -> list[Member]:
+        for member in value:
+            table = merged(info.data.get("gradients"), member.gradients)
+            if table is not None and table.lacking:
+                raise ValueError(
+                    f"no {' and no '.join(table.lacking)} for the gradients of {member.name!r}: set them in [gradients], or in "
+                    "[runs.gradients] of the member"
+                )
+        return value
+
     def options(self, member: Member) -> MemberOptions:
         """Return the options of ``member``: its own, else the defaults."""
         return MemberOptions.model_validate({**self.defaults.given(), **member.given()})
+
+    def spectra_of(self, member: Member) -> SpectraTable | None:
+        """Return which spectra of ``member`` are computed; None: none."""
+        return merged(self.spectra, member.spectra)
+
+    def gradients_of(self, member: Member) -> GradientsTable | None:
+        """Return which gradients of ``member`` are computed; None: none."""
+        return merged(self.gradients, member.gradients)
 
     def member(self, name: str) -> Member:
         """Return the member of that name. Raises NotFound (``member-not-found``)."""
@@ -272,31 +319,40 @@ def _placed(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     runs = data.get("runs")
     if not isinstance(runs, list):
         return data
-    placed = []
+    found = []
     for run in runs:
         if isinstance(run, dict) and isinstance(source := run.get("source"), str) and source.strip():
             named = run if "name" in run else {**run, "name": default_name(_absolute(source, folder))}
-            run = _with_rules({**named, "source": _absolute(source, folder)}, folder)
-        placed.append(run)
+            run = _with_files({**named, "source": _absolute(source, folder)}, folder)
+        found.append(run)
     return {
-        **data,
-        "runs": placed,
+        **_with_files(data, folder),
+        "runs": found,
         **({"defaults": _with_rules(data["defaults"], folder)} if "defaults" in data else {}),
     }
+
+
+def _with_files(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Resolve the files that a member or a family names against ``folder``."""
+    return placed(_with_rules(data, folder), folder, lambda file: _path(file, folder))
 
 
 def _with_rules(options: Any, folder: Path) -> Any:
     """Resolve the rules file of ``options`` against ``folder``; the id of a server's rules file stays as it is."""
     rules = options.get("rules") if isinstance(options, dict) else None
     if isinstance(rules, str) and (rules.endswith(".toml") or (folder / rules).is_file()):
-        return {**options, "rules": os.path.abspath(folder / Path(rules).expanduser())}  # noqa: PTH100
+        return {**options, "rules": _path(rules, folder)}
     return options
 
 
 def _absolute(source: str, folder: Path) -> str:
     if _SCHEME.match(source) or (_ROOT.match(source) and not os.path.lexists(folder / source)):
         return source
-    return os.path.abspath(folder / Path(source).expanduser())  # noqa: PTH100 (links stay as they are)
+    return _path(source, folder)
+
+
+def _path(file: str, folder: Path) -> str:
+    return os.path.abspath(folder / Path(file).expanduser())  # noqa: PTH100 (links stay as they are)
 
 
 def _bad(file: Path, what: str, hint: str) -> UsageError:
@@ -329,6 +385,8 @@ def _fault(error: Any) -> str:
         return " is missing"
     if kind == "value_error":
         return f": {error['ctx']['error']}"
+    if kind == "model_type":
+        return f" is no table of options{', nor false' if error['loc'][0] == 'runs' else ''}"
     if kind in ("too_short", "string_too_short"):
         return " is empty"
     shown = f", not {given!r}" if isinstance(given, bool | int | float | str) else ""
@@ -342,15 +400,20 @@ def _hint(error: Any) -> str:
         close = difflib.get_close_matches(str(place[-1]), known, n=1)
         meant = f"Did you mean {close[0]!r}? " if close else ""
         return f"{meant}Keys here: {', '.join(known)}."
-    if place[:1] == ("runs",) and len(place) == 1:
+    if place[:1] == ("runs",) and len(place) == 1 and error["type"] != "value_error":
         return 'Every member is a table: [[runs]], then source = "…" and what tells it apart.'
     return "`trajsvc batch --help` shows a whole file."
 
 
 def _known(place: Sequence[int | str]) -> list[str]:
+    table = next((part for part in place[:-1] if part in KEYS), None)
+    if table is not None:
+        return KEYS[str(table)]
     if place[0] == "runs" and len(place) > 2:
-        return ["name", "source", "size", "seed", "hyperparameters", *OPTIONS]
-    return list(OPTIONS) if place[0] == "defaults" and len(place) > 1 else ["name", "title", "tags", "defaults", "runs"]
+        return ["name", "source", "size", "seed", "hyperparameters", *KEYS, *OPTIONS]
+    if place[0] == "defaults" and len(place) > 1:
+        return list(OPTIONS)
+    return ["name", "title", "tags", "defaults", *KEYS, "runs"]
 
 
 def family_path(store: str | os.PathLike[str], name: str) -> Path:
