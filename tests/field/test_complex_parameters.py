@@ -26,8 +26,7 @@ def complex_points(wide: bool = False) -> tuple[list[Point], list[Point]]:
     return points, stored
 
 
-@pytest.mark.parametrize("kind", ["pt", "safetensors"])
-@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize(("kind", "wide"), [("pt", False), ("pt", True), ("safetensors", False)])
 def test_complex_parameters_are_counted(tmp_path: Path, kind: str, wide: bool) -> None:
     points, stored = complex_points(wide)
     run = analysed(tmp_path, stored, kind=kind)
