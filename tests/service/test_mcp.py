@@ -6,11 +6,16 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, get_args
+from urllib.parse import urlencode
 
 import anyio
 import pytest
 from service_process import Server
+
+from storage_schema.models.spectra import OF
+from trajsvc.cli import mcp_beside
+from trajsvc.measures.cross import ORIGINS
 
 mcp = pytest.importorskip("mcp")
 from mcp import StdioServerParameters  # noqa: E402
@@ -51,6 +56,10 @@ def test_a_conversation(server: Server, stored: str) -> None:
         assert (await ask(client, "job", job=job["id"]))["state"] in ("accepted", "running", "succeeded")
         summary = await ask(client, "summary", run=stored)
         assert any(s["kind"] == "straightness" for s in summary["statements"])
+        said = await ask(client, "statements", run=stored)
+        assert (said["statements"], said["findings"]) == (summary["statements"], summary["integrity"])
+        averages = await ask(client, "averages", run=stored, group="layer/3")
+        assert averages == server.ask(f"/v1/runs/{stored}/averages?group=layer/3")[2]
         found = await ask(client, "measures", run=stored, group="layer/3", names="mds,norm", steps="0,64")
         assert found["measures"]["norm"][0] == pytest.approx(
             server.ask(f"/v1/runs/{stored}/measures?group=layer/3")[2]["measures"]["norm"][0]
@@ -60,6 +69,61 @@ def test_a_conversation(server: Server, stored: str) -> None:
         assert len(compared["rows"]) == 2
 
     talk(server, conversation)
+
+
+@pytest.mark.slow
+@pytest.mark.dear
+@pytest.mark.timing
+def test_what_is_computed_beside_trajectories_is_submitted_and_asked_for(server: Server, stored: str) -> None:
+    other = server.submit("runs:pythia-nano", name="mcp-other", steps="0,64,5000")
+    assert server.wait(other["id"])["state"] == "succeeded"
+
+    async def conversation(client: Any) -> None:
+        assert await ask(client, "probes") == server.ask("/v1/probes")[2]
+        gradients = {
+            "probe": "nano",
+            "data": "text",
+            "sets": ["batch"],
+            "examples": 4,
+            "batch": 2,
+            "length": 16,
+            "steps": "0",
+        }
+        jobs = [
+            await ask(client, "submit_spectra", run="mcp-other", of=["weights"], steps="0,64", groups=["layer/0"]),
+            await ask(client, "submit_gradients", run="mcp-other", **gradients),
+            await ask(client, "submit_cross", a=stored, b="mcp-other"),
+        ]
+        assert [server.wait(job["id"])["state"] for job in jobs] == ["succeeded"] * 3
+        at = "/v1/runs/mcp-other"
+        listed = await ask(client, "spectra", run="mcp-other")
+        assert [listed] == server.ask(f"{at}/spectra")[2]
+        layers = await ask(client, "spectrum_layers", run="mcp-other", names="sigma_1", steps="64", qkv=True)
+        assert layers == server.ask(f"{at}/spectra/layers?names=sigma_1&steps=64&qkv=true")[2]
+        asked = {"tensor": layers["matrices"][0]["name"], "names": "stable_rank,power_law", "steps": "64"}
+        found = await ask(client, "spectrum_measures", run="mcp-other", **asked)
+        assert found == server.ask(f"{at}/spectra/measures?{urlencode(asked)}")[2]
+        assert (await ask(client, "gradients", run="mcp-other"))["set"] == "batch"
+        found = await ask(client, "gradient_measures", run="mcp-other", set="batch", group="layer/3", batch=4)
+        assert found == server.ask(f"{at}/gradients/batch/measures?group=layer/3&batch=4")[2]
+        found = await ask(client, "gradient_layers", run="mcp-other", set="batch", names="coherence")
+        assert found == server.ask(f"{at}/gradients/batch/layers?names=coherence")[2]
+        found = await ask(client, "cross", a=stored, b="mcp-other", group="layer/3", steps="0,64", origin="shared")
+        assert found == server.ask(f"/v1/cross?a={stored}&b=mcp-other&group=layer/3&steps=0,64&origin=shared")[2]
+        bases = await ask(client, "bases")
+        assert {"mcp-other", stored} <= set(json.dumps(bases).replace('"', " ").split())
+        for of in ("spectra", "gradients"):
+            assert await ask(client, "measure_names", of=of) == server.ask(f"/v1/measures/{of}")[2]
+        refused = await client.call_tool("gradient_measures", {"run": "mcp-other", "set": "none-such"})
+        assert refused.is_error
+        assert "batch" in refused.content[0].text, "the sets that there are"
+
+    talk(server, conversation)
+
+
+def test_choices_are_those_of_the_measures() -> None:
+    assert get_args(mcp_beside.Of) == OF
+    assert get_args(mcp_beside.Origin) == ORIGINS
 
 
 def test_errors_come_with_what_helps(server: Server, stored: str) -> None:
@@ -82,6 +146,7 @@ def test_a_reader_cannot_submit(server: Server, stored: str) -> None:
     async def conversation(client: Any) -> None:
         names = {tool.name for tool in (await client.list_tools()).tools}
         assert "measures" in names
-        assert not {"submit", "cancel"} & names
+        assert {"spectrum_measures", "gradient_measures", "cross", "statements"} <= names
+        assert not {name for name in names if name.startswith(("submit", "cancel"))}
 
     talk(server, conversation, "--read-only")
