@@ -129,7 +129,13 @@ def beside_work_tools(client: Client) -> tuple[Callable[..., Any], ...]:
         """Submit a job of sets of gradients of a run, with a probe and data by the names that the tool probes lists; return the
         job. sets: example, batch, full, path, points, anchored, weights, inputs, input_gradients."""
         with told():
-            asked = {"sets": sets, "examples": examples, "batch": batch, "length": length, "steps": steps}
+            asked: dict[str, Any] = {
+                "sets": sets,
+                "examples": examples,
+                "batch": batch,
+                "length": length,
+                "steps": steps,
+            }
             return client.submit_gradients(run, probe=probe, data=data, **asked)
 
     def submit_cross(a: str, b: str, rename: list[str] | None = None, common: bool = False) -> dict[str, Any]:
