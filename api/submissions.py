@@ -44,7 +44,17 @@ COMPARING: Final = 10.0
 def submission(resources: Resources, body: Submission, stop: Stop = never) -> JobSpec:
     """Make the spec of a submission.
 
-    Raises UsageError, NotFound, Refused, LimitExceeded, and TryAgain if the Hub does not answer.
+    Raises UsageError, NotFound, Refused, LimitExceeded, RunExists, and TryAgain if the Hub does not answer.
+    """
+    spec = pinned(resources, body, stop)
+    check_name_free(resources, spec, stop)
+    return spec
+
+
+def pinned(resources: Resources, body: Submission, stop: Stop = never) -> JobSpec:
+    """Make the spec of a submission, whatever run has its name: enough for what only reads the source.
+
+    Raises as ``submission`` does, without RunExists.
     """
     source = body.source
     if is_remote(source):
@@ -66,9 +76,7 @@ def submission(resources: Resources, body: Submission, stop: Stop = never) -> Jo
     )
     if body.preview is not None and (body.kind == "ingest" or body.copy_parameters):
         raise UsageError("preview-copy", "a preview reads too little for a copy", hint="Leave out preview or copy.")
-    spec = spec.model_copy(update={"pins": pins_of(spec, resources.roots, resources.settings.store, stop)})
-    check_name_free(resources, spec, stop)
-    return spec
+    return spec.model_copy(update={"pins": pins_of(spec, resources.roots, resources.settings.store, stop)})
 
 
 def recomputation(resources: Resources, run: str, body: Recomputation, stop: Stop = never) -> JobSpec:

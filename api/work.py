@@ -12,6 +12,7 @@ from api.submissions import (
     audited,
     cross_job,
     gradient_job,
+    pinned,
     planned,
     recomputation,
     repeated,
@@ -28,7 +29,7 @@ def _plan(resources: Resources, arguments: Mapping[str, Any], stop: Stop) -> str
 
 
 def _audit(resources: Resources, arguments: Mapping[str, Any], stop: Stop) -> str:
-    spec = submission(resources, Submission.model_validate(arguments["body"]), stop)
+    spec = pinned(resources, Submission.model_validate(arguments["body"]), stop)
     return audited(resources, spec, stop).model_dump_json(by_alias=True)
 
 
