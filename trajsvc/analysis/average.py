@@ -18,7 +18,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schema.files.durable import make_dir, sync_dir, writing
+from storage_schema.files.durable import make_dir, sync_dir
+from storage_schema.files.outputs import beside, writing_result
 from storage_schema.format.arrays import FLOAT_TYPES, ITEMSIZE
 from storage_schema.runs.reader import StoredRun
 from storage_schema.runs.theta_rows import ThetaFiles
@@ -69,8 +70,8 @@ class AverageJob:
 def write_average(job: AverageJob) -> Written:
     """Write the average; the folder appears whole or not at all.
 
-    Raises Refused (``output-exists``, ``source-gone``, ``checkpoint-changed``, ``unsupported-tensor``), Cancelled, DiskFull, and
-    what reading raises.
+    Raises Refused (``output-exists``, ``source-gone``, ``checkpoint-changed``, ``unsupported-tensor``), Cancelled, TrajsvcError
+    (``cannot-write``), DiskFull, and what reading raises.
     """
     target = job.folder
     if os.path.lexists(target):
@@ -81,14 +82,13 @@ def write_average(job: AverageJob) -> Written:
             file=target,
         )
     trajectory = trajectory_of_run(job.run, job.opener, job.stop)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = beside(target)
     try:
-        with writing(target):
+        with writing_result(target, partial):
             make_dir(target.parent)
             partial.mkdir()
-        written = _Averaging(job, trajectory, partial).run()
-        check_unchanged(trajectory)
-        with writing(target):
+            written = _Averaging(job, trajectory, partial).run()
+            check_unchanged(trajectory)
             if os.path.lexists(target):
                 raise Refused("output-exists", f"{target} was made meanwhile", hint="Name another folder.", file=target)
             partial.rename(target)
@@ -226,9 +226,8 @@ class _Averaging:
         config = self.trajectory.source.tensors(row.checkpoint).config
         if "config.json" not in found and config:
             found = {**found, "config.json": (json.dumps(dict(config), indent=2) + "\n").encode()}
-        with writing(self.folder):
-            for name, data in found.items():
-                (self.folder / name).write_bytes(data)
+        for name, data in found.items():
+            (self.folder / name).write_bytes(data)
         return tuple(found)
 
 

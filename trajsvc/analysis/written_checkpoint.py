@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from storage_schema.files.durable import sync_dir, write_all, writing
+from storage_schema.files.durable import sync_dir, write_all
 from trajsvc.errors import Refused
 from trajsvc.sources.formats.safetensors import DTYPES
 
@@ -44,7 +44,10 @@ class TensorSpec:
 
 
 class CheckpointWriter:
-    """Files of weights below ``folder``, open for writing. Raises Refused (``unsupported-tensor``) for a type that has no spelling."""
+    """Files of weights below ``folder``, open for writing: whoever writes them maps an OSError (``writing_result``).
+
+    Raises Refused (``unsupported-tensor``) for a type that has no spelling.
+    """
 
     def __init__(self, folder: Path, tensors: Sequence[TensorSpec], shard: int = SHARD) -> None:
         for tensor in tensors:
@@ -60,16 +63,15 @@ class CheckpointWriter:
 
     def _lay_out(self, shards: Sequence[Sequence[TensorSpec]]) -> tuple[str, ...]:
         names = [WEIGHTS] if len(shards) == 1 else [_shard_name(i, len(shards)) for i in range(len(shards))]
-        with writing(self.folder):
-            for name, tensors in zip(names, shards, strict=True):
-                fd = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-                self._open.append(fd)
-                header, offsets = _header(tensors)
-                write_all(fd, header, 0)
-                self._places |= {t.name: (fd, len(header) + at) for t, at in zip(tensors, offsets, strict=True)}
-                os.posix_fallocate(fd, 0, len(header) + sum(t.nbytes for t in tensors))
-            if len(shards) > 1:
-                self._write_index(dict(zip(names, shards, strict=True)))
+        for name, tensors in zip(names, shards, strict=True):
+            fd = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            self._open.append(fd)
+            header, offsets = _header(tensors)
+            write_all(fd, header, 0)
+            self._places |= {t.name: (fd, len(header) + at) for t, at in zip(tensors, offsets, strict=True)}
+            os.posix_fallocate(fd, 0, len(header) + sum(t.nbytes for t in tensors))
+        if len(shards) > 1:
+            self._write_index(dict(zip(names, shards, strict=True)))
         return tuple(names)
 
     def _write_index(self, shards: Mapping[str, Sequence[TensorSpec]]) -> None:
@@ -79,17 +81,15 @@ class CheckpointWriter:
         (self.folder / f"{WEIGHTS}.index.json").write_text(json.dumps(index, indent=2) + "\n", "utf-8")
 
     def write(self, tensor: str, at: int, data: bytes | memoryview) -> None:
-        """Write bytes of a tensor from byte ``at`` of it on. Raises DiskFull."""
+        """Write bytes of a tensor from byte ``at`` of it on."""
         fd, begin = self._places[tensor]
-        with writing(self.folder):
-            write_all(fd, data, begin + at)
+        write_all(fd, data, begin + at)
 
     def finish(self) -> None:
         """Make everything durable and close the files."""
-        with writing(self.folder):
-            for fd in self._open:
-                os.fsync(fd)
-            sync_dir(self.folder)
+        for fd in self._open:
+            os.fsync(fd)
+        sync_dir(self.folder)
         self.close()
 
     def close(self) -> None:

@@ -154,9 +154,7 @@ def draw(run: Run, folder: Path, seconds: float | None = None) -> list[str]:
 
 def _make(folder: Path) -> None:
     """Make the folder of the figures. Raises TrajsvcError (``cannot-write``)."""
-    from trajsvc.cli.output import cannot_write
+    from storage_schema.files.outputs import writing_result
 
-    try:
+    with writing_result(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(folder, error) from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trajsvc.cli.options import QuietOption, StoreOption
-from trajsvc.cli.output import cannot_write, errors_console, results_console
+from trajsvc.cli.output import errors_console, results_console
 from trajsvc.cli.running import make_options, opened, run_analysis
 
 if TYPE_CHECKING:
@@ -49,10 +49,7 @@ def demo(
         if not quiet and step in (0, demonstration.STEPS):
             messages.print(f"training a transformer of two layers: step {step}, loss {loss:.3f}", highlight=False)
 
-    try:
-        place = demonstration.train(folder, saved)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
+    place = demonstration.train(folder, saved)
     options = make_options({})
 
     def opener(stop: Callable[[], bool]) -> CheckpointSource:

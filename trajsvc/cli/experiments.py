@@ -126,6 +126,7 @@ def run(
     quiet: QuietOption = False,
 ) -> None:
     """Run an experiment and say whether its claim came out."""
+    from storage_schema.files.outputs import writing_result
     from trajsvc.errors import UsageError
     from trajsvc.experiments.base import Setting
     from trajsvc.experiments.registry import experiment
@@ -142,8 +143,12 @@ def run(
         _say_paper_scale(found, quiet=quiet or kind == "json")
         _check_scale(found, data)
     root, place = store or default_store(), folder / found.name
-    place.mkdir(parents=True, exist_ok=True)
-    with stop_on_interrupt() as stop, errors_console().status("", spinner="dots") as status:
+    with (
+        writing_result(place, place),
+        stop_on_interrupt() as stop,
+        errors_console().status("", spinner="dots") as status,
+    ):
+        place.mkdir(parents=True, exist_ok=True)
 
         def say(text: str) -> None:
             if not quiet:
@@ -155,7 +160,8 @@ def run(
         recipe = found.at_scale if scale == "paper" and found.at_scale else found.recipe
         verdict = recipe(setting)
     verdict = verdict if epochs is None else replace(verdict, notes=(*verdict.notes, f"{epochs} epochs only"))
-    result = keep(found, verdict, place, root, chosen, scale, monotonic() - began)
+    with writing_result(place, place):
+        result = keep(found, verdict, place, root, chosen, scale, monotonic() - began)
     if kind == "json":
         answer = {key: getattr(result, key) for key in ("name", "claim", "measured", "verdict", "seeds")}
         emit(json_text(answer | {"figures": [str(figure) for figure in verdict.figures]}), None, quiet)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from typer.core import TyperGroup
 
+from storage_schema.files.outputs import beside, writing_result
 from storage_schema.files.system_errors import of_any
 from trajsvc.cli.interrupts import results, unfinished
 from trajsvc.errors import EXIT_INTERRUPTED, Cancelled, TrajsvcError, UsageError, printable
@@ -129,24 +130,12 @@ def emit(text: str, output: Path | None, quiet: bool = False) -> None:
 
 def write_file(output: Path, fill: Callable[[Any], object], *, quiet: bool = False) -> None:
     """Let ``fill`` write ``output`` as a binary file; an old file stays until the new one is whole."""
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    try:
-        with unfinished(partial):
-            with partial.open("wb") as out:
-                fill(out)
-            partial.replace(output)
-    except OSError as error:
-        raise cannot_write(output, error) from error
+    partial = beside(output)
+    with writing_result(output, partial), unfinished(partial):
+        with partial.open("wb") as out:
+            fill(out)
+        partial.replace(output)
     wrote(output, quiet)
-
-
-def cannot_write(output: Path, error: OSError) -> TrajsvcError:
-    """Return the error for a result file that could not be written."""
-    return TrajsvcError(
-        "cannot-write",
-        f"cannot write {output}: {error.strerror or error}",
-        hint="Name a file in a folder that exists and that you may write to.",
-    )
 
 
 def save_figure(figure: Any, output: Path, quiet: bool = False) -> None:

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
+
+from storage_schema.files.outputs import KEPT, writing_result
+from trajsvc.experiments.weights import save_weights
 
 WORDS: Final = 32
 WIDTH: Final = 48
@@ -92,20 +94,22 @@ def train(folder: Path, saved: Callable[[int, float], object] = lambda step, los
 
     The folder appears when the training is whole. ``saved(step, loss)`` is called at each checkpoint.
     """
-    if folder.exists():
-        return folder
-    place = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
+    with writing_result(folder):
+        if folder.exists():
+            return folder
+    place = folder.with_name(f".{folder.name[:KEPT]}.partial")  # one name: what an earlier one left behind is removed
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # matrices this small are multiplied sooner by one
     try:
-        with torch.random.fork_rng(devices=[]):
+        with writing_result(folder, place), torch.random.fork_rng(devices=[]):
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
             torch.manual_seed(SEED)
             _train(place, saved)
+            place.rename(folder)
     finally:
+        shutil.rmtree(place, ignore_errors=True)
         torch.set_num_threads(threads)
-    place.rename(folder)
     return folder
 
 
@@ -119,10 +123,7 @@ def _train(place: Path, saved: Callable[[int, float], object]) -> None:
         loss = functional.cross_entropy(network(words[:, 1:-1]).flatten(0, 1), words[:, 2:].flatten())
         if step in SAVED:
             (place / f"step{step}").mkdir()
-            save_file(
-                {k: v.contiguous() for k, v in network.state_dict().items()},
-                place / f"step{step}" / "model.safetensors",
-            )
+            save_weights(network, place / f"step{step}" / "model.safetensors")
             log.append({"step": step, "train_loss": round(loss.item(), 5)})
             saved(step, loss.item())
         optimizer.zero_grad()

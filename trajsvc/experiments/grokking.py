@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trajsvc.experiments.base import Setting
 from trajsvc.experiments.training import DONE, one_thread
+from trajsvc.experiments.weights import save_weights
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +92,6 @@ def grok(given: Grokking, folder: Path, setting: Setting) -> dict[str, Any]:
 
 def _trained(given: Grokking, folder: Path, setting: Setting) -> dict[str, Any]:
     import torch
-    from safetensors.torch import save_file
 
     torch.manual_seed(given.seed)
     numbers = torch.arange(given.modulus)
@@ -107,7 +107,7 @@ def _trained(given: Grokking, folder: Path, setting: Setting) -> dict[str, Any]:
     result: dict[str, list[float]] = {"step": [], "train": [], "test": []}
     for step in range(given.steps + 1):
         if step % given.every == 0:
-            save_file({n: t.contiguous() for n, t in network.state_dict().items()}, folder / f"step_{step}.safetensors")
+            save_weights(network, folder / f"step_{step}.safetensors")
             with torch.no_grad():
                 right = (network(tokens).argmax(dim=1) == sums).double()
             result["step"].append(step)

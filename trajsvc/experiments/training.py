@@ -14,6 +14,7 @@ import numpy as np
 from trajsvc.experiments.base import Setting
 from trajsvc.experiments.data import Split, digits, noisy
 from trajsvc.experiments.networks import lenet
+from trajsvc.experiments.weights import save_weights
 
 if TYPE_CHECKING:
     import torch
@@ -178,9 +179,7 @@ def step(
 
 def save(network: torch.nn.Module, folder: Path, epoch: int) -> None:
     """Write a checkpoint, of an epoch."""
-    from safetensors.torch import save_file
-
-    save_file({n: t.contiguous() for n, t in network.state_dict().items()}, folder / f"epoch_{epoch}.safetensors")
+    save_weights(network, folder / f"epoch_{epoch}.safetensors")
 
 
 def evaluate(network: torch.nn.Module, split: Split) -> dict[str, float]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from storage_schema.files.outputs import whole_folder, writing_result
 from trajsvc.errors import Refused, UsageError
 from trajsvc.export.of_beside import gradient_table, spectrum_tables
 from trajsvc.export.of_run import describe, run_tables
@@ -49,16 +48,17 @@ def export_run(
         UsageError: ``bad-format``, ``extra-missing``.
         NotFound: ``group-not-found``, ``step-not-found``.
         Refused: ``output-exists`` for a folder that has something in it.
+        TrajsvcError: ``cannot-write``, ``disk-full``.
     """
     if format not in WRITERS:
         raise UsageError("bad-format", f"no format {format!r}", hint=f"use one of {', '.join(FORMATS)}")
     target, chosen = Path(folder), chosen_groups(run, groups)
     numbers = run.gram("network", steps).steps.tolist()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise Refused(
-            "output-exists", f"{target} exists", hint="Name a folder that does not exist yet, or an empty one."
-        )
-    with _whole(target) as place:
+    with writing_result(target):
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            hint = "Name a folder that does not exist yet, or an empty one."
+            raise Refused("output-exists", f"{target} exists", hint=hint)
+    with whole_folder(target) as place:
         written = []
         for table in _tables(run, chosen, steps):
             file = f"{table.name}.{format}"
@@ -90,15 +90,3 @@ def _tables(run: Run, groups: Sequence[str], steps: Steps) -> Iterator[Table]:
     if gradients is not None:
         yield gradients
     yield from spectrum_tables(run)
-
-
-@contextmanager
-def _whole(target: Path) -> Iterator[Path]:
-    """Give a folder beside ``target`` that takes its place when the block ends, and goes if the block fails."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        partial.replace(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

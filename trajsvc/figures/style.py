@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import numpy as np
 
+from storage_schema.files.outputs import beside, writing_result
 from trajsvc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -136,7 +137,8 @@ def legend_below(figure: Figure, handles: Sequence[Any], names: Sequence[str], c
 def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 300) -> Path:
     """Write ``figure`` as PNG, SVG or PDF by the suffix of ``path``; the old file stays until the new one is whole.
 
-    The bytes depend on the figure alone: no date is written. Raises UsageError (``bad-suffix``) for another suffix.
+    The bytes depend on the figure alone: no date is written. Raises UsageError (``bad-suffix``) for another suffix,
+    and TrajsvcError (``cannot-write``, ``disk-full``).
     """
     target = Path(path)
     suffix = target.suffix.lower()
@@ -144,13 +146,14 @@ def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 300) -> Pat
         raise UsageError(
             "bad-suffix", f"no figure format for {target.name!r}", hint=f"use one of {', '.join(SUFFIXES)}"
         )
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as out:
-            write(figure, out, suffix[1:], dpi=dpi)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    partial = beside(target)
+    with writing_result(target, partial):
+        try:
+            with partial.open("wb") as out:
+                write(figure, out, suffix[1:], dpi=dpi)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
     return target
 
 

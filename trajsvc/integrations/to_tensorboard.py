@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
+from storage_schema.files.outputs import beside, writing_result
 from trajsvc.integrations.content import Content
 
 SUFFIX: Final = ".trajsvc"
@@ -15,17 +17,36 @@ SUFFIX: Final = ".trajsvc"
 
 def send(content: Content, project: str) -> str:
     """Write scalars by step and figures, and return the folder, for ``tensorboard --logdir PROJECT``."""
+    folder = Path(project) / content.run
+    now = time.time()
+    file = folder / f"events.out.tfevents.{int(now):010d}.{socket.gethostname()}.{os.getpid()}{SUFFIX}"
+    partial = beside(file)
+    with writing_result(folder, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        earlier = [path for path in folder.glob(f"events.out.tfevents.*{SUFFIX}") if path != file]
+        try:
+            with partial.open("wb") as out:
+                _write(content, out, now)
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
+        for path in earlier:
+            path.unlink(missing_ok=True)
+    return os.fspath(folder)
+
+
+def _write(content: Content, out: BinaryIO, now: float) -> None:
+    """Write the records of a file of events, in this thread: TensorBoard's own writer has one, whose errors nobody sees."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
-    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+    from tensorboard.summary.writer.record_writer import RecordWriter
 
-    folder = Path(project) / content.run
-    earlier = list(folder.glob(f"events.out.tfevents.*{SUFFIX}"))
-    writer = EventFileWriter(os.fspath(folder), filename_suffix=SUFFIX)
-    now = time.time()
+    writer = RecordWriter(out)
+    writer.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
 
     def add(step: int, **value: Any) -> None:
-        writer.add_event(Event(wall_time=now, step=step, summary=Summary(value=[Summary.Value(**value)])))
+        event = Event(wall_time=now, step=step, summary=Summary(value=[Summary.Value(**value)]))
+        writer.write(event.SerializeToString())
 
     for step, values in content.by_step():
         for name, value in values.items():
@@ -34,7 +55,3 @@ def send(content: Content, project: str) -> str:
         add(content.last_step, tag=name, simple_value=value)
     for name, png in content.pictures.items():
         add(content.last_step, tag=f"figures/{name}", image=Summary.Image(encoded_image_string=png))
-    writer.close()
-    for path in earlier:
-        path.unlink(missing_ok=True)
-    return os.fspath(folder)
