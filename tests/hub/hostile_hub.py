@@ -300,6 +300,30 @@ def _(exchange: Exchange) -> None:
         exchange.wfile.write(b"1\r\n \r\n")
 
 
+@mode("head-in-drops")
+def _(exchange: Exchange) -> None:
+    """A header that goes on, a letter now and then."""
+    exchange.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+    while not exchange.server.over.wait(0.05):
+        exchange.wfile.write(b"x")
+
+
+@mode("heads-before-the-head")
+def _(exchange: Exchange) -> None:
+    """Informational answers, of which there may be any number before the answer."""
+    while not exchange.server.over.wait(0.05):
+        exchange.wfile.write(b"HTTP/1.1 103 Early Hints\r\nX-More: x\r\n\r\n")
+
+
+@mode("trailers-in-drops")
+def _(exchange: Exchange) -> None:
+    """Headers after the body."""
+    exchange.begin(200, {"Transfer-Encoding": "chunked"})
+    exchange.wfile.write(b"2\r\n[]\r\n0\r\n")
+    while not exchange.server.over.wait(0.05):
+        exchange.wfile.write(b"X: x\r\n")
+
+
 @mode("silence")
 def _(exchange: Exchange) -> None:
     """Nothing, as long as the other side waits."""

@@ -275,13 +275,14 @@ SECONDS, MEMORY = 100.0, 64.0
 LITTLE, MUCH = "2", "60"
 """seconds that are allowed for an answer which ends only by them, or after many pages; and for one that meets another bound"""
 PAGED = {m for m in MODES if "page" in m}
-SLOW = {"silence", "trickle", "pages-without-end", "many-pages-of-rows"}
-KINDS = {"trickle": "hub-slow", "silence": "hub-slow", **dict.fromkeys(
+DROPS = ("trickle", "head-in-drops", "heads-before-the-head", "trailers-in-drops")
+SLOW = {"silence", "pages-without-end", "many-pages-of-rows", *DROPS}
+KINDS = {"silence": "hub-slow", **dict.fromkeys(DROPS, "hub-slow"), **dict.fromkeys(
     ("page-is-its-own-next", "pages-in-a-circle", "next-page-elsewhere", "redirects-without-end"), "hub-bad-answer")}  # fmt: skip
 SETTING = {"two-million-rows": "hub_received", "many-pages-of-rows": "hub_", "pages-without-end": "hub_pages", "gzip-bomb": "hub_unpacked",
            "bytes-without-end": "hub_received", "one-long-text": "hub_received", "many-small-values": "hub_values", "deep": "hub_depth",
-           "deep-below-a-row": "hub_depth", "long-header": "hub_header", "header-without-end": "hub_header", "trickle": "hub_seconds",
-           "silence": "hub_seconds"}  # fmt: skip
+           "deep-below-a-row": "hub_depth", "long-header": "hub_header", "header-without-end": "hub_header", "silence": "hub_seconds",
+           **dict.fromkeys(DROPS, "hub_seconds")}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

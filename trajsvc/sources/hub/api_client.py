@@ -62,6 +62,10 @@ class _Asked:
     left: float
     """seconds"""
 
+    def over(self, until: float) -> Stop:
+        """Return what says when a wait is to end: when the caller is to stop, or at the time ``until``."""
+        return lambda: self.stop() or time.monotonic() > until
+
 
 class ApiClient:
     """Requests to one endpoint's ``/api/models``. Thread-safe."""
@@ -140,9 +144,11 @@ class ApiClient:
         for _ in range(MOST_REDIRECTS + 1):
             self._limiter.wait("api", asked.stop)
             begun = time.monotonic()
-            try:
-                found = _left_behind(partial(self._ask, address, trusted, asked), asked.stop)
+            until = begun + asked.left
+            try:  # the session's own limit is of the time between two bytes: a head may come in drops, or after any number of others
+                found = _left_behind(partial(self._ask, address, trusted, asked), asked.over(until))
             except Exception as broken:
+                check(asked.stop)
                 asked.left -= time.monotonic() - begun
                 if asked.left <= 0 and not isinstance(broken, TrajsvcError):
                     self._limits.exceeded("seconds", asked.where, "")
