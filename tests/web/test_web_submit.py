@@ -144,3 +144,51 @@ def test_the_plan_comes_first_and_the_choices_arrive(site: Server, open_page: Op
     spec = job["spec"]
     assert (spec["dtype"], spec["precision"], spec["memory"], spec["steps"]) == ("float16", "float32", 2**28, "first:5")
     assert spec["copy_parameters"] is False
+
+
+def test_an_audit_says_what_is_wrong_and_starts_nothing(site: Server, open_page: Open) -> None:
+    page = open_page(f"{site.address}/#/submit?source=runs:damaged")
+    before = len(site.ask("/v1/jobs")[2]["items"])
+    with page.expect_request("**/v1/audit") as asked:
+        page.get_by_role("button", name="Audit").click()
+    assert asked.value.post_data_json == {"source": "runs:damaged"}
+    page.wait_for_selector("text=Audit of runs:damaged")
+    panel = page.get_by_role("region", name="Audit", exact=True)
+    wanted = site.ask("/v1/audit", method="POST", body={"source": "runs:damaged"})[2]
+    assert f"{wanted['wrong']} thing" in panel.locator(".verdict").text_content()
+    shown = panel.locator(".auditfindings li").all_text_contents()
+    assert len(shown) == len(wanted["findings"])
+    for finding in wanted["findings"]:
+        assert any(finding["message"] in text and text.startswith(finding["severity"]) for text in shown)
+    assert "unreadable" in panel.locator("tbody tr").first.text_content()
+    assert findings(page) == []
+    assert page.get_by_role("button", name="Start").count() == 0
+    assert len(site.ask("/v1/jobs")[2]["items"]) == before
+
+
+def test_a_sound_source_is_said_to_be_and_a_run_of_its_name_is_not_in_the_way(site: Server, open_page: Open) -> None:
+    page = open_page(f"{site.address}/#/submit?source=runs:to-submit&name=plain")
+    page.get_by_role("button", name="Audit").click()
+    page.wait_for_selector("text=Nothing is wrong")
+    assert "14: 14 whole" in page.locator("dl.facts2").text_content()
+    page.fill("[name=source]", "runs:nowhere")
+    assert page.locator(".plan > *").count() == 0, "an answer about something else is taken away"
+    page.get_by_role("button", name="Audit").click()
+    wrong = page.locator("form [aria-invalid]")
+    wrong.wait_for()
+    assert wrong.get_attribute("name") == "source"
+    open_page.expected.append("status of 4")  # type: ignore[attr-defined]
+
+
+def test_an_answer_that_comes_after_the_form_changed_is_not_shown(site: Server, open_page: Open) -> None:
+    page = open_page(f"{site.address}/#/submit?source=runs:plain")
+    held: list[Any] = []
+    page.route("**/v1/plan", lambda route: held.append(route))
+    with page.expect_request("**/v1/plan"):
+        page.click("button:has-text('Show the plan')")
+    page.fill("[name=steps]", "first:2")
+    with page.expect_response("**/v1/plan"):
+        held[0].continue_()
+    page.get_by_role("button", name="Audit").click()
+    page.wait_for_selector("text=Audit of runs:plain")
+    assert page.locator("text=Plan of").count() == 0

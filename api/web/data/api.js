@@ -317,6 +317,7 @@ export const jobsOf = (run, state) => json(`/v1/jobs${query({ run, state, limit:
 export const job = (id) => json(`/v1/jobs/${encodeURIComponent(id)}`);
 export const jobEvents = (id, after = 0) => json(`/v1/jobs/${encodeURIComponent(id)}/events${query({ f: "json", after: after || null })}`);
 export const plan = (body) => post("/v1/plan", body);
+export const audit = (body) => post("/v1/audit", body);
 export const submit = (body) => post("/v1/runs", body);
 // Names of the probes and of the data that gradients may be computed with.
 export const registered = () => json("/v1/probes");

@@ -6,6 +6,7 @@ import { FIRST, MORE, bodyOf } from "../base/submission.js";
 import { go } from "../base/url.js";
 import * as api from "../data/api.js";
 import { Fields, problemText } from "../widgets/fields.js";
+import { auditPanel } from "./auditfacts.js";
 
 export async function submitView(params, { change }) {
   return new SubmitView(params, change);
@@ -16,6 +17,7 @@ class SubmitView {
     Object.assign(this, { params, change });
     this.title = "Submit";
     this.fields = new Fields(params, () => {
+      this.asked = null;
       this.plan.replaceChildren();
       change(Object.fromEntries(Object.entries(this.fields.values).map(([k, v]) => [k, typeof v === "string" ? v.trim() || null : v ? "yes" : null])));
     });
@@ -29,11 +31,14 @@ class SubmitView {
       h(
         "form",
         // The server says what is wrong with a field, so that there is one truth.
-        { class: "submit panel", novalidate: true, onsubmit: (e) => { e.preventDefault(); this.#ask(); } },
+        { class: "submit panel", novalidate: true, onsubmit: (e) => { e.preventDefault(); this.#plan(); } },
         FIRST.map((field) => this.fields.field(field)),
         (this.more = h("details", { open: more.some((f) => params[f.name] !== undefined) }, h("summary", {}, "More options"),
           MORE.map(([title, fields]) => h("fieldset", {}, h("legend", {}, title), fields.map((field) => this.fields.field(field)))))),
-        h("div", { class: "actions" }, h("button", { class: "primary", type: "submit" }, "Show the plan")),
+        h("div", { class: "actions" },
+          h("button", { class: "primary", type: "submit" }, "Show the plan"),
+          h("button", { type: "button", title: "What is wrong with the source, from listings and headers alone", onclick: () => this.#audit() }, "Audit"),
+        ),
       ),
       this.plan,
     );
@@ -47,14 +52,28 @@ class SubmitView {
     fill(this.plan, problemText(error));
   }
 
-  async #ask() {
+  #plan() {
+    return this.#ask("Reading headers…", api.plan, (plan, body) => this.#show(plan, body));
+  }
+
+  #audit() {
+    return this.#ask("Reading listings and headers…", api.audit, (found) => {
+      fill(this.plan, auditPanel(found));
+      this.plan.firstElementChild.scrollIntoView?.({ block: "nearest" });
+    });
+  }
+
+  // Ask the server about what the form says, and show its answer, unless the form has changed or something else was asked since.
+  async #ask(meanwhile, question, show) {
     const body = bodyOf(this.fields.values);
+    const asked = (this.asked = {});
     this.fields.clear();
-    fill(this.plan, h("p", { class: "empty" }, "Reading headers…"));
+    fill(this.plan, h("p", { class: "empty" }, meanwhile));
     try {
-      this.#show(await api.plan(body), body);
+      const answer = await question(body);
+      if (this.asked === asked) show(answer, body);
     } catch (error) {
-      this.#problem(error);
+      if (this.asked === asked) this.#problem(error);
     }
   }
 
