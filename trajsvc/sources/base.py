@@ -125,6 +125,10 @@ class CheckpointTensors:
     left_out: Mapping[str, str] = field(default_factory=dict)
     """file or tensor → why it was not taken (optimizer state, rng, non-tensor values …)"""
     findings: tuple[Finding, ...] = ()
+    state: str = ""
+    """the name of the state dict that was read, where the file names it"""
+    beside: Mapping[str, Mapping[str, TensorEntry]] = field(default_factory=dict)
+    """file → its tensors, of files in the same folder that should hold the same model and were not read"""
 
 
 @dataclass(frozen=True, slots=True)

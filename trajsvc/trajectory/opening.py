@@ -24,6 +24,7 @@ from trajsvc.sources.base import CheckpointRef, CheckpointSource, CheckpointTens
 from trajsvc.sources.rename_hints import suggested_renames
 from trajsvc.sources.renames import Rename, apply_renames, read_renames
 from trajsvc.sources.spelling import factored, spelt_alike
+from trajsvc.trajectory.chosen_alike import other_values, without_averages_alone
 from trajsvc.trajectory.common_rows import cut_finding, cut_to_common_rows
 from trajsvc.trajectory.counted import counted_alike
 from trajsvc.trajectory.describe import Describer, untied
@@ -79,6 +80,9 @@ def open_trajectory(
     findings = list(source.findings())
     excluded: list[Excluded] = []
     headers = _headers(source, chosen, skip_damaged, excluded, findings, first_look)
+    headers, alone, noted = without_averages_alone(headers)
+    excluded.extend(alone)
+    findings.extend([*noted, *other_values(source, headers)])
     if not headers:
         raise NotFound(
             "no-checkpoints",

@@ -11,9 +11,9 @@ from trajsvc.errors import TrajsvcError
 from trajsvc.sources.base import CheckpointTensors, TensorEntry
 from trajsvc.sources.files import Region
 from trajsvc.sources.formats.json_file import read_object
-from trajsvc.sources.formats.layout import Found
+from trajsvc.sources.formats.layout import Found, Weights
 from trajsvc.sources.formats.safetensors import read_header
-from trajsvc.sources.formats.shards import complete_set, merge, missing_shard, read_index, stale_shards
+from trajsvc.sources.formats.shards import SHARD, complete_set, merge, missing_shard, read_index, stale_shards
 from trajsvc.sources.formats.torch_dcp import METADATA, read_dcp
 from trajsvc.sources.formats.torch_state import TorchFile, read_torch, under
 from trajsvc.sources.tensor_names import strip_wrappers
@@ -38,6 +38,7 @@ class _Read:
     left_out: dict[str, str] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     lightning: bool = False
+    state: str = ""
 
 
 def read_checkpoint(
@@ -60,7 +61,30 @@ def read_checkpoint(
     config, problems = _config(files, found.config_folders)
     noted = (f.model_copy(update={"steps": (step,)}) for f in (*read.findings, *problems))
     tensors = {names[n]: _as_real(e) for n, e in read.tensors.items()}
-    return CheckpointTensors(tensors, config, read.left_out, tuple(noted))
+    return CheckpointTensors(tensors, config, read.left_out, tuple(noted), read.state)
+
+
+def read_beside(
+    files: FileAccess, found: Found, torch: Callable[[str], TorchFile] | None = None
+) -> dict[str, Mapping[str, TensorEntry]]:
+    """Read the headers of the files that were passed over: another format or precision of the model.
+
+    Those that cannot be read are left out.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in found.weights.passed_over:
+        shard = SHARD.fullmatch(name)
+        groups.setdefault(f"{shard[1]}-*{shard[4]}" if shard else name, []).append(name)
+    beside: dict[str, Mapping[str, TensorEntry]] = {}
+    for label, names in groups.items():
+        form = "safetensors" if names[0].endswith(".safetensors") else "torch-zip"
+        form = f"{form}-sharded" if SHARD.fullmatch(names[0]) else form
+        one = replace(found, weights=Weights(found.weights.folder, tuple(sorted(names)), form), inside=())
+        try:
+            beside[label] = read_checkpoint(files, one, torch).tensors
+        except TrajsvcError:
+            continue
+    return beside
 
 
 def _as_real(entry: TensorEntry) -> TensorEntry:
@@ -79,7 +103,7 @@ def _read(files: FileAccess, found: Found, torch: Callable[[str], TorchFile]) ->
     path = f"{folder}/{weights.files[0]}"
     if weights.format == "torch-zip":
         header = torch(path).header(wish, found.inside)
-        return _Read(header.tensors, header.left_out, header.findings, header.lightning)
+        return _Read(header.tensors, header.left_out, header.findings, header.lightning, header.state)
     if weights.format == "distcp":
         region = files.region(f"{folder}/{METADATA}")
         tensors, left_out, findings = read_dcp(region, lambda n: _shard(files, folder, n), wish)

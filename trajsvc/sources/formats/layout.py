@@ -37,7 +37,7 @@ _SIDES: Final = frozenset({"runs", "logs", "wandb", "tensorboard", "eval", "resu
 _NOT_WEIGHTS: Final = re.compile(
     r"(?:^|[-_.])(?:optim|optimizer|opt(?=\d*\.\w+$)|sched|scheduler|lr_scheduler|scaler|rng|rng_state|random_states?|training_args|train_state"
     r"|trainer_state|dataloader|sampler|tokenizer|optim_states|model_states|optim_rng|extra_state|replay_buffer|ema_decay)(?=$|[-_.\d])"
-    r"|^(?:data|dataset|args|config|vocab|metrics|history|losses|pytorch_variables|stats|results|predictions|recipe_state)(?:[-_]\d+)?\.\w+$",
+    r"|^(?:data|dataset|args|config|vocab|metrics|history|losses|pytorch_variables|stats|results|predictions|recipe_state|meta)(?:[-_]\d+)?\.\w+$",
     re.IGNORECASE,
 )
 

@@ -18,7 +18,17 @@ from trajsvc.sources.formats.pickle_reader import Built, Global
 from trajsvc.sources.formats.torch_counts import counts_of, first_epoch, first_step
 from trajsvc.sources.formats.torch_series import Member, Place, members_of
 from trajsvc.sources.formats.torch_zip import SAVE_WEIGHTS, Refusal, TorchArchive, is_tensor, mapping, refused_as
-from trajsvc.sources.states import Choice, Wish, ambiguous, choose, is_average, is_model, matched, no_such_state
+from trajsvc.sources.states import (
+    Choice,
+    Wish,
+    ambiguous,
+    choose,
+    is_average,
+    is_model,
+    is_no_average,
+    matched,
+    no_such_state,
+)
 
 STATE_KEYS: Final = ("state_dict", "model", "module", "model_state_dict", "net", "weights")
 """Where training scripts keep the model's state dict, in the order in which they are tried; without one of them the top level
@@ -54,6 +64,8 @@ class TorchHeader:
     lightning: bool
     findings: tuple[Finding, ...] = ()
     """what was chosen, where the file holds several models"""
+    state: str = ""
+    """the key of the state dict that is read; empty for the top level"""
 
 
 def read_torch(region: Region, wish: Wish = (), inside: Place = ()) -> TorchHeader:
@@ -115,7 +127,7 @@ class TorchFile:
         counts = counts_of(top) if inside else self.counts
         return TorchHeader(
             tensors, left_out, first_step(counts), first_epoch(counts), _LIGHTNING_KEY in top,
-            () if found is None else (found,),
+            () if found is None else (found,), _last_of(place, choice),
         )  # fmt: skip
 
     def _within(self, inside: Place) -> Any:
@@ -136,7 +148,7 @@ class TorchFile:
             inner = states[name]
             return name, *self._deeper(inner, left)
         plain = {k: v for k, v in top.items() if is_tensor(v)}
-        usual = [k for k in STATE_KEYS if k in states]
+        usual = [] if any(is_no_average(k) for k in states) else [k for k in STATE_KEYS if k in states]
         if _average_swapped(top, states):
             return "ema_state_dict", states["ema_state_dict"], SwappedAverage("ema_state_dict", ("state_dict",)), wish
         if usual:
@@ -276,6 +288,13 @@ class TorchFile:
             hint=f"Its tensors cannot be found without running its code. {SAVE_WEIGHTS}",
             file=self.path,
         )
+
+
+def _last_of(place: str | None, choice: Choice | None) -> str:
+    """Return the name of the innermost state dict that was chosen; none for a model under the name of an average."""
+    if isinstance(choice, SwappedAverage):
+        return ""
+    return choice.chosen if choice is not None and place is not None else place or ""
 
 
 def _average_swapped(top: Mapping[Any, Any], states: Mapping[str, Mapping[Any, Any]]) -> bool:

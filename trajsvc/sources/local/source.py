@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,7 @@ from storage_schema.models.training_log import TrainingLog
 from trajsvc.errors import NotFound, TrajsvcError
 from trajsvc.sources.base import CheckpointRef, CheckpointTensors, FileRef, ReadRequest, Steps, never
 from trajsvc.sources.files import Files, failed
-from trajsvc.sources.formats.headers import read_checkpoint
+from trajsvc.sources.formats.headers import read_beside, read_checkpoint
 from trajsvc.sources.formats.layout import Found
 from trajsvc.sources.formats.torch_dcp import METADATA
 from trajsvc.sources.formats.torch_state import TorchFile
@@ -96,7 +97,9 @@ class LocalSource:
 
         Raises Damaged, Refused, NotFound, TryAgain.
         """
-        return read_checkpoint(self._files, self._found(checkpoint.step), self._torch)
+        found = self._found(checkpoint.step)
+        read = read_checkpoint(self._files, found, self._torch)
+        return replace(read, beside=read_beside(self._files, found)) if found.weights.passed_over else read
 
     def read(self, file: str, offset: int, out: memoryview) -> None:
         """Fill ``out`` with the bytes of ``file`` from ``offset``, by ``preadv``. Thread-safe. Raises TryAgain (``file-changed``) when the
