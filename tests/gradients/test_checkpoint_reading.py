@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 import trajsvc
 from storage_schema.runs.reader import StoredRun
 from trajsvc.errors import Refused
-from trajsvc.gradients.checkpoint import Checkpoints
+from trajsvc.gradients.checkpoint import Checkpoint, Checkpoints
+from trajsvc.gradients.fill import filled
 from trajsvc.gradients.network import Network, network_at
 from trajsvc.gradients.probes.base import ProbeContext
 
@@ -154,3 +155,19 @@ def test_the_analysis_options_say_which_tensors_there_are(tmp_path: Path, files:
     assert "last.bias" not in stored(store).blocks.name
     assert np.isfinite(found.parameters)
     assert_equal(found, 10)
+
+
+def test_a_config_of_other_sizes_is_refused_by_name_where_names_are_missing_too() -> None:
+    transformers = pytest.importorskip("transformers")
+
+    def made(**sizes: int) -> Any:
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 40, **sizes}
+        return transformers.GPTNeoXForCausalLM(transformers.GPTNeoXConfig(**sizes))
+
+    state = {name: value.numpy() for name, value in made(intermediate_size=64).state_dict().items()}
+    lacking = "gpt_neox.layers.0.attention.dense.bias"
+    del state[lacking]
+    with pytest.raises(Refused, match=lacking) as caught:
+        filled(made(intermediate_size=32), Checkpoint(10, None, None, state, {}, frozenset(state)))
+    assert caught.value.kind == "network-mismatch"
+    assert "gpt_neox.layers.0.mlp.dense_h_to_4h.weight ((32, 16), stored (64, 16))" in str(caught.value)

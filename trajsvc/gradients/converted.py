@@ -25,10 +25,11 @@ def read_by_library(
     it has no place for."""
     with _quiet():
         found, said = type(module).from_pretrained(
-            None, config=module.config, state_dict=dict(values), dtype=dtype, output_loading_info=True
-        )
-    wrong = [*said.get("missing_keys", ()), *said.get("mismatched_keys", ())]
-    return found.to(dtype).eval(), [str(w) for w in wrong], {str(name) for name in said.get("unexpected_keys", ())}
+            None, config=module.config, state_dict=dict(values), dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+        )  # fmt: skip
+    others = [f"{name} ({tuple(own)}, stored {tuple(stored)})" for name, stored, own in said.get("mismatched_keys", ())]
+    wrong = [*sorted(map(str, said.get("missing_keys", ()))), *sorted(others)]
+    return found.to(dtype).eval(), wrong, {str(name) for name in said.get("unexpected_keys", ())}
 
 
 def names_read(module: torch.nn.Module, checkpoint: Checkpoint) -> dict[str, str]:
