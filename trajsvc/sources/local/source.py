@@ -72,6 +72,11 @@ class LocalSource:
         return None
 
     @property
+    def root(self) -> str:
+        """The folder, with its links resolved, that links within it may lead into."""
+        return self._files.root
+
+    @property
     def name(self) -> str:
         base = Path(self._naming.path(self._root if self._is_glob else self._spec))
         name = default_name(str(base.with_suffix("") if base.is_file() else base))
