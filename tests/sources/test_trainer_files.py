@@ -95,6 +95,11 @@ BOMB = "a: &a [x, x]\n" + "".join(
         ("args.json", b"\xff\xfe"),
         ("args.json", '{"x": ' + "9" * 5000 + "}"),
         ("hparams.yaml", "x: 2026-13-45\n"),
+        ("hparams.yaml", "x: !!int ''\n"),
+        ("hparams.yaml", "x: !!float ''\n"),
+        ("hparams.yaml", "x: !!bool maybe\n"),
+        ("hparams.yaml", "x: !!timestamp now\n"),
+        ("hparams.yaml", "x: 1" + ":1" * 300 + ".5\n"),
     ],
 )
 def test_a_bad_file_says_nothing(run: Path, name: str, text: str | bytes) -> None:

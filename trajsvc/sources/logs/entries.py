@@ -1,6 +1,7 @@
 """Read a log into entries: what was logged at one time, by name.
 
-A log is optional: one that is missing, cut short, too large or malformed has no entries, and is never an error.
+A log is optional: one that is missing, cut short, too large or malformed has no entries, or those before, and is never an error. Its
+bytes may become many times as much in memory, so values are counted before they are parsed.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +21,17 @@ from trajsvc.sources.logs.places import Readable
 
 MOST_BYTES: Final = 64 * 2**20
 MOST_ENTRIES: Final = 1_000_000
+MOST_VALUES: Final = 2_000_000
+"""values of a log, of which each may take sixty bytes of memory"""
+MOST_STRAY: Final = 10_000
+"""lines of a log of JSON lines that are none, after which it is not read on"""
+LONGEST: Final = 2**20
+"""letters of a table's row, or bytes of an event: one with a picture is passed over"""
 Entry = Mapping[str, Any]
+
+_LINE: Final = re.compile(rb"[^\r\n]+")
+_HEAD: Final = 12
+"""bytes before an event's own, its length and a checksum; four more follow it"""
 
 
 def entries(files: Readable, path: str) -> list[Entry]:
@@ -27,26 +40,38 @@ def entries(files: Readable, path: str) -> list[Entry]:
     try:
         if not files.exists(path) or (region := files.region(path)).size > MOST_BYTES:
             return []
-        found = read(region.bytes(0, region.size))
+        return list(islice(read(region.bytes(0, region.size)), MOST_ENTRIES))
     except (TrajsvcError, OSError):
         return []
-    return found[:MOST_ENTRIES]
 
 
-def _reader(name: str) -> Callable[[bytes], list[Entry]]:
+def _reader(name: str) -> Callable[[bytes], Iterator[Entry]]:
     if name.startswith("events.out.tfevents."):
         return _events
     return {"jsonl": _lines, "csv": _table}.get(name.rpartition(".")[2].lower(), _trainer_state)
 
 
-def _lines(text: bytes) -> list[Entry]:
-    return [entry for line in text.splitlines() if isinstance(entry := _parsed(line), dict)]
+def _lines(text: bytes) -> Iterator[Entry]:
+    left, stray = MOST_VALUES, 0
+    for line in _LINE.finditer(text):
+        left -= _values(line[0])
+        if left < 0 or stray > MOST_STRAY:
+            return
+        if isinstance(entry := _parsed(line[0]), dict):
+            yield entry
+        else:
+            stray += 1
 
 
-def _trainer_state(text: bytes) -> list[Entry]:
-    state = _parsed(text)
+def _trainer_state(text: bytes) -> Iterator[Entry]:
+    state = _parsed(text) if _values(text) <= MOST_VALUES else None
     history = state.get("log_history") if isinstance(state, dict) else None
-    return [e for e in history if isinstance(e, dict)] if isinstance(history, list) else []
+    yield from (e for e in (history if isinstance(history, list) else ()) if isinstance(e, dict))
+
+
+def _values(text: bytes) -> int:
+    """Return how many values JSON has at most."""
+    return 1 + text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
 def _parsed(text: bytes) -> Any:
@@ -56,13 +81,40 @@ def _parsed(text: bytes) -> Any:
         return None
 
 
-def _table(text: bytes) -> list[Entry]:
+def _table(text: bytes) -> Iterator[Entry]:
     """Read a table with a line of names; what is not a number is left out."""
+    left = MOST_VALUES
+    lines = _Lines(text)
     try:
-        rows = csv.DictReader(io.StringIO(text.decode("utf-8-sig", "replace"), newline=""))
-        return [{k: v for k, v in ((k, _number(v)) for k, v in row.items() if k) if v is not None} for row in rows]
+        for row in csv.DictReader(lines):
+            lines.letters = 0
+            left -= len(row)
+            if left < 0:
+                return
+            yield {k: v for k, v in ((k, _number(v)) for k, v in row.items() if k) if v is not None}
     except csv.Error:
-        return []
+        return
+
+
+class _Lines:
+    """The lines of a table. Raises csv.Error where a row has too many ``letters``: in quotes it may have any number of lines."""
+
+    def __init__(self, text: bytes) -> None:
+        self.letters, self._left = 0, MOST_ENTRIES
+        self._text = io.TextIOWrapper(io.BytesIO(text), "utf-8-sig", "replace", newline="")
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(LONGEST)
+        self.letters += len(line)
+        self._left -= 1
+        if not line or self._left < 0:
+            raise StopIteration
+        if self.letters >= LONGEST:
+            raise csv.Error("too long a row")
+        return line
 
 
 def _number(text: Any) -> float | int | None:
@@ -74,18 +126,36 @@ def _number(text: Any) -> float | int | None:
     return None
 
 
-def _events(content: bytes) -> list[Entry]:
+def _events(content: bytes) -> Iterator[Entry]:
     """Read the scalars of a TensorBoard event file; nothing where the package ``tensorboard`` is not installed."""
     try:
         from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
     except ImportError:
-        return []
+        return
+    left = MOST_VALUES
     with tempfile.NamedTemporaryFile(suffix=".tfevents") as kept:  # the library reads files by their names
-        Path(kept.name).write_bytes(content)
+        with Path(kept.name).open("wb") as out:
+            out.writelines(_small_events(content))
         try:
-            return [entry for event in LegacyEventFileLoader(kept.name).Load() for entry in _scalars(event)]
+            for event in LegacyEventFileLoader(kept.name).Load():
+                found = list(_scalars(event))
+                left -= len(found)
+                if left < 0:
+                    return
+                yield from found
         except Exception:
-            return []
+            return
+
+
+def _small_events(content: bytes) -> Iterator[bytes]:
+    """Yield the records of events that are no larger than one of scalars is: the values of one take many times its bytes."""
+    at, left = 0, MOST_ENTRIES
+    while at + _HEAD <= len(content) and left > 0:
+        size = int.from_bytes(content[at : at + 8], "little")
+        end = at + _HEAD + size + 4
+        if size <= LONGEST:
+            yield content[at:end]
+        at, left = end, left - 1
 
 
 def _scalars(event: Any) -> Iterator[Entry]:

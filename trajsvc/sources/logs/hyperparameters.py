@@ -18,6 +18,8 @@ from trajsvc.sources.base import CheckpointRef
 from trajsvc.sources.logs.places import Readable, below
 
 MOST_BYTES: Final = 2**18
+MOST_YAML: Final = 2**16
+"""bytes of all YAML files of a run: its parser takes 30 µs a value"""
 MOST: Final = 200
 """hyperparameters that are kept"""
 MOST_VISITED: Final = 20_000
@@ -53,8 +55,12 @@ def hyperparameters(files: Readable, root: str | None, checkpoints: Sequence[Che
     named like a secret is left out. Of a model's ``config.json`` what shapes the network is kept.
     """
     found: dict[str, Hyperparameter] = {}
+    left = MOST_YAML
     for path, origin in _places(files, root, checkpoints):
-        for name, value in _flat(_read(files, path)):
+        text = _text(files, path)
+        yaml = not path.endswith(".json")
+        left -= len(text) if yaml else 0
+        for name, value in _flat({} if yaml and left < 0 else _told(path, text)):
             if len(found) < MOST:
                 found.setdefault(name, Hyperparameter(name=name, value=value, origin=origin))
     return [found[name] for name in sorted(found)]
@@ -72,14 +78,18 @@ def _places(files: Readable, root: str | None, checkpoints: Sequence[CheckpointR
     return ((path, name) for path, name in wanted if files.exists(path))
 
 
-def _read(files: Readable, path: str) -> Mapping[str, Any]:
+def _text(files: Readable, path: str) -> bytes:
     try:
         region = files.region(path)
-        if region.size > MOST_BYTES:
-            return {}
-        text = region.bytes(0, region.size)
+        return region.bytes(0, region.size) if region.size <= MOST_BYTES else b""
+    except (TrajsvcError, OSError):
+        return b""
+
+
+def _told(path: str, text: bytes) -> Mapping[str, Any]:
+    try:
         told = json.loads(text) if path.endswith(".json") else _of_yaml(text)
-    except (TrajsvcError, OSError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(told, dict):
         return {}

@@ -17,6 +17,8 @@ from trajsvc.sources.logs.places import Readable, logs_of
 MOST_POINTS: Final = 256
 """points of a series that are kept beside those at the checkpoints' steps"""
 MOST_SERIES: Final = 16
+MOST_NAMES: Final = 10_000
+"""quantities of a log that are looked at, the first ones: each entry may have names of its own"""
 STEPS: Final = (
     "step",
     "global_step",
@@ -83,7 +85,10 @@ def quantities(logged: Iterable[Entry], epochs: Mapping[int, int]) -> dict[str, 
             continue
         for name, value in entry.items():
             if name not in _NO_QUANTITY and (number := finite(value)) is not None:
-                found.setdefault(name, {})[step] = number
+                if name in found:
+                    found[name][step] = number
+                elif len(found) < MOST_NAMES:
+                    found[name] = {step: number}
     return found
 
 
