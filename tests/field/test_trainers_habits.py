@@ -31,6 +31,8 @@ def written(folder: Path, names: Sequence[str], points: Sequence[Any]) -> Run:
         (["model_500K", "model_1.5M", "model_2M"], [500_000, 1_500_000, 2_000_000], "step"),
         (["net_0.5k_ema", "net_1k_ema", "net_10k_ema"], [500, 1000, 10_000], "step"),
         (["ckpt-2k", "ckpt-10k", "ckpt-1M"], [2000, 10_000, 1_000_000], "step"),
+        (["step_1e3", "step_2.5e3", "step_1e4"], [1000, 2500, 10_000], "step"),
+        (["model_1e5_steps", "model_1e6_steps", "model_1.5e6_steps"], [100_000, 1_000_000, 1_500_000], "step"),
         (["ckpt-1B", "ckpt-2B", "ckpt-10B"], [10**9, 2 * 10**9, 10**10], "tokens"),
         (["ckpt_1", "ckpt_2", "ckpt_10"], [1, 2, 10], "index"),
         (["lr1e-4_bs32_step9", "lr1e-4_bs32_step10", "lr1e-4_bs32_step100"], [9, 10, 100], "step"),

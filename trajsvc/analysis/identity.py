@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, Final
@@ -40,30 +40,36 @@ class Continued:
     moved: frozenset[int] = frozenset()
 
 
-def recorded(trajectory: Trajectory, old: StoredRun | None, state: str | None = None) -> dict[str, Any]:
+def recorded(
+    trajectory: Trajectory, old: StoredRun | None, state: str | None = None, moved: Collection[str] | None = None
+) -> dict[str, Any]:
     """Return the identity of a run as its attributes keep it.
 
     It has ``source``, ``parameters`` (a digest of names and shapes), ``digests`` (step → digest of its files if the
     source knows it, else of a sample of its values), and the ``state`` that was chosen, if one was.
 
-    ``old`` is the stored run that is continued: digests of files that are still the same are taken from it.
+    ``old`` is the stored run that is continued: digests of files that are still the same are taken from it. ``moved`` are the tensors
+    that change in the run: where others are frozen, the digests are of these, so that two trainings of a few layers of one
+    model are told apart.
     """
     same = old is not None and _parameters(trajectory) == _stored_parameters(old) and stored_state(old) == state
     before = _stored_digests(old) if old is not None and same else {}
+    some = tuple(moved) if moved and len(moved) < len(trajectory.columns) else ()
+    sampled = _stored_sampled(old) if old is not None and same else some
     files = {} if old is None else dict(zip(old.checkpoints.step.tolist(), old.checkpoints.files, strict=True))
     digests = {}
     for row in trajectory.rows:
         known = before.get(row.step) if files.get(row.step) == files_json(row) else None
-        digests[str(row.step)] = known or digest_of(trajectory, row, state)
+        digests[str(row.step)] = known or digest_of(trajectory, row, state, sampled)
     here = {"source": trajectory.source.uri, "parameters": _parameters(trajectory), "digests": digests}
-    return here | ({"state": state} if state else {})
+    return here | ({"state": state} if state else {}) | ({"sampled": _narrowed(trajectory, sampled)} if sampled else {})
 
 
-def digest_of(trajectory: Trajectory, row: Row, state: str | None = None) -> str:
+def digest_of(trajectory: Trajectory, row: Row, state: str | None = None, among: Sequence[str] = ()) -> str:
     """Return a digest of what a checkpoint holds.
 
     ``files:`` and a digest of its files' own SHA-256 (and the ``state`` that was chosen in them) if they are known,
-    else ``values:`` and a digest of the stored bytes at fixed places of some tensors.
+    else ``values:`` and a digest of the stored bytes at fixed places of some tensors (``among`` those named, if any).
     """
     weights = [f.sha256 for f in row.checkpoint.files if not f.path.endswith(".json")]
     if weights and all(weights):
@@ -71,7 +77,7 @@ def digest_of(trajectory: Trajectory, row: Row, state: str | None = None) -> str
         named = [*weights, *(w for w in (state, inside) if w)]
         return "files:" + hashlib.sha256(json.dumps(named).encode()).hexdigest()
     hasher = hashlib.sha256()
-    for column in _sampled([c.size for c in trajectory.columns]):
+    for column in _columns(trajectory, among):
         entry = row.entries[column]
         item = ITEMSIZE[entry.dtype]
         count = min(entry.size, SAMPLE_BYTES // item)
@@ -104,7 +110,7 @@ def check(
 def _compared(old: StoredRun, trajectory: Trajectory, state: str | None) -> Continued:
     theirs = dict(zip(old.checkpoints.step.tolist(), old.checkpoints.files, strict=True))
     shared = [row for row in trajectory.rows if row.step in theirs]
-    digests = _stored_digests(old)
+    digests, sampled = _stored_digests(old), _stored_sampled(old)
     comparable = _parameters(trajectory) == _stored_parameters(old)
     if not shared and not _same_place(old, trajectory):
         raise _another(old, trajectory, "they have no step in common")
@@ -117,7 +123,7 @@ def _compared(old: StoredRun, trajectory: Trajectory, state: str | None) -> Cont
             raise _another(old, trajectory, "its parameters have other names or shapes")
         alike = _alike(files_json(row), theirs[row.step])
         known = digests.get(row.step) if comparable else None
-        if known is not None and known != digest_of(trajectory, row, state):
+        if known is not None and known != digest_of(trajectory, row, state, sampled):
             what = "holds other values" if same_state else f"holds other values under {state or 'its model'}"
             raise _another(old, trajectory, f"step {row.step} {what}")
         if known is None and not (alike and same_state):
@@ -166,6 +172,23 @@ def _sampled(sizes: Sequence[int]) -> list[int]:
     rest = [c for c in range(len(sizes)) if c not in set(largest)]
     step = max(1, -(-len(rest) // (SAMPLED - len(largest))))
     return sorted([*largest, *rest[::step]])
+
+
+def _columns(trajectory: Trajectory, among: Sequence[str]) -> list[int]:
+    """Return the columns that a digest samples, of all or of those with the names ``among``."""
+    names = set(among)
+    chosen = [i for i, c in enumerate(trajectory.columns) if not names or c.name in names]
+    return [chosen[i] for i in _sampled([trajectory.columns[c].size for c in chosen])]
+
+
+def _narrowed(trajectory: Trajectory, among: Sequence[str]) -> list[str]:
+    """Return the names of the columns that are sampled among these."""
+    return [trajectory.columns[c].name for c in _columns(trajectory, among)]
+
+
+def _stored_sampled(old: StoredRun) -> tuple[str, ...]:
+    """Return the tensors that a stored run's digests are of; empty for the usual ones."""
+    return tuple((old.attributes.get(ATTRIBUTE) or {}).get("sampled") or ())
 
 
 def _parameters(trajectory: Trajectory) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from storage_schema.files.journal import SlabJournal
-from storage_schema.files.roomy import Allocate, disk
+from storage_schema.files.roomy import Allocate, disk, each
 from storage_schema.runs.archive import archive_theta, restore_theta
 from storage_schema.runs.contents import RunContents, TreeTable
 from storage_schema.runs.reader import StoredRun
@@ -208,18 +208,19 @@ class _Computation:
 
     def _commit(self, state: GramState, trees: TreeTable | None, left: str) -> None:
         opened = self.opened
-        known = identity.recorded(self.trajectory, opened.continued, self.options.state)
         contents = assemble.run_contents(
             self.writer.name,
             self.trajectory,
             state,
-            facts_of(self.trajectory, self.plan, state, self.options, self.before) | {identity.ATTRIBUTE: known},
+            facts_of(self.trajectory, self.plan, state, self.options, self.before),
             old=self.before,
             averages=_averages(self.trajectory),
             look=_look(self.trajectory),
             trees=trees,
             left=left,
         )
+        known = identity.recorded(self.trajectory, opened.continued, self.options.state, _moved(contents))
+        contents = replace(contents, attributes={**contents.attributes, identity.ATTRIBUTE: known})
         opened.job.observer.committing()
         self.writer.commit(contents, theta="auto" if self.copying and state.exact else "drop")
 
@@ -255,6 +256,12 @@ def _averages(trajectory: Trajectory) -> dict[str, str]:
     if trajectory.source.remote is not None:
         return {}
     return like_averages(_values(trajectory), [c.name for c in trajectory.columns])
+
+
+def _moved(contents: RunContents) -> list[str]:
+    """Return the tensors that change in a run, in order."""
+    changed = [bool(part.diagonal()[1:].any()) for part in each(contents.gram)]
+    return list(dict.fromkeys(t for t, c in zip(contents.blocks.tensor, changed, strict=True) if c))
 
 
 def _look(trajectory: Trajectory) -> Look | None:

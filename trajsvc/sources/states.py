@@ -83,7 +83,7 @@ def words_of(name: str) -> tuple[str, ...]:
     """
     text = without_decimals(re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower())
     named = [word + number for word, number in _IDENTITY.findall(text)]
-    plain = re.sub(r"(?<=\d)[kmbt]+(?![a-z])", "", _IDENTITY.sub("~", text))
+    plain = re.sub(r"(?<=\d)(?:[kmbt]+(?![a-z])|e[-+]?\d+)", "", _IDENTITY.sub("~", text))
     return tuple(dict.fromkeys([w for w in re.findall(r"[a-z]+", plain) if w not in _GENERIC] + named))
 
 

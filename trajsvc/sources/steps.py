@@ -83,6 +83,11 @@ _TOKENS: Final = (
 _TOKENS_AFTER: Final = re.compile(r"(?<=[\dkm])-(\d+(?:\.\d+)?[bt])$")
 """``step-50k-105b``: tokens, where a step stands before them."""
 _COUNTING_WORD: Final = re.compile(rf"(?<![a-z])(?:{'|'.join(_STEP_WORDS)}|checkpoint|ckpt|chkpt|index|idx)[-_=]?$")
+_POWER: Final = re.compile(
+    rf"((?<![a-z])(?:{'|'.join(_STEP_WORDS)}|tokens?)[-_=]?)?(\d{{1,3}}(?:\.\d{{1,9}})?)e\+?(\d{{1,2}})(?![a-z0-9.])"
+    rf"([-_]?(?:{'|'.join(_STEP_WORDS)}|tokens?)(?![a-z]))?"
+)
+"""``step_1e5``, ``2.5e4_steps``: a power of ten beside a word for what it counts."""
 _CHECKPOINT: Final = re.compile(rf"(?<![a-z])checkpoint{_NUMBER}")
 _INDEX: Final = re.compile(rf"(?<![a-z])(?:ckpt|chkpt|index|idx){_NUMBER}")
 _COUNT: Final = r"\d+(?:\.\d+(?=[km]))?[km]?"
@@ -182,7 +187,7 @@ def parse_step(name: str) -> StepName | None:
     """
     suffix = next((s for s in WEIGHT_SUFFIXES if name.lower().endswith(s)), "")
     label = name[: len(name) - len(suffix)]
-    text = without_separators(label.lower())
+    text = _POWER.sub(_in_digits, without_separators(label.lower()))
     if _SHARD.search(text):
         return None
     text = without_settings(text)
@@ -194,6 +199,15 @@ def parse_step(name: str) -> StepName | None:
         return None
     extra = {k: v for k, v in _extra(text).items() if k != kind}
     return StepName(step, label, kind, extra, sure, _grouped(text, step, kind, of_file=bool(suffix)))
+
+
+def _in_digits(match: re.Match[str]) -> str:
+    """Return a number with an exponent in digits, if a word beside it says that it counts and it is whole."""
+    before, number, power, after = match.groups()
+    value = float(number) * 10.0 ** int(power)
+    if not (before or after) or value > STEP_LIMIT or not value.is_integer():
+        return match[0]
+    return f"{before or ''}{int(value)}{after or ''}"
 
 
 def _grouped(text: str, step: int, kind: Kind, *, of_file: bool) -> Grouped | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Final
 
 from trajsvc.errors import Refused, TrajsvcError
 from trajsvc.sources.formats.layout import (
@@ -20,9 +22,15 @@ from trajsvc.sources.listing.entries import How, Listing, first_file, some
 from trajsvc.sources.states import Choice, is_average, matched
 from trajsvc.sources.steps import WEIGHT_SUFFIXES, StepName
 
+_JOB: Final = re.compile(
+    r"\.hydra|hydra\.yaml|cout\.txt|run\.json|params\.json|events\.out\.tfevents.*|wandb|lightning_logs|multirun\.yaml"
+)
+"""What trainers and sweeps write once for each training."""
+
 
 def numbered_folders(folder: Folder, how: How, listing: Listing) -> Iterator[TrajsvcError]:
     """Add the checkpoints in numbered folders; yield the errors for those in formats that are not read."""
+    jobs: list[str] = []
     for base in sorted(folder.folders):
         name = how.parse(base)
         if name is None:
@@ -32,6 +40,10 @@ def numbered_folders(folder: Folder, how: How, listing: Listing) -> Iterator[Tra
         except OSError as error:
             listing.note("ignored-file", f"{folder / base} cannot be opened: {error.strerror}", [name.step])
             continue
+        if how.pattern is None and base.isdigit() and _of_a_job(inner):
+            jobs.append(base)
+            if len(jobs) > 1:
+                raise _jobs(folder, jobs)
         found = found_in(inner, name, folder.path, how, listing)
         if found is not None:
             listing.found.append(found)
@@ -41,6 +53,22 @@ def numbered_folders(folder: Folder, how: How, listing: Listing) -> Iterator[Tra
             listing.note(
                 "missing-weights", f"{folder / base} holds no weights; step {name.step} is left out", [name.step]
             )
+
+
+def _of_a_job(folder: Folder) -> bool:
+    """Return whether a folder is that of a whole training, by what is written once for each: the settings of a sweep's job, its logs."""
+    return any(_JOB.fullmatch(n) for n in (*folder.files, *folder.folders))
+
+
+def _jobs(folder: Folder, jobs: Sequence[str]) -> Refused:
+    first, second = jobs[:2]
+    return Refused(
+        "ambiguous-state",
+        f"{folder.path}: {first}, {second} … are folders of whole trainings, each with settings or logs of its own (a sweep), "
+        "not checkpoints of one",
+        hint=f"Analyse one of them, {folder / first}. If they are checkpoints, say so: --step-pattern '(?P<step>\\d+)'.",
+        file=folder.path,
+    )
 
 
 def numbered_files(folder: Folder, how: How, listing: Listing) -> None:

@@ -25,6 +25,7 @@ from trajsvc.sources.formats.torch_dcp import METADATA
 from trajsvc.sources.formats.torch_state import TorchFile
 from trajsvc.sources.listing.entries import How, Listing, extra_of
 from trajsvc.sources.listing.folders import list_file, list_folder, list_glob
+from trajsvc.sources.logs.histories import histories_apart
 from trajsvc.sources.logs.training_log import training_log
 from trajsvc.sources.named import PATHS, Naming
 from trajsvc.sources.patterns import StepPattern
@@ -95,7 +96,7 @@ class LocalSource:
         return tuple(self._references[i] for i in select_steps(steps, [c.step for c in self._references]))
 
     def findings(self) -> tuple[Finding, ...]:
-        return tuple(self._listing.findings)
+        return (*self._listing.findings, *self._apart)
 
     def tensors(self, checkpoint: CheckpointRef) -> CheckpointTensors:
         """Read the headers of one checkpoint, with wrappers' prefixes removed from the names.
@@ -128,7 +129,7 @@ class LocalSource:
 
     def refresh(self) -> None:
         """Forget what was listed and close what is open: the next ``checkpoints()`` looks again."""
-        for kept in ("_listing", "_references", "_by_step"):
+        for kept in ("_listing", "_references", "_apart", "_by_step"):
             self.__dict__.pop(kept, None)
         self._held.clear()
         self._files.forget()
@@ -164,6 +165,11 @@ class LocalSource:
     @cached_property
     def _references(self) -> tuple[CheckpointRef, ...]:
         return tuple(self._reference(found) for found in self._listing.found)
+
+    @cached_property
+    def _apart(self) -> tuple[Finding, ...]:
+        found = histories_apart(self._files, self._references)
+        return () if found is None else (found,)
 
     @cached_property
     def _by_step(self) -> dict[int, Found]:
