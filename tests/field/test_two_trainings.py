@@ -75,6 +75,29 @@ def test_one_training_is_none(tmp_path: Path) -> None:
     assert not [f for f in run.findings if f.severity != "info"]
 
 
+@pytest.mark.parametrize(
+    "history",
+    [
+        [{"step": [500], "loss": 1}],
+        [{"step": 500, "loss": 10**400}],
+        [{"step": "500", "loss": "1"}],
+        {"step": 500},
+        [500, None],
+        None,
+    ],
+)
+def test_a_state_that_is_none_says_nothing(tmp_path: Path, history: Any) -> None:
+    points = walk(3)
+    trainer_states(tmp_path / "run", points, (8, 8, 8))
+    write_json(tmp_path / "run" / "checkpoint-1500" / "trainer_state.json", {"log_history": history})
+    (tmp_path / "run" / "checkpoint-1000" / "trainer_state.json").write_bytes(
+        b'{"loss": 1e, "step": 5}{"loss"' + b"9" * 9000
+    )
+    run = analyzed(tmp_path / "run")
+    right(run, points)
+    assert not findings(run, "two-trainings")
+
+
 def head_alone(base: State, seed: int) -> list[State]:
     """A training of the head of a network whose other layers are frozen."""
     heads = walk(3, {"head.weight": (4, 8), "head.bias": (4,)}, seed=seed)

@@ -14,6 +14,7 @@ from trajsvc.errors import TrajsvcError
 from trajsvc.sources.base import CheckpointRef
 from trajsvc.sources.logs.entries import entries
 from trajsvc.sources.logs.places import Readable
+from trajsvc.sources.logs.training_log import finite
 
 STATE: Final = "trainer_state.json"
 TAIL: Final = 2**15
@@ -33,9 +34,11 @@ def histories_apart(files: Readable, checkpoints: Sequence[CheckpointRef]) -> Fi
     if len(states) < 2:
         return None
     last, path = states[-1]
-    past = {
-        e["step"]: float(e["loss"]) for e in entries(files, path) if {"step", "loss"} <= e.keys() and _number(e["loss"])
-    }
+    past: dict[int, float] = {}
+    for entry in entries(files, path):
+        step, loss = finite(entry.get("step")), finite(entry.get("loss"))
+        if step is not None and loss is not None and step.is_integer():
+            past[int(step)] = loss
     apart = []
     for checkpoint, path in states[:-1]:
         known = [(past[step], loss) for step, loss in _logged(files, path) if step in past]
@@ -70,7 +73,3 @@ def _logged(files: Readable, path: str) -> list[tuple[int, float]]:
             except ValueError:
                 continue
     return found
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
