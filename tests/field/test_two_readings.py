@@ -91,6 +91,10 @@ def test_parts_behind_the_step_that_have_steps_of_their_own_are_named(tmp_path: 
         ["fold0_epoch12", "fold1_epoch9", "fold2_epoch15"],
         ["seed0_step900", "seed1_step1200"],
         ["cifar_epoch90", "svhn_epoch100", "mnist_epoch50", "mnist_epoch60"],
+        ["lr0.1_step500", "lr0.01_step700", "lr1e-3_step900"],
+        ["net_wd1_step500", "net_wd2_step700", "net_wd3_step900"],
+        ["bs32_step100", "bs32_step300", "bs64_step200", "bs64_step400"],
+        ["exp_a/best_step500", "exp_b/best_step1000", "exp_c/best_step1500"],
         ["seed0/step_900", "seed1/step_1200", "seed2/step_1500"],
     ],
 )
@@ -110,6 +114,9 @@ def test_checkpoints_with_words_of_their_own_are_asked_about(tmp_path: Path, nam
     [
         ["a3f9b2_step100", "77e1c0_step200", "0badf0_step300", "deadbe_step400"],
         ["step_100_jan05", "step_200_feb01", "step_300_mar11"],
+        ["lr0.1_step100", "lr0.1_step200", "lr0.01_step300", "lr0.01_step400"],
+        ["lr1e-4_step100", "lr1e-4_step200", "lr1e-4_step300"],
+        ["step_100_lr0.1", "step_200_lr0.05", "step_300_lr0.01"],
         ["step_100", "step_200", "step_300_resumed", "step_400_resumed"],
         ["pretrain_1000", "anneal_200", "sft_100"],
     ],

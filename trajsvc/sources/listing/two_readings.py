@@ -19,6 +19,11 @@ from trajsvc.sources.steps import scaled, without_scores
 _NUMBER: Final = re.compile(r"(\d+(?:\.\d+(?=[kmbt](?![a-z])))?(?:[kmbt](?![a-z]))?)")
 _COUNTED: Final = re.compile(r"(?<![a-z])(?:checkpoint|ckpt|chkpt|index|idx)[-_=]?$")
 """A word right before a number that counts checkpoints."""
+_SETTING: Final = re.compile(
+    r"(?<![a-z])((?:lr|wd|weight[-_]?decay|bs|batch[-_]?size|dropout|temp|temperature|alpha|beta|gamma|lambda|dim|hidden|width|depth|layers?"
+    r"|heads?)[-_=]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)(?![a-z0-9])"
+)
+"""A setting of a training with its value."""
 _TIMES: Final = re.compile("jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|mon|tue|wed|thu|fri|sat|sun|am|pm")
 
 
@@ -85,8 +90,8 @@ def telling_words(label: str) -> frozenset[str]:
     >>> sorted(telling_words("cifar_a3f9b2_step100")), sorted(telling_words("fold0_epoch12"))
     (['cifar'], ['fold0'])
     """
-    parts = {p for p in re.split(r"[^a-z0-9]+", label.lower()) if len(p) > 1 and p.isalpha()}
-    whole = {p for p in parts if not re.fullmatch("[a-f]+", p) and not _TIMES.fullmatch(p)}
+    parts = {p for p in re.split(r"[^a-z0-9]+", label.lower()) if p.isalpha()}
+    whole = {p for p in parts if not re.fullmatch("[a-f]{3,}", p) and not _TIMES.fullmatch(p)}
     return frozenset(w for w in words_of(label) if w in whole or not w.isalpha())
 
 
@@ -99,16 +104,24 @@ def ask_about_words(found: Sequence[Found], where: str, listing: Listing) -> Non
     own = [w - frozenset.intersection(*words) for w in words]
     if len({w for w in own if w}) < 2 or 2 * sum(map(bool, own)) <= len(found):
         return
-    message = (
-        f"{where}: the names ({some(f.name.label for f in found)}) differ in words, not in their numbers alone: they may be of one "
-        "training or of several"
-    )
-    hint = "Give a quoted pattern that meets the checkpoints of one training"
     if not any(n.found.name.step in n.values for n in map(_Numbers.of, found)):
-        listing.note("words-apart", f"{message}, and are read as one. {hint} if not", severity="warning")
+        asked = _asked_in_words(found, where, "in words")
+        listing.note(
+            "words-apart", f"{asked.message}, and are read as one; a quoted pattern meets some", severity="warning"
+        )
         return
-    hint = f"{hint}; if all are of one, say where the step is: --step-pattern '{_step_alone(found[0])}'."
-    raise Refused("ambiguous-state", message, hint=hint, file=where)
+    raise _asked_in_words(found, where, "in words")
+
+
+def _asked_in_words(found: Sequence[Found], where: str, how: str) -> Refused:
+    return Refused(
+        "ambiguous-state",
+        f"{where}: the names ({some(f.name.label for f in found)}) differ {how}, not in their numbers alone: they may be of one training "
+        "or of several",
+        hint="Give a quoted pattern that meets the checkpoints of one training; if all are of one, say where the step is: "
+        f"--step-pattern '{_step_alone(found[0])}'.",
+        file=where,
+    )
 
 
 def _step_alone(found: Found) -> str:
@@ -126,6 +139,7 @@ def check_numbers(found: Sequence[Found], where: str, listing: Listing) -> None:
     the step, or if it stands before the step and several checkpoints have it (a round, a task, a version). Else it may be a score or a
     part of the training: a warning where it stands as parts do. Raises Refused (``step-conflict``).
     """
+    _ask_about_settings(found, where)
     alike: dict[tuple[object, ...], list[_Numbers]] = {}
     for one in map(_Numbers.of, found):
         alike.setdefault((one.found.name.kind, one.found.name.extra.get("stage"), one.texts), []).append(one)
@@ -148,6 +162,28 @@ def check_numbers(found: Sequence[Found], where: str, listing: Listing) -> None:
                         f"--step-pattern '{pair[0].pattern({at: _group(pair[0]), other: 'stage'})}'",
                         severity="warning",
                     )
+
+
+def _ask_about_settings(found: Sequence[Found], where: str) -> None:
+    """Raise Refused (``ambiguous-state``) if settings before the step differ as those of a sweep do.
+
+    That is, each checkpoint has its own, or those of one stand between those of another; a training that goes on with other settings has
+    its steps one after the other.
+    """
+    groups: dict[tuple[int | None, tuple[str, ...]], list[Found]] = {}
+    for one in found:
+        numbers = _Numbers.of(one)
+        at = next(
+            (span for span, value in zip(numbers.spans, numbers.values, strict=True) if value == one.name.step), None
+        )
+        if at is not None:
+            before = tuple(_SETTING.findall(numbers.label.lower()[: at[0]]))
+            groups.setdefault((one.name.extra.get("stage"), before), []).append(one)
+    several = [sorted(f.name.step for f in group) for group in groups.values() if len(group) > 1]
+    between = any(a[0] < b[-1] and b[0] < a[-1] for a, b in combinations(several, 2))
+    settings = list(dict.fromkeys(s for _, before in groups for s in before))
+    if len({before for _, before in groups}) > 1 and (between or not several):
+        raise _asked_in_words(found, where, f"in settings ({some(settings)})")
 
 
 def _place_of_step(names: Sequence[_Numbers]) -> int | None:
