@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from api.places import Places
 from storage_schema.files.system_errors import of_system
@@ -51,6 +52,7 @@ def register(app: FastAPI) -> None:
     app.add_exception_handler(TrajsvcError, _own)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(SQLAlchemyError, _database)
     app.add_exception_handler(MemoryError, _memory)
     app.add_exception_handler(Exception, _unforeseen)
@@ -145,6 +147,11 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     hint = "/openapi.json lists every address." if error.status_code in (404, 405) else ""
     kind = _OF_STATUS.get(error.status_code, "bad-request" if error.status_code < 500 else "internal")
     return problem(request, kind, error.status_code, str(error.detail), hint=hint, headers=error.headers)
+
+
+async def _gone(request: Request, error: Exception) -> JSONResponse:
+    """Answer a client that left in the middle of its body: nobody reads it, and nothing is wrong here."""
+    return problem(request, "bad-request", 400, "the body ended before its end")
 
 
 async def _database(request: Request, error: Exception) -> JSONResponse:

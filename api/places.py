@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +34,7 @@ class Places:
         hidden = [*(n.folder for n in self._namings), *(str(p.parent.resolve()) for p in settings.rules_files.values())]
         hidden += [str(p.parent.resolve()) for p in settings.gradient_data.values()]
         hidden += [str(p.tokenizer.resolve()) for p in settings.probes.values() if p.tokenizer is not None]
-        hidden += [str(Path.home()), sys.prefix, *_database(settings.database_url)]
+        hidden += [str(Path.home()), sys.prefix, *_own(), *_database(settings.database_url)]
         self._hidden = tuple(sorted({h for h in hidden if len(h) > 1}))
 
     def name(self, path: str) -> str | None:
@@ -70,6 +72,15 @@ class Places:
 
 def _spellings(path: Path) -> set[str]:
     return {str(path.absolute()), str(path.resolve())}
+
+
+def _own() -> list[str]:
+    """Return the folders that a process has without being told any: the current one, and that of temporary files."""
+    found = []
+    for folder in (tempfile.gettempdir, Path.cwd):
+        with suppress(OSError):  # there is none
+            found.append(str(folder()))
+    return found
 
 
 def _database(url: str) -> list[str]:

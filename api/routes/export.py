@@ -6,10 +6,12 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
@@ -19,11 +21,13 @@ from api.dependencies import Reader, Service, ServiceOf
 from api.formats import PROBLEMS, choose, etag
 from api.headers import tags
 from api.routes.results import Format, RunName, Steps
+from trajsvc.errors import TrajsvcError, TryAgain
 from trajsvc.export import FORMATS, export_run
 from trajsvc.results.stored_spectra import StoredSpectra
 
 router = APIRouter(prefix="/v1", tags=["results"], route_class=AnswerRoute)
 MOST_GROUPS = 64
+log = structlog.get_logger()
 Groups = Annotated[
     list[Annotated[str, Query(max_length=1024)]] | None,
     Query(
@@ -65,8 +69,7 @@ def get_export(
     headers["etag"] = etag(request, digests, kind)
     if headers["etag"] in tags(request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
-    folder = Path(tempfile.mkdtemp(prefix="trajsvc-export-"))
-    try:
+    with _temporary_folder() as folder:
         tables = folder / run
         export_run(opened, tables, kind, groups, steps, shown=_shown(service))
         archive = folder / f"{run}-{kind}.zip"
@@ -75,11 +78,26 @@ def get_export(
             for path in sorted(tables.iterdir()):
                 out.write(path, f"{run}/{path.name}")
         shutil.rmtree(tables)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
     away = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
     return FileResponse(archive, media_type="application/zip", filename=archive.name, headers=headers, background=away)
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """Give a folder that stays unless the block fails. Raises TryAgain (``disk-full``) where there is no room for it, without its name."""
+    folder: Path | None = None
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="trajsvc-export-"))
+        yield folder
+    except BaseException as error:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        ours = isinstance(error, TrajsvcError)
+        if getattr(error, "kind", "") in ("disk-full", "cannot-write") or (isinstance(error, OSError) and not ours):
+            log.warning("export-failed", exc_info=error)
+            hint = "Ask the operator for room in the server's temporary folder, or ask for fewer groups or steps."
+            raise TryAgain("disk-full", "the server has no room for the tables of this run", hint=hint) from error
+        raise
 
 
 def _shown(service: Service) -> Callable[[str, str], str]:

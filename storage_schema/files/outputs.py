@@ -75,4 +75,4 @@ def _is_about(named: str, target: Path, place: Path | None) -> bool:
 
 
 def _said(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__
+    return os.strerror(error.errno) if error.errno else str(error) or type(error).__name__

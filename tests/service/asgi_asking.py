@@ -53,8 +53,9 @@ class App:
         headers: Headers | None = None,
         body: bytes = b"",
         raw_query: bytes | None = None,
+        leaves: bool = False,
     ) -> Answer:
-        """The answer to one request."""
+        """The answer to one request, of a client that ``leaves`` after the body, which is not whole then."""
         parts = urlsplit(target)
         scope = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
@@ -62,11 +63,13 @@ class App:
             "query_string": parts.query.encode() if raw_query is None else raw_query,
             "headers": LOCAL if headers is None else headers, "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8000),
         }  # fmt: skip
-        return asyncio.run(self._exchange(scope, body))
+        return asyncio.run(self._exchange(scope, body, leaves))
 
-    async def _exchange(self, scope: dict[str, Any], body: bytes) -> Answer:
+    async def _exchange(self, scope: dict[str, Any], body: bytes, leaves: bool) -> Answer:
         sent: list[dict[str, Any]] = []
-        waiting = [{"type": "http.request", "body": body, "more_body": False}]
+        waiting: list[dict[str, Any]] = [{"type": "http.request", "body": body, "more_body": leaves}]
+        if leaves:
+            waiting.insert(0, {"type": "http.disconnect"})
 
         async def receive() -> dict[str, Any]:
             if not waiting:  # the client stays until it is answered

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog.testing
 from asgi_asking import LOCAL, App
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -288,3 +289,12 @@ def test_what_is_no_request_gets_a_typed_problem(api: Server, sent: bytes) -> No
     assert b" 4" in head.splitlines()[0], head
     assert b"application/problem+json" in head
     assert json.loads(body)["type"].startswith("urn:trajsvc:problem:")
+
+
+@pytest.mark.parametrize("target", ["/v1/runs", "/v1/plan", "/v1/cross"])
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error_of_the_server(app: App, target: str) -> None:
+    """Two tracebacks for each would let anybody fill the log."""
+    with structlog.testing.capture_logs() as logged:
+        found = app.ask(target, "POST", [*LOCAL, (b"content-length", b"100")], b'{"source": ', leaves=True)
+    assert (found.status, found.kind) == (400, "bad-request")
+    assert [entry for entry in logged if entry["log_level"] in ("warning", "error")] == []

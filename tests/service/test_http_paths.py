@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from asgi_asking import App
+from asgi_asking import LOCAL, App
 from fastapi import Request
 from service_process import make_run
 
@@ -296,3 +297,33 @@ def test_a_run_of_the_command_line_does_not_tell_where_it_came_from(tmp_path: Pa
             found = made.ask(f"/v1/runs/{name}{part}")
             assert found.status == 200, found.body
             assert CANARY not in found.body.decode(), part
+        keys = made.service.runs.open(name).stored.entries
+        assert {"zarr.json", "checkpoint/files/c/0"} < keys.keys()
+        for key in keys:
+            found = made.ask(f"/v1/runs/{name}/zarr/{key}")
+            assert found.status == 200, found.body
+            assert CANARY.encode() not in found.body, key
+            assert found.headers["content-length"] == str(len(found.body))
+            part = made.ask(f"/v1/runs/{name}/zarr/{key}", headers=[*LOCAL, (b"range", b"bytes=2-5")])
+            assert (part.status, part.body) == (206, found.body[2:6])
+    told = json.loads(made.ask("/v1/runs/a/zarr/zarr.json").body)["attributes"]
+    assert told["source"] == "runs:a"
+    assert b'"path": "runs:a/' in made.ask("/v1/runs/a/zarr/checkpoint/files/c/0").body
+
+
+def test_an_export_that_has_no_room_does_not_tell_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = make_run(tmp_path / "data", steps=3, tensors=1, size=256)
+    made = App(tmp_path)
+    trajsvc.analyze(source, store=made.service.settings.store, name="a", threads=1)
+    for number, folder in ((errno.ENOSPC, CANARY), (errno.ENOENT, f"{CANARY}/gone")):
+
+        def refuse(*_: object, **__: object) -> str:
+            raise OSError(number, os.strerror(number), str(tmp_path / folder))  # noqa: B023
+
+        for place in ("tempfile.mkdtemp", "pathlib.Path.mkdir"):
+            with monkeypatch.context() as there:
+                there.setattr(place, refuse)
+                found = made.ask("/v1/runs/a/export?f=csv")
+            assert (found.status, found.kind) == (503, "disk-full")
+            assert CANARY not in found.body.decode()
+            assert "temporary folder" in found.problem["hint"]
