@@ -300,3 +300,4 @@ def test_an_error_that_may_pass_is_told_from_one_that_lasts(place: Path, monkeyp
 def test_exit_codes(kinds: list[Any], code: int) -> None:
     assert exit_code([MemberOutcome(str(k), state) for k, state in enumerate(kinds)]) == code
     assert exit_code([MemberOutcome("a", "done", left_out=2)]) == 3
+    assert exit_code([MemberOutcome("a", "failed", checkpoints=4)]) == 3, "its run is stored"

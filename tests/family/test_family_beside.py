@@ -160,7 +160,7 @@ def test_what_fails_beside_a_run_is_said_and_keeps_the_rest(with_probe: Path) ->
 
 def test_options_of_the_command_line_hold_for_both(with_probe: Path) -> None:
     write(with_probe, SPECTRA.replace("layer/0", "network") + 'budget = "4"\n', 'source = "small"')
-    assert states(with_probe, code=1)["small"]["kind"] == "memory-budget"
+    assert states(with_probe, code=3)["small"]["kind"] == "memory-budget"
     assert states(with_probe, "--memory", "64MiB")["small"]["spectra"] == 3
     assert states(with_probe, "--device", "nonsense", code=1)["small"]["kind"] == "device-unavailable"
 

@@ -190,9 +190,9 @@ def run_members(
 
 
 def exit_code(outcomes: Sequence[MemberOutcome]) -> int:
-    """Return 0 if all succeeded, 3 if some failed or left checkpoints out, 1 if all failed."""
-    bad = sum(o.state == "failed" for o in outcomes)
-    if outcomes and bad == len(outcomes):
+    """Return 0 if all succeeded, 1 if all failed and none has a run, 3 if some failed, left checkpoints out, or have a run alone."""
+    bad = [o for o in outcomes if o.state == "failed"]
+    if bad and len(bad) == len(outcomes) and all(o.checkpoints is None for o in bad):
         return EXIT_FAILED
     return EXIT_PARTLY if bad or any(o.left_out for o in outcomes) else 0
 
