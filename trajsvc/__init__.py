@@ -36,8 +36,10 @@ if TYPE_CHECKING:
         UsageError,
     )
     from trajsvc.families.against_runs import against
+    from trajsvc.gradients.compute_run import compute_gradients
     from trajsvc.results.open import open, runs
     from trajsvc.results.run import Run
+    from trajsvc.spectra.compute_run import compute_spectra
 
 __all__ = [
     "Damaged",
@@ -57,6 +59,8 @@ __all__ = [
     "analyze",
     "audit",
     "average",
+    "compute_gradients",
+    "compute_spectra",
     "cross",
     "open",
     "runs",
@@ -77,6 +81,8 @@ def __getattr__(name: str) -> Any:
         "against": "trajsvc.families.against_runs",
         "audit": "trajsvc.analysis.analyze",
         "average": "trajsvc.analysis.average_runs",
+        "compute_gradients": "trajsvc.gradients.compute_run",
+        "compute_spectra": "trajsvc.spectra.compute_run",
         "cross": "trajsvc.analysis.cross_runs",
     }.get(name, "trajsvc.errors")
     return getattr(import_module(module), name)

@@ -186,6 +186,17 @@ class Client:
                 told(event)
         return self.job(job)
 
+    def succeeded(self, job: Mapping[str, Any], told: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+        """Wait until a job has ended and return it; ``told`` is called with its events.
+
+        Raises TrajsvcError of the job's kind if it failed, of ``cancelled`` if it was cancelled.
+        """
+        ended = self.wait(job["id"], told)
+        if ended["state"] != "succeeded":
+            cause = ended["cause"] or {"kind": "cancelled", "message": f"the job {job['id']} was cancelled"}
+            raise TrajsvcError(cause["kind"], cause["message"], hint=cause.get("hint", ""))
+        return ended
+
     # -- results ----------------------------------------------------------------------------------------------------
 
     def runs(self) -> Iterator[dict[str, Any]]:

@@ -25,6 +25,9 @@ INTRO = """
 `import trajsvc` loads nothing else; each name is imported when it is first used. Measures answer as labelled `xarray` objects, or as floats
 where they are scalars; undefined values are NaN. [Measures](measures.md) has the definition of each.
 """
+FUNCTIONS = (
+    "analyze", "open", "runs", "against", "audit", "cross", "average", "compute_spectra", "compute_gradients",
+)  # fmt: skip
 
 
 def text() -> str:
@@ -32,10 +35,7 @@ def text() -> str:
         "Python API",
         INTRO,
         prose(inspect.getdoc(trajsvc)),
-        *(
-            _function(f"trajsvc.{name}", getattr(trajsvc, name))
-            for name in ("analyze", "open", "runs", "against", "audit", "cross", "average")
-        ),
+        *(_function(f"trajsvc.{name}", getattr(trajsvc, name)) for name in FUNCTIONS),
         _class("trajsvc.Run", trajsvc.Run),
         _class("trajsvc.families.against_runs.Against", Against),
         "# Gradients\n\n" + prose(inspect.getdoc(gradients)),

@@ -264,3 +264,19 @@ def test_pictures_are_pictures(server: Server, job: dict[str, Any], path: str) -
     joined = "&" if "?" in path else "?"
     assert server.ask(f"{PATH}/example/{path}{joined}f=png", raw=True)[2].startswith(b"\x89PNG")
     assert b"<svg" in server.ask(f"{PATH}/example/{path}{joined}f=svg", raw=True)[2]
+
+
+def test_python_has_the_server_compute(server: Server, job: dict[str, Any]) -> None:
+    run = trajsvc.open(server.address, "pythia-nano")
+    trajsvc.compute_gradients(
+        run, "nano", "text", steps=[1], sets="batch", name="python", examples=4, batch=2, length=16
+    )
+    rows = {row["set"]: row for row in server.ask(PATH)[2]}
+    assert (rows["python"]["kind"], rows["python"]["steps"]) == ("batch", [1])
+    with pytest.raises(trajsvc.TrajsvcError) as caught:
+        trajsvc.compute_gradients(
+            run, "nano", "text", steps=[1], sets="batch", name="python", examples=6, batch=2, length=16
+        )
+    assert caught.value.kind == "gradients-exist"
+    with pytest.raises(trajsvc.NotFound):
+        trajsvc.compute_gradients(run, "nano", "nothing")

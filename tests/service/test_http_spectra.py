@@ -160,3 +160,12 @@ def test_the_server_that_answers_does_not_import_torch() -> None:
     words = "import sys, api.routes.spectra, trajsvc.jobs.spec; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", words], env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_python_has_the_server_compute(server: Server, job: dict[str, Any]) -> None:
+    run = trajsvc.open(server.address, "pythia-nano")
+    found = trajsvc.compute_spectra(run, of="weights", steps=[1], groups=["layer/0"], budget="64MiB")
+    assert 1 in found.spectra("weights").measure("sigma_1", TENSOR).step
+    with pytest.raises(trajsvc.NotFound) as caught:
+        trajsvc.compute_spectra(run, groups="layer/77")
+    assert caught.value.kind == "group-not-found"
