@@ -102,7 +102,10 @@ def serve(server: socket.socket) -> None:
         if not prepared and (prepared := prepare(lambda: bool(poll.poll(0)))):
             with suppress(OSError):  # the server has gone
                 server.sendall(READY)
-        came, descriptors, _, _ = socket.recv_fds(server, 1, 1)
+        try:
+            came, descriptors, _, _ = socket.recv_fds(server, 1, 1)
+        except ConnectionResetError:  # the server has gone before it read that this is ready
+            return
         if not came:
             return
         with socket.socket(fileno=descriptors[0]) as connection:

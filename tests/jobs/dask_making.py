@@ -140,7 +140,7 @@ def slowly(cluster: Cluster, seconds: float) -> Iterator[None]:
         cluster.client().run(slow_down, 0.0)
 
 
-def wait_for(fact: Callable[[], object], seconds: float = 120.0, what: str = "it") -> None:
+def wait_for(fact: Callable[[], object], seconds: float = 600.0, what: str = "it") -> None:
     until = time.monotonic() + seconds
     while not fact():
         assert time.monotonic() < until, f"{what} did not happen within {seconds} s"

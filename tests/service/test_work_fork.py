@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -96,3 +100,18 @@ def test_a_process_with_a_second_thread_does_not_fork() -> None:
     finally:
         over.set()
         second.join()
+
+
+def test_a_server_that_ends_before_it_knows_of_the_other_leaves_no_traceback() -> None:
+    """A socket that is closed with something unread is reset, which is no end as one that was read to its end has."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen([sys.executable, "-m", "api.work_server"], stdin=theirs, stderr=subprocess.PIPE)
+    with process:
+        try:
+            assert select.select([ours], [], [], 300.0)[0], "it says that it is ready"
+            ours.close()
+            _, said = process.communicate(timeout=300.0)
+        finally:
+            process.kill()
+    assert (process.returncode, said) == (0, b"")
