@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import sys
+import time
 from collections.abc import MutableMapping
 from typing import Any, Final
 
@@ -39,6 +41,26 @@ def _without_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> Mutabl
     return event
 
 
+class _Seldom(logging.Filter):
+    """Passes one record of a kind in ``seconds``: asyncio logs every connection that it cannot accept, ten thousand a second."""
+
+    def __init__(self, words: str, seconds: float) -> None:
+        super().__init__()
+        self._words, self._seconds, self._next = words, seconds, -math.inf
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if self._words not in str(record.msg):
+            return True
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._seconds
+        return True
+
+
+_FULL: Final = _Seldom("socket.accept() out of system resource", 10.0)
+
+
 def configure(service: str, level: int = logging.INFO) -> None:
     """Log as ``service``: our own events and those of the libraries, through one handler."""
     shared: list[Any] = [
@@ -67,6 +89,7 @@ def configure(service: str, level: int = logging.INFO) -> None:
     root.setLevel(level)
     for noisy in ("distributed", "httpx2", "httpcore2", "alembic", "uvicorn.access", "asyncio", "tornado"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("asyncio").addFilter(_FULL)
     for name in ("uvicorn", "uvicorn.error", "distributed"):
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = True

@@ -56,3 +56,18 @@ def test_a_traceback_is_whole_and_shows_neither_secrets_nor_variables(
     assert held not in said
     if not terminal:
         assert json.loads(said)["event"] == "unforeseen"
+
+
+@pytest.mark.usefixtures("_restored")
+def test_connections_that_cannot_be_accepted_do_not_fill_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hundred idle connections and a limit of eighty descriptors wrote two megabytes a second."""
+    stream = Stream(terminal=False)
+    monkeypatch.setattr(sys, "stderr", stream)
+    logs.configure("api")
+    logger = logging.getLogger("asyncio")
+    for _ in range(1000):
+        logger.error("socket.accept() out of system resource\nsocket: <socket>")
+        logger.error("another")
+    lines = stream.getvalue().splitlines()
+    assert sum("out of system resource" in line for line in lines) == 1
+    assert sum("another" in line for line in lines) == 1000
