@@ -9,32 +9,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from small_probe import PROBE
 
 import trajsvc
 from trajsvc.cli.spectrum_options import SPECTRA
 from trajsvc.spectra.compute_run import compute_spectra
 
 STEPS = (0, 10, 20)
-PROBE = """
-import numpy as np
-import torch
-
-
-class Small:
-    def __init__(self, context):
-        with np.load(context.data) as file:
-            self.examples = list(zip(file["x"], file["y"]))
-        self.digest = "small"
-
-    def network(self, config):
-        return torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))
-
-    def losses(self, network, examples):
-        kind = next(network.parameters()).dtype
-        x = torch.stack([torch.as_tensor(x) for x, _ in examples]).to(kind)
-        y = torch.stack([torch.as_tensor(y) for _, y in examples])
-        return torch.nn.functional.cross_entropy(network(x), y, reduction="none")
-"""
 
 
 def network(step: int) -> torch.nn.Sequential:

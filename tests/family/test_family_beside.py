@@ -14,6 +14,7 @@ import pytest
 import torch
 from family_runs import STEPS, damage, family_text, trajectory, trajsvc, write_run
 from safetensors.torch import save_file
+from small_probe import PROBE
 
 from trajsvc.errors import UsageError
 from trajsvc.families.file import load_family, open_family, save_family
@@ -23,26 +24,6 @@ from trajsvc.spectra import compute
 GRADIENTS = (
     '[gradients]\nprobe = "family_probe_of_test:Small"\ndata = "data.npz"\nexamples = 4\nbatch = 2\nsteps = "first:2"\n'
 )
-PROBE = """
-import numpy as np
-import torch
-
-
-class Small:
-    def __init__(self, context):
-        with np.load(context.data) as file:
-            self.examples = list(zip(file["x"], file["y"]))
-        self.digest = "small"
-
-    def network(self, config):
-        return torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))
-
-    def losses(self, network, examples):
-        kind = next(network.parameters()).dtype
-        x = torch.stack([torch.as_tensor(x) for x, _ in examples]).to(kind)
-        y = torch.stack([torch.as_tensor(y) for _, y in examples])
-        return torch.nn.functional.cross_entropy(network(x), y, reduction="none")
-"""
 SPECTRA = '[spectra]\nof = ["weights"]\ngroups = ["layer/0"]\n'
 
 

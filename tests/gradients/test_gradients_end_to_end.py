@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from small_probe import PROBE
 from typer.testing import CliRunner, Result
 
 import trajsvc
@@ -21,28 +22,6 @@ from trajsvc.cli.main import make_app
 
 STEPS = (0, 10, 20, 30)
 EXAMPLES = 6
-PROBE = """
-import os, time
-import numpy as np
-import torch
-
-
-class Small:
-    def __init__(self, context):
-        with np.load(context.data) as file:
-            self.examples = list(zip(file["x"], file["y"]))
-        self.digest = "small"
-
-    def network(self, config):
-        return torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))
-
-    def losses(self, network, examples):
-        time.sleep(float(os.environ.get("SLOWLY", "0")))
-        kind = next(network.parameters()).dtype
-        x = torch.stack([torch.as_tensor(x) for x, _ in examples]).to(kind)
-        y = torch.stack([torch.as_tensor(y) for _, y in examples])
-        return torch.nn.functional.cross_entropy(network(x), y, reduction="none")
-"""
 
 
 def network(step: int) -> torch.nn.Sequential:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -64,6 +64,8 @@ def several(value: object) -> object:
         return (value,)
     return tuple(value) if isinstance(value, Sequence) else () if value is None else value
 
+
+Model = TypeVar("Model", bound=BaseModel)
 
 Share = Annotated[float, _parsed(parse_share), Field(gt=0, le=1)]
 Size = Annotated[int, _parsed(parse_bytes), Field(gt=0)]
@@ -142,10 +144,7 @@ class RunOptions(BaseModel):
         Raises UsageError (``bad-precision``, ``bad-dtype``, ``bad-size``, ``bad-share``, ``bad-option``).
         """
         given = {**(given or {}), **more}
-        try:
-            return cls.model_validate({name: value for name, value in given.items() if value is not None})
-        except ValidationError as error:
-            raise bad_option(error, given) from None
+        return validated(cls, {name: value for name, value in given.items() if value is not None})
 
     def with_(self, **changed: Any) -> Self:
         """Return the same options with those in ``changed`` replaced.
@@ -180,6 +179,17 @@ class Options(RunOptions):
     connections: int = Field(
         default_factory=lambda: Settings().connections, ge=1, le=256, description="simultaneous requests to the Hub"
     )
+
+
+def validated(kind: type[Model], values: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Model:
+    """Make options of a kind from ``values``, which errors show as they were ``given``.
+
+    Raises UsageError of the first value that cannot be.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise bad_option(error, values if given is None else given) from None
 
 
 def bad_option(error: ValidationError, given: Mapping[str, Any]) -> UsageError:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from trajsvc.cli.batch_outcome import MemberOutcome, failed, job_error
+from trajsvc.cli.batch_outcome import MemberOutcome, ended, failed, job_error
 from trajsvc.errors import Cancelled, NotFound, TrajsvcError, UsageError
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from trajsvc.client import Client
     from trajsvc.families.file import Family, Member
-
-ENDED: Final = ("succeeded", "failed", "cancelled")
 
 
 @dataclass(frozen=True)
@@ -183,11 +181,7 @@ class ServedBeside:
         if isinstance(job, TrajsvcError):
             raise job
         known = job["state"] == "succeeded"
-        while job["state"] not in ENDED:
-            if self.stop.wait(1.0):
-                raise Cancelled
-            job = self.client.job(job["id"])
-            self.meanwhile()
+        job = ended(self.client, job, self.stop, self.meanwhile)
         if job["state"] != "succeeded":
             raise job_error(job)
         result = job["result"] or {}

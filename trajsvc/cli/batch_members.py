@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from trajsvc.cli.batch_beside import ENDED, ServedBeside, parts_here, with_beside
-from trajsvc.cli.batch_outcome import MemberOutcome, State, failed, job_error
+from trajsvc.cli.batch_beside import ServedBeside, parts_here, with_beside
+from trajsvc.cli.batch_outcome import MemberOutcome, State, ended, failed, job_error
 from trajsvc.cli.options import SERVED
 from trajsvc.cli.output import errors_console
 from trajsvc.cli.running import make_options
@@ -197,11 +197,7 @@ class ServerRunner:
             if isinstance(job, TrajsvcError):
                 raise job
             known = job["state"] == "succeeded"
-            while job["state"] not in ENDED:
-                if self.stop.wait(1.0):
-                    raise Cancelled
-                job = self.client.job(job["id"])
-                self._look_ahead()
+            job = ended(self.client, job, self.stop, self._look_ahead)
             if job["state"] != "succeeded":
                 return failed(member.name, job_error(job), _seconds(job))
             return with_beside(self._outcome(member, job, known=known), self._beside.parts(member))

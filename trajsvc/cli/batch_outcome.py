@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from trajsvc.errors import EXIT_TRY_AGAIN, TrajsvcError, UsageError
+from trajsvc.errors import EXIT_TRY_AGAIN, Cancelled, TrajsvcError, UsageError
 
+if TYPE_CHECKING:
+    import threading
+
+    from trajsvc.client import Client
+
+ENDED: Final = ("succeeded", "failed", "cancelled")
 State = Literal["done", "unchanged", "appended", "failed", "stopped", "not begun"]
 
 
@@ -54,6 +60,18 @@ def failed(name: str, error: Exception, seconds: float) -> MemberOutcome:
     return MemberOutcome(
         name, "failed", seconds=seconds, kind=error.kind, error=said, hint=error.hint or None, again=again
     )
+
+
+def ended(
+    client: Client, job: dict[str, Any], stop: threading.Event, meanwhile: Callable[[], object]
+) -> dict[str, Any]:
+    """Wait until a server's job has ended and return it; every second ``meanwhile`` is called. Raises Cancelled after ``stop``."""
+    while job["state"] not in ENDED:
+        if stop.wait(1.0):
+            raise Cancelled
+        job = client.job(job["id"])
+        meanwhile()
+    return job
 
 
 def job_error(job: Mapping[str, Any]) -> TrajsvcError:

@@ -115,9 +115,7 @@ GRADIENTS: Final[dict[str, tuple[Any, Any]]] = {
 
 def make_gradient_options(given: Mapping[str, Any]) -> GradientOptions:
     """Options of a computation of gradients from the command line's words. Raises UsageError (``bad-option``)."""
-    from pydantic import ValidationError
-
-    from trajsvc.analysis.options import bad_option
+    from trajsvc.analysis.options import validated
     from trajsvc.gradients.options import GradientOptions
 
     for name, what in (("probe", "causal-lm"), ("data", "text.txt")):
@@ -126,7 +124,4 @@ def make_gradient_options(given: Mapping[str, Any]) -> GradientOptions:
     words = dict(given)
     if "sets" in words:
         words["sets"] = tuple(dict.fromkeys(name.strip() for name in words["sets"].split(",") if name.strip()))
-    try:
-        return GradientOptions.model_validate(words)
-    except ValidationError as error:
-        raise bad_option(error, given) from None
+    return validated(GradientOptions, words, given)

@@ -48,9 +48,7 @@ SPECTRA: Final[dict[str, tuple[Any, Any]]] = {
 
 def make_spectrum_options(given: Mapping[str, Any]) -> SpectrumOptions:
     """Options of a computation of spectra from the command line's words. Raises UsageError (``bad-option``)."""
-    from pydantic import ValidationError
-
-    from trajsvc.analysis.options import bad_option
+    from trajsvc.analysis.options import validated
     from trajsvc.measures.registry import names_in
     from trajsvc.spectra.options import SpectrumOptions
 
@@ -58,10 +56,7 @@ def make_spectrum_options(given: Mapping[str, Any]) -> SpectrumOptions:
     for name in ("of", "groups"):
         if name in words:
             words[name] = tuple(dict.fromkeys(names_in(words[name]) or ()))
-    try:
-        return SpectrumOptions.model_validate(words)
-    except ValidationError as error:
-        raise bad_option(error, given) from None
+    return validated(SpectrumOptions, words, given)
 
 
 def kind_named(text: str) -> Of:

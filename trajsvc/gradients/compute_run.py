@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from trajsvc.analysis.cross_runs import place_of, stored_or_analysed
-from trajsvc.analysis.options import bad_option, one_text
+from trajsvc.analysis.options import one_text, validated
 from trajsvc.gradients.options import GradientOptions
 from trajsvc.results.remote_run import RemoteRun
 from trajsvc.results.run import Run
@@ -50,10 +48,7 @@ def compute_gradients(
 
     given = {"probe": probe, "data": str(data), "steps": one_text(steps), **others}
     said: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
-    try:
-        options = GradientOptions.model_validate(said)
-    except ValidationError as error:
-        raise bad_option(error, said) from None
+    options = validated(GradientOptions, said)
     if isinstance(run, RemoteRun):
         asked = options.model_dump(mode="json", include=set(said))
         more: dict[str, Any] = {"name": name, "device": device, "replace": replace or None}

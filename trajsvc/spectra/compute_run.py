@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from trajsvc.analysis.cross_runs import place_of, stored_or_analysed
-from trajsvc.analysis.options import bad_option, one_text
+from trajsvc.analysis.options import one_text, validated
 from trajsvc.results.remote_run import RemoteRun
 from trajsvc.results.run import Run
 from trajsvc.results.run import open as open_run
@@ -48,10 +46,7 @@ def compute_spectra(
     """
     given = {"of": of, "steps": one_text(steps), "groups": groups, "heads": heads or None, "budget": budget}
     said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    try:
-        options = SpectrumOptions.model_validate(said)
-    except ValidationError as error:
-        raise bad_option(error, said) from None
+    options = validated(SpectrumOptions, said)
     if isinstance(run, RemoteRun):
         asked = options.model_dump(mode="json", include=set(said))
         run.client.succeeded(run.client.submit_spectra(run.name, **asked, device=device, replace=replace or None))
