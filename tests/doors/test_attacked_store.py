@@ -48,7 +48,7 @@ def begin(cwd: Path, *words: str, largest: int | None = None) -> subprocess.Pope
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=600)
     assert "Traceback" not in said, said
     return process.returncode, said
 

@@ -32,7 +32,7 @@ HEAVY = (
 def trajsvc(store: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=60, env=_environment(store, **environment)
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=600, env=_environment(store, **environment)
     )
 
 
@@ -171,7 +171,7 @@ def test_a_closed_pipe_is_quiet(store: Path) -> None:
     try:
         done = subprocess.run(
             [*COMMAND, "groups", "nano", "--format", "json"],
-            stdout=writer, stderr=subprocess.PIPE, text=True, env=_environment(store), timeout=60,
+            stdout=writer, stderr=subprocess.PIPE, text=True, env=_environment(store), timeout=600,
         )  # fmt: skip
     finally:
         os.close(writer)
@@ -184,7 +184,7 @@ def test_a_closed_pipe_is_quiet(store: Path) -> None:
 @pytest.mark.parametrize("words", [["show", "nano"], ["measures", "nano", "--format", "csv"], ["ls", "--help"]])
 def test_a_reader_that_wants_the_first_line_alone(store: Path, words: list[str]) -> None:
     shell = f"set -o pipefail; {shlex.join([*COMMAND, *words])} | head -n 1"
-    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, env=_environment(store), timeout=60)
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, env=_environment(store), timeout=600)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 1
 
@@ -208,7 +208,7 @@ def test_an_interrupt_exits_130_without_a_traceback(store: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 130
     assert "Traceback" not in errors
 

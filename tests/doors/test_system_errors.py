@@ -52,7 +52,7 @@ def run(cwd: Path | None, *words: str, shell: str = "", descriptors: int = 0) ->
     limit = (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))) if descriptors else None
     return subprocess.run(
         ["/bin/sh", "-c", command, sys.executable, *words], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True,
-        timeout=120, preexec_fn=limit,
+        timeout=600, preexec_fn=limit,
     )  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def test_a_folder_that_was_deleted_is_said(place: Path) -> None:
     for source in (str(place / "run"), "run"):
         gone.mkdir(exist_ok=True)
         done = subprocess.run(
-            ["/bin/sh", "-c", command, sys.executable, source], cwd=gone, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+            ["/bin/sh", "-c", command, sys.executable, source], cwd=gone, env=ENVIRONMENT, capture_output=True, text=True, timeout=600
         )  # fmt: skip
         refused(done, "the current folder was deleted")
 

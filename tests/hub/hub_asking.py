@@ -29,7 +29,7 @@ def ask(
 ) -> Answer:
     """One request on a connection of its own, no redirect followed."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(str(parts.hostname), parts.port or 80, timeout=60)
+    connection = http.client.HTTPConnection(str(parts.hostname), parts.port or 80, timeout=600)
     try:
         connection.request(method, parts.path + (f"?{parts.query}" if parts.query else ""), body, dict(headers or {}))
         return Answer(connection.getresponse())

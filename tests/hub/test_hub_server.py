@@ -220,7 +220,7 @@ def test_as_a_process_it_is_steered_over_http_and_can_be_killed(process: tuple[s
 
     def admin(path: str, wanted: object = None) -> dict[str, object]:
         data = json.dumps(wanted).encode() if wanted is not None else None
-        with urllib.request.urlopen(f"{endpoint}{path}", data, timeout=60) as answer:
+        with urllib.request.urlopen(f"{endpoint}{path}", data, timeout=600) as answer:
             found: dict[str, object] = json.load(answer)
             return found
 
@@ -233,6 +233,6 @@ def test_as_a_process_it_is_steered_over_http_and_can_be_killed(process: tuple[s
     assert [ask(url).status for _ in range(2)] == [500, 200]
     assert ask(f"{endpoint}/_faults", method="POST", body=b'{"nothing": 1}').status == 400
     child.send_signal(signal.SIGKILL)
-    assert child.wait(60) == -signal.SIGKILL
+    assert child.wait(600) == -signal.SIGKILL
     with pytest.raises(ConnectionRefusedError):
         ask(url)

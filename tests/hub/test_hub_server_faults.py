@@ -58,7 +58,7 @@ def test_the_record_has_every_request_and_is_forgotten_on_demand(run: HubServer)
 
 @pytest.mark.timing
 def test_connections_are_kept_until_they_are_dropped(run: HubServer) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", run.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", run.port, timeout=600)
     for _ in range(3):
         connection.request("GET", CONFIG)
         kept = connection.sock
@@ -154,7 +154,7 @@ def test_how_a_429_says_when(run: HubServer, style: str, headers: set[str]) -> N
 @pytest.mark.timing
 def test_a_body_stalls_half_way_and_goes_on(run: HubServer) -> None:
     run.faults.stall_s = Fault(0.6, limit=1)
-    connection = http.client.HTTPConnection("127.0.0.1", run.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", run.port, timeout=600)
     connection.request("GET", RESOLVE, headers=span(0, 1000))
     response = connection.getresponse()
     assert response.read(500) == BODY[:500]

@@ -353,7 +353,7 @@ def raise_on_worker(number: int) -> None:
 @pytest.mark.parametrize("error", ERRORS, ids=lambda e: type(e).__name__)
 def test_an_error_of_ours_comes_back_from_a_worker_as_it_was_raised(cluster: Cluster, error: Exception) -> None:
     future = cluster.client().submit(raise_on_worker, ERRORS.index(error), pure=False)
-    found = future.exception(timeout=30)
+    found = future.exception(timeout=600)
     assert type(found) is type(error)
     assert vars(found) == vars(error)
     assert str(found) == str(error)

@@ -132,7 +132,7 @@ class Beside:
         self.thread.start()
 
     def __exit__(self, *_: object) -> None:
-        self.thread.join(60)
+        self.thread.join(600)
         assert not self.thread.is_alive(), "the runner goes on"
 
 
@@ -239,8 +239,8 @@ def test_a_cancelled_job_stops_between_examples_and_keeps_what_is_stored(
         wait_for(lambda: (place.queue.get(job).progress or {}).get("slabs_total"), what="the plan")
         wait_for(lambda: any(cluster.client().processing().values()), what="a task")
         place.queue.cancel(job)
-        wait_for(lambda: place.queue.get(job).state == State.CANCELLED, 60, "the job's end")
-    wait_for(lambda: not any(cluster.client().processing().values()), 20, "the end of its tasks")
+        wait_for(lambda: place.queue.get(job).state == State.CANCELLED, 600, "the job's end")
+    wait_for(lambda: not any(cluster.client().processing().values()), 600, "the end of its tasks")
     assert place.stored() == [0]
     assert place.stored("endless-example") == []
 

@@ -87,7 +87,7 @@ def test_a_new_file_that_another_writes_to_is_waited_for(tmp_path: Path) -> None
             opening = pool.submit(connect, f"sqlite:///{tmp_path / 'jobs.db'}")
             assert wait([opening], timeout=0.5).not_done == {opening}
             other.execute("ROLLBACK")
-            opening.result(60).dispose()
+            opening.result(600).dispose()
 
 
 def add(engine: Engine, error: Exception | None = None) -> None:

@@ -166,7 +166,7 @@ def test_a_cancel_beside_a_success_leaves_the_job_succeeded_for_good(queue: JobQ
     late = Interrupted(engine, lambda: queue.succeed(lease, {"run": "run"}))
     with late.pool:
         late.cancel(lease.job.id)
-        late.done.result(120)
+        late.done.result(600)
     assert queue.get(lease.job.id).state == State.SUCCEEDED
     told = states(queue, lease.job.id)
     assert told[-1] == "succeeded", told
@@ -178,7 +178,7 @@ def test_a_cancel_beside_a_claim_ends_cancelled_or_cancelling(queue: JobQueue, e
     late = Interrupted(engine, lambda: queue.claim("b"))
     with late.pool:
         late.cancel(job.id)
-        lease = late.done.result(120)
+        lease = late.done.result(600)
     if lease is None:
         assert queue.get(job.id).state == State.CANCELLED
     else:

@@ -148,7 +148,7 @@ def beside_a_slow_claim(engine: Engine, quota: Quota | None = None) -> tuple[Lea
     slow = Slow(engine)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(slow.claim, "slow", quota=quota)
-        assert slow.chosen.wait(120)
+        assert slow.chosen.wait(600)
         return JobQueue(engine).claim("quick", quota=quota), first.result()
 
 

@@ -70,7 +70,7 @@ def test_submissions_at_once_do_not_exceed_the_quota(queue: JobQueue, engine: En
     barrier = threading.Barrier(8)
 
     def ask(number: int) -> bool:
-        barrier.wait(120)
+        barrier.wait(600)
         try:
             return submit(JobQueue(engine), f"run{number}", mine, quota)
         except QuotaExceeded:

@@ -69,7 +69,7 @@ class Beside:
         return self.runner
 
     def __exit__(self, *_: object) -> None:
-        self.thread.join(120)
+        self.thread.join(600)
         assert not self.thread.is_alive(), "the runner goes on"
 
 
@@ -190,7 +190,7 @@ def test_a_job_that_is_cancelled_while_it_runs_ends_and_leaves_no_run(place: Pla
     with slowly(cluster, 0.3), Beside(place.runner(cluster)):
         wait_for(lambda: computing(place, job), what="a slab")
         assert place.queue.cancel(job).state == State.CANCELLING
-        wait_for(lambda: place.queue.get(job).state == State.CANCELLED, 120, "the job's end")
+        wait_for(lambda: place.queue.get(job).state == State.CANCELLED, 600, "the job's end")
     assert not stored(place)
 
 
@@ -205,7 +205,7 @@ def test_a_runner_that_stops_gives_its_job_back_and_another_goes_on_with_the_sam
         thread.start()
         wait_for(lambda: computing(place, job), what="a slab")
         first.stop.set()
-        thread.join(60)
+        thread.join(600)
         assert not thread.is_alive(), "it stops"
     found = place.queue.get(job)
     assert (found.state, found.attempts, found.owner) == (State.ACCEPTED, 0, None)

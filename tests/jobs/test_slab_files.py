@@ -131,7 +131,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_slab_whole_or_none(tmp_path: Pat
         time.sleep(after)
         assert process.pid
         os.kill(process.pid, signal.SIGKILL)
-        process.join(120)
+        process.join(600)
     finally:
         process.close()
     found = files.get(7)

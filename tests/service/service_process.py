@@ -137,7 +137,7 @@ class Server:
             given["authorization"] = f"Bearer {self.token}"
         request = urllib.request.Request(self.address + path, data=data, headers=given, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=120) as got:
+            with urllib.request.urlopen(request, timeout=600) as got:
                 status, found, content = got.status, got.headers, got.read()
         except urllib.error.HTTPError as error:
             with error:

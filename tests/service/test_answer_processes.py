@@ -152,7 +152,7 @@ def test_one_that_is_stuck_or_dies_is_an_answer_and_the_next_is_made(end: str, a
             asked = pool.submit(server.ask, f"{RUN}/export?f=csv", raw=True)
             pid = int(soon(lambda: [p for p in answering_processes(server) if _busy(p)])[0])
             os.kill(pid, signal.SIGSTOP if end == "slow" else signal.SIGKILL)
-            status, headers, content = asked.result(200)
+            status, headers, content = asked.result(600)
             assert (status, json.loads(content)["type"].rpartition(":")[2]) == (503, f"answer-{end}")
             assert int(headers["retry-after"]) > 0
             soon(lambda: not alive(pid))

@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sent(server: Server, text: str) -> socket.socket:
     """A connection through which ``text`` was sent."""
     host, _, port = server.address.removeprefix("http://").rpartition(":")
-    found = socket.create_connection((host, int(port)), timeout=120)
+    found = socket.create_connection((host, int(port)), timeout=600)
     found.sendall(text.replace("\n", "\r\n").encode())
     return found
 
@@ -102,6 +102,6 @@ def _ended(server: Server, what: str) -> None:
     started = descendants(server.process.pid)
     begun = time.monotonic()
     server.process.popen.terminate()
-    assert server.process.popen.wait(120) in ENDED
+    assert server.process.popen.wait(600) in ENDED
     print(f"{what}: ended {time.monotonic() - begun:.1f} s after SIGTERM")
     soon(lambda: not any(alive(pid) for pid in started))

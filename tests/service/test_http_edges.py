@@ -280,7 +280,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 )
 def test_what_is_no_request_gets_a_typed_problem(api: Server, sent: bytes) -> None:
     host, port = api.address.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=120) as wire:
+    with socket.create_connection((host, int(port)), timeout=600) as wire:
         wire.sendall(sent)
         found = b""
         while part := wire.recv(65536):

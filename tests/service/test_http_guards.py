@@ -113,7 +113,7 @@ def test_no_secret_is_told_anywhere(guarded: Server) -> None:
 
 def raw(server: Server, text: bytes) -> bytes:
     host, port = server.address.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=120) as wire:
+    with socket.create_connection((host, int(port)), timeout=600) as wire:
         wire.sendall(text)
         wire.settimeout(20)
         found = b""
@@ -143,7 +143,7 @@ def test_a_large_body_is_refused_with_and_without_a_length(guarded: Server) -> N
     status, _, problem = guarded.ask("/v1/runs", method="POST", body=large)
     assert (status, problem["type"]) == (413, "urn:trajsvc:problem:body-too-large")
     host = guarded.address.removeprefix("http://")
-    connection = http.client.HTTPConnection(host, timeout=120)
+    connection = http.client.HTTPConnection(host, timeout=600)
     headers = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/json"}
     connection.request("POST", "/v1/runs", iter([large[:40_000], large[40_000:]]), headers, encode_chunked=True)
     assert connection.getresponse().status == 413
@@ -171,7 +171,7 @@ def test_a_reachable_server_without_tokens_does_not_start(tmp_path: Path) -> Non
     for words, text in ((["--no-auth"], "open to everybody"), ([], "none is valid")):
         done = subprocess.run(
             [sys.executable, "-m", "trajsvc", "api", "--host", "0.0.0.0", "--port", str(free_port()), *words],
-            env=environment(TRAJSVC_STORE=str(tmp_path / "s")), capture_output=True, text=True, timeout=60,
+            env=environment(TRAJSVC_STORE=str(tmp_path / "s")), capture_output=True, text=True, timeout=600,
         )  # fmt: skip
         assert done.returncode == 2
         assert text in done.stderr
@@ -182,7 +182,7 @@ def test_a_port_in_use_is_said(guarded: Server, tmp_path: Path) -> None:
     port = guarded.address.rpartition(":")[2]
     done = subprocess.run(
         [sys.executable, "-m", "trajsvc", "api", "--port", port], env=environment(TRAJSVC_STORE=str(tmp_path / "s")),
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode != 0
     assert "Try --port" in done.stderr

@@ -22,7 +22,7 @@ def events(server: Server, job: str, after: int = 0) -> list[dict[str, Any]]:
     """All events of the stream after a number, until it ends."""
     request = urllib.request.Request(f"{server.address}/v1/jobs/{job}/events", headers={"Last-Event-ID": str(after)})
     found: list[dict[str, Any]] = []
-    with urllib.request.urlopen(request, timeout=60) as stream:
+    with urllib.request.urlopen(request, timeout=600) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
         facts: dict[str, str] = {}
         for line in stream:

@@ -64,7 +64,7 @@ class Pulse:
     def _run(self) -> None:
         while not self._over.wait(0.02):
             begun = time.monotonic()
-            with urllib.request.urlopen(self._address, timeout=60) as got:
+            with urllib.request.urlopen(self._address, timeout=600) as got:
                 got.read()
             self.seconds.append(time.monotonic() - begun)
 
@@ -185,7 +185,7 @@ def test_plans_of_folders_leave_readers_alone(tmp_path: Path, idle: str) -> None
 
 @pytest.mark.slow
 def test_a_client_that_goes_leaves_its_place(tmp_path: Path) -> None:
-    with hostile("trickle", "refs") as hub, serving(tmp_path, hub, TRAJSVC_HUB_SECONDS="50") as server:
+    with hostile("trickle", "refs") as hub, serving(tmp_path, hub, TRAJSVC_HUB_SECONDS="900") as server:
         gone = [asking(server) for _ in range(8)]
         time.sleep(1)
         begun = time.monotonic()
@@ -193,7 +193,7 @@ def test_a_client_that_goes_leaves_its_place(tmp_path: Path) -> None:
         for client in gone:
             client.close()
         while refused_at_once(server):
-            assert time.monotonic() < begun + 40, "less than those that went would have waited for"
+            assert time.monotonic() < begun + 600, "less than those that went would have waited for"
 
 
 def asking(server: Server, timeout: float = 120.0) -> http.client.HTTPConnection:

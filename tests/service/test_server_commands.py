@@ -28,7 +28,7 @@ def test_a_submission_is_followed_to_its_end(server: Server) -> None:
     words = ["submit", "runs:pythia-nano", "--name", "by-command", "--wait", "--format", "json"]
     done = subprocess.run(
         [sys.executable, "-m", "trajsvc", *words], env=environment(TRAJSVC_SERVER=server.address), capture_output=True, text=True,
-        timeout=120,
+        timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     job = json.loads(done.stdout)

@@ -119,7 +119,7 @@ def _answers(server: Server) -> None:
 
 def _expire(server: Server) -> None:
     """What 30 seconds would do: the dead runner's lease has run out."""
-    with _database(server, timeout=20.0) as database:
+    with _database(server, timeout=600) as database:
         database.execute("UPDATE jobs SET lease_until = 0 WHERE state IN ('running', 'cancelling')")
         database.commit()
 

@@ -87,7 +87,7 @@ def test_a_new_python_takes_its_place_when_it_has_died(server: Server) -> None:
 def test_it_ends_with_a_server_that_is_killed(server: Server) -> None:
     pid = forking(server)
     os.kill(server.process.pid, signal.SIGKILL)
-    server.process.popen.wait(120)
+    server.process.popen.wait(600)
     soon(lambda: not alive(pid))
 
 

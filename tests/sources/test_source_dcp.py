@@ -93,7 +93,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = ["3", str(folder / "rendezvous"), str(folder / "run" / "step7")]
     children = [subprocess.Popen([*command, str(r), *arguments], stderr=subprocess.PIPE) for r in range(3)]
     for child in children:
-        _, errors = child.communicate(timeout=120)
+        _, errors = child.communicate(timeout=600)
         assert child.returncode == 0, errors.decode()
     return folder / "run"
 

@@ -25,7 +25,7 @@ def test_two_runs_are_compared_from_the_page(site: Server, open_page: Open, dark
     open_page.expected.append("404")  # type: ignore[attr-defined]
     if site.ask("/v1/cross?a=logged&b=logged-faster")[0] == 404:
         page.click("button:has-text('Compare them')")
-    page.wait_for_selector(".cross canvas.map", timeout=120_000)
+    page.wait_for_selector(".cross canvas.map", timeout=240_000)
     page.wait_for_selector(".starts:has-text('Began at the same point')")
     _, _, answer = site.ask("/v1/cross?a=logged&b=logged-faster")
     assert answer["same_start"] is False

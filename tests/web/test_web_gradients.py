@@ -31,7 +31,7 @@ PIXELS = """([where, cells]) => {
 
 def opened(open_page: Open, site: Server, more: str = "set=example", **how: Any) -> Any:
     page = open_page(f"{site.address}/{TAB}?{more}", **how)
-    page.wait_for_selector(".gradients[data-ready=true] [data-chart=gradient] .uplot", timeout=120_000)
+    page.wait_for_selector(".gradients[data-ready=true] [data-chart=gradient] .uplot", timeout=240_000)
     return page
 
 
@@ -126,7 +126,7 @@ def test_everything_in_view_is_in_the_address(site: Server, open_page: Open) -> 
     for part in ("set=example", "measure=snr", "layer%2F1%2Fattention.q", "curve=norms", "step=0", "axis=linear"):
         assert part in page.url
     page.reload()
-    page.wait_for_selector(".gradients[data-ready=true] [data-chart=gradient] .uplot", timeout=120_000)
+    page.wait_for_selector(".gradients[data-ready=true] [data-chart=gradient] .uplot", timeout=240_000)
     assert page.locator("[data-chart=gradient] h3").text_content() == "snr of the set example"
     names = saved(page, "[data-chart=gradient]")[0]
     assert "layer/1/attention.q" in names
@@ -176,7 +176,7 @@ def test_gradients_are_computed_from_the_page_and_shown_when_they_are_there(site
         "per_token": True,
     }  # fmt: skip
     page.wait_for_selector(".gradientform .badge.succeeded", timeout=240_000)
-    page.wait_for_selector("[data-chart=gradient] .uplot", timeout=120_000)
+    page.wait_for_selector("[data-chart=gradient] .uplot", timeout=240_000)
     _, _, sets = site.ask("/v1/runs/without/gradients")
     assert [(s["set"], s["n"], s["steps"]) for s in sets] == [("batch", 2, [0, 64]), ("example", 4, [0, 64])]
     _, _, answer = site.ask("/v1/runs/without/gradients/example/measures?names=coherence")

@@ -140,7 +140,7 @@ def answered(grams: list[tuple[GroupGram, list[int]]]) -> list[dict[str, Any]]:
     ]
     assert NODE is not None
     done = subprocess.run(
-        [NODE, SCRIPT], input=json.dumps(asked), capture_output=True, text=True, timeout=60, check=True
+        [NODE, SCRIPT], input=json.dumps(asked), capture_output=True, text=True, timeout=600, check=True
     )
     return list(json.loads(done.stdout))
 

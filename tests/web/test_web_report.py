@@ -31,7 +31,7 @@ BREAK = "</script><script>alert(2)</script>"
 def analyse(source: Path, store: Path, output: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = ["analyze", str(source), "--store", str(store), "--report", str(output), "--no-figures", *words]
     return subprocess.run(
-        [sys.executable, "-m", "trajsvc", *command], capture_output=True, text=True, env=environment(), timeout=120
+        [sys.executable, "-m", "trajsvc", *command], capture_output=True, text=True, env=environment(), timeout=600
     )
 
 

@@ -37,7 +37,7 @@ def numbers(page: Any, chart: str, column: int) -> list[float]:
 @pytest.mark.slow
 def test_the_charts_show_what_the_api_says(site: Server, open_page: Open, spectra: str) -> None:
     page = open_page(f"{site.address}/{TAB}?of=weights&tensor={TENSOR}")
-    page.wait_for_selector(".spectra[data-ready=true] [data-chart=singular-values] .uplot", timeout=120_000)
+    page.wait_for_selector(".spectra[data-ready=true] [data-chart=singular-values] .uplot", timeout=240_000)
     values = site.ask(f"{spectra}/values?tensor={TENSOR}")[2]["values"]
     assert numbers(page, "singular-values", 1) == pytest.approx([v[0] for v in values], rel=1e-9)
     ranks = site.ask(f"{spectra}/measures?tensor={TENSOR}&names=stable_rank,effective_rank")[2]["measures"]
@@ -56,7 +56,7 @@ def test_the_charts_show_what_the_api_says(site: Server, open_page: Open, spectr
 @pytest.mark.slow
 def test_another_kind_is_chosen_and_the_address_says_so(site: Server, open_page: Open, spectra: str) -> None:
     page = open_page(f"{site.address}/{TAB}?tensor={TENSOR}")
-    page.wait_for_selector(".spectra[data-ready=true] [data-chart=singular-values] .uplot", timeout=120_000)
+    page.wait_for_selector(".spectra[data-ready=true] [data-chart=singular-values] .uplot", timeout=240_000)
     page.click("button[data-value=updates]")
     page.wait_for_selector("button[data-value=updates][aria-pressed=true]")
     page.wait_for_function("location.hash.includes('of=updates')")
@@ -82,7 +82,7 @@ def test_the_form_has_spectra_computed_and_draws_them(site: Server, open_page: O
     page.get_by_text("More options").click()
     page.get_by_label("Of", exact=True).fill("weights")
     page.get_by_role("button", name="Compute", exact=True).click()
-    page.wait_for_selector(".spectra[data-ready=true] [data-chart=singular-values] .uplot", timeout=120_000)
+    page.wait_for_selector(".spectra[data-ready=true] [data-chart=singular-values] .uplot", timeout=240_000)
     (row,) = site.ask("/v1/runs/patchy/spectra")[2]
     assert row["of"] == "weights"
     tensor = page.input_value(".controls select")

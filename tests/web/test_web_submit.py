@@ -138,7 +138,7 @@ def test_the_plan_comes_first_and_the_choices_arrive(site: Server, open_page: Op
     page.wait_for_selector("text=Plan of chosen")
     assert "chosen" not in [j["run"] for j in site.ask("/v1/jobs")[2]["items"]]
     page.click("button:has-text('Start')")
-    page.wait_for_selector(".job .badge.succeeded", timeout=60_000)
+    page.wait_for_selector(".job .badge.succeeded", timeout=240_000)
     job = next(j for j in site.ask("/v1/jobs")[2]["items"] if j["run"] == "chosen")
     assert job["priority"] == 3
     spec = job["spec"]
