@@ -96,8 +96,14 @@ def make_service(settings: ServiceSettings, *, auth: bool, processes: WorkProces
     return Service(*parts, tokens=tokens, processes=processes or WorkProcesses(settings), auth=auth, apart=apart)
 
 
-def make_app(service: Service, hosts: tuple[str, ...] | None = ()) -> FastAPI:
-    """Make the application. ``hosts`` are the names it answers to beside those of the loopback; None: any."""
+def make_app(service: Service, hosts: tuple[str, ...] | None = (), most: int | None = None) -> FastAPI:
+    """Make the application.
+
+    Args:
+        service: Its parts.
+        hosts: The names it answers to beside those of the loopback; None: any.
+        most: How many requests it answers at once; None: any number.
+    """
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -111,7 +117,7 @@ def make_app(service: Service, hosts: tuple[str, ...] | None = ()) -> FastAPI:
     app.state.service = service
     app.state.places = service.places
     app.add_middleware(MetricsMiddleware)
-    app.add_middleware(RequestMiddleware, hosts=hosts)
+    app.add_middleware(RequestMiddleware, hosts=hosts, most=most)
     return app
 
 

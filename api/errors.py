@@ -30,7 +30,7 @@ LISTED: Final[Mapping[str, str]] = {
 
 _OF_STATUS: Final[Mapping[int, str]] = {
     401: "unauthorised", 403: "forbidden", 404: "no-such-address", 405: "method-not-allowed", 406: "not-acceptable",
-    413: "body-too-large", 414: "address-too-long", 416: "range-not-satisfiable", 421: "bad-host",
+    408: "body-slow", 413: "body-too-large", 414: "address-too-long", 416: "range-not-satisfiable", 421: "bad-host",
 }  # fmt: skip
 """the kinds of what the framework refuses"""
 

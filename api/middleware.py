@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Collection
 from typing import Any, Final
@@ -16,6 +17,10 @@ from api.errors import problem
 
 BODY: Final = 64 * 1024
 URL: Final = 16 * 1024
+BODY_SECONDS: Final = 30.0
+"""that a body may take to come"""
+ALWAYS: Final = frozenset({"/live", "/ready"})
+"""what is answered however much is being answered"""
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 HEADERS: Final = (
     (
@@ -31,10 +36,14 @@ COSTLY: Final = frozenset({"/v1/plan", "/v1/audit"})
 
 
 class RequestMiddleware:
-    """Pure ASGI, so that streams pass untouched. ``hosts`` are the names that the server answers to; None: any."""
+    """Pure ASGI, so that streams pass untouched.
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str] | None) -> None:
-        self.app = app
+    ``hosts`` are the names that the server answers to, None: any; ``most`` is how many requests it answers at once, None: any number.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str] | None, most: int | None = None) -> None:
+        self.app, self.most = app, most
+        self.answering = 0
         known = None if hosts is None else {headers.host_name(h) for h in hosts}
         self.hosts = None if known is None else frozenset(n for n in known if n is not None) | LOOPBACK
 
@@ -55,8 +64,12 @@ class RequestMiddleware:
         if refused is not None:
             await refused(scope, receive, adorned)
             return
-        with structlog.contextvars.bound_contextvars(request=scope["request_id"]):
-            await self.app(scope, _limited(receive, scope), adorned)
+        self.answering += 1
+        try:
+            with structlog.contextvars.bound_contextvars(request=scope["request_id"]):
+                await self.app(scope, _limited(receive), adorned)
+        finally:
+            self.answering -= 1
 
     def _refuse(self, request: Request) -> Any:
         here = headers.host(request.headers.getlist("host"))
@@ -74,6 +87,11 @@ class RequestMiddleware:
                 )
         if len(request.scope.get("query_string", b"")) + len(request.scope["path"]) > URL:
             return problem(request, "address-too-long", 414, f"an address may have {URL} bytes")
+        if self.most is not None and self.answering >= self.most and request.scope["path"] not in ALWAYS:
+            said = f"the server answers {self.most} requests at once, and all of them go on"
+            hint = "Ask again in a while; http_connections says how many there may be."
+            more = {"connection": "close", "retry-after": "5"}
+            return problem(request, "too-busy", 503, said, hint=hint, headers=more)
         return None
 
 
@@ -88,17 +106,26 @@ def _asked_here(request: Request, here: headers.Place) -> bool:
     return headers.from_this_site(request.headers.getlist("sec-fetch-site"))
 
 
-def _limited(receive: Receive, scope: Scope) -> Receive:
-    """Wrap ``receive`` so that a body without a length is refused once it is too large."""
-    seen = 0
+def _limited(receive: Receive) -> Receive:
+    """Wrap ``receive`` so that a body without a length is refused once it is too large, and one that does not come."""
+    seen, whole = 0, False
+    end = asyncio.get_running_loop().time() + BODY_SECONDS
 
     async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
+        nonlocal seen, whole
+        if whole:  # what comes now is that the client leaves
+            return await receive()
+        try:
+            async with asyncio.timeout_at(end):
+                message = await receive()
+        except TimeoutError:
+            said = f"a body may take {BODY_SECONDS:g} s to come"
+            raise HTTPException(408, said, headers={"connection": "close"}) from None
         if message["type"] == "http.request":
+            whole = not message.get("more_body", False)
             seen += len(message.get("body", b""))
             if seen > BODY:
-                raise HTTPException(413, f"a body may have {BODY} bytes")
+                raise HTTPException(413, f"a body may have {BODY} bytes", headers={"connection": "close"})
         return message
 
     return counted

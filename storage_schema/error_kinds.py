@@ -84,6 +84,8 @@ _GROUPS: Final = {
         "answer-too-large unsupported-tensor-parallel unsupported-tflite unsupported-verl unsupported-zip bad-data checkpoint-changed "
         "network-mismatch network-unknown runs-differ source-gone too-few-examples vectors-limit"
     ),
+    # It did not come in time.
+    Outcome(75, 408): ("body-slow"),
     # Too much at once.
     Outcome(75, 429): ("quota-queued quota-rate too-many-streams"),
     # May pass.

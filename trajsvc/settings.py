@@ -127,6 +127,13 @@ class ServiceSettings(Settings):
     hosts: tuple[str, ...] = Field(
         default=(), description="host names by which clients reach the server, beside its address"
     )
+    http_connections: int = Field(
+        default=1024,
+        ge=8,
+        le=2**16,
+        description="open connections to the server, at most half of its descriptors (`ulimit -n`); beyond them the longest idle one is "
+        "closed, and three quarters of them may be answered at once",
+    )
     quota_running: int = Field(default=4, ge=0, description="simultaneously running jobs of one token")
     quota_queued: int = Field(default=1000, ge=0, description="waiting jobs of one token")
     quota_per_minute: int = Field(default=600, ge=0, description="submissions of one token within a minute")

@@ -6,6 +6,7 @@ A scheduler unpickles what it is sent: the embedded one listens on the loopback 
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 import time
 from typing import Any, Final
@@ -17,7 +18,8 @@ from distributed import Client, LocalCluster
 from trajsvc.errors import TryAgain
 
 CONNECT_SECONDS: Final = 5.0
-CLOSE_SECONDS: Final = 30.0
+CLOSE_SECONDS: Final = 10.0
+"""seconds in which the workers of an embedded cluster may end by themselves"""
 REVIVE: Final = 20.0
 """seconds without a worker after which an embedded cluster is made anew"""
 SETTINGS: Final = {
@@ -110,8 +112,11 @@ class Cluster:
         if local is not None:
             try:
                 local.close(timeout=CLOSE_SECONDS)
-            except TimeoutError:  # its processes end with this one
+            except TimeoutError:
                 log.warning("cluster-not-closed", why=f"its workers did not end within {CLOSE_SECONDS:g} s")
+                local.shutdown_on_close = False  # or dask waits for them again when Python ends
+                for child in multiprocessing.active_children():  # Python waits for each too, for a stopped one for ever
+                    child.kill()
 
     def _drop(self) -> None:
         if self._client is not None:

@@ -23,7 +23,7 @@ CLASSES = {
     if isinstance(cls, type) and issubclass(cls, errors.TrajsvcError) and not issubclass(cls, errors.StoreError)
 }
 CLASSES["QuotaExceeded"] = QuotaExceeded
-OF_HTTP = {400, 401, 403, 405, 406, 409, 412, 413, 414, 416, 421, 429}
+OF_HTTP = {400, 401, 403, 405, 406, 408, 409, 412, 413, 414, 416, 421, 429}
 """statuses that a kind may have instead of its class's"""
 
 

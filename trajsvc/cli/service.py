@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 
 SERVICE = "Service"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-DRAIN = 30.0
+DRAIN = 20.0
+"""Seconds that the runner has from when the server begins to end; then it and its workers are killed."""
 NICE = 10
 SWITCH = 0.001
 """Seconds that a computing thread of the API runs while the one that answers waits for it."""
@@ -134,8 +137,8 @@ def serve(
     environment = {**os.environ, **exported(settings)}  # of a runner, which may have threads
     app, asks = make_api(settings, host)
     command = [sys.executable, "-m", "trajsvc", "runner", "--jobs", str(jobs)]
-    with Supervised(command, environment):
-        listen(app, host, port, settings, asks)
+    with Supervised(command, environment) as supervised:
+        listen(app, host, port, settings, asks, supervised.stop)
 
 
 def api(
@@ -205,7 +208,8 @@ def runner(
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            while thread.is_alive():
+                thread.join(1.0)  # a signal that another thread gets, as after SIGSTOP, is acted on once this one runs
         cluster.close()
 
 
@@ -281,6 +285,7 @@ def make_api(settings: ServiceSettings, host: str) -> tuple[Any, bool]:
 
     from api import work_server
     from api.app import make_app, make_service
+    from api.connections import allowed, answered
     from api.work_processes import WorkProcesses
     from trajsvc.logs import configure
 
@@ -295,30 +300,18 @@ def make_api(settings: ServiceSettings, host: str) -> tuple[Any, bool]:
     threadpool_limits(1)  # small matrices: threads would wait for each other more than they compute
     processes = WorkProcesses(settings)
     processes.fork(work_server.forked)  # while there is one thread, and no connection to the database
-    return make_app(make_service(settings, auth=asks, processes=processes), (*settings.hosts, host)), asks
+    service, hosts = make_service(settings, auth=asks, processes=processes), (*settings.hosts, host)
+    return make_app(service, hosts, answered(allowed(settings.http_connections))), asks
 
 
-def listen(app: Any, host: str, port: int, settings: ServiceSettings, asks: bool) -> None:
-    """Serve until SIGTERM or ^C; open answers may end first."""
-    import uvicorn
+def listen(
+    app: Any, host: str, port: int, settings: ServiceSettings, asks: bool, ending: Callable[[], None] = lambda: None
+) -> None:
+    """Serve until SIGTERM or ^C; open answers may end first. ``ending`` is called when the server begins to end."""
+    from api.connections import allowed
+    from api.server import Server
 
-    from api.protocol import ProblemProtocol
-
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http=ProblemProtocol,
-            host=host,
-            port=port,
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=10,
-            timeout_keep_alive=15,
-            server_header=False,
-            date_header=True,
-            h11_max_incomplete_event_size=2**15,
-        )
-    )
+    server = Server(app, host, port, allowed(settings.http_connections), ending)
     sys.setswitchinterval(SWITCH)
     announce = threading.Thread(target=_announce, args=(server, host, settings, asks), daemon=True)
     announce.start()
@@ -355,6 +348,7 @@ class Supervised:
     def __init__(self, command: list[str], environment: dict[str, str]) -> None:
         self.command, self.environment = command, {**environment, "TRAJSVC_PARENT": str(os.getpid())}
         self._over = threading.Event()
+        self._until: float | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._run, name="trajsvc-supervisor", daemon=True)
 
@@ -362,16 +356,32 @@ class Supervised:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
+        """Ask the process to end, without waiting for it. It and what it started go on first where they were stopped (SIGSTOP)."""
         self._over.set()
+        if self._until is None:
+            self._until = time.monotonic() + DRAIN
+            self._signal(signal.SIGCONT)
+            process = self._process
+            if process is not None and process.poll() is None:
+                process.terminate()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        process, until = self._process, self._until
+        if process is not None and until is not None:
+            try:
+                process.wait(max(0.0, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                self._signal(signal.SIGKILL)
+        self._thread.join(DRAIN)
+
+    def _signal(self, number: int) -> None:
+        """Send a signal to the process and what it started, which is its process group, while it has not ended."""
         process = self._process
         if process is not None and process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(DRAIN)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        self._thread.join(DRAIN)
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, number)
 
     def _run(self) -> None:
         import structlog
@@ -382,6 +392,8 @@ class Supervised:
             begun = time.monotonic()
             # A session of its own: ^C reaches us alone, and we tell it to stop.
             self._process = subprocess.Popen(self.command, env=self.environment, start_new_session=True)
+            if self._over.is_set():  # it was not there yet when all was asked to end
+                self._process.terminate()
             code = self._process.wait()
             if self._over.is_set():
                 return
