@@ -7,7 +7,9 @@ checkpoint.
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +31,7 @@ from trajsvc.analysis.pipeline import check_unchanged
 from trajsvc.analysis.rounding import stored_bytes
 from trajsvc.analysis.stored_rows import Opener, open_at_source, trajectory_of_run
 from trajsvc.analysis.written_checkpoint import ITEM, SHARD, CheckpointWriter, TensorSpec
+from trajsvc.anatomy.blocks import TIED
 from trajsvc.errors import Cancelled, Refused
 from trajsvc.sources.base import TensorEntry, never
 from trajsvc.trajectory.copy import CopiedTheta
@@ -38,7 +41,6 @@ from trajsvc.trajectory.values import as_floats
 
 PARTS: Final = 32
 """bytes of memory that an element of a piece takes: as it is stored, widened, summed and rounded"""
-TIED: Final = "tied to "
 
 
 @dataclass(frozen=True)
@@ -167,14 +169,15 @@ class _Averaging:
     def _averaged_rows(self, spec: TensorSpec) -> Iterator[tuple[int, memoryview]] | None:
         """Return the pieces of a tensor that is averaged, (byte, data); None for one that is kept as it is.
 
-        A tied tensor that the file holds once more is averaged as the one that it is tied to.
+        A tied tensor that the file holds once more is averaged as the one that it is tied to; rows that only it has are those of the last
+        checkpoint.
         """
         number = self.columns.get(spec.name)
         if number is None and spec.name in self.tied:
             named = {column.name: n for n, column in enumerate(self.trajectory.columns)}
             number = named.get(self.tied[spec.name])
-            if number is not None and self.trajectory.shapes[number] != spec.shape:
-                number = None
+            if number is not None and spec.dtype in FLOAT_TYPES and self.trajectory.shapes[number] != spec.shape:
+                return self._common_rows(number, spec)
         if number is None or spec.dtype not in FLOAT_TYPES:
             return None
         shape = self.trajectory.shapes[number]
@@ -182,11 +185,20 @@ class _Averaging:
             return None  # rows were added to it during training: the last checkpoint's
         return self._pieces(number, spec)
 
-    def _pieces(self, column: int, spec: TensorSpec) -> Iterator[tuple[int, memoryview]]:
+    def _common_rows(self, column: int, spec: TensorSpec) -> Iterator[tuple[int, memoryview]] | None:
+        """Return the pieces of a tensor that has fewer or more rows than the one that it is tied to, as a padded head has."""
+        shape, entry = self.trajectory.shapes[column], self.entries[spec.name]
+        if shape[1:] != spec.shape[1:] or not entry.plain or entry.pieces is not None:
+            return None
+        size = min(math.prod(shape), spec.size)
+        return itertools.chain(self._pieces(column, spec, size), self._kept(spec, size))
+
+    def _pieces(self, column: int, spec: TensorSpec, end: int | None = None) -> Iterator[tuple[int, memoryview]]:
         width = max(1, self.job.memory // PARTS)
         item = ITEMSIZE[spec.dtype]
-        for lo in range(0, spec.size, width):
-            hi = min(spec.size, lo + width)
+        end = spec.size if end is None else end
+        for lo in range(0, end, width):
+            hi = min(end, lo + width)
             yield lo * item, stored_bytes(self._mean(column, lo, hi), spec.dtype)
 
     def _mean(self, column: int, lo: int, hi: int) -> NDArray[np.float64]:
@@ -206,15 +218,15 @@ class _Averaging:
                 total = values if row == self.rows[0] else np.add(total, values, out=total)
             return total / len(self.rows) if weights.equal else total
 
-    def _kept(self, spec: TensorSpec) -> Iterator[tuple[int, memoryview]]:
-        """Yield the bytes of a tensor of the last checkpoint."""
+    def _kept(self, spec: TensorSpec, begin: int = 0) -> Iterator[tuple[int, memoryview]]:
+        """Yield the bytes of a tensor of the last checkpoint, of a plain one from element ``begin`` on."""
         entry, item = self.entries[spec.name], ITEM[spec.dtype]
         source = self.trajectory.source
         if not entry.plain or entry.pieces is not None:
             yield 0, _whole(self.trajectory, entry, item)
             return
         width = max(1, self.job.memory // PARTS)
-        for lo in range(0, spec.size, width):
+        for lo in range(begin, spec.size, width):
             out = bytearray((min(spec.size, lo + width) - lo) * item)
             source.read(entry.file, entry.offset + lo * item, memoryview(out))
             yield lo * item, memoryview(out)

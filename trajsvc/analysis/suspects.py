@@ -21,6 +21,7 @@ from storage_schema.models.results import Finding
 from trajsvc.anatomy.blocks import Block
 from trajsvc.anatomy.buffers import like_a_buffer, parameter_by_name
 from trajsvc.anatomy.patterns import covering
+from trajsvc.trajectory.equal_copies import HEAD
 
 WEIGHT: Final = 1e-6
 """Share of the squared norm from which on a tensor that never changes matters."""
@@ -181,7 +182,7 @@ def _equal(
             continue
         a, b = _sum(gram, members[one]), _sum(gram, members[other])
         if np.diagonal(a)[1:].all() and np.allclose(a, b, rtol=1e-6, atol=0.0):
-            first, second = sorted((one, other), key=list(members).index)
+            first, second = sorted((one, other), key=lambda n: (bool(HEAD.match(n)), list(members).index(n)))
             found[second] = first
     return found
 

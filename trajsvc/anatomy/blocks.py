@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+TIED: Final = "tied to "
+"""what the reason of a tensor begins with that is counted under another's name, which follows"""
 
 
 @dataclass(frozen=True, slots=True)

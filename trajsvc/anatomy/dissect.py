@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from trajsvc.anatomy.architectures import Choice, Rules
-from trajsvc.anatomy.blocks import Anatomy, Block
+from trajsvc.anatomy.blocks import TIED, Anatomy, Block
 from trajsvc.anatomy.buffers import NOT_FLOATING, no_parameters
 from trajsvc.anatomy.layouts import Heads, Shape, part_extents, whole
 from trajsvc.anatomy.module_paths import Place, layer_labels, place
@@ -25,6 +25,7 @@ def dissect(
     heads: int | None = None,
     tied: Mapping[str, str] | None = None,
     aside: Mapping[str, str] | None = None,
+    own: Collection[str] = (),
 ) -> Anatomy:
     """Divide the tensors of a checkpoint into blocks.
 
@@ -38,6 +39,7 @@ def dissect(
         heads: The number of attention heads, if no config says it.
         tied: tensor → the tensor whose bytes it shares.
         aside: tensor → why it is not a parameter, as found from its values or said by the user.
+        own: Tensors whose values are their own, whatever the config ties them to.
 
     Raises Refused (``heads-unknown``, ``layout-mismatch``) and UsageError (``heads-conflict``: ``heads`` is not what
     the config says).
@@ -47,8 +49,8 @@ def dissect(
     left_out = _reasons(no_parameters(choice.rule, tensors), aside or {})
     left_out |= {name: f"left out by the rules: {p}" for name, p in excluded(choice.rule.exclude, tensors).items()}
     places = {name: place(choice.rule, name) for name in tensors if name not in left_out}
-    repeated = _tied(choice.rule, config, places, tensors, tied or {})
-    left_out |= {name: f"tied to {other}" for name, other in repeated.items()}
+    repeated = _tied(choice.rule, config, {n: at for n, at in places.items() if n not in own}, tensors, tied or {})
+    left_out |= {name: f"{TIED}{other}" for name, other in repeated.items()}
     kept = [at for name, at in places.items() if name not in repeated]
     labels = layer_labels(kept)
     blocks: list[Block] = []

@@ -15,7 +15,7 @@ from math import prod
 from typing import Final
 
 from storage_schema.models.results import Finding
-from trajsvc.anatomy.blocks import Anatomy, Block
+from trajsvc.anatomy.blocks import TIED, Anatomy, Block
 from trajsvc.sources.base import TensorEntry
 
 Tensors = Mapping[str, TensorEntry]
@@ -124,7 +124,7 @@ def _fewer_lost(shapes: Sequence[Mapping[str, Shape]], members: Sequence[int], r
 
 def _cut(tensors: Tensors, anatomy: Anatomy, rows: Mapping[str, int]) -> dict[str, TensorEntry]:
     """Return the tensors with those of ``rows`` cut, and those that share their bytes."""
-    wanted = {n: rows.get(n, rows.get(anatomy.left_out.get(n, "").removeprefix("tied to "))) for n in tensors}
+    wanted = {n: rows.get(n, rows.get(anatomy.left_out.get(n, "").removeprefix(TIED))) for n in tensors}
     return {n: e if (count := wanted[n]) is None else _leading(e, count) for n, e in tensors.items()}
 
 

@@ -36,19 +36,21 @@ class Describer:
         copies: Mapping[str, str],
         reasons: Mapping[str, str],
         apart: Collection[str] = (),
+        own: Collection[str] = (),
     ) -> Anatomy:
         """Describe a checkpoint's tensors.
 
-        ``copies`` is tensor → the one that it equals, ``reasons`` tensor → why it is not a parameter, ``apart`` those of ``untied``.
+        ``copies`` is tensor → the one that it equals, ``reasons`` tensor → why it is not a parameter, ``apart`` those of ``untied``,
+        ``own`` those whose values are not those that the config ties them to.
         """
         equal = {n: other for n, other in copies.items() if n in tensors and other in tensors}
         tied = {**equal, **{n: other for n, other in _tied(tensors).items() if n not in apart}}
         shapes: list[Any] = [[n, e.shape, e.dtype] for n, e in tensors.items()]
-        key = json.dumps([*shapes, sorted(tied.items()), reasons is self.known])
+        key = json.dumps([*shapes, sorted(tied.items()), reasons is self.known, sorted(own)])
         if key not in self._seen:
             kinds = {n: (e.shape, e.dtype) for n, e in tensors.items()}
             self._seen[key] = dissect(
-                kinds, config or self.config, rules=self.rules, heads=self.heads, tied=tied, aside=reasons
+                kinds, config or self.config, rules=self.rules, heads=self.heads, tied=tied, aside=reasons, own=own
             )
         return self._seen[key]
 

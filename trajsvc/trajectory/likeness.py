@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trajsvc.trajectory.equal_copies import EMBEDDING, HEAD
 from trajsvc.trajectory.values import Values
 
 SLACK: Final = 0.05
@@ -42,7 +43,7 @@ def like_averages(values: Values, names: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for alike in shapes.values():
         if len(alike) > 1:
-            found |= _among(values, alike)
+            found |= _one_of_each_pair(_among(values, alike))
     return _with_neighbours(found, values, names)
 
 
@@ -77,6 +78,24 @@ def _among(values: Values, names: Sequence[str]) -> dict[str, str]:
         if best >= EXPLAINED * moved:
             found[name] = by
     return found
+
+
+def _one_of_each_pair(found: Mapping[str, str]) -> dict[str, str]:
+    """Leave the model out of ``found`` where tensors explain each other, so that not all of them are taken for averages: of a head and its
+    embedding, which may be equal at times, the embedding, of others the first.
+    """
+    kept: dict[str, str] = {}
+    for name, other in found.items():
+        turned = EMBEDDING.match(name) and HEAD.match(other)
+        kept.setdefault(other if turned else name, name if turned else other)
+    for name in sorted(found, key=lambda n: (bool(HEAD.match(n)), not EMBEDDING.match(n))):
+        seen, other = {name}, kept.get(name, "")
+        while other in kept and other not in seen:
+            seen.add(other)
+            other = kept[other]
+        if other == name:
+            del kept[name]
+    return kept
 
 
 def _always(explained: Sequence[float], moved: Sequence[float]) -> bool:

@@ -5,12 +5,13 @@ missing.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from storage_schema.format.arrays import FLOAT_TYPES
 from storage_schema.models.results import Finding
-from trajsvc.anatomy.blocks import Anatomy
+from trajsvc.anatomy.blocks import TIED, Anatomy
 from trajsvc.anatomy.buffers import is_quantised
 from trajsvc.anatomy.patterns import matches
 from trajsvc.errors import Refused
@@ -41,7 +42,9 @@ def notices(
     kept = {b.tensor: entries[b.tensor] for _, anatomy in checkpoints for b in anatomy.blocks}
     found = [
         _left_out(left, entries),
-        _copies(left, aside),
+        _copies(left, aside, entries),
+        _not_tied(aside.copies.own),
+        *_equal_at_times(aside, left),
         _empty(left, kept),
         _not_floating(left, entries, kept),
         _layers_missing(kept, config or {}),
@@ -60,7 +63,7 @@ def _left_out(left: Mapping[str, str], entries: Mapping[str, TensorEntry]) -> Fi
     """Report floating tensors that are not parameters, with the reason for each."""
     reasons: dict[str, list[str]] = {}
     for name, why in left.items():
-        elsewhere = why.startswith(("no elements", "not a floating", "tied to"))
+        elsewhere = why.startswith(("no elements", "not a floating", TIED))
         if entries[name].dtype in FLOAT_TYPES and not elsewhere and (kind := _kind_of(why)) not in CONVENTIONAL:
             reasons.setdefault(kind, []).append(name)
     if not reasons:
@@ -85,20 +88,68 @@ def _kind_of(why: str) -> str:
     return why.removeprefix("buffer: ")
 
 
-def _copies(left: Mapping[str, str], aside: Aside) -> Finding | None:
-    copies = [(n, why) for n, why in left.items() if n in aside.copies or any(n == o for o in aside.copies.values())]
-    copies = [(n, why) for n, why in copies if why.startswith("tied to")]
+def _copies(left: Mapping[str, str], aside: Aside, entries: Mapping[str, TensorEntry]) -> Finding | None:
+    of = aside.copies.of
+    copies = [n for n, why in left.items() if (n in of or n in of.values()) and why.startswith(TIED)]
     if not copies:
         return None
-    said = listed([f"{n} ({why})" for n, why in copies], 2)
+    others = {n: left[n].removeprefix(TIED) for n in copies}
+    more = [n for n in copies if n in aside.copies.more_rows]
+    said = listed([f"{n} ({left[n]}{_differences(entries[n], entries[others[n]])})" for n in copies], 2)
     many = len(copies) > 1
     what = f"{len(copies)} tensors equal others" if many else "1 tensor equals another"
+    options = " ".join(f"--exclude {shlex.quote(others[n])}" for n in more)
+    lost = f". Rows of {listed(more, 2)} that are not counted change: to count {'these' if len(more) > 1 else 'it'} instead, {options}"
     return Finding(
         kind="equal-copies",
-        severity="info",
-        message=f"{what} at every checkpoint and {'are' if many else 'is'} counted once: {said}",
-        tensors=tuple(n for n, _ in copies[:20]),
+        severity="warning" if more else "info",
+        message=f"{what} at every checkpoint and {'are' if many else 'is'} counted once: {said}{lost if more else ''}",
+        tensors=tuple(copies[:20]),
     )
+
+
+def _differences(copy: TensorEntry, other: TensorEntry) -> str:
+    """Say in what a copy differs from the tensor that is counted."""
+    said = ""
+    if copy.dtype != other.dtype:
+        said += f", to rounding: {copy.dtype} and {other.dtype}"
+    if copy.shape != other.shape:
+        rows = f"{copy.shape[0]} and {other.shape[0]}"
+        said += f", in the rows that both have: {rows}"
+    return said
+
+
+def _not_tied(own: Mapping[str, str]) -> Finding | None:
+    """Report tensors whose values are not those of the ones that the config ties them to."""
+    if not own:
+        return None
+    said = listed([f"{n} and {other}" for n, other in own.items()], 2)
+    return Finding(
+        kind="not-tied",
+        message=f"config.json ties {said}, whose values are not equal at all checkpoints: both are counted, as two parameters. If the "
+        f"model is run with them tied, leave the one out that is not used: {' '.join(f'--exclude {shlex.quote(n)}' for n in own)}",
+        tensors=tuple(own)[:20],
+        details={"exclude": list(own)},
+    )
+
+
+def _equal_at_times(aside: Aside, left: Mapping[str, str]) -> list[Finding]:
+    """Report tensors that equal others at some checkpoints and not at all."""
+    return [
+        Finding(
+            kind="equal-at-times",
+            severity="info",
+            message=f"{name} equals {other} at {_numbered(steps)} and not at all others; they are counted as two parameters",
+            steps=steps,
+            tensors=(name, other),
+        )
+        for name, (other, steps) in aside.copies.at_times.items()
+        if name not in left and other not in left
+    ][:SHOWN]
+
+
+def _numbered(steps: Sequence[int]) -> str:
+    return f"step {steps[0]}" if len(steps) == 1 else f"steps {listed(steps, 6)}"
 
 
 def _empty(left: Mapping[str, str], kept: Mapping[str, TensorEntry]) -> Finding | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from storage_schema.format.arrays import ITEMSIZE
 from storage_schema.models.results import Finding
-from trajsvc.anatomy.blocks import Anatomy
+from trajsvc.anatomy.blocks import TIED, Anatomy
 from trajsvc.anatomy.patterns import excluded as excluded_names
 from trajsvc.errors import NotFound, TrajsvcError
 from trajsvc.gram.plan import ColumnSpec
@@ -29,6 +29,7 @@ from trajsvc.trajectory.common_rows import cut_finding, cut_to_common_rows
 from trajsvc.trajectory.counted import counted_alike
 from trajsvc.trajectory.describe import Describer, untied
 from trajsvc.trajectory.elements import whole_record
+from trajsvc.trajectory.equal_copies import not_equal
 from trajsvc.trajectory.float8 import decoded, float8_finding
 from trajsvc.trajectory.matrix import Excluded, Row, Trajectory
 from trajsvc.trajectory.notices import no_parameters_left, notices, renamed_finding, unused_rename
@@ -246,14 +247,34 @@ def _dissected(
         **{n: f"left out by --exclude {pattern}" for n, pattern in unwanted.items()},
     }
     apart = untied(spelt)
-    candidates = []
-    for (checkpoint, header), tensors in zip(headers, spelt, strict=True):
-        try:
-            anatomy = describe(tensors, header.config, aside.copies, reasons, apart)
-        except TrajsvcError as error:
-            raise error.about(step=checkpoint.step, file=checkpoint.files[0].path) from None
-        candidates.append(_Candidate(checkpoint, tensors, anatomy, header.config or config))
+
+    def described(own: Collection[str] = ()) -> list[Anatomy]:
+        out = []
+        for (checkpoint, header), tensors in zip(headers, spelt, strict=True):
+            try:
+                out.append(describe(tensors, header.config, aside.copies.of, reasons, apart, own))
+            except TrajsvcError as error:
+                raise error.about(step=checkpoint.step, file=checkpoint.files[0].path) from None
+        return out
+
+    anatomies = described()
+    by_config = _tied_by_config(anatomies, aside)
+    apart_at_times = {n: other for n, other in by_config.items() if n in aside.copies.at_times}
+    own = apart_at_times | not_equal(values, {n: o for n, o in by_config.items() if n not in apart_at_times})
+    if own:
+        aside = replace(aside, copies=replace(aside.copies, own=own))
+        anatomies = described(own)
+    candidates = [
+        _Candidate(checkpoint, tensors, anatomy, header.config or config)
+        for (checkpoint, header), tensors, anatomy in zip(headers, spelt, anatomies, strict=True)
+    ]
     return candidates, aside
+
+
+def _tied_by_config(anatomies: Sequence[Anatomy], aside: Aside) -> dict[str, str]:
+    """Return the tensors that are taken for others without a look at their values."""
+    left = {n: why for anatomy in anatomies for n, why in anatomy.left_out.items() if why.startswith(TIED)}
+    return {n: why.removeprefix(TIED) for n, why in left.items() if n not in aside.copies.of}
 
 
 def _reference(candidates: Sequence[_Candidate]) -> _Candidate:

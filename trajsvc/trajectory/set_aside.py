@@ -7,7 +7,6 @@ is planned. Over a network only tensors whose names give a reason are read.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from storage_schema.format.arrays import FLOAT_TYPES
 from trajsvc.anatomy.averages import Average, averages
 from trajsvc.anatomy.buffers import buffer_reason, table_of
+from trajsvc.trajectory.equal_copies import Copies, equal_copies, tied_heads
 from trajsvc.trajectory.likeness import explained_by_average
 from trajsvc.trajectory.values import Values
 
@@ -29,22 +29,16 @@ LIKE_AVERAGE: Final = 0.3
 """Share of an average's updates that its model must explain for what is named like one."""
 STRIDED: Final = 2**22
 """Elements up to which a tensor with strides, which is read whole for any part of it, is looked at."""
-_EMBEDDING: Final = re.compile(
-    r"(?:.+\.)?(?:embed_in|wte|embed_tokens|(?:word|tok|token)_?embed\w*|shared|embed(?:ding)?s?)\.weight\Z"
-)
-_HEAD: Final = re.compile(
-    r"(?:.+\.)?(?:embed_out|lm_head|head|unembed\w*|output|decoder|proj_out|generator\w*)\.weight\Z"
-)
 
 
 @dataclass(frozen=True)
 class Aside:
-    """Results of the values: ``reasons`` tensor → why it is not a parameter, ``copies`` tensor → the earlier one that
-    it always equals, ``independent`` towers that are named like averages and move on their own.
+    """Results of the values: ``reasons`` tensor → why it is not a parameter, ``copies`` what was saved twice, ``independent`` towers that
+    are named like averages and move on their own.
     """
 
     reasons: Mapping[str, str] = field(default_factory=dict)
-    copies: Mapping[str, str] = field(default_factory=dict)
+    copies: Copies = field(default_factory=Copies)
     independent: tuple[Average, ...] = ()
 
 
@@ -69,10 +63,12 @@ def set_aside(values: Values, config: Mapping[str, Any] | None = None, *, done: 
             reasons |= {n: f"{verdict} {other}" for n, other in tower.pairs.items()}
     rest = [n for n in floats if n not in reasons]
     if values.source.remote:
-        return Aside(reasons, _tied_heads(values, rest, config or {}), tuple(independent))
+        return Aside(
+            reasons, tied_heads(values, rest, (config or {}).get("tie_word_embeddings") is False), tuple(independent)
+        )
     samples = _samples(values, rest)
     reasons |= dict.fromkeys(_infinite(values, samples), "buffer: constant with infinite values")
-    copies = _copies(values, {n: s for n, s in samples.items() if n not in reasons})
+    copies = equal_copies(values, {n: s for n, s in samples.items() if n not in reasons})
     return Aside(reasons, copies, tuple(independent))
 
 
@@ -146,65 +142,3 @@ def _infinite(values: Values, samples: Mapping[str, NDArray[np.float64]]) -> lis
         for name, sample in samples.items()
         if np.isinf(sample).any() and not np.isnan(sample).any() and _constant(values, name)
     ]
-
-
-def _copies(values: Values, samples: Mapping[str, NDArray[np.float64]]) -> dict[str, str]:
-    """Return matrix → another that it equals at every checkpoint that has both, while both change.
-
-    The one kept is the one that more checkpoints have, an embedding rather than a head, or the earlier.
-    """
-    alike: dict[tuple[tuple[int, ...], bytes], list[str]] = {}
-    for name, sample in samples.items():
-        entry = values.entry(values.having(name)[-1], name)
-        if entry is None or len(entry.shape) < 2:
-            continue  # biases of branches that are added to one another have equal gradients
-        if sample.size > 1 and np.isfinite(sample).all() and np.ptp(sample) > 0:
-            alike.setdefault((entry.shape, sample.tobytes()), []).append(name)
-    found: dict[str, str] = {}
-    for same in alike.values():
-        names = sorted(same, key=lambda n: (-len(values.having(n)), bool(_HEAD.match(n)), not _EMBEDDING.match(n)))
-        for i, name in enumerate(names):
-            earlier = next((n for n in names[:i] if n not in found and _always_equal(values, n, name)), None)
-            if earlier is not None:
-                found[name] = earlier
-    return found
-
-
-def _always_equal(values: Values, one: str, other: str) -> bool:
-    """Return whether two tensors are equal at every checkpoint, and not constant: whole at the first and the last, in
-    windows between.
-    """
-    having = values.having(one, other)
-    if len(having) < 2 or values.equal((having[0], one), (having[-1], one)):
-        return False
-    if not all(values.equal((t, one), (t, other)) for t in (having[-1], having[0])):
-        return False
-    return all(_windows_equal(values, t, one, other) for t in having[1:-1])
-
-
-def _windows_equal(values: Values, checkpoint: int, one: str, other: str) -> bool:
-    windows = [*values.windows(checkpoint, one, 4), *values.windows(checkpoint, other, 4)]
-    found = values.read(windows)
-    half = len(found) // 2
-    return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(found[:half], found[half:], strict=True))
-
-
-def _tied_heads(values: Values, names: Sequence[str], config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the output embeddings that equal an input embedding in all values read, unless the config says that they
-    are not tied.
-    """
-    if config.get("tie_word_embeddings") is not None:
-        return {}
-    inputs = [n for n in names if _EMBEDDING.match(n)]
-    found: dict[str, str] = {}
-    for head in (n for n in names if _HEAD.match(n)):
-        for name in inputs:
-            having = values.having(head, name)
-            shapes = {e.shape for n in (head, name) if having and (e := values.entry(having[-1], n)) is not None}
-            if len(having) < 2 or len(shapes) != 1:
-                continue
-            looked = dict.fromkeys((having[-1], having[len(having) // 2], having[0]))
-            if all(values.equal((t, name), (t, head)) for t in looked):
-                found[head] = name
-                break
-    return found

@@ -53,14 +53,17 @@ class Values:
         """Return the checkpoints that have all of ``names``."""
         return [t for t, (_, tensors) in enumerate(self.headers) if all(n in tensors for n in names)]
 
-    def windows(self, checkpoint: int, name: str, count: int = 2) -> list[Window]:
-        """Return ``count`` windows spread over a tensor, the first at its beginning, the last at its end; a small
-        tensor is one window.
+    def step(self, checkpoint: int) -> int:
+        return self.headers[checkpoint][0].step
+
+    def windows(self, checkpoint: int, name: str, count: int = 2, part: tuple[int, int] | None = None) -> list[Window]:
+        """Return ``count`` windows spread over the elements ``part`` of a tensor, or all, the first at their beginning, the last at their
+        end; a small tensor is one window.
         """
-        size = self.headers[checkpoint][1][name].size
-        if size <= count * WINDOW:
-            return [Window(checkpoint, name, 0, size)]
-        starts = np.linspace(0, size - WINDOW, count).astype(np.int64).tolist()
+        first, end = part or (0, self.headers[checkpoint][1][name].size)
+        if end - first <= count * WINDOW:
+            return [Window(checkpoint, name, first, end)]
+        starts = np.linspace(first, end - WINDOW, count).astype(np.int64).tolist()
         return [Window(checkpoint, name, lo, lo + WINDOW) for lo in starts]
 
     def read(self, windows: Sequence[Window]) -> list[NDArray[np.float64]]:
@@ -87,21 +90,24 @@ class Values:
                 raise error.about(tensor=windows[i].name, step=where.step, file=entries[i].file) from None
         return [as_floats(bits, e.dtype) for bits, e in zip(raw, entries, strict=True)]
 
-    def equal(self, one: tuple[int, str], other: tuple[int, str]) -> bool:
+    def equal(self, one: tuple[int, str], other: tuple[int, str], part: tuple[int, int] | None = None) -> bool:
         """Return whether two tensors, each (checkpoint, name), hold equal values as far as their types can say.
+
+        ``part`` are the elements to compare of tensors that need not have the same shape.
 
         Every value of a tensor on this machine is compared, and windows of one beyond a network or larger than
         ``WHOLE``.
         """
         first, second = self.headers[one[0]][1][one[1]], self.headers[other[0]][1][other[1]]
-        if first.shape != second.shape:
+        if part is None and first.shape != second.shape:
             return False
-        if self.source.remote or first.size > WHOLE:
-            pairs = list(zip(self.windows(*one, count=8), self.windows(*other, count=8), strict=True))
+        begin, end = part or (0, first.size)
+        if self.source.remote or end - begin > WHOLE:
+            pairs = list(zip(*(self.windows(*at, 8, (begin, end)) for at in (one, other)), strict=True))
             found = self.read([w for pair in pairs for w in pair])
             return all(alike(a, b, first.dtype, second.dtype) for a, b in zip(found[::2], found[1::2], strict=True))
-        for lo in range(0, first.size, CHUNK):
-            hi = min(first.size, lo + CHUNK)
+        for lo in range(begin, end, CHUNK):
+            hi = min(end, lo + CHUNK)
             a, b = self.read([Window(*one, lo, hi), Window(*other, lo, hi)])
             if not alike(a, b, first.dtype, second.dtype):
                 return False
