@@ -195,7 +195,7 @@ def test_the_final_model_beside_the_checkpoints_is_left_out(tmp_path: Path) -> N
     source = LocalSource(tmp_path)
     assert steps(source) == [5]
     assert kinds(source) == ["unread-weights"]
-    assert "--step-pattern" in source.findings()[0].message
+    assert "by its path" in source.findings()[0].message
 
 
 def test_optimizers_and_generators_are_no_checkpoints(tmp_path: Path) -> None:

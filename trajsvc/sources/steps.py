@@ -13,6 +13,7 @@ from trajsvc.sources.thousands import Grouped, spaced, without_separators
 from trajsvc.steps import STEP_LIMIT
 
 __all__ = [
+    "PLACED",
     "STAGES",
     "STEP_LIMIT",
     "WEIGHT_SUFFIXES",
@@ -37,6 +38,9 @@ STAGES: Final[Mapping[str, int]] = {
     "finetune": 5, "instruct": 5, "dpo": 6, "rlhf": 6, "rl": 7, "rlvr": 7,
 }  # fmt: skip
 """Words for the stages of a training, in the order in which they follow each other; hyphens are left out."""
+
+PLACED: Final = "placed_by_keys"
+"""what ``StepName.extra`` has where a name has no number and a key of the file says the place"""
 
 _SCALE: Final = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 _SCALED: Final = re.compile(r"(\d+(?:\.\d+)?)([kmbt]?)")

@@ -75,9 +75,9 @@ def _differing(
     both = [
         n
         for n, e in mine.items()
-        if _comparable(e) and n in theirs and _comparable(theirs[n]) and theirs[n].shape == e.shape
+        if comparable(e) and n in theirs and comparable(theirs[n]) and theirs[n].shape == e.shape
     ]
-    for name in _some(both, mine):
+    for name in some_of(both, mine):
         windows = [*values.windows(0, name, 1), *values.windows(1, name, 1)]
         one, other = values.read(windows)
         if not alike(one, other, mine[name].dtype, theirs[name].dtype):
@@ -85,11 +85,13 @@ def _differing(
     return None
 
 
-def _comparable(entry: TensorEntry) -> bool:
+def comparable(entry: TensorEntry) -> bool:
+    """Return whether values of a tensor can be read in windows."""
     return entry.dtype in FLOAT_TYPES and entry.strides is None and entry.size > 0
 
 
-def _some(names: Sequence[str], entries: Mapping[str, TensorEntry]) -> list[str]:
+def some_of(names: Sequence[str], entries: Mapping[str, TensorEntry]) -> list[str]:
+    """Return at most ``COMPARED`` of some tensors."""
     largest = sorted(names, key=lambda n: -entries[n].size)[: COMPARED // 2]
     rest = [n for n in names if n not in largest]
     return [*largest, *rest[:: max(1, -(-len(rest) // (COMPARED - len(largest))))]]

@@ -35,6 +35,7 @@ from trajsvc.trajectory.matrix import Excluded, Row, Trajectory
 from trajsvc.trajectory.notices import no_parameters_left, notices, renamed_finding, unused_rename
 from trajsvc.trajectory.set_aside import Aside, set_aside
 from trajsvc.trajectory.stored_types import type_change
+from trajsvc.trajectory.strangers import without_strangers
 from trajsvc.trajectory.values import Values
 
 if TYPE_CHECKING:
@@ -82,8 +83,9 @@ def open_trajectory(
     excluded: list[Excluded] = []
     headers = _headers(source, chosen, skip_damaged, excluded, findings, first_look)
     headers, alone, noted = without_averages_alone(headers)
-    excluded.extend(alone)
-    findings.extend([*noted, *other_values(source, headers)])
+    headers, strangers, unlike = without_strangers(source, headers)
+    excluded.extend([*alone, *strangers])
+    findings.extend([*noted, *unlike, *other_values(source, headers)])
     if not headers:
         raise NotFound(
             "no-checkpoints",

@@ -375,7 +375,7 @@ class HubSource:
 
     @property
     def _how(self) -> How:
-        return How(self._keys, wish_of(self.options.state), self.options.step_pattern)
+        return How(self._keys, wish_of(self.options.state), self.options.step_pattern, self._same)
 
     def _torch_file(self, path: str) -> TorchFile:
         return self._torch.pop(path, None) or TorchFile(self.region(path))

@@ -29,6 +29,11 @@ LOOKED_FOR: Final = (
 _QUIET: Final = ("ignored-file", "gap", "growing")
 
 
+def never_same(one: Found, other: Found) -> bool:
+    """Take no checkpoint for a copy of another by its bytes."""
+    return False
+
+
 @dataclass(frozen=True)
 class How:
     """How a place is listed: which model of several (``state``), the pattern of steps in names (``pattern``), how keys
@@ -38,6 +43,8 @@ class How:
     keys: ReadKeys
     state: Wish = ()
     pattern: StepPattern | None = None
+    same: Callable[[Found, Found], bool] = never_same
+    """whether two checkpoints consist of the same bytes"""
     below: str = ""
     """the folders, with a slash at the end, that the user's pattern sees before a name"""
 

@@ -21,6 +21,7 @@ from trajsvc.sources.formats.shards import SHARD
 from trajsvc.sources.formats.torch_counts import first_epoch, first_step
 from trajsvc.sources.listing.alike import numbers_alone
 from trajsvc.sources.listing.axis import Axis, one_axis
+from trajsvc.sources.listing.copies import without_copies
 from trajsvc.sources.listing.entries import How, Listing, first_file, label_of, nothing, some
 from trajsvc.sources.listing.loose import Loose, numbered
 from trajsvc.sources.listing.numbered import (
@@ -126,6 +127,8 @@ def _one_run(where: str, how: How, listing: Listing) -> None:
     listing.found = one_model(listing.found, where, listing)
     names = with_thousands([f.name for f in listing.found], where)
     listing.found = [replace(f, name=name) for f, name in zip(listing.found, names, strict=True)]
+    if not how.state:
+        listing.found = without_copies(listing.found, how, listing)
     if how.pattern is not None and not how.state:  # what the user's pattern matches is the run
         listing.found, _ = one_axis(listing.found, where, how, listing)
         return

@@ -6,20 +6,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from trajsvc.errors import NotFound, Refused
 from trajsvc.sources.formats.layout import Folder, Found, Weights, is_weights, weights_of
 from trajsvc.sources.formats.shards import SHARD
 from trajsvc.sources.listing.axis import Axis, learnt
+from trajsvc.sources.listing.copies import KEPT_APART, note_copy, original_of
 from trajsvc.sources.listing.entries import How, Listing, first_file, label_of, some
 from trajsvc.sources.states import is_average, words_of
-from trajsvc.sources.steps import Kind, StepName, parse_step
+from trajsvc.sources.steps import PLACED, Kind, StepName, parse_step
 
-_COPIES: Final = re.compile(
-    r"(?:^|[-_.])(?:best|last|latest|newest|current|resume|restart|backup)(?=$|[-_.\d])", re.IGNORECASE
-)
-"""Names that are given to copies of checkpoints."""
 _AGAIN: Final = re.compile(r"[-_]v\d+$")
 """What Lightning adds to a name that is taken: ``last-v1``."""
 _LOOKED_INTO: Final = 50
@@ -68,15 +66,27 @@ class Loose:
     def report(self) -> None:
         """Say which weights were not read."""
         if self.unread:
+            one = len(self.unread) == 1
+            it, them = ("it", "its") if one else ("them", "their")
+            numbers = any(re.search(r"\d", label_of(path.rpartition("/")[2])) for path in self.unread)
+            where = (
+                "--step-pattern says where it is" if numbers else f"A name with {them} {self.kind} gives {it} a place"
+            )
             self.listing.note(
                 "unread-weights",
-                f"{some(self.unread)} hold{'s' if len(self.unread) == 1 else ''} weights and {'is' if len(self.unread) == 1 else 'are'} "
-                "not read: no step is named. --step-pattern says where it is; a quoted pattern reads it by itself",
+                f"{some(self.unread)} hold{'s' if one else ''} weights and {'is' if one else 'are'} not read: no {self.kind} is named. "
+                f"{where}; by {'itself it is' if one else 'themselves they are'} read by {them} path",
                 paths=self.unread[:20],
             )
 
     def _placed(self, label: str, found: Found) -> Found | None:
         path = first_file(found)
+        labels = {f.name.label: f for f in self.found}
+        if (first := original_of(label, list(labels))) is not None:
+            original = labels[first]
+            copy = replace(found, name=replace(original.name, label=label))
+            note_copy(copy, path, first, self.how.same(original, found), self.listing)
+            return None
         own = set(words_of(_AGAIN.sub("", label)))
         if own and not own <= self.words:
             if is_average(label):
@@ -95,10 +105,12 @@ class Loose:
                 "ignored-file", f"{path} holds {self.kind} {place}, as {same} does; it is left out", [place]
             )
             return None
-        return Found(StepName(place, label, self.kind), found.weights, found.config_folders)
+        said = self.axis.path or ("epoch" if self.kind == "epoch" else "step")
+        self.listing.note("placed", f"{path} stands at {self.kind} {place}, which its key {said} says", [place], "info")
+        return Found(StepName(place, label, self.kind, {PLACED: 1}), found.weights, found.config_folders)
 
     def _leave_out(self, label: str, path: str, *, unreadable: bool) -> None:
-        if _COPIES.search(label) or label.lower() in ("best", "last", "latest"):
+        if KEPT_APART.search(label):
             why = "names no step" if self.kind == "step" else f"names no {self.kind}"
             self.listing.note("ignored-file", f"{path} {why}; it is left out, as a copy by its name")
         else:

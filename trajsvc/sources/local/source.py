@@ -62,7 +62,7 @@ class LocalSource:
         self._root = _root_of(self._spec, naming)
         self._files = Files(_allowed(naming.path(self._root)), max_open, naming)
         self._held: dict[str, TorchFile] = {}
-        self._how = How(self._keys, wish_of(state), step_pattern)
+        self._how = How(self._keys, wish_of(state), step_pattern, self._same)
 
     @property
     def uri(self) -> str:
@@ -191,6 +191,13 @@ class LocalSource:
     def _keys(self, path: str) -> TorchFile:
         self._held[path] = held = self._held.get(path) or TorchFile(self._files.region(path))
         return held
+
+    def _same(self, one: Found, other: Found) -> bool:
+        paths = [[os.path.join(f.weights.folder, n) for n in f.weights.files] for f in (one, other)]  # noqa: PTH118
+        try:
+            return len(paths[0]) == len(paths[1]) and all(self._files.same(a, b) for a, b in zip(*paths, strict=True))
+        except TrajsvcError:
+            return False  # reading the checkpoint explains why
 
     def _torch(self, path: str) -> TorchFile:
         # A file whose keys were read when the run was listed is not read again; one that holds a whole run is kept for all of it.
