@@ -26,6 +26,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=protocol,
+                loop="asyncio",  # not uvloop where that is installed: it accepts and bounds otherwise
                 ws="none",
                 host=host,
                 port=port,
