@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import Final
 
@@ -13,9 +14,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.dependencies import Reader, Service, ServiceOf
 from api.formats import PROBLEMS
 from storage_schema.models.service import Health
+from trajsvc.jobs.database import Replaced
 
 router = APIRouter(tags=["health"])
 
+BACK: Final = "bring it back, and start the server anew"
 LEAST_DISK: Final = 64 * 2**20
 registry: Final = CollectorRegistry()
 REQUESTS: Final = Counter("trajsvc_requests", "Requests answered", ["route", "method", "status"], registry=registry)
@@ -40,8 +43,8 @@ async def live() -> Health:
     responses={503: {"model": Health, "description": "Something that jobs need does not answer"}},
 )
 def ready(service: ServiceOf) -> Response:
-    """Check that the database and the disk answer, and the scheduler if one is configured."""
-    checks = {"database": _database(service), "disk": _disk(service)}
+    """Check that the store is there, that the database and the disk answer, and the scheduler if one is configured."""
+    checks = {"store": _store(service), "database": _database(service), "disk": _disk(service)}
     if service.settings.scheduler:
         checks["scheduler"] = _scheduler(service.settings.scheduler)
     good = all(v == "ok" for v in checks.values())
@@ -62,16 +65,25 @@ def _database(service: Service) -> str:
     try:
         service.queue.alive()
     except SQLAlchemyError as error:
+        if isinstance(getattr(error, "orig", None), Replaced):
+            return f"its file was deleted or replaced; {BACK}"
         return f"does not answer ({type(error).__name__})"
     return "ok"
+
+
+def _store(service: Service) -> str:
+    store = service.runs.store
+    if store.is_dir():
+        return "ok"
+    return f"a file stands in the place of its folder; {BACK}" if os.path.lexists(store) else f"its folder is gone; {BACK}"
 
 
 def _disk(service: Service) -> str:
     try:
         free = shutil.disk_usage(service.runs.store).free
     except OSError as error:
-        return f"cannot be asked: {error.strerror}"
-    return "ok" if free > LEAST_DISK else f"{free >> 20} MiB free"
+        return f"cannot be asked: {error.strerror}; look at it"
+    return "ok" if free > LEAST_DISK else f"{free >> 20} MiB free; free some space"
 
 
 def _scheduler(address: str) -> str:

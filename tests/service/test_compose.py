@@ -99,7 +99,7 @@ def test_a_job_runs_through_the_composed_services(tmp_path: Path, database: str)
         done = server.wait(job["id"], 120)
         logs = "\n".join(p.text()[-2000:] for p in started.values())
         assert done["state"] == "succeeded", f"{done}\n{logs}"
-        assert server.ask("/ready")[2]["checks"] == {"database": "ok", "disk": "ok", "scheduler": "ok"}
+        assert server.ask("/ready")[2]["checks"] == {"store": "ok", "database": "ok", "disk": "ok", "scheduler": "ok"}
         local = trajsvc.analyze(EXAMPLES / "pythia-nano", store=tmp_path / "local", threads=2)
         assert np.array_equal(RunStore(place.store).open("pythia-nano").block_grams(), local.stored.block_grams())
 

@@ -254,7 +254,7 @@ def test_runs_beside_each_other(server: Server, stored: str) -> None:
 def test_health_and_numbers(server: Server, stored: str) -> None:
     assert server.ask("/live")[2]["status"] == "ok"
     status, _, ready = server.ask("/ready")
-    assert (status, ready["checks"]) == (200, {"database": "ok", "disk": "ok"})
+    assert (status, ready["checks"]) == (200, {"store": "ok", "database": "ok", "disk": "ok"})
     _, headers, text = server.ask("/metrics")
     assert headers["content-type"].startswith("text/plain")
     numbers = text.decode()

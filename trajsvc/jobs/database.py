@@ -31,6 +31,10 @@ _NETWORK: Final = frozenset(
 _MIGRATION_LOCK: Final = 7_426_353
 
 
+class Replaced(sqlite3.OperationalError):
+    """The file of the database was deleted or replaced: what is written to the one that is open would be lost."""
+
+
 def connect(url: str) -> Engine:
     """Return an engine for ``sqlite:///FILE`` or ``postgresql+psycopg://…``, its tables at the current schema.
 
@@ -105,6 +109,7 @@ def _sqlite(url: Any) -> Engine:
         )
     engine = create_engine(url, pool_size=8, max_overflow=56, connect_args={"timeout": BUSY_MS / 1000})
     engine.update_execution_options(turn=threading.Lock())
+    opened: list[tuple[int, int]] = []
 
     @event.listens_for(engine, "connect")
     def _connected(raw: sqlite3.Connection, _: object) -> None:
@@ -113,13 +118,27 @@ def _sqlite(url: Any) -> Engine:
         _use_wal(raw)
         for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             raw.execute(f"PRAGMA {pragma}")
+        if not opened:
+            opened.extend(_identity(path))
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
+        if _identity(path) != opened:
+            replaced = Replaced(f"{path} was deleted or replaced: put it back, or start trajsvc anew")
+            raise OperationalError("BEGIN", None, replaced)
         options = connection.get_execution_options()
         connection.exec_driver_sql("BEGIN" if options.get("reading") else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _identity(path: Path) -> list[tuple[int, int]]:
+    """Return the device and the number of a file; nothing where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return []
+    return [(status.st_dev, status.st_ino)]
 
 
 def _use_wal(raw: sqlite3.Connection) -> None:
