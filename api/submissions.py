@@ -16,6 +16,7 @@ from api.requests import (
 )
 from api.resources import Resources
 from storage_schema.errors import RunMissing
+from storage_schema.files.regular import read_text
 from storage_schema.format.names import run_name
 from storage_schema.models.audit import AuditAnswer
 from storage_schema.runs.store import RunStore, StoredRun
@@ -324,4 +325,4 @@ def _rules(resources: Resources, name: str | None) -> str | None:
     if name not in resources.settings.rules_files:
         known = ", ".join(sorted(resources.settings.rules_files)) or "none"
         raise NotFound("rules-not-found", f"the server has no rules {name!r}", hint=f"It has {known}.")
-    return resources.settings.rules_files[name].read_text("utf-8")
+    return read_text(resources.settings.rules_files[name])

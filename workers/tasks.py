@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from distributed import get_worker
 
+from storage_schema.files.regular import read_file
 from storage_schema.files.slab_results import SlabFiles
 from trajsvc.errors import DamagedStore, TryAgain
 from trajsvc.gram.slab_worker import PortableJob, SlabJob
@@ -84,7 +85,7 @@ def described(files: SlabFiles, digest: str) -> Any:
     """Return the description of a job, which its runner wrote. Raises TryAgain (``store-not-shared``), DamagedStore (``job-damaged``)."""
     path = files.blob()
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except FileNotFoundError:
         raise TryAgain(
             "store-not-shared",

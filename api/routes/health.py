@@ -75,7 +75,9 @@ def _store(service: Service) -> str:
     store = service.runs.store
     if store.is_dir():
         return "ok"
-    return f"a file stands in the place of its folder; {BACK}" if os.path.lexists(store) else f"its folder is gone; {BACK}"
+    return (
+        f"a file stands in the place of its folder; {BACK}" if os.path.lexists(store) else f"its folder is gone; {BACK}"
+    )
 
 
 def _disk(service: Service) -> str:

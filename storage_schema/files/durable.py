@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from storage_schema.errors import StoreBusy, TrajsvcError
+from storage_schema.files.regular import open_regular
 from storage_schema.files.system_errors import of_system
 
 Buffer = bytes | memoryview
@@ -71,7 +72,7 @@ def sync_dir(path: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
+    fd = open_regular(path)
     try:
         os.fsync(fd)
     finally:
@@ -100,7 +101,7 @@ def replace_file(path: Path, *data: Buffer, writers: bool = False) -> int:
     or machines may write it at the same time: the last one wins.
     """
     beside = path.with_name(f".{path.name}.{secrets.token_hex(8) if writers else 'new'}")
-    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    fd = open_regular(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         size = write_pieces(fd, data)
         os.fsync(fd)
@@ -136,7 +137,7 @@ class Lock:
     def acquire(self) -> None:
         """Take the lock, without waiting. Raises StoreBusy when another process or thread holds it."""
         while True:
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fd = open_regular(self.path, os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

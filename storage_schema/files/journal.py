@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from storage_schema.errors import JournalMismatch
 from storage_schema.files.durable import Buffer, make_dir, read_all, replace_file, sync_dir, write_pieces, writing
+from storage_schema.files.regular import open_file, open_regular
 
 Arrays = dict[str, NDArray[Any]]
 Record = tuple[int, Arrays, dict[str, Any]]
@@ -75,10 +76,10 @@ class SlabJournal:
 
     def _open_for_append(self) -> int:
         if self._end:
-            return os.open(self._slabs, os.O_RDWR | os.O_CLOEXEC)
+            return open_regular(self._slabs, os.O_RDWR)
         make_dir(self.directory)
         self._end = replace_file(self._slabs, *self._header())
-        return os.open(self._slabs, os.O_RDWR | os.O_CLOEXEC)
+        return open_regular(self._slabs, os.O_RDWR)
 
     def _header(self) -> list[Buffer]:
         return encode_record(-1, {}, {"key": self.key})
@@ -87,7 +88,7 @@ class SlabJournal:
         """Yield (slab, arrays, meta) of every slab after the state, in the order in which they were kept."""
         if not self._end:
             return
-        with self._slabs.open("rb") as file:
+        with open_file(self._slabs) as file:
             file.seek(sum(len(piece) for piece in self._header()))
             while file.tell() < self._end:
                 payload = _read_record(file.fileno(), file.tell(), self._end)
@@ -119,7 +120,7 @@ class SlabJournal:
         """Yield the encoded records of the slabs from ``cursor`` on; of the others only the first lines are read."""
         if not self._end:
             return
-        with self._slabs.open("rb") as file:
+        with open_file(self._slabs) as file:
             at = sum(len(piece) for piece in self._header())
             while at < self._end and (record := _first_line(file.fileno(), at, self._end)) is not None:
                 words, size = record
@@ -140,7 +141,7 @@ class SlabJournal:
 
     def _read_state(self) -> Record | None:
         try:
-            fd = os.open(self._states, os.O_RDONLY | os.O_CLOEXEC)
+            fd = open_regular(self._states)
         except FileNotFoundError:
             return None
         try:
@@ -158,7 +159,7 @@ class SlabJournal:
     def _recover(self) -> None:
         """Find the end of the last whole record and truncate the file there."""
         try:
-            fd = os.open(self._slabs, os.O_RDWR | os.O_CLOEXEC)
+            fd = open_regular(self._slabs, os.O_RDWR)
         except FileNotFoundError:
             return
         try:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from storage_schema.files.durable import make_dir, replace_file, writing
 from storage_schema.files.journal import Arrays, decode_record, encode_record
+from storage_schema.files.regular import read_file
 
 
 class SlabFiles:
@@ -37,7 +38,7 @@ class SlabFiles:
     def get(self, slab: int) -> Arrays | None:
         """Return the results kept for a slab; None if there is no whole file of this job and slab."""
         try:
-            data = self._path(slab).read_bytes()
+            data = read_file(self._path(slab))
         except FileNotFoundError:
             return None
         record = decode_record(data)

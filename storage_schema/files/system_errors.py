@@ -18,6 +18,7 @@ from storage_schema.errors import (
     TryAgain,
     UnsafeFile,
 )
+from storage_schema.files.regular import NotRegular
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -87,6 +88,8 @@ def _written(error: OSError, place: str) -> TrajsvcError:
             f"could not write: {_said(error)}",
             "Nothing that was committed is lost. Free some space or raise the limit, then run the same command again.",
         )
+    if isinstance(error, NotRegular):
+        return not_a_file(place)
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
         hint = "Name a folder with --store or TRAJSVC_STORE."
         return Refused("store-not-folder", f"could not write: {place} is no folder", hint=hint, file=place)
@@ -128,6 +131,6 @@ def not_a_file(path: str) -> UnsafeFile:
     return UnsafeFile(
         "not-a-file",
         f"{path} is not a regular file",
-        hint="Pipes, devices, sockets and folders in the place of a checkpoint's file are refused.",
+        hint="Pipes, devices, sockets and folders in the place of a file are refused: put the file itself there.",
         file=path,
     )

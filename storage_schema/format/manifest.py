@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from storage_schema.errors import RunMissing, StoreDamaged, StoreVersion
+from storage_schema.files.regular import NotRegular, read_file
 from storage_schema.format.arrays import FORMAT, FORMAT_VERSION
 from storage_schema.format.theta import ThetaLayout
 
@@ -112,7 +113,11 @@ def read_manifest(run: Path) -> Manifest:
     """Read the committed manifest of a run's folder. Raises RunMissing if nothing was ever committed there."""
     path = run / MANIFEST
     try:
-        raw = path.read_bytes()
+        raw = read_file(path)
+    except NotRegular:
+        raise StoreDamaged(
+            path, f"{path} is not a regular file", "Restore it from a copy, or remove it and analyze the source again."
+        ) from None
     except (FileNotFoundError, NotADirectoryError):
         raise RunMissing(run, "no such run", "`trajsvc ls` lists the runs of a store.") from None
     return parse(raw, path)

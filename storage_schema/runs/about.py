@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from storage_schema.errors import StoreDamaged, UsageError
 from storage_schema.files.durable import make_dir, replace_file, writing
+from storage_schema.files.regular import NotRegular, open_regular, read_file
 from storage_schema.models.results import Scalar
 
 ABOUT: Final = "about.json"
@@ -117,9 +118,11 @@ def _problem(value: object) -> str:
 def read_about(run: Path) -> About:
     """Return what is said of the run in the folder ``run``. Raises StoreDamaged."""
     try:
-        data = (run / ABOUT).read_bytes()
+        data = read_file(run / ABOUT)
     except FileNotFoundError:
         return About()
+    except NotRegular:
+        raise StoreDamaged(run / ABOUT, f"{run / ABOUT} is not a regular file", "Remove it.") from None
     try:
         told = json.loads(data)
         version = told["version"]
@@ -185,7 +188,7 @@ def _check_counts(name: str, about: About) -> None:
 def _held(path: Path) -> Iterator[None]:
     """Hold the lock of a change, which takes milliseconds, waiting for the one before."""
     make_dir(path.parent)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fd = open_regular(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield

@@ -29,6 +29,7 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from storage_schema.errors import NotFound, StoreChanged, StoreDamaged
+from storage_schema.files.regular import read_file
 from storage_schema.format.gradients import HEAD, RecordHead, parse_head
 from storage_schema.format.manifest import FileEntry
 from storage_schema.format.names import check_name
@@ -59,7 +60,7 @@ class StoredSet:
     def __init__(self, folder: Path, known: Mapping[int, str], beside: Beside = GRADIENTS) -> None:
         self.folder, self.beside = folder, beside
         self.name = folder.name
-        self._raw = (folder / HEAD).read_bytes()
+        self._raw = read_file(folder / HEAD)
         self.head = parse_head(self._raw, folder / HEAD)
         self._known = known
         self._held: LRUCache[str, bytes] = LRUCache(_HELD, len)
@@ -193,7 +194,7 @@ class StoredSet:
         if key in self._held:
             return self._held[key]
         entry, path = files.get(key), self.folder / key
-        data = path.read_bytes() if path.is_file() else None
+        data = read_file(path) if path.is_file() else None
         if data is None or entry is None or entry != FileEntry(len(data), hashlib.sha256(data).hexdigest()):
             raise self._fault(key, "is missing" if data is None else "is not what was written")
         if len(data) <= _HELD:
@@ -202,7 +203,7 @@ class StoredSet:
 
     def _fault(self, key: str, what: str) -> StoreDamaged | StoreChanged:
         try:
-            changed = (self.folder / HEAD).read_bytes() != self._raw
+            changed = read_file(self.folder / HEAD) != self._raw
         except FileNotFoundError:
             changed = True
         if changed:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from storage_schema.files.regular import read_file
 from storage_schema.models.results import Hyperparameter, Scalar
 
 FAMILIES: Final = "families"
@@ -55,7 +56,7 @@ def of_families(root: Path) -> dict[str, list[Hyperparameter]]:
 def _members(path: Path, mtime_ns: int, size: int) -> dict[str, list[Hyperparameter]]:
     """Return what the family in a file says of its members; kept until the file changes."""
     try:
-        members = json.loads(path.read_bytes())["family"]["runs"]
+        members = json.loads(read_file(path))["family"]["runs"]
         return {member["name"]: list(_of_member(member, f"family {path.stem}")) for member in members}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}

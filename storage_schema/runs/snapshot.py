@@ -17,6 +17,7 @@ from typing import Final
 
 from storage_schema.errors import StoreChanged, StoreDamaged
 from storage_schema.files.durable import feed
+from storage_schema.files.regular import NotRegular, open_regular, read_file
 from storage_schema.format.arrays import THETA, THETA_ARCHIVE
 from storage_schema.format.manifest import MANIFEST, FileEntry, parse, read_manifest
 
@@ -68,7 +69,7 @@ class Snapshot:
     def outdated(self) -> bool:
         """Return whether a writer has committed a later generation."""
         try:
-            raw = (self.run / MANIFEST).read_bytes()
+            raw = read_file(self.run / MANIFEST)
         except FileNotFoundError:
             return True
         # the seal is enough, so that a run of many files is not parsed again
@@ -112,7 +113,7 @@ class Snapshot:
     def damaged(self) -> tuple[str, ...]:
         """Hash every file again, as it lies on disk now; return the keys of those that differ or are gone."""
         found = tuple(key for key in self.manifest.files if not self._is_whole(key))
-        parse((self.run / MANIFEST).read_bytes(), self.run / MANIFEST)
+        parse(read_file(self.run / MANIFEST), self.run / MANIFEST)
         if found and self.outdated():
             raise self._changed()
         return found
@@ -142,9 +143,11 @@ class Snapshot:
         """Open a file where it lies now: in its generation's folder, or in its final place."""
         for path in (self.run / self.manifest.pending() / key, self.run / key):
             try:
-                return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                return open_regular(path)
             except (FileNotFoundError, NotADirectoryError):
                 continue
+            except NotRegular:
+                raise self._damaged(key, "is not a regular file") from None
         raise self._damaged(key, "is missing")
 
     def _whole(self, key: str, fd: int) -> bytes:
@@ -201,7 +204,7 @@ def _hash(fd: int) -> FileEntry:
 
 def hash_file(path: Path) -> FileEntry:
     """Return size and SHA-256 of a file as it lies on disk."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = open_regular(path)
     try:
         return _hash(fd)
     finally:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_schema.files.regular import read_file
 from storage_schema.format import arrays
 from storage_schema.format.theta import ThetaLayout
 from storage_schema.runs import small_arrays
@@ -170,11 +171,11 @@ def _consolidate(folder: Path) -> None:
     The form is zarr-python's (``consolidated_metadata``, kind ``inline``). It is written here because zarr-python warns
     that the zarr v3 specification does not name it yet, and a warning cannot be silenced for one thread only.
     """
-    root = json.loads((folder / ROOT).read_bytes())
+    root = json.loads(read_file(folder / ROOT))
     below = sorted(p for p in folder.rglob(ROOT) if p.parent != folder)
     members: dict[str, Any] = {}
     for path in below:
-        node = json.loads(path.read_bytes())
+        node = json.loads(read_file(path))
         if node["node_type"] == "group":
             node["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": {}}
         members[path.parent.relative_to(folder).as_posix()] = node

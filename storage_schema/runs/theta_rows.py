@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storage_schema.files.durable import read_all
+from storage_schema.files.regular import open_regular
 from storage_schema.format.theta import ThetaLayout
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def read_columns(folder: Path, layout: ThetaLayout, row: int, lo: int, out: memo
     Raises EOFError if they are too short, FileNotFoundError if one is missing.
     """
     for number, at, start, length in layout.pieces(lo, lo + len(out) // layout.itemsize):
-        fd = os.open(folder / layout.key(row, number), os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_regular(folder / layout.key(row, number))
         try:
             read_all(fd, out[start : start + length], at)
         finally:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from storage_schema.errors import ThetaIncomplete
 from storage_schema.files.durable import feed, make_dir, replace_file, sync_many, write_all, writing
+from storage_schema.files.regular import open_regular, read_file
 from storage_schema.format.manifest import FileEntry
 from storage_schema.format.theta import ThetaLayout
 from storage_schema.runs.theta_rows import read_columns
@@ -79,7 +80,7 @@ class _File:
     def open(self, size: int) -> int:
         if not self.made:
             make_dir(self.path.parent)
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = open_regular(self.path, os.O_RDWR | os.O_CREAT)
         if not self.made and os.fstat(fd).st_size != size:
             os.ftruncate(fd, size)
         self.made = True
@@ -219,7 +220,7 @@ def resumable(progress: Path) -> str:
 
 def _read(progress: Path) -> dict[str, Any]:
     try:
-        kept = json.loads(progress.read_bytes())
+        kept = json.loads(read_file(progress))
     except (FileNotFoundError, ValueError):
         return {}
     return kept if isinstance(kept, dict) else {}

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from storage_schema.files.regular import read_text
 from trajsvc.experiments.base import Setting
 from trajsvc.experiments.training import DONE, one_thread
 from trajsvc.experiments.weights import save_weights
@@ -81,7 +82,7 @@ def grok(given: Grokking, folder: Path, setting: Setting) -> dict[str, Any]:
     """
     done = folder / DONE
     facts = asdict(given)
-    if done.is_file() and (found := json.loads(done.read_text()))["training"] == facts:
+    if done.is_file() and (found := json.loads(read_text(done)))["training"] == facts:
         return dict(found["result"])
     folder.mkdir(parents=True, exist_ok=True)
     with one_thread():

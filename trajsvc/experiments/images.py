@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_schema.files.regular import open_file
 from trajsvc.errors import NotFound, Refused
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class ImageFolder:
         from PIL import Image, ImageOps
 
         try:
-            with Image.open(file) as opened:
+            with open_file(file) as stored, Image.open(stored) as opened:
                 image = opened.convert("RGB")
         except OSError as error:
             raise Refused("bad-data", f"{file} cannot be read as an image: {error}", file=file) from error

@@ -22,6 +22,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from storage_schema.files.durable import make_dir, replace_file, writing
+from storage_schema.files.regular import read_file
 from storage_schema.format.names import check_name
 from storage_schema.models.experiments import ExperimentFigure, ExperimentResult
 from storage_schema.runs.store import RunStore
@@ -43,7 +44,7 @@ def save_result(store: Path, facts: dict[str, Any], figures: Iterable[Path]) -> 
         make_dir(folder)
         kept = []
         for figure in figures:
-            data = figure.read_bytes()
+            data = read_file(figure)
             digest = hashlib.sha256(data).hexdigest()
             replace_file(folder / _stored(figure.name, digest), data)
             kept.append(ExperimentFigure(file=figure.name, sha256=digest))
@@ -69,7 +70,7 @@ def open_result(store: str | os.PathLike[str], name: str) -> ExperimentResult:
     """
     path = _file(Path(store), name)
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except FileNotFoundError:
         hint = f"`trajsvc experiment run {name}` makes one."
         raise NotFound("experiment-not-run", f"the store has no result of the experiment {name}", hint=hint) from None
@@ -102,7 +103,7 @@ def figure_bytes(store: str | os.PathLike[str], result: ExperimentResult, file: 
             continue
         path = _file(Path(store), result.name).with_suffix("") / _stored(figure.file, figure.sha256)
         try:
-            data = path.read_bytes()
+            data = read_file(path)
         except FileNotFoundError:
             break
         if hashlib.sha256(data).hexdigest() != figure.sha256:

@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from storage_schema.files.regular import read_file, read_text
 from trajsvc.errors import UsageError
 from trajsvc.experiments.base import Experiment, Setting, Verdict
 from trajsvc.experiments.families import analysed_family, run_folder
@@ -72,8 +73,8 @@ def script_experiment(
 def _train(script: Path, words: Sequence[str], folder: Path, seed: int, setting: Setting) -> None:
     done = folder / _DONE
     command = [sys.executable, str(script), "--output", str(folder), "--seed", str(seed), *words]
-    told = f"{hashlib.sha256(script.read_bytes()).hexdigest()} {seed} {' '.join(words)}"
-    if done.is_file() and done.read_text("utf-8") == told:
+    told = f"{hashlib.sha256(read_file(script)).hexdigest()} {seed} {' '.join(words)}"
+    if done.is_file() and read_text(done) == told:
         return
     folder.mkdir(parents=True, exist_ok=True)
     setting.note(f"{folder.name}: {script.name}")

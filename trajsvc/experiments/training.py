@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from storage_schema.files.regular import read_text
 from trajsvc.experiments.base import Setting
 from trajsvc.experiments.data import Split, digits, noisy
 from trajsvc.experiments.networks import lenet
@@ -69,7 +70,7 @@ def train(training: Training, folder: Path, setting: Setting, trainer: Trainer) 
     """Train, a checkpoint an epoch in ``folder``, and return {accuracy, loss}; a training that is there is not repeated."""
     done = folder / DONE
     facts = asdict(training)
-    if done.is_file() and (found := json.loads(done.read_text()))["training"] == facts:
+    if done.is_file() and (found := json.loads(read_text(done)))["training"] == facts:
         return dict(found["result"])
     folder.mkdir(parents=True, exist_ok=True)
     result = trainer(training, folder, setting)

@@ -44,6 +44,7 @@ from pydantic import (
 from storage_schema.errors import BadRunName
 from storage_schema.errors import UsageError as WrongTag
 from storage_schema.files.durable import make_dir, replace_file, writing
+from storage_schema.files.regular import read_file
 from storage_schema.format.names import check_name, run_name
 from storage_schema.models.results import Scalar
 from storage_schema.runs.about import MOST, check_tag
@@ -292,7 +293,7 @@ def load_family(path: str | os.PathLike[str]) -> Family:
     """
     file = Path(path)
     try:
-        data = tomllib.loads(file.read_bytes().decode("utf-8"))
+        data = tomllib.loads(read_file(file).decode("utf-8"))
     except OSError as error:
         hint = "Name a TOML file with `name = …` and a [[runs]] table for every member."
         raise _bad(file, f"cannot be read: {error.strerror or error}", hint) from error
@@ -428,7 +429,7 @@ def save_family(store: str | os.PathLike[str], family: Family) -> Path:
     data = json.dumps(kept, ensure_ascii=False, allow_nan=False, indent=2).encode() + b"\n"
     with writing(path):
         RunStore(Path(store)).make()
-        if not path.is_file() or path.read_bytes() != data:
+        if not path.is_file() or read_file(path) != data:
             make_dir(path.parent)
             replace_file(path, data)
     return path
@@ -446,7 +447,7 @@ def open_family(store: str | os.PathLike[str], name: str) -> Family:
     """
     path = family_path(store, name)
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except FileNotFoundError:
         raise family_not_found(store, name) from None
     again = "`trajsvc batch` with the family's TOML file writes it anew; the stored file may be removed."

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from storage_schema.files.regular import open_file
 from trajsvc.errors import Cancelled, NotFound, UsageError
 from trajsvc.gradients.options import GradientChoices, GradientOptions
 from trajsvc.jobs.data_roots import ID
@@ -107,7 +108,7 @@ def _stamp(path: Path) -> str:
 
 def _sha256(path: Path, stop: Callable[[], bool]) -> str:
     hasher = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while piece := file.read(_PIECE):
             if stop():
                 raise Cancelled

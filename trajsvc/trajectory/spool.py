@@ -16,6 +16,7 @@ from typing import Final
 from xxhash import xxh3_64
 
 from storage_schema.files.durable import make_dir, read_all, write_all, writing
+from storage_schema.files.regular import open_regular, read_file
 from trajsvc.sources.base import FetchRequest, RemoteReading, never
 
 SCRATCH: Final = 2**17
@@ -49,7 +50,7 @@ class Spool:
                 self._log.unlink(missing_ok=True)
                 with suppress(FileNotFoundError):
                     spare.rename(path)
-            self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            self.descriptor = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             fresh = os.fstat(self.descriptor).st_size != size
             os.ftruncate(self.descriptor, size)
         if fresh:
@@ -79,9 +80,7 @@ class Spool:
         line = json.dumps([request.file, request.lo, request.hi, request.at, digest]) + "\n"
         with self._lock, writing(self.path.parent):
             if self._noting < 0:
-                self._noting = os.open(
-                    self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-                )
+                self._noting = open_regular(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
             os.write(self._noting, line.encode())
 
     def close(self) -> None:
@@ -118,7 +117,7 @@ class Spool:
 def _noted(log: Path) -> dict[SpoolRequest, str]:
     """Read the requests that are done, and the digests of what they brought; lines that are damaged are skipped."""
     try:
-        lines = log.read_bytes().splitlines()
+        lines = read_file(log).splitlines()
     except OSError:
         return {}
     return dict(found for line in lines if (found := _note_in(line)) is not None)
@@ -157,7 +156,7 @@ class Kept:
                 if request.at + size > path.stat().st_size:
                     continue
                 data = memoryview(bytearray(size))
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                fd = open_regular(path)
                 try:
                     read_all(fd, data, request.at)
                 finally:

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from storage_schema.files.regular import open_file
 from trajsvc.errors import NotFound
 from trajsvc.gradients.options import GradientOptions
 
@@ -89,5 +90,5 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file of examples. Raises NotFound (``data-not-found``)."""
     if not path.is_file():
         raise NotFound("data-not-found", f"there is no file {path}", hint="Name the examples with --data.", file=path)
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

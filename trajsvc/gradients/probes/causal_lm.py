@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_schema.files.regular import open_file, read_file
 from trajsvc.errors import NotFound, Refused
 from trajsvc.gradients.probes.base import ProbeContext, file_digest
 from trajsvc.gradients.probes.transformers_network import in_float64, network_of, transformers
@@ -94,9 +95,9 @@ def _tokens(context: ProbeContext) -> Tokens:
     if path.suffix == ".npy":
         return _stored_ids(path)
     if tokenizer == BYTES:
-        return np.frombuffer(path.read_bytes(), np.uint8).astype(np.int64)
+        return np.frombuffer(read_file(path), np.uint8).astype(np.int64)
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = read_file(path).decode("utf-8")
     except UnicodeDecodeError as error:
         hint = "Give UTF-8 text, or token ids as .npy."
         raise Refused("bad-data", f"{path} is not UTF-8 text: {error}", hint=hint, file=path) from None
@@ -105,7 +106,8 @@ def _tokens(context: ProbeContext) -> Tokens:
 
 def _stored_ids(path: Path) -> Tokens:
     try:
-        ids = np.load(path, allow_pickle=False)
+        with open_file(path) as file:
+            ids = np.load(file, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         hint = "Write it with numpy.save: whole numbers, no objects."
         raise Refused("bad-data", f"{path} is no array of numbers: {error}", hint=hint, file=path) from None

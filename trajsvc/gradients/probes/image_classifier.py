@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_schema.files.regular import open_file
 from trajsvc.errors import Refused
 from trajsvc.gradients.probes.base import ProbeContext, file_digest
 from trajsvc.gradients.probes.transformers_network import in_float64, network_of
@@ -80,7 +81,7 @@ class ImageClassifier:
 def _images(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     hint = "Write it with numpy.savez(FILE, x=images, y=labels): x is N × C × H × W, y holds N whole numbers."
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_file(path) as stored, np.load(stored, allow_pickle=False) as file:
             x, y = file["x"], file["y"]
     except (ValueError, EOFError, OSError, KeyError, TypeError) as error:
         raise Refused("bad-data", f"{path} is no .npz with x and y: {error}", hint=hint, file=path) from None

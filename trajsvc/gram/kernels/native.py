@@ -21,6 +21,8 @@ from typing import Any, Final, cast
 
 import numpy as np
 
+from storage_schema.files.regular import read_file
+
 FOLDER: Final = "TRAJSVC_KERNEL_CACHE"
 """Environment variable that names the folder of compiled kernels; empty: none is kept."""
 
@@ -167,7 +169,7 @@ def _kept(path: Path | None) -> bytes | None:
     if path is None or not _trusted(path):
         return None
     with suppress(OSError):
-        found = path.read_bytes()
+        found = read_file(path)
         if found[:32] == hashlib.sha256(found[32:]).digest():
             return found[32:]
     return None
