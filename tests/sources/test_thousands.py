@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trajsvc.errors import Refused
-from trajsvc.sources.order import with_thousands
+from trajsvc.sources.order import with_whole_numbers
 from trajsvc.sources.patterns import StepPattern
 from trajsvc.sources.steps import parse_step, scaled
 
@@ -13,7 +13,7 @@ from trajsvc.sources.steps import parse_step, scaled
 def steps(*names: str) -> list[int]:
     parsed = [p for n in names if (p := parse_step(n)) is not None]
     assert len(parsed) == len(names)
-    return [n.step for n in with_thousands(parsed, "run")]
+    return [n.step for n in with_whole_numbers(parsed, "run")]
 
 
 @pytest.mark.parametrize(

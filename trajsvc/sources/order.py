@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 from storage_schema.models.results import Finding
 from trajsvc.errors import Refused
+from trajsvc.sources.other_numbers import DATE, DIGITS, PART, PARTS
 from trajsvc.sources.steps import StepName
 from trajsvc.sources.thousands import Reading, decided
 
@@ -74,14 +75,17 @@ def in_order(items: Sequence[tuple[StepName, T]], where: str, *, choose: str, ch
                 raise _conflict(f"{one.label} and {other.label} are both step {one.step}", where, choose)
         _add_stage(found, group, where)
     _note_gaps(found, where)
+    _note_numbers(found, where)
     return found
 
 
-def with_thousands(names: Sequence[StepName], where: str) -> list[StepName]:
-    """Return the names of one run, with numbers written in groups of three replaced by the steps that they mean.
+def with_whole_numbers(names: Sequence[StepName], where: str) -> list[StepName]:
+    """Return the names of one run, with numbers written in groups of three replaced by the steps that they mean, dates by their order, and
+    epochs with a decimal point by whole numbers.
 
     Raises Refused (``step-conflict``) if the names leave two readings.
     """
+    names = _whole_parts(_ranked(names))
     steps = decided([Reading(n.label, n.step, n.grouped) for n in names], where)
     if steps is None:
         return list(names)
@@ -89,6 +93,46 @@ def with_thousands(names: Sequence[StepName], where: str) -> list[StepName]:
         replace(n, step=step, kind="step", grouped=None) if n.grouped else n
         for n, step in zip(names, steps, strict=True)
     ]
+
+
+def _ranked(names: Sequence[StepName]) -> Sequence[StepName]:
+    """Return the names with their places in the order of dates; one of another kind stays as it is."""
+    dates = sorted({n.step for n in names if DATE in n.extra})
+    return [replace(n, step=dates.index(n.step)) if DATE in n.extra else n for n in names]
+
+
+def _whole_parts(names: Sequence[StepName]) -> Sequence[StepName]:
+    """Return the names with epochs in the parts that all of them are whole numbers of: 0.5, 1 and 1.25 are 50, 100 and 125 hundredths."""
+    most = max((n.extra[DIGITS] for n in names if DIGITS in n.extra), default=0)
+    result = []
+    for name in names:
+        extra = {k: v for k, v in name.extra.items() if k not in (DIGITS, PART)}
+        if name.kind == "epoch" and most:
+            part = name.extra.get(PART, 0) * 10 ** (most - name.extra.get(DIGITS, 0))
+            name = replace(name, step=name.step * 10**most + part, kind="index", extra={**extra, PARTS: 10**most})
+        result.append(replace(name, extra=extra) if not most else name)
+    return result
+
+
+def _note_numbers(found: Ordered[Any], where: str) -> None:
+    """Say what stands for numbers that are no whole ones."""
+    names = [name for name, _ in found.items]
+    if any(DATE in n.extra for n in names):
+        found.note(
+            "counted",
+            f"{where}: the names ({names[0].label} … {names[-1].label}) are dates, by which the checkpoints are counted from 0; no step is "
+            "known",
+        )
+    if parts := next((n.extra[PARTS] for n in names if PARTS in n.extra), 0):
+        found.note(
+            "counted",
+            f"{where}: the names ({names[0].label} … {names[-1].label}) say parts of epochs; the steps are {_FRACTIONS[parts]} of an epoch",
+        )
+
+
+_FRACTIONS: Final = {
+    10: "tenths", 100: "hundredths", 1000: "thousandths", 10**4: "ten-thousandths", 10**5: "hundred-thousandths", 10**6: "millionths",
+}  # fmt: skip
 
 
 def place(name: StepName) -> tuple[int, int, int]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from trajsvc.sources.other_numbers import DATE, DIGITS, PART, date_of, part_of_epoch, version_of
 from trajsvc.sources.thousands import Grouped, spaced, without_separators
 from trajsvc.steps import STEP_LIMIT
 
@@ -182,7 +183,7 @@ def parse_step(name: str) -> StepName | None:
     is taken, the epoch kept in ``extra``), ``checkpoint_2_500.pt`` (epoch and step), ``stage1-step101000-tokens424B``,
     ``phase2_checkpoint_500``, ``step_20k``, ``500.pt``, ``model_500.pt``, ``model000500.pt``; ``epoch_003.pt`` is kind ``epoch``,
     ``ckpt_000`` kind ``index``, ``240b_tokens`` kind ``tokens``. A shard's number (``model-00001-of-00002``) is no step, nor is a
-    number with a decimal point, a score, a seed or a date.
+    number with a decimal point (but of epochs), a score, a seed or a date (but in SpeechBrain's ``CKPT+2024-01-31+12-05-00+00``).
 
     >>> [parse_step(name).step for name in ("step500", "epoch=3-step=500.ckpt", "stage1-step101000-tokens424B", "step_20k")]
     [500, 500, 101000, 20000]
@@ -191,10 +192,17 @@ def parse_step(name: str) -> StepName | None:
     """
     suffix = next((s for s in WEIGHT_SUFFIXES if name.lower().endswith(s)), "")
     label = name[: len(name) - len(suffix)]
+    if (date := date_of(label)) is not None:
+        return StepName(date, label, "index", {DATE: 1})
+    if (version := version_of(label)) is not None:
+        return StepName(version, label, "index", sure=False)
     text = _POWER.sub(_in_digits, without_separators(label.lower()))
     if _SHARD.search(text):
         return None
-    text = without_settings(text)
+    whole, text = text, without_settings(text)
+    part = part_of_epoch(whole)
+    if part is not None and _first((*_STEPS, *_EPOCHS), text) is None:
+        return StepName(part[0], label, "epoch", {DIGITS: len(part[1]), PART: int(part[1] or "0")})
     found = _counted(text) or _bare(text, of_file=bool(suffix))
     if found is None:
         return None

@@ -13,6 +13,7 @@ from trajsvc.sources.formats.recognised import shards, unsupported
 from trajsvc.sources.formats.shards import SHARD
 from trajsvc.sources.formats.torch_dcp import METADATA
 from trajsvc.sources.formats.torch_series import Place
+from trajsvc.sources.name_patterns import pattern_of
 from trajsvc.sources.named import PATHS, Naming
 from trajsvc.sources.states import (
     Choice,
@@ -152,7 +153,13 @@ def weights_of(folder: Folder, wish: Wish = ()) -> Weights | None:
 def _asked(path: str, what: str, names: Sequence[str], wish: Wish) -> Refused | NotFound:
     asked = ambiguous(path, what, names, wish, kind="ambiguous-checkpoint")
     if not wish:
-        asked.hint = f"{asked.hint} If they are checkpoints of one run, --step-pattern says where their step is."
+        pattern = pattern_of(names)
+        how = (
+            f"say where their step is: --step-pattern '{pattern}'"
+            if pattern
+            else "give each a name with its step, as step_100"
+        )
+        asked.hint = f"{asked.hint} If they are checkpoints of one run, {how}."
     return asked
 
 

@@ -15,7 +15,7 @@ from storage_schema.models.results import Finding
 from trajsvc.anatomy.linear_patterns import Glob
 from trajsvc.errors import NotFound, Refused, UsageError
 from trajsvc.sources.hub.known_families import Family, number
-from trajsvc.sources.order import in_order, place, with_thousands
+from trajsvc.sources.order import in_order, place, with_whole_numbers
 from trajsvc.sources.patterns import StepPattern
 from trajsvc.sources.steps import STAGES, Kind, StepName, parse_step
 
@@ -87,7 +87,7 @@ def select(
     if pin is not None:
         return _pinned(refs, family, pin, step_pattern)
     named = _by_patterns(refs, family, revisions, step_pattern) if revisions else _by_words(refs, family, step_pattern)
-    named = dict(zip(named, with_thousands(list(named.values()), "the repository"), strict=True))
+    named = dict(zip(named, with_whole_numbers(list(named.values()), "the repository"), strict=True))
     named, noted = _staged(named, family)
     taken = _branches_or_tags(refs, named, both=bool(revisions))
     apart = runs_of({r.name: named[r.name] for r in taken})

@@ -36,7 +36,7 @@ from trajsvc.sources.listing.series import one_series
 from trajsvc.sources.listing.stages import labelled, staged_folders
 from trajsvc.sources.listing.two_readings import check_numbers
 from trajsvc.sources.named import PATHS, Naming
-from trajsvc.sources.order import WORDS, with_thousands
+from trajsvc.sources.order import WORDS, with_whole_numbers
 from trajsvc.sources.steps import StepName, stage_of
 
 _LOOKED_BELOW: Final = 50
@@ -125,7 +125,7 @@ def list_file(path: str, how: How, naming: Naming = PATHS) -> Listing:
 def _one_run(where: str, how: How, listing: Listing) -> None:
     """Narrow what was found to one model of one series on one axis."""
     listing.found = one_model(listing.found, where, listing)
-    names = with_thousands([f.name for f in listing.found], where)
+    names = with_whole_numbers([f.name for f in listing.found], where)
     listing.found = [replace(f, name=name) for f, name in zip(listing.found, names, strict=True)]
     if not how.state:
         listing.found = without_copies(listing.found, how, listing)
