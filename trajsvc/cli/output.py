@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from typer.core import TyperGroup
 
-from storage_schema.files.outputs import beside, writing_result
+from storage_schema.files.outputs import whole_file
 from storage_schema.files.system_errors import of_any
 from trajsvc.cli.interrupts import results, unfinished
 from trajsvc.errors import EXIT_INTERRUPTED, Cancelled, TrajsvcError, UsageError, printable
@@ -130,11 +130,8 @@ def emit(text: str, output: Path | None, quiet: bool = False) -> None:
 
 def write_file(output: Path, fill: Callable[[Any], object], *, quiet: bool = False) -> None:
     """Let ``fill`` write ``output`` as a binary file; an old file stays until the new one is whole."""
-    partial = beside(output)
-    with writing_result(output, partial), unfinished(partial):
-        with partial.open("wb") as out:
-            fill(out)
-        partial.replace(output)
+    with whole_file(output, unfinished) as out:
+        fill(out)
     wrote(output, quiet)
 
 

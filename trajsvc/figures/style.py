@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import numpy as np
 
-from storage_schema.files.outputs import beside, writing_result
+from storage_schema.files.outputs import whole_file
 from trajsvc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -146,14 +146,8 @@ def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 300) -> Pat
         raise UsageError(
             "bad-suffix", f"no figure format for {target.name!r}", hint=f"use one of {', '.join(SUFFIXES)}"
         )
-    partial = beside(target)
-    with writing_result(target, partial):
-        try:
-            with partial.open("wb") as out:
-                write(figure, out, suffix[1:], dpi=dpi)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+    with whole_file(target) as out:
+        write(figure, out, suffix[1:], dpi=dpi)
     return target
 
 

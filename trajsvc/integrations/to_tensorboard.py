@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from storage_schema.files.outputs import beside, writing_result
+from storage_schema.files.outputs import whole_file, writing_result
 from trajsvc.integrations.content import Content
 
 SUFFIX: Final = ".trajsvc"
@@ -20,16 +20,11 @@ def send(content: Content, project: str) -> str:
     folder = Path(project) / content.run
     now = time.time()
     file = folder / f"events.out.tfevents.{int(now):010d}.{socket.gethostname()}.{os.getpid()}{SUFFIX}"
-    partial = beside(file)
     with writing_result(folder, folder):
         folder.mkdir(parents=True, exist_ok=True)
         earlier = [path for path in folder.glob(f"events.out.tfevents.*{SUFFIX}") if path != file]
-        try:
-            with partial.open("wb") as out:
-                _write(content, out, now)
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole_file(file) as out:
+            _write(content, out, now)
         for path in earlier:
             path.unlink(missing_ok=True)
     return os.fspath(folder)
