@@ -29,13 +29,14 @@ from storage_schema.runs.contents import (
     RunContents,
     TreeTable,
 )
-from storage_schema.runs.gradient_store import GradientSets, fingerprints
 from storage_schema.runs.hyperparameters import gathered, of_families
 from storage_schema.runs.snapshot import Snapshot
 from storage_schema.runs.staging import ROOT, run_attributes
 
 if TYPE_CHECKING:
     import zarr
+
+    from storage_schema.runs.gradient_store import GradientSets
 
 LARGE = 2**27
 """Bytes of Grams that are taken into memory together, at most."""
@@ -150,11 +151,15 @@ class StoredRun:
     @property
     def gradients(self) -> GradientSets:
         """The sets of gradients that are kept beside the run; they are no part of its generations."""
+        from storage_schema.runs.gradient_store import GradientSets, fingerprints
+
         return GradientSets(self.path, fingerprints(self))
 
     @property
     def spectra(self) -> GradientSets:
         """The spectra of the run's matrices, in the same layout; no part of its generations either."""
+        from storage_schema.runs.gradient_store import GradientSets, fingerprints
+
         return GradientSets(self.path, fingerprints(self), SPECTRA)
 
     @cached_property

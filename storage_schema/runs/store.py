@@ -23,7 +23,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from storage_schema.errors import NotFound, Refused, RunMissing
 from storage_schema.files.durable import make_dir, sync_dir, writing
@@ -32,11 +32,12 @@ from storage_schema.format.manifest import MANIFEST
 from storage_schema.format.names import check_name, run_name
 from storage_schema.runs.about import About, change_about
 from storage_schema.runs.beside import ALL
-from storage_schema.runs.gradient_writer import lock_of
 from storage_schema.runs.reader import StoredRun
-from storage_schema.runs.writer import RunWriter
 
-__all__ = ["RunStore", "RunWriter", "StoredRun", "run_name"]
+if TYPE_CHECKING:
+    from storage_schema.runs.writer import RunWriter
+
+__all__ = ["RunStore", "StoredRun", "run_name"]
 
 _REMOVED = ".removed-"
 
@@ -130,6 +131,8 @@ class RunStore:
 
     def writer(self, name: str) -> RunWriter:
         """Return the run's writer, for ``with``; entering it raises StoreBusy while another process or thread holds it."""
+        from storage_schema.runs.writer import RunWriter
+
         return RunWriter(self.root, check_name(name))
 
     def remove(self, name: str) -> None:
@@ -137,6 +140,8 @@ class RunStore:
 
         Raises RunMissing and StoreBusy.
         """
+        from storage_schema.runs.gradient_writer import lock_of
+
         path = self.path(name)
         if not path.exists():
             raise RunMissing(path, f"no run {name!r}", f"Runs in {self.root}: {', '.join(self.names()[:8])}")

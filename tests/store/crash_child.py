@@ -13,7 +13,8 @@ from stored_runs import make_contents
 from storage_schema.errors import DiskFull
 from storage_schema.format import arrays
 from storage_schema.runs.gradient_writer import GradientWriter
-from storage_schema.runs.store import RunStore, RunWriter
+from storage_schema.runs.store import RunStore
+from storage_schema.runs.writer import RunWriter
 
 COLUMNS = 50
 ROWS = 3

@@ -24,7 +24,7 @@ def run(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> StoredRun:
 
 
 def commit_with_theta(writer: object, mark: int) -> StoredRun:
-    from storage_schema.runs.store import RunWriter
+    from storage_schema.runs.writer import RunWriter
 
     assert isinstance(writer, RunWriter)
     writer.theta_begin(33, "float32", range(4), key=str(mark))

@@ -19,8 +19,9 @@ from storage_schema.errors import StoreDamaged, ThetaIncomplete, ThetaLost, Thet
 from storage_schema.format import arrays
 from storage_schema.format.dtypes import common_type, holds, widen
 from storage_schema.format.theta import ThetaLayout, shard_index, shard_offsets
-from storage_schema.runs.store import RunStore, RunWriter, StoredRun
+from storage_schema.runs.store import RunStore, StoredRun
 from storage_schema.runs.theta_staging import Spans
+from storage_schema.runs.writer import RunWriter
 
 NUMPY = {"float16": np.float16, "bfloat16": np.uint16, "float32": np.float32, "float64": np.float64}
 

@@ -21,7 +21,8 @@ from storage_schema.files.roomy import Allocate, disk
 from storage_schema.format.arrays import ITEMSIZE
 from storage_schema.runs.contents import BlockTable, CheckpointTable, RunContents, TreeTable
 from storage_schema.runs.reader import StoredRun
-from storage_schema.runs.store import RunStore, RunWriter
+from storage_schema.runs.store import RunStore
+from storage_schema.runs.writer import RunWriter
 from trajsvc.analysis.matching import Matched, match_blocks
 from trajsvc.analysis.observer import NullObserver, Observer
 from trajsvc.analysis.options import DEFAULT_SAMPLE, Options

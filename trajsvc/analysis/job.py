@@ -12,7 +12,8 @@ from storage_schema.errors import RunMissing
 from storage_schema.files.roomy import Allocate
 from storage_schema.models.results import Finding
 from storage_schema.runs.contents import RunContents
-from storage_schema.runs.store import RunStore, RunWriter, StoredRun, run_name
+from storage_schema.runs.store import RunStore, StoredRun, run_name
+from storage_schema.runs.writer import RunWriter
 from trajsvc.analysis import identity
 from trajsvc.analysis.observer import NullObserver, Observer, Outcome
 from trajsvc.analysis.options import DEFAULT_SAMPLE, Options

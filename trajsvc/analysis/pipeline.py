@@ -17,7 +17,7 @@ from storage_schema.files.roomy import Allocate, disk, each
 from storage_schema.runs.archive import archive_theta, restore_theta
 from storage_schema.runs.contents import RunContents, TreeTable
 from storage_schema.runs.reader import StoredRun
-from storage_schema.runs.store import RunWriter
+from storage_schema.runs.writer import RunWriter
 from trajsvc.analysis import assemble, identity
 from trajsvc.analysis.arrangements import Look
 from trajsvc.analysis.job import AnalysisJob, OpenedJob, open_job

@@ -21,7 +21,6 @@ from storage_schema.models.results import (
     Summary,
 )
 from trajsvc.measures.registry import MEASURES, compute
-from trajsvc.results.explain import explain
 from trajsvc.results.labels import axis, plain
 from trajsvc.results.measure_methods import Steps
 
@@ -157,6 +156,8 @@ def phase_row(phase: Any) -> PhaseRow:
 
 def summary(run: Run) -> Summary:
     """Summarise a run: what a researcher wants to know first."""
+    from trajsvc.results.explain import explain
+
     row = run_row(run)
     attention = [qkv_row(run, g, None) for g in attention_layers(run)]
     return Summary(

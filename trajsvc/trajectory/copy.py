@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from storage_schema.format.arrays import ITEMSIZE
 from storage_schema.format.dtypes import common_type, narrow_back
-from storage_schema.runs.store import RunWriter
+from storage_schema.runs.writer import RunWriter
 from trajsvc.anatomy.blocks import Extent
 from trajsvc.gram.extents import rectangles
 from trajsvc.gram.plan import Slab

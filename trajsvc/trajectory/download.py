@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from storage_schema.files.durable import feed
 from storage_schema.files.inside import folder_inside, path_inside
 from storage_schema.format.arrays import ITEMSIZE
-from storage_schema.runs.store import RunWriter
+from storage_schema.runs.writer import RunWriter
 from trajsvc.errors import DamagedCheckpoint
 from trajsvc.sources.base import Cache, RemoteReading, TensorEntry
 from trajsvc.sources.ranges import MergedRange

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage_schema.files.inside import path_inside
-from storage_schema.runs.store import RunWriter
+from storage_schema.runs.writer import RunWriter
 from trajsvc.errors import Cancelled
 from trajsvc.gram.plan import Plan
 from trajsvc.gram.slab_worker import RowSink, Theta
