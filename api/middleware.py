@@ -76,11 +76,19 @@ class RequestMiddleware:
         if here is None or (self.hosts is not None and here.name not in self.hosts):
             hint = "Start the server with --host-name NAME to have it answer to this name."
             return problem(request, "bad-host", 421, "this server has another name", hint=hint)
-        if request.method in WRITES or request.scope["path"] in COSTLY:
+        lengths, codings = (request.headers.getlist(name) for name in ("content-length", "transfer-encoding"))
+        if lengths and codings:  # two ends of one body: a proxy in between may believe the other one
+            said = "a body has a Content-Length or a Transfer-Encoding"
+            return problem(request, "bad-request", 400, said, hint="Send one of them.", headers={"connection": "close"})
+        write = request.method in WRITES or request.scope["path"] in COSTLY
+        if not write and request.scope["path"].startswith("/v1/") and _embedded(request):
+            hint = "Follow a link to it, open this server's own page, or ask from a program."
+            return problem(request, "bad-origin", 403, "results are not for another site's page", hint=hint)
+        if write:
             if not _asked_here(request, here):
                 hint = "Open this server's own page, or ask from a program."
                 return problem(request, "bad-origin", 403, "requests of another site are refused", hint=hint)
-            length = headers.length(request.headers.getlist("content-length"))
+            length = headers.length(lengths)
             if length is None or length > BODY:
                 return problem(
                     request, "body-too-large", 413, f"a body may have {BODY} bytes", headers={"connection": "close"}
@@ -104,6 +112,14 @@ def _asked_here(request: Request, here: headers.Place) -> bool:
     if origins and not headers.same_origin(origins, here):
         return False
     return headers.from_this_site(request.headers.getlist("sec-fetch-site"))
+
+
+def _embedded(request: Request) -> bool:
+    """Return whether another site's page asks, without its user having followed a link: it cannot read the answer, but have it made."""
+    if headers.from_this_site(request.headers.getlist("sec-fetch-site")):
+        return False
+    followed = [request.headers.getlist(name) for name in ("sec-fetch-mode", "sec-fetch-dest")]
+    return followed != [["navigate"], ["document"]]
 
 
 def _limited(receive: Receive) -> Receive:

@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     hub_seconds: float = Field(
         default=60.0,
         gt=0,
-        description="seconds that one listing may take, without the waits that a rate limit asks for",
+        description="seconds that one listing may take, and its waits for a rate limit (300, the Hub's window, if that is more)",
     )
 
     @field_validator("memory", "cache", "hub_memory", "hub_received", "hub_unpacked", "hub_header", mode="before")

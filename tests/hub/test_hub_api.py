@@ -18,10 +18,12 @@ from hub_faults import Fault
 from hub_repos import Repo, Revision
 from hub_server import HubServer
 from huggingface_hub import constants
+from quick_clock import quick_clock
 
 from trajsvc.errors import DamagedCheckpoint, NotFound, Refused, TrajsvcError, TryAgain, UsageError
 from trajsvc.sources.hub import api_client
 from trajsvc.sources.hub.api import HubApi
+from trajsvc.sources.hub.limits import HubLimits
 from trajsvc.sources.hub.selection import RefInfo, select_commits
 from trajsvc.sources.transport.cancel import Interrupted
 from trajsvc.sources.transport.rate_limit import RateLimiter
@@ -447,10 +449,36 @@ def test_refusals_for_ever_are_an_error_in_the_end(scripted: Any, monkeypatch: p
 
 
 @pytest.mark.timing
+@pytest.mark.parametrize(
+    ("seconds", "asked_for", "told"),
+    [(60.0, "7200", ["7,200 s", "300 s"]), (1000.0, "7200", ["7,200 s", "1,000 s"]), (60.0, "301", ["30", "300 s"])],
+)
+def test_a_wait_of_hours_is_an_error_at_once_that_says_so(
+    scripted: Any, seconds: float, asked_for: str, told: list[str]
+) -> None:
+    """A quarter of an hour was waited a hundred times."""
+    endpoint = scripted(lambda path: (429, {"Retry-After": asked_for}, b""))
+    slow = asked(endpoint, limits=HubLimits(seconds=seconds))
+    error = failure(lambda: slow.refs(ID), "hub-rate-limited", TryAgain)
+    assert all(words in str(error) for words in told)
+    assert "TRAJSVC_HUB_SECONDS" in str(error)
+    assert len(scripted.servers[0].seen) == 1
+
+
+@pytest.mark.timing
+def test_waits_that_follow_each_other_end_too(scripted: Any) -> None:
+    endpoint, clock = scripted(lambda path: (429, {"Retry-After": "100"}, b"")), quick_clock()
+    limiter = RateLimiter(clock=clock.monotonic, sleep=clock.sleep, wall=clock.wall)
+    patient = asked(endpoint, limiter=limiter, clock=clock)
+    failure(lambda: patient.refs(ID), "hub-rate-limited", TryAgain)
+    assert 2 <= len(scripted.servers[0].seen) <= 4
+
+
+@pytest.mark.timing
 @pytest.mark.parametrize("style", ["failing", "refusing"])
 def test_stop_is_heard_while_waiting(hub: Hubs, style: str) -> None:
     server = hub([run()])
-    server.faults.retry_s = 500
+    server.faults.retry_s = 250
     server.faults.put(*(("fail_rate", 1.0) if style == "failing" else ("rate_limited", True)))
     stop = threading.Event()
     api = asked(server, backoff=300.0, stop=stop.is_set)

@@ -106,7 +106,34 @@ def test_the_page_itself_and_a_program_may_write_and_reading_is_free(app: App) -
     for site in (b"same-origin", b"none"):
         assert app.post("/v1/plan", {"source": "runs:run"}, [*LOCAL, (b"sec-fetch-site", site)]).status == 200
     assert app.post("/v1/plan", {"source": "runs:run"}).status == 200
-    assert app.ask("/v1/runs", headers=[*LOCAL, (b"sec-fetch-site", b"cross-site")]).status == 200
+    followed = [(b"sec-fetch-site", b"cross-site"), (b"sec-fetch-mode", b"navigate"), (b"sec-fetch-dest", b"document")]
+    assert app.ask("/v1/runs", headers=[*LOCAL, *followed]).status == 200
+    for path in ("/", "/live", "/ready"):
+        assert app.ask(path, headers=[*LOCAL, (b"sec-fetch-site", b"cross-site")]).status == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/runs", "/v1/runs/x/export?f=csv", "/v1/runs/x/report", "/v1/runs/x/layers?f=png", "/v1/jobs"]
+)
+@pytest.mark.parametrize("site", [b"cross-site", b"same-site"])
+@pytest.mark.parametrize(
+    ("mode", "dest"),
+    [
+        (b"no-cors", b"image"),
+        (b"cors", b"empty"),
+        (b"navigate", b"iframe"),
+        (b"navigate", b"embed"),
+        (b"", b""),
+        (b"no-cors", b"document"),
+    ],
+)
+def test_another_site_cannot_have_results_made(app: App, path: str, site: bytes, mode: bytes, dest: bytes) -> None:
+    """It cannot read them, but an image of a drive-by page had the server draw a figure."""
+    for method in ("GET", "HEAD"):
+        asked = [(b"sec-fetch-site", site), (b"sec-fetch-mode", mode), (b"sec-fetch-dest", dest)]
+        found = app.ask(path, method, [*LOCAL, *asked])
+        assert found.status == 403
+        assert method == "HEAD" or found.kind == "bad-origin"
 
 
 BODIES = {
@@ -275,6 +302,10 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         b"POST /v1/runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
         b"POST /v1/runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
         b"GET /live HTTP/1.1\r\nHost: 127.0.0.1:1, evil.com\r\nConnection: close\r\n\r\n",
+        b"POST /v1/plan HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"0\r\n\r\nGET /live HTTP/1.1\r\n\r\n",
+        b"GET /live HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n",
+        b"POST /v1/plan HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked, gzip\r\n\r\n",
         b"POST /v1/plan HTTP/1.1\r\nHost: localhost\r\nOrigin: http://[::1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
     ],
 )
@@ -288,7 +319,9 @@ def test_what_is_no_request_gets_a_typed_problem(api: Server, sent: bytes) -> No
     head, _, body = found.partition(b"\r\n\r\n")
     assert b" 4" in head.splitlines()[0], head
     assert b"application/problem+json" in head
-    assert json.loads(body)["type"].startswith("urn:trajsvc:problem:")
+    assert json.loads(body)["type"].startswith(
+        "urn:trajsvc:problem:"
+    )  # and nothing after it: no second request was read
 
 
 @pytest.mark.parametrize("target", ["/v1/runs", "/v1/plan", "/v1/cross"])

@@ -41,6 +41,8 @@ MOST_REDIRECTS: Final = 5
 _SLOWEST: Final = 30.0
 _PATIENT: Final = 100
 """Number of 429 answers after which a call fails: the limiter makes all threads wait after each."""
+WINDOW: Final = 300.0
+"""Seconds of the Hub's windows of its rate limit: a listing waits for one to end, whatever ``hub_seconds`` is."""
 _PASSING: Final = frozenset(["hub-rate-limited", "hub-unavailable", "hub-unreachable"])
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
@@ -61,6 +63,8 @@ class _Asked:
     stop: Stop
     left: float
     """seconds"""
+    waited: float = 0.0
+    """seconds for the rate limit"""
 
     def over(self, until: float) -> Stop:
         """Return what says when a wait is to end: when the caller is to stop, or at the time ``until``."""
@@ -116,6 +120,7 @@ class ApiClient:
         if not self._reached and not _name_known(self._endpoint, stop):
             raise errors.no_connection(where)
         failures = refusals = 0
+        began = self._clock.monotonic()
         while True:
             try:
                 return ask()
@@ -130,6 +135,8 @@ class ApiClient:
                 if not self._reached and (failures or _slow(broken)) and _unconnected(broken):
                     raise errors.no_connection(where) from None
             refusals += error.kind == "hub-rate-limited"
+            if error.kind == "hub-rate-limited" and refusals <= _PATIENT:
+                self._check_wait(where, self._clock.monotonic() - began)
             failures += error.kind != "hub-rate-limited"
             if error.kind not in _PASSING or failures >= self._attempts or refusals > _PATIENT:
                 raise error
@@ -142,7 +149,7 @@ class ApiClient:
         address = (f"{self._address}/{path}" if path else self._address) + (f"?{query}" if query else "")
         trusted = True
         for _ in range(MOST_REDIRECTS + 1):
-            self._limiter.wait("api", asked.stop)
+            self._take_turn(asked)
             begun = time.monotonic()
             until = begun + asked.left
             try:  # the session's own limit is of the time between two bytes: a head may come in drops, or after any number of others
@@ -160,6 +167,18 @@ class ApiClient:
                 return answers.read_json(body, self._limits, asked.where), following
             address, trusted = self._moved(address, found, trusted, asked.where)
         raise answers.bad_answer(asked.where, "its redirects do not end")
+
+    def _take_turn(self, asked: _Asked) -> None:
+        """Wait as the Hub's rate limit asks. Raises TryAgain (``hub-rate-limited``) if that is longer than a listing waits."""
+        self._check_wait(asked.where, asked.waited)
+        begun = self._clock.monotonic()
+        self._limiter.wait("api", asked.stop)
+        asked.waited += self._clock.monotonic() - begun
+
+    def _check_wait(self, where: str, waited: float) -> None:
+        longest, needed = max(self._limits.seconds, WINDOW), self._limiter.asked_for("api")
+        if needed > 0 and waited + needed > longest:
+            raise errors.wait_too_long(where, needed, longest)
 
     def _moved(self, address: str, location: str, trusted: bool, where: str) -> tuple[str, bool]:
         """Return where a redirect leads, and whether the endpoint itself answers there."""

@@ -64,6 +64,14 @@ def of_response(status: int, headers: Mapping[str, str], where: str, *, signed_i
     return Refused("hub-refused", f"the Hub answered {status} for {where}", hint="Set TRAJSVC_DEBUG=1 to see more.")
 
 
+def wait_too_long(where: str, asked: float, most: float) -> TryAgain:
+    """Return the error for a Hub that asks for a longer wait than a listing may take (``hub-rate-limited``)."""
+    return TryAgain(
+        "hub-rate-limited", f"the Hub asks to wait {asked:,.0f} s before {where} is listed, and a listing waits {most:,.0f} s at most",
+        hint="Run the same command then, or allow it with TRAJSVC_HUB_SECONDS. A token (HF_TOKEN) has higher limits.",
+    )  # fmt: skip
+
+
 def unreachable(where: str, why: str) -> TryAgain:
     """Return the error for a connection that failed, broke or stalled at every attempt (``hub-unreachable``)."""
     return TryAgain(

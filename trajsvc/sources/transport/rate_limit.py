@@ -33,6 +33,8 @@ class _Resource:
     """What is known of one resource; times are those of the limiter's clock."""
 
     paused_until: float = 0.0
+    asked_until: float = 0.0
+    """as far as answers asked, however long that is"""
     spread_until: float = 0.0
     interval: float = 0.0
     """seconds between two requests until ``spread_until``"""
@@ -114,6 +116,11 @@ class RateLimiter:
         with self._lock:
             return max(0.0, self._of(resource).paused_until - self._clock())
 
+    def asked_for(self, resource: str) -> float:
+        """Return the seconds that answers ask to wait, which may be more than ``paused_for``."""
+        with self._lock:
+            return max(0.0, self._of(resource).asked_until - self._clock())
+
     def _of(self, resource: str) -> _Resource:
         return self._resources.setdefault(resource, _Resource())
 
@@ -131,6 +138,7 @@ class RateLimiter:
 
     def _pause(self, known: _Resource, now: float, seconds: float) -> None:
         known.paused_until = max(known.paused_until, now + min(seconds, LONGEST))
+        known.asked_until = max(known.asked_until, now + seconds)
 
     def _spread(self, known: _Resource, now: float, left: int, seconds: float, limit: int | None) -> None:
         if 0 < left <= max(NEAR, (limit or 0) // 10):
