@@ -374,6 +374,8 @@ class Choice:
     rule: Rule
     trusted: bool
     notes: tuple[str, ...] = ()
+    by_names: bool = False
+    """whether the names alone speak for the rule, and no config says anything"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,11 +413,11 @@ class Rules:
         for rule in TABLE:
             if _marked(rule, kinds):
                 notes.append(f"rule {rule.key} was chosen by the tensors' names")
-                return Choice(rule, model_type is None, tuple(notes))
+                return Choice(rule, model_type is None, tuple(notes), model_type is None)
         adapted = _of_adapters(names, config)
         if adapted is not None:
             notes.append(f"rule {adapted.key} was chosen by the names of the adapted modules")
-            return Choice(adapted, model_type is None, tuple(notes))
+            return Choice(adapted, model_type is None, tuple(notes), model_type is None)
         return Choice(GENERIC, True, tuple(notes))
 
 

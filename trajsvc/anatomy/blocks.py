@@ -77,6 +77,8 @@ class Anatomy:
     left_out: Mapping[str, str] = field(default_factory=dict)
     """tensor → why it is not a parameter (buffer, integer type, tied to …)"""
     notes: tuple[str, ...] = ()
+    layouts: tuple[str, ...] = ()
+    """what is not certain of fused tensors: the layout that they are taken to have, or that it is not known"""
     heads: int | None = None
     """attention heads, where the config, the rule or the user says how many"""
     head_dim: int | None = None

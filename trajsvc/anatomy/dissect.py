@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from trajsvc.anatomy.architectures import Choice, Rules
 from trajsvc.anatomy.blocks import TIED, Anatomy, Block
@@ -12,7 +12,7 @@ from trajsvc.anatomy.layouts import Heads, Shape, part_extents, whole
 from trajsvc.anatomy.module_paths import Place, layer_labels, place
 from trajsvc.anatomy.patterns import excluded
 from trajsvc.anatomy.rule import LEAF, Fused, Rule, ending
-from trajsvc.errors import UsageError
+from trajsvc.errors import Refused, UsageError
 
 Tensors = Mapping[str, tuple[Shape, str]]
 
@@ -55,15 +55,19 @@ def dissect(
     labels = layer_labels(kept)
     blocks: list[Block] = []
     unsplit: list[str] = []
+    assumed: dict[Fused, list[str]] = {}
     for at in kept:
-        if isinstance(at.role, Fused) and not choice.trusted:
-            unsplit.append(at.name)
-        blocks.extend(_blocks(at, labels[at.name], choice, tensors, known))
+        split = isinstance(at.role, Fused) and _may_be_split(at.role, at.name, choice, tensors, known)
+        if isinstance(at.role, Fused):
+            (assumed.setdefault(at.role, []) if split else unsplit).append(at.name)
+        blocks.extend(_blocks(at, labels[at.name], split, tensors, known))
+    layouts = (*(_assumed(n, f, choice, known) for f, n in assumed.items() if choice.by_names), *_note_unsplit(unsplit))
     return Anatomy(
         architecture=choice.rule.key,
         blocks=tuple(blocks),
         left_out={name: left_out[name] for name in tensors if name in left_out},
-        notes=choice.notes + _note_unsplit(unsplit),
+        notes=choice.notes + layouts,
+        layouts=layouts,
         heads=known.heads,
         head_dim=known.head_dim,
     )
@@ -128,11 +132,30 @@ def _pairs(text: str, source: str, names: Iterable[str], tensors: Tensors) -> di
     return {head: other for head, other in alike.items() if other is not None}
 
 
-def _blocks(at: Place, layer: str, choice: Choice, tensors: Tensors, heads: Heads) -> Iterable[Block]:
+def _may_be_split(role: Fused, name: str, choice: Choice, tensors: Tensors, heads: Heads) -> bool:
+    """Return whether a fused tensor is divided into its parts: where a config or the user names the architecture, or names alone do and the
+    shapes are those of its layout.
+    """
+    if not choice.trusted or not choice.by_names:
+        return choice.trusted
+    if role.axis == "expert-rows":  # others keep [experts, in, features], or gate and up in turn, under this name
+        query = tensors.get(f"{name.partition('.mlp.')[0]}.self_attn.q_proj.weight", ((), ""))[0]
+        return len(query) == 2 and tensors[name][0][2:] == query[1:] != tensors[name][0][1:2]
+    weight = LEAF.sub(".weight", name)
+    of = weight if weight in tensors else name
+    if role.layout == "concatenated":
+        try:
+            part_extents(role, of, tensors[of][0], tensors[of][0], heads)
+        except Refused:
+            return False
+    return True
+
+
+def _blocks(at: Place, layer: str, split: bool, tensors: Tensors, heads: Heads) -> Iterable[Block]:
     shape = tensors[at.name][0]
     if not isinstance(at.role, Fused):
         return [Block(at.name, at.name, "", layer, at.role, whole(shape))]
-    if not choice.trusted:
+    if not split:
         return [Block(at.name, at.name, "", layer, "", whole(shape))]
     weight = tensors.get(LEAF.sub(".weight", at.name), ((), ""))[0]
     extents = part_extents(at.role, at.name, shape, weight, heads)
@@ -142,11 +165,34 @@ def _blocks(at: Place, layer: str, choice: Choice, tensors: Tensors, heads: Head
     ]
 
 
+_SIDE_BY_SIDE: Final = {
+    "concatenated": "one after the other",
+    "interleaved": "head by head",
+    "grouped-concatenated": "one after the other",
+    "grouped-interleaved": "group by group of heads",
+}
+
+
+def _assumed(names: list[str], fused: Fused, choice: Choice, heads: Heads) -> str:
+    """Say which layout tensors are taken to have by their names alone."""
+    of_heads = "" if fused.layout == "concatenated" else f", {heads.heads} heads"
+    parts = f"{', '.join(part for part, _ in fused.parts)} {_SIDE_BY_SIDE[fused.layout]}{of_heads}"
+    return (
+        f"{_first_weight(names)}: taken to hold {parts}, as in {choice.rule.key}, by the names alone, since no config.json says which "
+        "model this is; a file for --rules says otherwise"
+    )
+
+
 def _note_unsplit(names: list[str]) -> tuple[str, ...]:
     if not names:
         return ()
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return (
-        f"{names[0]}{more}: left whole, as the layout of fused tensors in this architecture is not known; "
+        f"{_first_weight(names)}: left whole, as the layout of fused tensors in this architecture is not known; "
         "a file for --rules can say it",
     )
+
+
+def _first_weight(names: list[str]) -> str:
+    """Return the first of some names that is not a bias's, and how many more there are."""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return next((n for n in names if not n.endswith("bias")), names[0]) + more

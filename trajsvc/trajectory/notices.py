@@ -48,6 +48,7 @@ def notices(
         _empty(left, kept),
         _not_floating(left, entries, kept),
         _layers_missing(kept, config or {}),
+        *_layouts(checkpoints),
         *_unmatched(exclude, entries),
     ]
     return [f for f in found if f is not None]
@@ -214,6 +215,12 @@ def _layers_missing(kept: Mapping[str, TensorEntry], config: Mapping[str, Any]) 
 
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _layouts(checkpoints: Sequence[Described]) -> list[Finding]:
+    """Report the layouts of fused tensors that are not certain."""
+    said = dict.fromkeys(text for _, anatomy in checkpoints for text in anatomy.layouts)
+    return [Finding(kind="layout", severity="info", message=text) for text in said][:SHOWN]
 
 
 def _unmatched(exclude: Sequence[str], entries: Mapping[str, TensorEntry]) -> list[Finding]:
