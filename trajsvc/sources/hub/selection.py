@@ -14,6 +14,8 @@ from typing import Any, Final, Literal
 from storage_schema.models.results import Finding
 from trajsvc.anatomy.linear_patterns import Glob
 from trajsvc.errors import NotFound, Refused, UsageError
+from trajsvc.sources.hub.apart import ask_about_names, without_copies
+from trajsvc.sources.hub.apart import step_pattern as pattern_for
 from trajsvc.sources.hub.known_families import Family, number
 from trajsvc.sources.order import in_order, place, with_whole_numbers
 from trajsvc.sources.patterns import StepPattern
@@ -93,7 +95,16 @@ def select(
     apart = runs_of({r.name: named[r.name] for r in taken})
     if len(apart) > 1:
         raise several_runs(apart)
-    run = in_order([(named[r.name], r) for r in taken], "the repository", choose=CHOOSE, chosen=bool(revisions))
+    once, copied = without_copies({r.name: named[r.name] for r in taken}, {r.name: r.commit for r in taken})
+    noted += copied
+    if family is None and not revisions and step_pattern is None:
+        ask_about_names(once, _without_numbers)
+    run = in_order(
+        [(named[r.name], r) for r in taken if r.name in once],
+        "the repository",
+        choose=_choose(once),
+        chosen=bool(revisions),
+    )
     chosen = tuple(_chosen(name, ref.commit, family) for name, ref in run.items)
     findings = [*noted, *run.findings]
     missing = () if family is None or revisions else _not_there(family, chosen)
@@ -101,6 +112,17 @@ def select(
         findings = [*(f for f in findings if f.kind != "gap"), _missing(family, missing)]
     others = tuple(r.name for r in refs if r.name not in named)
     return Selected(chosen, tuple(findings), missing, others)
+
+
+def _choose(named: Mapping[str, StepName]) -> str:
+    """Say how to choose; where two names have one place, by a pattern that meets the shorter of them alone."""
+    ordered = sorted(named, key=lambda n: (place(named[n]), len(n)))
+    same = next((a for a, b in pairwise(ordered) if place(named[a]) == place(named[b])), None)
+    return (
+        CHOOSE
+        if same is None
+        else f"choose with --revisions, for example --revisions '{pattern_for(same, named[same])}'"
+    )
 
 
 def _branches_or_tags(refs: Sequence[RefInfo], named: Mapping[str, StepName], *, both: bool) -> list[RefInfo]:

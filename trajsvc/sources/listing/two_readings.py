@@ -19,7 +19,7 @@ from trajsvc.sources.steps import scaled, without_scores
 _NUMBER: Final = re.compile(r"(\d+(?:\.\d+(?=[kmbt](?![a-z])))?(?:[kmbt](?![a-z]))?)")
 _COUNTED: Final = re.compile(r"(?<![a-z])(?:checkpoint|ckpt|chkpt|index|idx)[-_=]?$")
 """A word right before a number that counts checkpoints."""
-_SETTING: Final = re.compile(
+SETTING: Final = re.compile(
     r"(?<![a-z])((?:lr|wd|weight[-_]?decay|bs|batch[-_]?size|dropout|temp|temperature|alpha|beta|gamma|lambda|dim|hidden|width|depth|layers?"
     r"|heads?)[-_=]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)(?![a-z0-9])"
 )
@@ -177,7 +177,7 @@ def _ask_about_settings(found: Sequence[Found], where: str) -> None:
             (span for span, value in zip(numbers.spans, numbers.values, strict=True) if value == one.name.step), None
         )
         if at is not None:
-            before = tuple(_SETTING.findall(numbers.label.lower()[: at[0]]))
+            before = tuple(SETTING.findall(numbers.label.lower()[: at[0]]))
             groups.setdefault((one.name.extra.get("stage"), before), []).append(one)
     several = [sorted(f.name.step for f in group) for group in groups.values() if len(group) > 1]
     between = any(a[0] < b[-1] and b[0] < a[-1] for a, b in combinations(several, 2))
