@@ -78,6 +78,19 @@ def test_names_that_say_nothing_are_recognised_too(tmp_path: Path, how: str) -> 
     assert run.attributes["left_out"] == {left: f"tied to {kept}"}
 
 
+@pytest.mark.parametrize("kind", ["pt", "safetensors"])
+@pytest.mark.parametrize("config", ["no config", "tied by default"])
+def test_a_copy_that_later_checkpoints_no_longer_have_is_one(tmp_path: Path, kind: str, config: str) -> None:
+    points = Maker(9).walk(GPT)
+    full = [
+        {**p, HEAD: p[WTE].clone() if kind == "safetensors" else p[WTE]} if t < 3 else p for t, p in enumerate(points)
+    ]
+    run = analysed(tmp_path, full, kind=kind, config=CONFIGS[config])
+    assert_right(run, points)
+    assert not said(run)
+    assert run.attributes["left_out"] == {HEAD: f"tied to {WTE}"}
+
+
 def test_padding_that_is_trained_is_a_warning_whose_option_counts_it(tmp_path: Path) -> None:
     make = Maker(3)
     points, more = make.walk(GPT), make.walk({"rows": (14, 16)})

@@ -81,8 +81,13 @@ def equal_copies(values: Values, samples: Mapping[str, NDArray[np.float64]]) -> 
     for head, embedding in _heads(list(samples)):
         having = values.having(head, embedding)
         known = head in found or embedding in found or head in partly
-        if len(having) > 1 and not known and all(_equal_in_windows(values, having[:1], embedding, head)):
-            partly[head] = (embedding, _steps_equal(values, embedding, head))
+        if len(having) < 2 or known or not all(_equal_in_windows(values, having[:1], embedding, head)):
+            continue
+        steps = _steps_equal(values, embedding, head)
+        if len(steps) < len(having):
+            partly[head] = (embedding, steps)
+        elif _change(values, embedding, head) and _always_equal(values, embedding, head):
+            found[head] = embedding  # the last checkpoint that has both is not the last of each
     partly = {n: pair for n, pair in partly.items() if n not in found and len(pair[1]) > 1}
     return Copies(found, _with_more_rows(values, found), at_times=partly)
 
