@@ -7,6 +7,7 @@ import re
 import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -68,8 +69,41 @@ def wide(folder: Path) -> str:
     return "memory-budget"
 
 
+def header(folder: Path, text: bytes) -> str:
+    (folder / "step0").mkdir()
+    (folder / "step0/model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(4))
+    return "limit-exceeded"
+
+
+def long_shape(folder: Path) -> str:
+    """What looks for a zero in it took 64 bytes for each of its commas."""
+    return header(folder, b'{"a":{"dtype":"F32","shape":[' + b"1," * 7_000_000 + b'1],"data_offsets":[0,4]}}')
+
+
+def notes(folder: Path) -> str:
+    return header(folder, json.dumps({"__metadata__": {str(i): "" for i in range(700_000)}, "a": empty(1)}).encode())
+
+
+def pickled(folder: Path, text: bytes) -> str:
+    (folder / "step0").mkdir()
+    with zipfile.ZipFile(folder / "step0/pytorch_model.bin", "w") as out:
+        for name, data in (("data.pkl", text), ("version", b"3"), ("byteorder", b"little")):
+            out.writestr(f"a/{name}", data)
+    return "limit-exceeded"
+
+
+def lists(folder: Path) -> str:
+    return pickled(folder, b"\x80\x02](" + b"]" * 15_000_000 + b"e.")
+
+
+def memory(folder: Path) -> str:
+    return pickled(
+        folder, b"\x80\x02" + b"".join(b"]r" + struct.pack("<I", i) + b"0" for i in range(2_000_000)) + b"]."
+    )
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [empties, views, wide], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("make", [empties, views, wide, long_shape, notes, lists, memory], ids=lambda f: f.__name__)
 def test_what_is_cheap_to_write_is_cheap_to_refuse(tmp_path: Path, make: object) -> None:
     kind = make(tmp_path)  # type: ignore[operator]
     done = subprocess.run(

@@ -23,9 +23,13 @@ from trajsvc.sources.formats.pickle_denylist import refuse_unsafe
 
 MAX_OPCODES: Final = 2_000_000
 """A tensor takes about thirty."""
+MAX_STACK: Final = 250_000
+"""Objects that wait to be put into another: picklers write lists and dictionaries in pieces of a thousand."""
 _MEMORY_BASE: Final = 16 * 2**20
 _MEMORY_PER_BYTE: Final = 16
 """A pickle of a state dict needs about ten bytes of memory for each of its own."""
+_MEMORY_MOST: Final = 64 * 2**20
+"""As it is counted here, which is more than what Python takes."""
 _OBJECT: Final = 80
 _KEY_LIMIT: Final = 2**60
 """Larger integers could be chosen to collide in a dictionary."""
@@ -109,7 +113,7 @@ class _Machine:
         self.views: dict[str, int] = {}
         """tensors of every storage"""
         self.spent = 0
-        self.allowed = _MEMORY_BASE + _MEMORY_PER_BYTE * len(data)
+        self.allowed = min(_MEMORY_MOST, _MEMORY_BASE + _MEMORY_PER_BYTE * len(data))
 
     def run(self) -> Any:
         try:
@@ -117,6 +121,8 @@ class _Machine:
                 if count > MAX_OPCODES:
                     raise too_much(self.path, "a pickle of too many instructions", f"{MAX_OPCODES:,}")
                 _DISPATCH[opcode.name](self, argument)
+                if len(self.stack) > MAX_STACK or len(self.marks) > MAX_STACK:
+                    raise too_much(self.path, "a pickle of too many objects at once", f"{MAX_STACK:,}")
         except _Stop:
             return self.stack[-1]
         except TrajsvcError:
@@ -167,7 +173,7 @@ class _Machine:
         self.stack.append(value)
 
     def remember(self, index: int) -> None:
-        self.spend(_OBJECT)
+        self.spend(2 * _OBJECT)  # a dictionary that grows lies there twice
         self.memo[index] = self.stack[-1]
 
     def reference(self, module: object, name: object) -> None:

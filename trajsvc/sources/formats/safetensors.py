@@ -18,7 +18,15 @@ from trajsvc.errors import DamagedCheckpoint
 from trajsvc.sources.base import TensorEntry
 from trajsvc.sources.files import Region
 from trajsvc.sources.formats.json_file import parse_object
-from trajsvc.sources.formats.limits import MAX_EMPTY, MAX_HEADER, MAX_TENSORS, check_name, check_rank, too_much
+from trajsvc.sources.formats.limits import (
+    MAX_EMPTY,
+    MAX_HEADER,
+    MAX_RANK,
+    MAX_TENSORS,
+    check_name,
+    check_rank,
+    too_much,
+)
 from trajsvc.sources.formats.sniff import refuse_impostors
 
 DTYPES: Final[Mapping[str, tuple[str, int]]] = {
@@ -31,8 +39,10 @@ DTYPES: Final[Mapping[str, tuple[str, int]]] = {
 }  # fmt: skip
 """Spelling in the header → spelling everywhere else, bytes an element."""
 
-# A shape with a zero among its lengths.
-_EMPTY: Final = re.compile(rb'"shape"\s*+:\s*+\[(?:[\s\d]*+,)*?\s*+0\s*+[,\]]')
+# A shape with a zero among its lengths. Bounded, as a repetition that is not possessive takes memory for each; longer shapes are refused.
+_EMPTY: Final = re.compile(rb'"shape"\s*+:\s*+\[(?:[\s\d]*+,){0,%d}?\s*+0\s*+[,\]]' % MAX_RANK)
+_MAX_QUOTES: Final = 400_000
+"""beside the ten of each tensor: those of ``__metadata__``, where trainers keep JSON as a text"""
 _KIND: Final = "malformed-safetensors"
 _FIELDS: Final = {"dtype", "shape", "data_offsets"}
 _AGAIN: Final = (
@@ -59,13 +69,16 @@ def read_header(region: Region) -> SafetensorsHeader:
     data = 8 + length
     raw = region.bytes(8, length)
     _check_empties(raw, region.path)
+    quotes = raw.count(b'"')
+    if quotes > 10 * raw.count(b"{") + _MAX_QUOTES:
+        raise too_much(region.path, f"{quotes:,} quotation marks", f"{_MAX_QUOTES:,} beside those of its tensors")
     words = parse_object(raw, region.path, _KIND)
     metadata = _metadata(region.path, words.pop("__metadata__", None))
     if len(words) > MAX_TENSORS:
         raise too_much(region.path, f"{len(words):,} tensors", f"{MAX_TENSORS:,}")
     if not words:
         raise _bad(region.path, "it holds no tensors")
-    tensors = {name: _entry(region, data, name, value) for name, value in words.items()}
+    tensors = {name: _entry(region, data, name, words.pop(name)) for name in list(words)}
     _check_layout(region, data, tensors)
     return SafetensorsHeader(tensors, metadata)
 
