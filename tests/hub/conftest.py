@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from hub_asking import BODY
 from hub_repos import Repo
 from hub_server import HubServer, Revision
 from huggingface_hub import constants
+from listing_asking import Answer
 
 _UNSET = (
     "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT",
@@ -78,3 +81,43 @@ def run(hub: Callable[..., HubServer]) -> HubServer:
 def apart(hub: Callable[..., HubServer]) -> HubServer:
     """The same with the large file at another host, as on the Hub."""
     return hub({"org/run": Revision({"model.safetensors": BODY})})
+
+
+@pytest.fixture
+def scripted() -> Iterator[Callable[[Callable[[str], Answer | None]], str]]:
+    """Starts a server whose answers a function of the path gives (None: it hangs); gives its endpoint."""
+    servers: list[ThreadingHTTPServer] = []
+    over = threading.Event()
+
+    def start(answer: Callable[[str], Answer | None]) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                seen.append((self.path, self.headers.get("Authorization")))
+                told = answer(self.path)
+                if told is None:
+                    over.wait(120)
+                    return
+                status, headers, body = told
+                self.send_response(status)
+                for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                return None
+
+        seen: list[tuple[str, str | None]] = []
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        server.seen = seen  # type: ignore[attr-defined]
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        return f"http://127.0.0.1:{server.server_address[1]}"
+
+    start.servers = servers  # type: ignore[attr-defined]
+    yield start
+    over.set()
+    for server in servers:
+        server.shutdown()
+        server.server_close()
