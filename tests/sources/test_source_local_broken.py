@@ -132,7 +132,7 @@ def test_a_stale_shard_is_left_out_with_a_warning(tmp_path: Path) -> None:
 
 def test_two_names_of_one_step(tmp_path: Path) -> None:
     write(tmp_path / "step2" / "model.safetensors")
-    write(tmp_path / "step02" / "model.safetensors")
+    write(tmp_path / "step02" / "model.safetensors", state(1))
     error = refused(lambda: open_source(tmp_path), "step-conflict")
     assert "step2" in error.message
     assert "step02" in error.message
