@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -18,7 +19,7 @@ from in_process import trajsvc
 from safetensors.numpy import save_file
 
 from storage_schema.files.durable import Lock, replace_file
-from storage_schema.files.regular import NotRegular, open_file, read_file, read_text
+from storage_schema.files.regular import PIPED, NotRegular, open_file, read_file, read_given, read_text
 
 PATIENCE = 120
 """seconds after which a command waits for ever"""
@@ -114,7 +115,7 @@ def test_every_file_of_a_run_may_be_a_pipe(tmp_path: Path, file: str) -> None:
     "words",
     [["analyze", "run", "--rules", "pipe"], ["batch", "pipe"], ["average", "run", "--weights", "pipe", "-o", "x"]],
 )
-def test_a_file_that_is_named_may_be_no_pipe(tmp_path: Path, place: Path, words: list[str]) -> None:
+def test_a_file_that_is_named_may_be_no_pipe_without_a_writer(tmp_path: Path, place: Path, words: list[str]) -> None:
     shutil.copytree(place, tmp_path, dirs_exist_ok=True)
     os.mkfifo(tmp_path / "pipe")
     with bounded():
@@ -124,13 +125,59 @@ def test_a_file_that_is_named_may_be_no_pipe(tmp_path: Path, place: Path, words:
     assert "pipe" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (
+            ["analyze", "run", "--rules", "PIPE", "--no-figures", "--replace"],
+            '[mine]\nmarks = ["^layers"]\nlayers = "layers.#"\n',
+        ),
+        (["average", "run", "--weights", "PIPE", "-o", "x"], '{"1": 0.5, "2": 0.5}'),
+    ],
+)
+def test_a_pipe_with_a_writer_is_read_where_a_user_names_it(
+    tmp_path: Path, place: Path, words: list[str], text: str
+) -> None:
+    shutil.copytree(place, tmp_path, dirs_exist_ok=True)
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as file:
+        file.write(text)
+    words = [f"/dev/fd/{reader}" if word == "PIPE" else word for word in words]
+    with bounded():
+        done = trajsvc(*words, "--store", "s", cwd=tmp_path)
+    os.close(reader)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.timing
+def test_what_comes_through_a_pipe_is_awaited_whole_and_bounded(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for data, expected in ((b"a: 1\r\n" * 20_000, "a: 1\n" * 20_000), (bytes(PIPED + 1), None)):
+        reader = os.open(
+            pipe, os.O_RDONLY | os.O_NONBLOCK
+        )  # so that the writer neither waits for one nor is told that there is none
+        writer = os.open(pipe, os.O_WRONLY)
+        with ThreadPoolExecutor(1) as pool, bounded():
+            asked = pool.submit(read_given, pipe)
+            with os.fdopen(writer, "wb", buffering=0) as file:
+                for at in range(0, len(data), 30_000):
+                    file.write(data[at : at + 30_000])
+            if expected is None:
+                with pytest.raises(NotRegular):
+                    asked.result()
+            else:
+                assert asked.result() == expected
+        os.close(reader)
+
+
 def test_nothing_but_regular_files_is_opened(tmp_path: Path) -> None:
     pipe, folder, link = tmp_path / "pipe", tmp_path / "folder", tmp_path / "link"
     os.mkfifo(pipe)
     folder.mkdir()
     link.symlink_to(pipe)
     for one in (pipe, folder, link, Path("/dev/zero")):
-        for read in (read_file, read_text, open_file):
+        for read in (read_file, read_text, read_given, open_file):
             with bounded(), pytest.raises(NotRegular, match="not a regular file"):
                 read(one)
     with bounded(), pytest.raises(NotRegular):

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schema.files.regular import read_text
+from storage_schema.files.regular import read_given
 from trajsvc.errors import NotFound, UsageError
 from trajsvc.measures.averages import ema_weights, last_weights
 
@@ -84,7 +84,7 @@ def read_weights(path: Path) -> dict[int, float]:
     Raises UsageError (``bad-weights``), NotFound (``file-missing``).
     """
     try:
-        text = read_text(path)
+        text = read_given(path)
     except FileNotFoundError:
         raise NotFound("file-missing", f"there is no file {path}", hint="Name a file of weights.", file=path) from None
     except UnicodeDecodeError:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
-from storage_schema.files.regular import read_text
+from storage_schema.files.regular import read_given
 from trajsvc.anatomy.architectures import Rules, rows
 from trajsvc.anatomy.rule import GATE_UP, QKV, Axis, Fused, Layout, Rule, UsersPattern, layer_pattern, pattern
 from trajsvc.errors import NotFound, UsageError, validation_text
@@ -89,7 +89,7 @@ def _text_of(path: str | PathLike[str]) -> str:
     """Read the text of a rules file. Raises UsageError (``bad-rules``), NotFound (``rules-not-found``)."""
     file = str(path)
     try:
-        return read_text(path)
+        return read_given(path)
     except FileNotFoundError:
         raise NotFound(
             "rules-not-found", f"there is no file {file}", hint="Check the path of --rules.", file=file
